@@ -1,0 +1,1 @@
+//! weir: a traffic splitter.

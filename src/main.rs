@@ -1,0 +1,3 @@
+//! The `weir` program: arguments to verb to exit code.
+
+fn main() {}
