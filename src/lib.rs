@@ -1,1 +1,3 @@
 //! weir: a traffic splitter.
+
+pub mod model;

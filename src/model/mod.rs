@@ -1,0 +1,29 @@
+//! The nouns of weir, and the lexicon: one word per idea in code, file, log, metric, API and dashboard.
+//!
+//! - **service**: what clients reach under one route: a set of pools and the weights between them
+//! - **pool**: the endpoints that run one version of a service (`stable`, `canary`, any name)
+//! - **endpoint**: one address of a pool, with its live state
+//! - **origin**: a place in the file that endpoints are found at; a host name may stand for many endpoints
+//! - **weights**: relative integers per pool; **share** is a pool's part of the whole
+//! - **route**: a match on the request that leads to a service, or straight to one pool
+//! - **unit**: what sticks to a pool: a person, session or address; **bucket** is its place in 0..1 000 000
+//! - **snapshot**: one immutable generation of everything that a request is decided on
+//!
+//! Nothing here does I/O, reads a clock or knows of tasks.
+
+mod fault;
+mod head;
+mod name;
+mod policy;
+mod spec;
+mod weights;
+
+pub use fault::{Fault, Why};
+pub use head::{Field, FieldId, Head, Span};
+pub use name::{InvalidName, NAME_BYTES_MAX, Name};
+pub use policy::{Affinity, AffinityBy, Breaker, Health, OnPoolDown, OnZero, Override, ProbeKind, Retry, Timeouts};
+pub use spec::{
+    AccessLog, Direct, FieldMatch, HostMatch, Limits, ListenerSpec, LogFormat, LogSink, Matches, Origin, PathMatch,
+    Pin, Plan, PoolSpec, Rewrite, RouteSpec, ServiceSpec, ValueMatch,
+};
+pub use weights::{BUCKETS, InvalidWeight, InvalidWeights, WEIGHT_MAX, Weight, Weights};

@@ -1,0 +1,196 @@
+//! Policies of a service: plain values with their defaults and where the defaults come from.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+/// What keeps a client on one pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Affinity {
+    /// Where the bucket comes from.
+    pub by: AffinityBy,
+    /// Mixed into the hash of headers and addresses, so that services do not share their early users.
+    pub salt: String,
+    /// What happens to bound clients when their pool goes to 0.
+    pub on_zero: OnZero,
+}
+
+/// Where a unit's bucket comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AffinityBy {
+    /// Nothing sticks; the splitter decides each request.
+    None,
+    /// A signed cookie issued by the proxy.
+    Cookie {
+        /// Cookie name.
+        name: String,
+        /// `Max-Age`; none makes it a session cookie.
+        max_age: Option<Duration>,
+    },
+    /// The value of a request header, in lower case.
+    Header {
+        /// Header name, lower case.
+        name: String,
+    },
+    /// The client's address (IPv6: its /64).
+    ClientIp,
+}
+
+/// What weight 0 does to clients that are bound to the pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnZero {
+    /// They move at once (default: an emergency rollback must mean 0).
+    Evict,
+    /// They stay until the time is over.
+    Drain(Duration),
+}
+
+/// What happens to the share of a pool that has nothing left to serve with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnPoolDown {
+    /// It goes to the live pools with weight above 0, then to stable.
+    Failover,
+    /// It is answered 503.
+    Strict,
+}
+
+/// Active probes of each endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Health {
+    /// How to probe.
+    pub kind: ProbeKind,
+    /// Time between probes, with 10 % jitter. Default 2 s (HAProxy).
+    pub interval: Duration,
+    /// Time a probe may take. Default 1 s.
+    pub timeout: Duration,
+    /// Consecutive failures until the endpoint is down. Default 3 (HAProxy).
+    pub fall: u32,
+    /// Consecutive passes until it is up again. Default 2 (HAProxy).
+    pub rise: u32,
+}
+
+/// How an endpoint is probed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProbeKind {
+    /// `GET path`, healthy when the status is in `expect` (default 200–399).
+    Http {
+        /// Origin-form target.
+        path: String,
+        /// `Host` to send; none: the endpoint's own authority.
+        host: Option<String>,
+        /// Healthy statuses.
+        expect: RangeInclusive<u16>,
+    },
+    /// A TCP connection is enough.
+    Tcp,
+}
+
+/// Ejection of endpoints by their answers, and the breaker of a whole pool.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Breaker {
+    /// Consecutive failures that eject an endpoint. Default 5 (Envoy).
+    pub failures: u32,
+    /// First ejection; doubles each time. Default 1 s (Linkerd).
+    pub base_ejection: Duration,
+    /// Longest ejection. Default 60 s (Linkerd).
+    pub max_ejection: Duration,
+    /// Ratio of failed requests at which the pool stops receiving, `0.0..=1.0`. Default 0.5.
+    pub error_ratio: f64,
+    /// Requests within the window below which the ratio is not judged. Default 20 (Traefik).
+    pub min_requests: u64,
+    /// Length of the window. Default 10 s.
+    pub window: Duration,
+    /// How long the pool rests before it recovers. Default 10 s (Traefik).
+    pub rest: Duration,
+    /// Length of the linear recovery after the rest. Default 10 s (Traefik).
+    pub recovery: Duration,
+}
+
+/// Time limits of the forward path. There is no total limit by default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// TCP connect. Default 1 s (Linkerd).
+    pub connect: Duration,
+    /// From the last request byte to the response head. Default 30 s (kamal-proxy).
+    pub response_header: Duration,
+    /// Without a byte in either direction inside a body. Default 5 min (Envoy).
+    pub idle: Duration,
+}
+
+/// Retries: one safe retry within a budget.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Retry {
+    /// Retries per request, 0 or 1. Default 1.
+    pub attempts: u32,
+    /// Retries as a ratio of requests over the last 10 s, `0.0..=1.0`. Default 0.2 (Linkerd, Envoy).
+    pub budget: f64,
+    /// Retries per second that are always allowed. Default 10 (Linkerd, GEP-3388).
+    pub min_per_second: u32,
+}
+
+/// The header that lets a request choose its pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Override {
+    /// Header name, lower case. Default `x-weir-pool`.
+    pub header: String,
+    /// A request that carries this token in `x-weir-override-token` may override.
+    pub token: Option<String>,
+    /// Clients in these networks may override without a token.
+    pub networks: Vec<IpNet>,
+}
+
+impl Default for Affinity {
+    fn default() -> Self {
+        Self { by: AffinityBy::None, salt: String::new(), on_zero: OnZero::Evict }
+    }
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self {
+            kind: ProbeKind::Tcp,
+            interval: Duration::from_secs(2),
+            timeout: Duration::from_secs(1),
+            fall: 3,
+            rise: 2,
+        }
+    }
+}
+
+impl Default for Breaker {
+    fn default() -> Self {
+        Self {
+            failures: 5,
+            base_ejection: Duration::from_secs(1),
+            max_ejection: Duration::from_secs(60),
+            error_ratio: 0.5,
+            min_requests: 20,
+            window: Duration::from_secs(10),
+            rest: Duration::from_secs(10),
+            recovery: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(1),
+            response_header: Duration::from_secs(30),
+            idle: Duration::from_secs(300),
+        }
+    }
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { attempts: 1, budget: 0.2, min_per_second: 10 }
+    }
+}
+
+impl Default for Override {
+    fn default() -> Self {
+        Self { header: "x-weir-pool".into(), token: None, networks: Vec::new() }
+    }
+}
