@@ -1,3 +1,7 @@
 //! weir: a traffic splitter.
 
 pub mod model;
+pub mod routing;
+pub mod switchboard;
+pub mod telemetry;
+pub mod upstream;

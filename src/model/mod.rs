@@ -14,6 +14,7 @@
 mod fault;
 mod head;
 mod name;
+mod now;
 mod policy;
 mod spec;
 mod weights;
@@ -21,6 +22,7 @@ mod weights;
 pub use fault::{Fault, Why};
 pub use head::{Field, FieldId, Head, Span};
 pub use name::{InvalidName, NAME_BYTES_MAX, Name};
+pub use now::Now;
 pub use policy::{Affinity, AffinityBy, Breaker, Health, OnPoolDown, OnZero, Override, ProbeKind, Retry, Timeouts};
 pub use spec::{
     AccessLog, Direct, FieldMatch, HostMatch, Limits, ListenerSpec, LogFormat, LogSink, Matches, Origin, PathMatch,

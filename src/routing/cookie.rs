@@ -1,0 +1,4 @@
+//! Placeholder until the room lands.
+/// Keys.
+#[derive(Debug)]
+pub struct Keys;

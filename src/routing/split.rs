@@ -1,0 +1,4 @@
+//! Placeholder until the room lands.
+/// Split.
+#[derive(Debug, Clone)]
+pub struct Split;

@@ -1,0 +1,4 @@
+//! Placeholder until the room lands.
+/// Table.
+#[derive(Debug)]
+pub struct Table;

@@ -1,0 +1,3 @@
+//! The one writer: `Change` → reconcile (pure) → publish. Only this room publishes a snapshot.
+
+pub mod snapshot;

@@ -1,0 +1,95 @@
+//! One immutable generation of everything that a request is decided on.
+
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use crate::model::{AccessLog, Limits, Name, ServiceSpec, Weights};
+use crate::routing::cookie::Keys;
+use crate::routing::split::Split;
+use crate::routing::table::Table;
+use crate::upstream::endpoint::Endpoint;
+use crate::upstream::pool::PoolState;
+
+/// What a request is decided on. Workers load it once per request.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// The generation that operators see; it rises with every change of configuration or weights.
+    pub generation: u64,
+    /// Rises with every publication, also when only endpoints changed.
+    pub revision: u64,
+    /// The services; routes refer to them by index.
+    pub services: Box<[Service]>,
+    /// The route table.
+    pub table: Table,
+    /// The listeners, in the order of the configuration; fixed for the life of the process.
+    pub listeners: Box<[Listener]>,
+    /// Limits.
+    pub limits: Limits,
+    /// Proxies whose `X-Forwarded-*` is believed.
+    pub trusted_proxies: Box<[IpNet]>,
+    /// Access log policy.
+    pub access_log: AccessLog,
+    /// Keys of the affinity cookies.
+    pub keys: Arc<Keys>,
+}
+
+/// A service within a snapshot.
+#[derive(Debug)]
+pub struct Service {
+    /// Its name.
+    pub name: Name,
+    /// Dense index by identity, the same in every snapshot; workers keep their splitters by it.
+    pub slot: usize,
+    /// Its policies.
+    pub spec: ServiceSpec,
+    /// Its pools, in the order of the configuration.
+    pub pools: Box<[Pool]>,
+    /// Index of the stable pool.
+    pub stable: usize,
+    /// The weights as written.
+    pub weights: Weights,
+    /// The weights as the request path reads them.
+    pub split: Split,
+    /// Pools at 0 whose bound clients may stay for a while.
+    pub draining: Option<Draining>,
+}
+
+/// A pool within a snapshot.
+#[derive(Debug)]
+pub struct Pool {
+    /// Its name.
+    pub name: Name,
+    /// `/NAME`, for direct paths.
+    pub prefix: String,
+    /// Its weight; 0 receives no new request by weight.
+    pub weight: u32,
+    /// Live state, by identity.
+    pub state: Arc<PoolState>,
+    /// Its endpoints, by identity; empty when no name has resolved yet.
+    pub endpoints: Box<[Arc<Endpoint>]>,
+}
+
+/// A drain in progress: clients bound before it began stay where the old split had them.
+#[derive(Debug, Clone)]
+pub struct Draining {
+    /// The split before the pools went to 0.
+    pub split: Split,
+    /// Which pools drain, by index.
+    pub pools: Box<[bool]>,
+    /// Cookies issued before this second are bound.
+    pub since_unix_s: u64,
+    /// When it is over, on the monotonic clock of [`crate::model::Now`].
+    pub until_ms: u64,
+}
+
+/// A listener within a snapshot.
+#[derive(Debug)]
+pub struct Listener {
+    /// Its name.
+    pub name: Name,
+    /// The service and pool that it is pinned to.
+    pub pin: Option<(usize, usize)>,
+    /// Clients that may use it; empty: everybody.
+    pub networks: Box<[IpNet]>,
+}

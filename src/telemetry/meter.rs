@@ -1,0 +1,91 @@
+//! What is counted for a pool and for an endpoint, per worker.
+
+use super::count::{Count, Sharded};
+use super::histogram::Histogram;
+use crate::model::Fault;
+
+/// One worker's counts for a pool.
+#[derive(Debug, Default)]
+pub struct PoolShard {
+    /// Requests that were sent to this pool first, whatever became of them.
+    pub requests: Count,
+    /// Attempts, the retries from other pools included.
+    pub attempts: Count,
+    /// Attempts that failed, by kind; only the three upstream kinds judge a pool.
+    pub faults: [Count; 5],
+    /// Retries that left this pool for another endpoint or pool.
+    pub retries: Count,
+    /// Requests by [`crate::model::Why`], in declaration order.
+    pub why: [Count; 11],
+    /// Requests now between their head and the end of their response.
+    pub in_flight: Count,
+    /// Time from request head to the end of the response.
+    pub latency: Histogram,
+    /// Body bytes received from clients and sent to them.
+    pub bytes_in: Count,
+    /// Body bytes sent to clients.
+    pub bytes_out: Count,
+}
+
+/// One worker's counts for an endpoint.
+#[derive(Debug)]
+pub struct EndpointShard {
+    /// Answers by status code, index `code - 100`, for 100..=599; others are counted in 599.
+    pub codes: Box<[Count]>,
+    /// Failed attempts, by kind.
+    pub faults: [Count; 5],
+    /// Attempts now in flight: what least-request compares.
+    pub in_flight: Count,
+    /// Connections opened.
+    pub connections: Count,
+}
+
+/// One worker's counts that belong to no pool.
+#[derive(Debug, Default)]
+pub struct WorkerShard {
+    /// Client connections accepted.
+    pub accepted: Count,
+    /// Client connections open now.
+    pub open: Count,
+    /// Requests that weir answered itself, by fault (client or proxy).
+    pub refused: [Count; 5],
+    /// Access log lines dropped because the reader is slow.
+    pub log_dropped: Count,
+}
+
+/// Counters of a pool.
+pub type PoolMeter = Sharded<PoolShard>;
+
+/// Counters of an endpoint.
+pub type EndpointMeter = Sharded<EndpointShard>;
+
+impl Default for EndpointShard {
+    fn default() -> Self {
+        Self {
+            codes: (0..500).map(|_| Count::default()).collect(),
+            faults: Default::default(),
+            in_flight: Count::default(),
+            connections: Count::default(),
+        }
+    }
+}
+
+// === impl PoolShard ===
+
+impl PoolShard {
+    /// Counts a failed attempt.
+    pub fn fault(&self, fault: Fault) {
+        self.faults[fault.index()].add(1);
+    }
+}
+
+// === impl EndpointShard ===
+
+impl EndpointShard {
+    /// Counts an answer.
+    #[inline]
+    pub fn code(&self, status: u16) {
+        let index = usize::from(status.saturating_sub(100)).min(499);
+        self.codes[index].add(1);
+    }
+}
