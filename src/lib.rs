@@ -1,6 +1,7 @@
 //! weir: a traffic splitter.
 
 pub mod model;
+pub mod proxy;
 pub mod routing;
 pub mod switchboard;
 pub mod telemetry;
