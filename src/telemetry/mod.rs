@@ -1,9 +1,13 @@
 //! What happened: per-worker counters and histograms, the access log, Prometheus text.
 //!
 //! Every hot counter is a shard that one worker writes and anybody may read, so that the request path does no
-//! read-modify-write on a shared cache line.
+//! read-modify-write on a shared cache line. This room knows no services: whoever holds them renders them.
 
-pub mod clock;
+pub mod access_log;
+pub mod control;
 pub mod count;
 pub mod histogram;
 pub mod meter;
+pub mod names;
+pub mod process;
+pub mod text;

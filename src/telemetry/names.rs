@@ -1,0 +1,126 @@
+//! Every metric that weir shows: name, kind, labels and help. One word per idea, base units, `_total` on counters
+//! (prometheus.io/docs/practices/naming). A tidy test compares [`ALL`] with the README.
+
+/// What a metric is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// It only rises.
+    Counter,
+    /// It rises and falls.
+    Gauge,
+    /// Durations by bucket.
+    Histogram,
+}
+
+/// A metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Metric {
+    /// Its name.
+    pub name: &'static str,
+    /// What it is.
+    pub kind: Kind,
+    /// Its labels, comma-separated.
+    pub labels: &'static str,
+    /// One sentence.
+    pub help: &'static str,
+}
+
+macro_rules! metrics {
+    ($($constant:ident = $name:literal $kind:ident [$labels:literal] $help:literal;)*) => {
+        $(#[doc = $help] pub const $constant: Metric =
+            Metric { name: $name, kind: Kind::$kind, labels: $labels, help: $help };)*
+        /// Every metric, in the order of this file.
+        pub const ALL: &[&Metric] = &[$(&$constant),*];
+    };
+}
+
+metrics! {
+    REQUESTS = "weir_requests_total" Counter ["service,pool,endpoint,code"]
+        "Answers received from endpoints, by status code.";
+    REQUEST_DURATION = "weir_request_duration_seconds" Histogram ["service,pool"]
+        "Time from a request's head to the end of its response.";
+    ATTEMPTS = "weir_attempts_total" Counter ["service,pool"]
+        "Attempts sent to a pool, retries included.";
+    UPSTREAM_ERRORS = "weir_upstream_errors_total" Counter ["service,pool,endpoint,kind"]
+        "Failed attempts that an endpoint is to blame for: upstream_connect, upstream_answer or upstream_timeout.";
+    POOL_FAULTS = "weir_pool_faults_total" Counter ["service,pool,kind"]
+        "Attempts of a pool that failed, by whose fault it was.";
+    RETRIES = "weir_retries_total" Counter ["service,pool"]
+        "Retries that left the pool for another endpoint or pool.";
+    DECISIONS = "weir_decisions_total" Counter ["service,pool,why"]
+        "Requests sent to a pool, by why they went there.";
+    REQUESTS_IN_FLIGHT = "weir_requests_in_flight" Gauge ["service,pool"]
+        "Requests between their head and the end of their response.";
+    REFUSED = "weir_refused_total" Counter ["kind"]
+        "Requests that weir answered itself, by whose fault it was.";
+    SPLIT_CONFIGURED = "weir_split_configured_ratio" Gauge ["service,pool"]
+        "Share of new requests that the weights give the pool, 0 to 1.";
+    SPLIT_EFFECTIVE = "weir_split_effective_ratio" Gauge ["service,pool"]
+        "Share of the service's requests that the pool got over the last 10 seconds; absent without requests.";
+    POOL_WEIGHT = "weir_pool_weight" Gauge ["service,pool"]
+        "Weight of the pool as the weights file has it.";
+    POOL_ADMITTED = "weir_pool_admitted_ratio" Gauge ["service,pool"]
+        "Part of its share that the pool's breaker lets through: 1 serving, 0 resting, between while it recovers.";
+    ENDPOINT_UP = "weir_endpoint_up" Gauge ["service,pool,endpoint"]
+        "Whether the endpoint takes requests: 1 serving, 0 down, ejected or not probed yet.";
+    ENDPOINT_EJECTIONS = "weir_endpoint_ejections_total" Counter ["service,pool,endpoint"]
+        "How often the endpoint was ejected for consecutive failures.";
+    UPSTREAM_CONNECTIONS = "weir_upstream_connections_total" Counter ["service,pool,endpoint"]
+        "Connections opened to the endpoint.";
+    CONNECTIONS_OPEN = "weir_connections_open" Gauge [""]
+        "Client connections open now.";
+    CONNECTIONS = "weir_connections_total" Counter [""]
+        "Client connections accepted.";
+    BODY_BYTES = "weir_body_bytes_total" Counter ["service,pool,direction"]
+        "Body bytes received from clients (in) and sent to them (out).";
+    CONFIG_LAST_RELOAD_SUCCESSFUL = "weir_config_last_reload_successful" Gauge [""]
+        "Whether the files as they are now are what is served: 1 yes, 0 the last reload failed.";
+    CONFIG_LAST_RELOAD_SUCCESS_TIMESTAMP = "weir_config_last_reload_success_timestamp_seconds" Gauge [""]
+        "When files were last taken over, in Unix time.";
+    CONFIG_RELOADS = "weir_config_reloads_total" Counter ["result"]
+        "Reloads, by result: success, unchanged or failure.";
+    CONFIG_GENERATION = "weir_config_generation" Gauge [""]
+        "Generation that is served.";
+    CONFIG_SOURCE_STALE = "weir_config_source_stale" Gauge [""]
+        "1 when a file seems to be a single-file mount that no longer follows the host's file.";
+    ROLLBACK_PENDING = "weir_rollback_pending" Gauge ["service"]
+        "1 while a rollback moved the traffic but could not be written to the weights file.";
+    ACCESS_LOG_DROPPED = "weir_access_log_dropped_total" Counter [""]
+        "Access log lines dropped because the reader was slow or writing failed.";
+    METRICS_LEFT_OUT = "weir_metrics_samples_left_out" Gauge [""]
+        "Samples that the limit on one exposition left out.";
+    BUILD_INFO = "weir_build_info" Gauge ["version"]
+        "The version of weir that runs; always 1.";
+    WORKERS = "weir_workers" Gauge [""]
+        "Worker threads.";
+    ADMIN_REFUSED = "weir_admin_refused_total" Counter ["code"]
+        "Admin requests refused, by problem code.";
+    ADMIN_CHANGES = "weir_admin_changes_total" Counter ["action"]
+        "Changes made over the admin API: weights, rollback, undo, reload or log_level.";
+    PROCESS_CPU = "process_cpu_seconds_total" Counter [""]
+        "User and system time of the process.";
+    PROCESS_MEMORY = "process_resident_memory_bytes" Gauge [""]
+        "Resident memory of the process.";
+    PROCESS_OPEN_FDS = "process_open_fds" Gauge [""]
+        "File descriptors open now.";
+    PROCESS_MAX_FDS = "process_max_fds" Gauge [""]
+        "File descriptors that the process may open.";
+    PROCESS_START_TIME = "process_start_time_seconds" Gauge [""]
+        "When the process began, in Unix time.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_the_conventions_and_are_unique() {
+        for (i, metric) in ALL.iter().enumerate() {
+            assert!(!ALL[..i].iter().any(|other| other.name == metric.name), "{} twice", metric.name);
+            assert_eq!(metric.kind == Kind::Counter, metric.name.ends_with("_total"), "{}", metric.name);
+            assert!(metric.name.starts_with("weir_") || metric.name.starts_with("process_"), "{}", metric.name);
+            assert!(metric.name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{}", metric.name);
+            assert!(metric.help.ends_with('.'), "{}", metric.name);
+        }
+    }
+}
