@@ -25,6 +25,12 @@ pub fn is_ambiguous(path: &str) -> bool {
         || escapes_prefix(path, "/")
 }
 
+/// Whether `path` holds a `.` or `..` segment, plain or encoded: one server resolves it, the next takes it as a name.
+pub fn has_dot_segments(path: &str) -> bool {
+    path.bytes().any(|byte| matches!(byte, b'.' | b'%'))
+        && Segments(path.as_bytes()).any(|segment| !matches!(dots(segment), Dots::None))
+}
+
 /// Whether dot segments in `path` climb out of `prefix` at any point, even if they return; false when `path` does not
 /// lie under `prefix` at all. Read as the most lenient server would: `%2e` is a dot, `%2f`, `%5c` and `\` part
 /// segments, `;…` belongs to none, and empty segments do not count as a level.

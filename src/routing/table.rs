@@ -24,7 +24,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use super::matcher::{Matcher, PathRule};
-use crate::model::{Head, HostMatch, RouteSpec};
+use crate::model::{Head, HostMatch, PathMatch, RouteSpec};
 
 /// A route as the request path uses it.
 #[derive(Debug)]
@@ -46,6 +46,7 @@ pub struct Table {
     exact: HashMap<Box<str>, Group>,
     /// By suffix with its leading dot.
     wildcard: HashMap<Box<str>, Group>,
+    reads_paths: bool,
 }
 
 /// The routes of one host, each list by rising rank.
@@ -88,8 +89,15 @@ impl Table {
         }
         pairs.sort_by_key(|(key, _)| *key);
 
-        let mut table =
-            Self { routes: Box::default(), any: Group::default(), exact: HashMap::new(), wildcard: HashMap::new() };
+        let tells_paths = |path: &PathMatch| !matches!(path, PathMatch::Prefix(prefix) if prefix == "/");
+        let reads_paths = routes.iter().any(|spec| spec.matches.path.as_ref().is_some_and(tells_paths));
+        let mut table = Self {
+            routes: Box::default(),
+            any: Group::default(),
+            exact: HashMap::new(),
+            wildcard: HashMap::new(),
+            reads_paths,
+        };
         let mut place: Vec<Option<u32>> = vec![None; routes.len()];
         let mut ordered: Vec<Route> = Vec::with_capacity(routes.len());
         for (rank, ((.., index), host)) in (0..).zip(pairs) {
@@ -116,12 +124,23 @@ impl Table {
     /// The route of a request from `client`; none: no route matches.
     #[inline]
     pub fn find<'t>(&'t self, head: &Head, client: IpAddr) -> Option<&'t Route> {
+        self.find_index(head, client).and_then(|index| self.routes.get(index))
+    }
+
+    /// As [`Table::find`], as a position within [`Table::routes`].
+    #[inline]
+    pub fn find_index(&self, head: &Head, client: IpAddr) -> Option<usize> {
         let mut best = None;
         if !self.exact.is_empty() || !self.wildcard.is_empty() {
             self.find_by_host(head, client, &mut best);
         }
         self.any.find(&self.routes, head, client, &mut best);
-        best.and_then(|found| self.routes.get(found.route as usize))
+        best.map(|found| found.route as usize)
+    }
+
+    /// Whether any route tells paths apart, so that a path which can be read two ways could get around it.
+    pub fn reads_paths(&self) -> bool {
+        self.reads_paths
     }
 
     fn find_by_host(&self, head: &Head, client: IpAddr, best: &mut Option<Candidate>) {
