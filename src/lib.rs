@@ -1,3 +1,4 @@
 //! weir: a traffic splitter.
 
+pub mod config;
 pub mod model;
