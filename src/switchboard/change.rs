@@ -4,8 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::problem::Problems;
-use crate::model::{Name, Weights};
+use crate::config::{Problems, WriteError};
+use crate::model::{InvalidWeights, Name, Weights};
 
 /// Something that is asked of the switchboard.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,6 +106,9 @@ pub enum Refused {
         /// The pools that there are, separated by commas.
         known: String,
     },
+    /// The weights themselves do not hold.
+    #[error(transparent)]
+    Weights(#[from] InvalidWeights),
     /// No change of that service is on record.
     #[error("nothing to undo: no change of service \"{0}\" is on record")]
     NothingToUndo(Name),
@@ -116,7 +119,7 @@ pub enum Refused {
         path: String,
         /// What the system said.
         #[source]
-        source: std::io::Error,
+        source: WriteError,
     },
     /// Writing the weights file failed for another reason.
     #[error("cannot write the weights file {path}")]
@@ -125,7 +128,7 @@ pub enum Refused {
         path: String,
         /// What the system said.
         #[source]
-        source: std::io::Error,
+        source: WriteError,
     },
     /// The files do not hold; every problem is listed.
     #[error("{0}")]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::change::Refused;
-use crate::config::{self, Config, Problem, Problems, WeightsFile};
+use crate::config::{self, Config, Problem, Problems, WeightsFile, WriteError};
 use crate::model::{Name, Plan, Weights};
 
 /// Both files, at one look.
@@ -47,7 +47,9 @@ impl Files {
     pub(super) fn parse_config(&self, content: &Content) -> Result<Config, Problems> {
         match content {
             Content::Text(text) => Config::parse(text, &self.config, &|name| std::env::var(name).ok()),
-            Content::Missing => Err(problem(&self.config, "there is no such file", "put it back; what was loaded stays")),
+            Content::Missing => {
+                Err(problem(&self.config, "there is no such file", "put it back; what was loaded stays"))
+            }
             Content::Unreadable(why) => Err(problem(&self.config, why, "check its permissions")),
         }
     }
@@ -88,29 +90,30 @@ impl Files {
         service: &Name,
         weights: &Weights,
         live: &[(Name, Weights)],
-    ) -> Result<String, Refused> {
+    ) -> Result<Content, Refused> {
         let (mut text, whole) = match content {
             Content::Text(text) => (text.clone(), config::is_blank(text)),
             Content::Missing => (String::new(), true),
-            Content::Unreadable(why) => return Err(self.refused(io::Error::other(why.clone()))),
+            Content::Unreadable(why) => {
+                return Err(Refused::FileBroken(problem(&self.weights, why, "check its permissions")));
+            }
         };
-        let others = live.iter().filter(|(name, _)| whole && name != service);
-        for (name, weights) in others.map(|(name, weights)| (name, weights)).chain([(service, weights)]) {
-            text = config::edit(&text, name, weights).map_err(Refused::FileBroken)?;
+        let others = live.iter().filter(|(name, _)| whole && name != service).map(|(name, weights)| (name, weights));
+        for (name, weights) in others.chain([(service, weights)]) {
+            text = config::edit(&text, name, weights)
+                .map_err(|error| Refused::FileBroken(problem(&self.weights, &error.to_string(), "mend it by hand")))?;
         }
-        Ok(text)
+        Ok(Content::Text(text))
     }
 
     /// Puts a text on disk.
-    pub(super) fn write(&self, text: &str) -> Result<(), Refused> {
-        config::write_weights(&self.weights, text).map_err(|error| self.refused(error))
-    }
-
-    fn refused(&self, source: io::Error) -> Refused {
+    pub(super) fn write(&self, content: &Content) -> Result<(), Refused> {
+        let Content::Text(text) = content else { return Ok(()) };
         let path = self.weights.display().to_string();
-        match source.kind() {
-            io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => Refused::ReadOnly { path, source },
-            _ => Refused::Write { path, source },
+        match config::write_weights(&self.weights, text) {
+            Ok(_) => Ok(()),
+            Err(source @ WriteError::ReadOnly { .. }) => Err(Refused::ReadOnly { path, source }),
+            Err(source) => Err(Refused::Write { path, source }),
         }
     }
 }

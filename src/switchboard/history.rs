@@ -211,11 +211,7 @@ mod tests {
         ]);
         let mut history = History::default();
         history.push(entry(7, "engine", Some(weights(90, 10)), percents.expect("weights")));
-        history.hold(vec![Held {
-            service: "engine".into(),
-            content: "abc".into(),
-            note: "edit it".into(),
-        }]);
+        history.hold(vec![Held { service: "engine".into(), content: "abc".into(), note: "edit it".into() }]);
         let text = serde_json::to_string(&history).expect("json");
         assert!(text.contains(r#"{"stable":"99.5%","canary":"0.5%"}"#), "{text}");
         assert_eq!(serde_json::from_str::<History>(&text).expect("back"), history);

@@ -37,7 +37,11 @@ pub fn build(state: &State, revision: u64, sources: &Sources<'_>) -> Snapshot {
             Service {
                 name: spec.name.clone(),
                 slot: live.slot,
-                pools: spec.pools.iter().map(|pool| build_pool(spec, pool, live.weights.of(&pool.name), sources)).collect(),
+                pools: spec
+                    .pools
+                    .iter()
+                    .map(|pool| build_pool(spec, pool, live.weights.of(&pool.name), sources))
+                    .collect(),
                 stable: spec.pool_index(&spec.stable).unwrap_or(0),
                 weights: live.weights.clone(),
                 draining: live.drain.as_ref().map(|drain| build_drain(drain, &names, &spec.stable)),
@@ -49,7 +53,7 @@ pub fn build(state: &State, revision: u64, sources: &Sources<'_>) -> Snapshot {
     Snapshot {
         generation: state.generation,
         revision,
-        table: Table::new(&plan.routes, &plan.services),
+        table: Table::new(&plan.routes, |route| place(&plan.services, &route.service, route.pool.as_ref())),
         listeners: sources.listeners.iter().map(|listener| build_listener(listener, &plan.services)).collect(),
         services,
         limits: plan.limits,
@@ -62,20 +66,25 @@ pub fn build(state: &State, revision: u64, sources: &Sources<'_>) -> Snapshot {
 fn build_pool(service: &ServiceSpec, pool: &PoolSpec, weight: u32, sources: &Sources<'_>) -> Pool {
     let mut ids: Vec<EndpointId> = Vec::new();
     for origin in &pool.origins {
-        for addr in (sources.resolve)(origin) {
-            let id = EndpointId { service: service.name.clone(), pool: pool.name.clone(), origin: origin.clone(), addr };
+        for addr in origin.literal().map_or_else(|| (sources.resolve)(origin), |addr| vec![addr]) {
+            let id =
+                EndpointId { service: service.name.clone(), pool: pool.name.clone(), origin: origin.clone(), addr };
             // Two names of one pool may stand for one address; it is one endpoint.
             if !ids.iter().any(|other| other.addr == id.addr) {
                 ids.push(id);
             }
         }
     }
+    let find = |id: &EndpointId| match service.health {
+        Some(_) => sources.registry.probed_endpoint(id),
+        None => sources.registry.endpoint(id),
+    };
     Pool {
         name: pool.name.clone(),
         prefix: format!("/{}", pool.name),
         weight,
         state: sources.registry.pool(&service.name, &pool.name),
-        endpoints: ids.iter().map(|id| sources.registry.endpoint(id)).collect(),
+        endpoints: ids.iter().map(find).collect(),
     }
 }
 
@@ -90,8 +99,14 @@ fn build_drain(drain: &Drain, names: &[Name], stable: &str) -> Draining {
 
 fn build_listener(listener: &ListenerSpec, services: &[ServiceSpec]) -> Listener {
     let pin = listener.pin.as_ref().and_then(|pin| {
-        let service = services.iter().position(|spec| spec.name == pin.service)?;
-        Some((service, services[service].pool_index(&pin.pool)?))
+        let (service, pool) = place(services, &pin.service, Some(&pin.pool));
+        Some((service, pool?))
     });
     Listener { name: listener.name.clone(), pin, networks: listener.networks.clone().into() }
+}
+
+/// Where a service and its pool are. A plan names only what it has.
+fn place(services: &[ServiceSpec], service: &Name, pool: Option<&Name>) -> (usize, Option<usize>) {
+    let at = services.iter().position(|spec| spec.name == *service).unwrap_or(0);
+    (at, pool.and_then(|pool| services[at].pool_index(pool)))
 }

@@ -126,8 +126,12 @@ pub struct EndpointStatus {
     pub address: String,
     /// The origin that it was found at.
     pub origin: String,
-    /// Its state, named by what happens to traffic.
+    /// `serving`, `draining`, `ejected`, `down` or `unproved` (it waits for its first pass).
     pub state: String,
+    /// The last failure; it stays after a recovery.
+    pub last_error: Option<String>,
     /// Attempts now in flight.
     pub in_flight: u64,
+    /// How often it was ejected since it was made.
+    pub ejections: u64,
 }

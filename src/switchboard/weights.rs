@@ -6,7 +6,7 @@ use super::files::Content;
 use super::history::Held;
 use super::reconcile::{Wanted, all_to_stable, check_pools};
 use super::writer::{Desk, Mode, Switchboard};
-use crate::model::{Name, Weights};
+use crate::model::{Name, ServiceSpec, Weight, Weights};
 
 // === impl Switchboard ===
 
@@ -27,12 +27,11 @@ impl Switchboard {
             return Err(Refused::SafeMode);
         }
         check_pools(&spec, &weights)?;
-        let weights = complete(&spec, weights);
+        let weights = complete(&spec, weights)?;
         let said = desk.written.iter().any(|(name, written)| name == service && *written == weights);
         // A file that went missing or broke since must not be answered with "done".
         if !said || desk.problems.is_some() || desk.seen.weights == Content::Missing {
-            let text = desk.files.edited(&desk.seen.weights, service, &weights, &desk.live())?;
-            let content = Content::Text(text);
+            let content = desk.files.edited(&desk.seen.weights, service, &weights, &desk.live())?;
             let file = desk.files.parse_weights(&content, &desk.config.plan).map_err(Refused::FileBroken)?;
             desk.files.write(&content)?;
             desk.seen.weights = content;
@@ -112,7 +111,7 @@ impl Switchboard {
         if said && desk.problems.is_none() && desk.seen.weights != Content::Missing {
             return Ok(());
         }
-        let content = Content::Text(desk.files.edited(&desk.seen.weights, service, weights, &desk.live())?);
+        let content = desk.files.edited(&desk.seen.weights, service, weights, &desk.live())?;
         desk.files.write(&content)?;
         desk.seen.weights = content;
         for (_, written) in desk.written.iter_mut().filter(|(name, _)| name == service) {
@@ -120,6 +119,19 @@ impl Switchboard {
         }
         Ok(())
     }
+}
+
+/// With 0 for every pool that is not named, as the weights file means it too.
+fn complete(spec: &ServiceSpec, weights: Weights) -> Result<Weights, Refused> {
+    let percent = weights.iter().any(|(_, weight)| matches!(weight, Weight::Percent(_)));
+    let zero = if percent { Weight::Percent(0) } else { Weight::Relative(0) };
+    let mut entries: Vec<(Name, Weight)> = weights.iter().map(|(name, weight)| (name.clone(), weight)).collect();
+    for pool in &spec.pools {
+        if !entries.iter().any(|(name, _)| *name == pool.name) {
+            entries.push((pool.name.clone(), zero));
+        }
+    }
+    Weights::new(entries).map_err(Refused::Weights)
 }
 
 fn check_generation(desk: &Desk, expected: Option<u64>) -> Result<(), Refused> {
@@ -134,7 +146,7 @@ fn check_generation(desk: &Desk, expected: Option<u64>) -> Result<(), Refused> {
 fn cause_of(refused: &Refused) -> String {
     match refused {
         Refused::ReadOnly { .. } => "it is read-only for weir".into(),
-        Refused::Write { source, .. } => source.to_string(),
+        Refused::Write { source, .. } => std::error::Error::source(source).unwrap_or(source).to_string(),
         Refused::FileBroken(_) => "it does not hold and cannot be edited".into(),
         other => other.to_string(),
     }

@@ -6,7 +6,6 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -23,7 +22,7 @@ use super::snapshot::Snapshot;
 use super::status::Reload;
 use super::store::Store;
 use crate::config::{Config, Problems};
-use crate::model::{Name, Now, Origin, ServiceSpec, Weights};
+use crate::model::{Name, Origin, ServiceSpec, Weights};
 use crate::telemetry::clock;
 use crate::upstream::registry::Registry;
 
@@ -79,6 +78,8 @@ pub(super) struct Desk {
     pub(super) store: Store,
     pub(super) keyring: Keyring,
     pub(super) mode: Mode,
+    /// There was no weights file at the start and none was saved since.
+    pub(super) started_without_weights: bool,
     /// What is wrong with the files as they are on disk.
     pub(super) problems: Option<Problems>,
     pub(super) reload: Reload,
@@ -131,6 +132,7 @@ impl Switchboard {
         let first = history.generation().map_or(1, |last| last + 1);
         let next = reconcile::reconcile(None, wanted, first, now)?;
         let mut desk = Desk {
+            started_without_weights: files.parse_weights(&seen.weights, &config.plan).is_err(),
             files,
             seen,
             config: Arc::new(config),
@@ -223,9 +225,11 @@ impl Switchboard {
                 false
             }
         };
-        let drains = desk.state.services.iter_mut().filter_map(|service| {
-            service.drain.take_if(|drain| drain.until_ms <= now_ms)
-        });
+        let drains = desk
+            .state
+            .services
+            .iter_mut()
+            .filter_map(|service| service.drain.take_if(|drain| drain.until_ms <= now_ms));
         if drains.count() > 0 || rekeyed {
             tracing::info!(rekeyed, "a drain or a key came to its end");
             self.publish(desk);
@@ -303,6 +307,11 @@ impl Desk {
         self.history.held().iter().find(|held| held.service == service.as_str())
     }
 
+    /// Puts the history on disk.
+    pub(super) fn keep(&mut self) {
+        self.store.save(&self.history);
+    }
+
     /// Replaces what is held of `service`.
     pub(super) fn hold(&mut self, service: &Name, held: Option<Held>) {
         let others = self.history.held().iter().filter(|held| held.service != service.as_str()).cloned();
@@ -325,7 +334,7 @@ impl Desk {
             let cause = cause.clone();
             self.history.push(Entry { generation, at: timestamp(), cause, changes: next.changes });
         }
-        self.store.save(&self.history);
+        self.keep();
     }
 
     pub(super) fn shown(&self) -> Shown {
