@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::watch::ContentHash;
 use crate::config::{Problems, WriteError};
 use crate::model::{InvalidWeights, Name, Weights};
 
@@ -12,8 +13,14 @@ use crate::model::{InvalidWeights, Name, Weights};
 pub enum Change {
     /// Read both files and apply what they say, also when they look the same.
     Reload,
-    /// A file may have changed: apply what it says now; nothing when its content is what was last read.
-    FileChanged,
+    /// The watcher read another content: apply it, so far as it still stands in the file. What changed again since is
+    /// reported again, and what was written here is known already.
+    FileChanged {
+        /// Hash of `weir.toml`, when it changed.
+        config: Option<ContentHash>,
+        /// Hash of the weights file, when it changed.
+        weights: Option<ContentHash>,
+    },
     /// New weights of one service, written to the weights file.
     Weights {
         /// The service.

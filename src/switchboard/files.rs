@@ -4,9 +4,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
-
 use super::change::Refused;
+use crate::config::watch::ContentHash;
 use crate::config::{self, Config, Problem, Problems, WeightsFile, WriteError};
 use crate::model::{Name, Plan, Weights};
 
@@ -41,6 +40,15 @@ impl Files {
     /// Reads both.
     pub(super) fn look(&self) -> Look {
         Look { config: Content::of(&self.config), weights: Content::of(&self.weights) }
+    }
+
+    /// Reads the files that somebody saw another content in. What is another one again by now stays as it was `seen`.
+    pub(super) fn look_for(&self, seen: &Look, config: Option<ContentHash>, weights: Option<ContentHash>) -> Look {
+        let read = |path: &Path, seen: &Content, hash: Option<ContentHash>| {
+            let content = hash.map(|hash| (hash, Content::of(path))).filter(|(hash, content)| content.hash() == *hash);
+            content.map_or_else(|| seen.clone(), |(_, content)| content)
+        };
+        Look { config: read(&self.config, &seen.config, config), weights: read(&self.weights, &seen.weights, weights) }
     }
 
     /// What the configuration says.
@@ -121,7 +129,7 @@ impl Files {
 // === impl Content ===
 
 impl Content {
-    fn of(path: &Path) -> Self {
+    pub(super) fn of(path: &Path) -> Self {
         match config::read_text(path) {
             Ok(text) => Content::Text(text),
             Err(config::ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => Content::Missing,
@@ -129,13 +137,17 @@ impl Content {
         }
     }
 
+    /// As the watcher hashes it: a file that gives no text counts as empty.
+    pub(super) fn hash(&self) -> ContentHash {
+        match self {
+            Content::Text(text) => ContentHash::of(text),
+            Content::Missing | Content::Unreadable(_) => ContentHash::of(""),
+        }
+    }
+
     /// A short name of the content, the same in every process.
     pub(super) fn fingerprint(&self) -> String {
-        let bytes = match self {
-            Content::Text(text) => text.as_bytes(),
-            Content::Missing | Content::Unreadable(_) => b"",
-        };
-        Sha256::digest(bytes).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+        format!("{:?}", self.hash())
     }
 }
 

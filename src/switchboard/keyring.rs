@@ -26,7 +26,7 @@ pub struct Keyring {
 }
 
 /// Where keys come from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 enum Source {
     /// The file that the configuration names.
     Named(PathBuf),
@@ -88,15 +88,9 @@ impl Keyring {
         &self.keys
     }
 
-    /// Looks again, perhaps at another file: true when the keys are others than before. On an error the old ones stay.
-    pub fn refresh(&mut self, key_file: Option<&Path>, weights: &Path) -> Result<bool, KeyError> {
-        let source = Source::of(key_file, weights);
-        if source != self.source {
-            let before = self.keys.clone();
-            *self = Self::open(key_file, weights)?;
-            return Ok(before != self.keys);
-        }
-        match load(source.path()) {
+    /// Looks again: true when the keys are others than before. On an error the old ones stay.
+    pub fn refresh(&mut self) -> Result<bool, KeyError> {
+        match load(self.source.path()) {
             Ok((text, _)) if text == self.text => Ok(false),
             Ok((text, keys)) => {
                 let changed = keys != *self.keys;
@@ -105,7 +99,7 @@ impl Keyring {
                 Ok(changed)
             }
             // What was generated once holds for the life of the process, whatever becomes of its file.
-            Err(_) if matches!(source, Source::Generated(_)) => Ok(false),
+            Err(_) if matches!(self.source, Source::Generated(_)) => Ok(false),
             Err(error) => Err(error),
         }
     }
@@ -200,12 +194,12 @@ mod tests {
         std::fs::write(&file, key("a")).expect("written");
         let mut keyring = Keyring::open(Some(&file), &weights).expect("keys");
         let first = keyring.keys().clone();
-        assert!(!keyring.refresh(Some(&file), &weights).expect("same"));
+        assert!(!keyring.refresh().expect("same"));
         std::fs::write(&file, key("b") + &key("a")).expect("written");
-        assert!(keyring.refresh(Some(&file), &weights).expect("rotated"));
+        assert!(keyring.refresh().expect("rotated"));
         assert_eq!(keyring.keys().previous.as_ref(), Some(&first.current));
         std::fs::write(&file, "what\n").expect("written");
-        assert!(keyring.refresh(Some(&file), &weights).is_err());
+        assert!(keyring.refresh().is_err());
         assert_eq!(keyring.keys().previous.as_ref(), Some(&first.current));
     }
 }

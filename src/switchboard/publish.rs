@@ -66,7 +66,7 @@ pub fn build(state: &State, revision: u64, sources: &Sources<'_>) -> Snapshot {
 fn build_pool(service: &ServiceSpec, pool: &PoolSpec, weight: u32, sources: &Sources<'_>) -> Pool {
     let mut ids: Vec<EndpointId> = Vec::new();
     for origin in &pool.origins {
-        for addr in origin.literal().map_or_else(|| (sources.resolve)(origin), |addr| vec![addr]) {
+        for addr in (sources.resolve)(origin) {
             let id =
                 EndpointId { service: service.name.clone(), pool: pool.name.clone(), origin: origin.clone(), addr };
             // Two names of one pool may stand for one address; it is one endpoint.

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use super::change::{Applied, Cause, Refused};
-use super::files::Look;
+use super::change::{Applied, Cause, How, Refused};
+use super::files::{Content, Look, problem};
 use super::reconcile::Wanted;
 use super::writer::{Desk, Switchboard, timestamp};
-use crate::config::{Config, Problems};
+use crate::config::watch::ContentHash;
+use crate::config::{self, Config, Problems};
 use crate::model::{Name, Weights};
-use crate::telemetry::clock;
+use crate::telemetry::{clock, names};
 
 /// What a look at the files leads to.
 struct Judged {
@@ -23,9 +24,15 @@ struct Judged {
 // === impl Switchboard ===
 
 impl Switchboard {
-    /// Applies what stands in the files when it is not what stood there at the last look.
-    pub(super) fn look_again(&self, desk: &mut Desk, cause: &Cause) -> Result<Applied, Refused> {
-        let look = desk.files.look();
+    /// Applies what the watcher read, so far as it still stands in the files.
+    pub(super) fn take_changes(
+        &self,
+        desk: &mut Desk,
+        config: Option<ContentHash>,
+        weights: Option<ContentHash>,
+        cause: &Cause,
+    ) -> Result<Applied, Refused> {
+        let look = desk.files.look_for(&desk.seen, config, weights);
         if look == desk.seen {
             return Ok(desk.applied(false));
         }
@@ -38,19 +45,30 @@ impl Switchboard {
         self.take_in(desk, look, cause)
     }
 
-    fn take_in(&self, desk: &mut Desk, look: Look, cause: &Cause) -> Result<Applied, Refused> {
-        let judged = judge(desk, &look);
+    /// Takes in a weights file that was saved since the last look, so that an edit is never undone unseen. What stands
+    /// in it now; if that does not hold it may be half written, and the watcher is the one to say so.
+    pub(super) fn catch_up(&self, desk: &mut Desk) -> Content {
+        let weights = Content::of(&desk.files.weights);
+        if weights != desk.seen.weights && desk.files.parse_weights(&weights, &desk.config.plan).is_ok() {
+            let look = Look { config: desk.seen.config.clone(), weights: weights.clone() };
+            let cause = Cause::by(How::File).from(desk.files.weights.display().to_string());
+            // It holds; what else may be wrong is on the desk already.
+            let _ = self.take_in(desk, look, &cause);
+        }
+        weights
+    }
+
+    fn take_in(&self, desk: &mut Desk, mut look: Look, cause: &Cause) -> Result<Applied, Refused> {
+        let judged = judge(desk, &mut look);
         let rewritten = look.weights != desk.seen.weights;
         desk.started_without_weights &= !rewritten;
         desk.seen = look;
-        let rekeyed = self.rekey(desk, judged.config.as_deref());
-        let problems = match (judged.problems, rekeyed.err()) {
+        let problems = match (judged.problems, self.rekey(desk).err()) {
             (Some(problems), Some(key)) => Some(problems.join(key)),
             (problems, key) => problems.or(key),
         };
-        let whole = problems.is_none() || judged.config.is_none();
         let mut changed = false;
-        if let Some(written) = judged.weights.filter(|_| whole) {
+        if let Some(written) = judged.weights {
             if rewritten {
                 // Whoever saved the file since decided anew; what it says now is the truth.
                 for held in desk.history.held() {
@@ -61,12 +79,13 @@ impl Switchboard {
             desk.written = written;
             let plan_changed = judged.config.is_some();
             if let Some(config) = judged.config {
+                desk.files.weights = config.weights_path.clone();
                 desk.config = config;
             }
             let wanted = Wanted { plan_changed, ..desk.wanted() };
             changed = self.commit(desk, wanted, cause)?;
         }
-        note(desk, problems, cause);
+        note(desk, problems, changed, cause);
         match &desk.problems {
             Some(problems) => Err(Refused::Problems(problems.clone())),
             None => Ok(desk.applied(changed)),
@@ -74,32 +93,40 @@ impl Switchboard {
     }
 
     /// Takes over other affinity keys; the keys alone are no new generation.
-    fn rekey(&self, desk: &mut Desk, config: Option<&Config>) -> Result<(), Problems> {
-        let config = config.unwrap_or(&desk.config).clone();
-        match desk.keyring.refresh(config.key_file.as_deref(), &config.weights_path) {
+    fn rekey(&self, desk: &mut Desk) -> Result<(), Problems> {
+        match desk.keyring.refresh() {
             Ok(false) => Ok(()),
             Ok(true) => {
                 tracing::info!("other affinity keys are in use");
                 self.publish(desk);
                 Ok(())
             }
-            Err(error) => Err(super::files::problem(&config.path, &error.to_string(), "the old keys stay in use")),
+            Err(error) => Err(problem(&desk.files.config, &error.to_string(), "the old keys stay in use")),
         }
     }
 }
 
 /// Judges both files. Weights hold against the configuration that stands beside them; when that one does not hold, the
 /// live one counts, so that a broken `weir.toml` never keeps an operator from moving traffic.
-fn judge(desk: &Desk, look: &Look) -> Judged {
-    let config = desk.files.parse_config(&look.config).and_then(|config| match restart_needed(&desk.config, &config) {
-        Some(problems) => Err(problems),
-        None => Ok(config),
+fn judge(desk: &Desk, look: &mut Look) -> Judged {
+    let config = desk.files.parse_config(&look.config).and_then(|config| {
+        let fields = config::restart_needed(&desk.config, &config);
+        let help = "restart weir, or take the change back; nothing of the file is live before that";
+        let refuse = |field: &String| problem(&desk.files.config, &format!("{field} needs a restart to change"), help);
+        fields.iter().map(refuse).reduce(Problems::join).map_or(Ok(config), Err)
     });
+    let mut files = desk.files.clone();
+    if let Ok(config) = &config
+        && config.weights_path != files.weights
+    {
+        files.weights = config.weights_path.clone();
+        look.weights = Content::of(&files.weights);
+    }
     let plan = config.as_ref().map_or(&desk.config.plan, |config| &config.plan);
     let weights = if look.weights == desk.seen.weights && desk.started_without_weights {
-        desk.files.first_weights(&look.weights, plan)
+        files.first_weights(&look.weights, plan)
     } else {
-        desk.files.parse_weights(&look.weights, plan)
+        files.parse_weights(&look.weights, plan)
     };
     match (config, weights) {
         (Ok(config), Ok(weights)) => {
@@ -117,21 +144,20 @@ fn judge(desk: &Desk, look: &Look) -> Judged {
     }
 }
 
-fn restart_needed(old: &Config, new: &Config) -> Option<Problems> {
-    let _ = (old, new);
-    None
-}
-
 /// Whether two configurations say the same. Regular expressions cannot be compared, what they print can.
 fn same(a: &Config, b: &Config) -> bool {
-    format!("{:?}{:?}{:?}", a.plan, a.key_file, a.log) == format!("{:?}{:?}{:?}", b.plan, b.key_file, b.log)
+    a.weights_path == b.weights_path && format!("{:?}", a.plan) == format!("{:?}", b.plan)
 }
 
 /// Keeps how the reload went, and logs every problem once.
-fn note(desk: &mut Desk, problems: Option<Problems>, cause: &Cause) {
+fn note(desk: &mut Desk, problems: Option<Problems>, changed: bool, cause: &Cause) {
     let how = cause.how.as_str();
-    let result = if problems.is_none() { "success" } else { "failure" };
-    metrics::counter!("weir_config_reloads_total", "result" => result).increment(1);
+    let result = match &problems {
+        Some(_) => "failure",
+        None if changed => "success",
+        None => "unchanged",
+    };
+    metrics::counter!(names::CONFIG_RELOADS.name, "result" => result).increment(1);
     for problem in problems.iter().flat_map(Problems::iter) {
         tracing::error!(how, "{problem}");
     }

@@ -1,14 +1,16 @@
 //! What the tests of this room share: a directory of their own and a switchboard over two real files.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use tokio::runtime::Runtime;
+
 use super::change::{Applied, Cause, Change, How, Refused};
-use super::writer::{Mode, StartError, Switchboard, Ties};
+use super::writer::{Mode, StartError, Switchboard};
 use crate::config::Config;
+use crate::config::watch::ContentHash;
 use crate::model::{Name, Weight, Weights};
-use crate::upstream::registry::Registry;
+use crate::upstream::upstreams::Upstreams;
 
 /// The configuration of most tests.
 pub(super) const CONFIG: &str = r#"
@@ -27,6 +29,8 @@ pub(super) struct Dir(PathBuf);
 pub(super) struct Bench {
     pub(super) dir: Dir,
     pub(super) board: Switchboard,
+    /// Where probes and lookups would run; nothing drives it.
+    runtime: Runtime,
 }
 
 // === impl Dir ===
@@ -60,14 +64,15 @@ impl Bench {
         if let Some(weights) = weights {
             std::fs::write(dir.path().join("weights.toml"), weights).expect("written");
         }
-        let board = open(&dir, Mode::Normal).expect("a switchboard");
-        Self { dir, board }
+        let runtime = runtime();
+        let board = open(&dir, Mode::Normal, &runtime).expect("a switchboard");
+        Self { dir, board, runtime }
     }
 
     /// The same files under a new process.
     pub(super) fn restarted(self, mode: Mode) -> Self {
-        let board = open(&self.dir, mode).expect("a switchboard");
-        Self { dir: self.dir, board }
+        let board = open(&self.dir, mode, &self.runtime).expect("a switchboard");
+        Self { board, ..self }
     }
 
     pub(super) fn weights_path(&self) -> PathBuf {
@@ -80,20 +85,28 @@ impl Bench {
 
     pub(super) fn save_weights(&self, text: &str) -> Result<Applied, Refused> {
         std::fs::write(self.weights_path(), text).expect("written");
-        self.apply(Change::FileChanged, How::File)
+        self.seen(None, Some(text))
     }
 
     pub(super) fn save_config(&self, text: &str) -> Result<Applied, Refused> {
         std::fs::write(self.dir.path().join("weir.toml"), text).expect("written");
-        self.apply(Change::FileChanged, How::File)
+        self.seen(Some(text), None)
+    }
+
+    /// What the watcher does when it has read these texts.
+    pub(super) fn seen(&self, config: Option<&str>, weights: Option<&str>) -> Result<Applied, Refused> {
+        let change = Change::FileChanged { config: config.map(ContentHash::of), weights: weights.map(ContentHash::of) };
+        self.apply(change, How::File)
     }
 
     pub(super) fn apply(&self, change: Change, how: How) -> Result<Applied, Refused> {
+        let _within = self.runtime.enter();
         self.board.apply(change, &Cause::by(how), None)
     }
 
     pub(super) fn set(&self, stable: u32, canary: u32, expected: Option<u64>) -> Result<Applied, Refused> {
         let change = Change::Weights { service: engine(), weights: weights(stable, canary) };
+        let _within = self.runtime.enter();
         self.board.apply(change, &Cause::by(How::Api), expected)
     }
 
@@ -118,8 +131,7 @@ impl Bench {
         self.board.snapshot().load().generation
     }
 
-    /// Makes the weights file one that cannot be written, also for root: a directory stands where the draft would go
-    /// and the file is marked read-only.
+    /// Makes the weights file one that must not be written, also not by root.
     pub(super) fn make_read_only(&self) {
         self.mode(0o444);
     }
@@ -135,6 +147,10 @@ impl Bench {
     }
 }
 
+pub(super) fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
+}
+
 pub(super) fn engine() -> Name {
     Name::new("engine").expect("a name")
 }
@@ -145,9 +161,8 @@ pub(super) fn weights(stable: u32, canary: u32) -> Weights {
         .expect("weights")
 }
 
-pub(super) fn open(dir: &Dir, mode: Mode) -> Result<Switchboard, StartError> {
+pub(super) fn open(dir: &Dir, mode: Mode, runtime: &Runtime) -> Result<Switchboard, StartError> {
     let config = Config::load(dir.path().join("weir.toml")).map_err(StartError::Problems)?;
-    let registry = Arc::new(Registry::new(1));
-    let ties = Ties { registry, resolve: Box::new(|_| Vec::new()), published: Box::new(|_| {}) };
-    Switchboard::open(config, mode, 1, ties)
+    let _within = runtime.enter();
+    Switchboard::open(config, mode, 1, Upstreams::start(1, Vec::new()))
 }

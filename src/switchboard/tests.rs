@@ -1,7 +1,7 @@
 //! Promises of the writer over real files: who wins, what the file says afterwards, what a broken file changes.
 
 use super::change::{Change, How, Refused};
-use super::testing::{Bench, CONFIG, Dir, engine, open, weights};
+use super::testing::{Bench, CONFIG, Dir, engine, open, runtime, weights};
 use super::writer::Mode;
 
 const NINETY: &str = "# ours\n[engine]\nstable = 90 # most\ncanary = 10\n";
@@ -23,7 +23,7 @@ fn new_weights_are_in_the_file_with_its_comments_and_count_once() {
     let bench = Bench::new(CONFIG, Some(NINETY));
     let applied = bench.set(50, 50, None).expect("applied");
     assert_eq!(bench.weights_text(), "# ours\n[engine]\nstable = 50 # most\ncanary = 50\n");
-    let seen = bench.apply(Change::FileChanged, How::File).expect("nothing new");
+    let seen = bench.seen(None, Some(&bench.weights_text())).expect("nothing new");
     assert!(!seen.changed);
     assert_eq!((bench.generation(), seen.revision), (applied.generation, applied.revision));
 }
@@ -47,6 +47,14 @@ fn an_edit_that_nobody_announced_is_taken_in_before_an_expected_generation_is_co
     std::fs::write(bench.weights_path(), "[engine]\nstable = 70\ncanary = 30\n").expect("written");
     assert!(matches!(bench.set(0, 100, Some(seen)), Err(Refused::Conflict { .. })));
     assert_eq!(bench.live(), (70, 30));
+}
+
+#[test]
+fn what_the_watcher_read_before_a_change_was_written_does_not_come_back() {
+    let bench = Bench::new(CONFIG, Some(NINETY));
+    bench.set(50, 50, None).expect("applied");
+    let late = bench.seen(None, Some(NINETY)).expect("it is not there any more");
+    assert_eq!((late.changed, bench.live()), (false, (50, 50)));
 }
 
 #[test]
@@ -168,7 +176,7 @@ fn a_missing_weights_file_sends_everything_to_stable_and_is_made_by_the_first_ch
 fn a_weights_file_that_vanishes_or_is_emptied_changes_nothing() {
     let bench = Bench::new(CONFIG, Some(NINETY));
     std::fs::remove_file(bench.weights_path()).expect("removed");
-    assert!(bench.apply(Change::FileChanged, How::File).is_err());
+    assert!(bench.seen(None, Some("")).is_err());
     assert_eq!(bench.live(), (90, 10));
     assert!(bench.save_weights("# soon\n").is_err());
     assert_eq!((bench.live(), bench.generation()), ((90, 10), 1));
@@ -254,7 +262,7 @@ fn a_start_with_a_bad_weights_file_is_refused() {
     let dir = Dir::new();
     std::fs::write(dir.path().join("weir.toml"), CONFIG).expect("written");
     std::fs::write(dir.path().join("weights.toml"), "[engine]\nstable = -1\n").expect("written");
-    assert!(open(&dir, Mode::Normal).is_err());
+    assert!(open(&dir, Mode::Normal, &runtime()).is_err());
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Moving one service's traffic: write the weights file, apply, answer. Rollback moves the traffic first and asks
 //! questions later.
 
-use super::change::{Applied, Cause, How, Refused};
+use super::change::{Applied, Cause, Refused};
 use super::files::Content;
 use super::history::Held;
 use super::reconcile::{Wanted, all_to_stable, check_pools};
@@ -20,7 +20,7 @@ impl Switchboard {
         cause: &Cause,
         expected: Option<u64>,
     ) -> Result<Applied, Refused> {
-        self.catch_up(desk);
+        let disk = self.catch_up(desk);
         check_generation(desk, expected)?;
         let spec = desk.spec(service)?;
         if desk.mode == Mode::Safe {
@@ -30,8 +30,8 @@ impl Switchboard {
         let weights = complete(&spec, weights)?;
         let said = desk.written.iter().any(|(name, written)| name == service && *written == weights);
         // A file that went missing or broke since must not be answered with "done".
-        if !said || desk.problems.is_some() || desk.seen.weights == Content::Missing {
-            let content = desk.files.edited(&desk.seen.weights, service, &weights, &desk.live())?;
+        if !said || disk != desk.seen.weights || desk.problems.is_some() || disk == Content::Missing {
+            let content = desk.files.edited(&disk, service, &weights, &desk.live())?;
             let file = desk.files.parse_weights(&content, &desk.config.plan).map_err(Refused::FileBroken)?;
             desk.files.write(&content)?;
             desk.seen.weights = content;
@@ -49,16 +49,16 @@ impl Switchboard {
     /// Everything of `service` to its stable pool: live first, then in the file. What cannot be written is held until
     /// somebody saves the file.
     pub(super) fn rollback(&self, desk: &mut Desk, service: &Name, cause: &Cause) -> Result<Applied, Refused> {
-        self.catch_up(desk);
+        let disk = self.catch_up(desk);
         let spec = desk.spec(service)?;
         let weights = all_to_stable(&spec);
-        let held = |desk: &Desk, note: String| {
-            let content = desk.seen.weights.fingerprint();
+        let held = |note: String| {
+            let content = disk.fingerprint();
             Held { service: service.to_string(), content, note }
         };
-        desk.hold(service, Some(held(desk, String::new())));
+        desk.hold(service, Some(held(String::new())));
         let changed = self.commit(desk, Wanted { evict: Some(service.clone()), ..desk.wanted() }, cause)?;
-        match self.write_rollback(desk, service, &weights) {
+        match self.write_rollback(desk, &disk, service, &weights) {
             Ok(()) => {
                 desk.hold(service, None);
                 if desk.problems.is_some() {
@@ -76,7 +76,7 @@ impl Switchboard {
                     super::history::Record(weights),
                 );
                 tracing::warn!(service = service.as_str(), "{note}");
-                desk.hold(service, Some(held(desk, note.clone())));
+                desk.hold(service, Some(held(note.clone())));
                 desk.keep();
                 Ok(Applied { pending: Some(note), ..desk.applied(changed) })
             }
@@ -92,26 +92,26 @@ impl Switchboard {
         expected: Option<u64>,
     ) -> Result<Applied, Refused> {
         self.catch_up(desk);
+        check_generation(desk, expected)?;
         desk.spec(service)?;
         let before = desk.history.before(service).cloned();
         let before = before.ok_or_else(|| Refused::NothingToUndo(service.clone()))?;
-        self.set(desk, service, before, cause, expected)
-    }
-
-    /// Takes in what was saved since the last look, so that an edit of the file is never undone unseen.
-    fn catch_up(&self, desk: &mut Desk) {
-        let path = desk.files.weights.display().to_string();
-        // Problems are noted on the desk; whether they matter is for the caller to say.
-        let _ = self.look_again(desk, &Cause::by(How::File).from(path));
+        self.set(desk, service, before, cause, None)
     }
 
     /// Writes a rollback, also into a file that does not hold as a whole so long as it can be edited.
-    fn write_rollback(&self, desk: &mut Desk, service: &Name, weights: &Weights) -> Result<(), Refused> {
+    fn write_rollback(
+        &self,
+        desk: &mut Desk,
+        disk: &Content,
+        service: &Name,
+        weights: &Weights,
+    ) -> Result<(), Refused> {
         let said = desk.written.iter().any(|(name, written)| name == service && written == weights);
-        if said && desk.problems.is_none() && desk.seen.weights != Content::Missing {
+        if said && *disk == desk.seen.weights && desk.problems.is_none() && *disk != Content::Missing {
             return Ok(());
         }
-        let content = desk.files.edited(&desk.seen.weights, service, weights, &desk.live())?;
+        let content = desk.files.edited(disk, service, weights, &desk.live())?;
         desk.files.write(&content)?;
         desk.seen.weights = content;
         for (_, written) in desk.written.iter_mut().filter(|(name, _)| name == service) {

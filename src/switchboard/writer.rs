@@ -4,8 +4,6 @@
 //! One lock makes the writers wait for each other, never a worker: a worker only loads the snapshot. What is decided is
 //! in [`super::reconcile`]; this file does it. Reloads are in [`super::reload`], weights in [`super::weights`].
 
-use std::collections::HashSet;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -18,33 +16,24 @@ use super::keyring::{KeyError, Keyring};
 use super::publish::{self, Sources};
 use super::reconcile::{self, Next, State, Wanted};
 use super::sample::Sampler;
-use super::snapshot::Snapshot;
+use super::snapshot::{Pool, Service, Snapshot};
 use super::status::Reload;
 use super::store::Store;
 use crate::config::{Config, Problems};
 use crate::model::{Name, Origin, ServiceSpec, Weights};
 use crate::telemetry::clock;
-use crate::upstream::registry::Registry;
+use crate::upstream::probe::Target;
+use crate::upstream::upstreams::{PoolTarget, Upstreams};
 
 /// Publishes every snapshot of the process.
 pub struct Switchboard {
     snapshot: Arc<ArcSwap<Snapshot>>,
     revision: watch::Sender<u64>,
-    ties: Ties,
+    upstreams: Arc<Upstreams>,
     desk: Mutex<Desk>,
     shown: ArcSwap<Shown>,
     pub(super) sampler: Mutex<Sampler>,
     pub(super) birth: Birth,
-}
-
-/// What the switchboard is tied to; the composition root knots it.
-pub struct Ties {
-    /// Live state by identity.
-    pub registry: Arc<Registry>,
-    /// The addresses that a host name stands for now.
-    pub resolve: Box<dyn Fn(&Origin) -> Vec<SocketAddr> + Send + Sync>,
-    /// Told of every snapshot, after it is live.
-    pub published: Box<dyn Fn(&Snapshot) + Send + Sync>,
 }
 
 /// How the process was started.
@@ -115,7 +104,7 @@ pub enum StartError {
 
 impl Switchboard {
     /// Reads both files and builds the first snapshot. `config` is what `path` said when the process began.
-    pub fn open(config: Config, mode: Mode, workers: usize, ties: Ties) -> Result<Self, StartError> {
+    pub fn open(config: Config, mode: Mode, workers: usize, upstreams: Arc<Upstreams>) -> Result<Self, StartError> {
         let files = Files { config: config.path.clone(), weights: config.weights_path.clone() };
         let seen = files.look();
         let written = files.first_weights(&seen.weights, &config.plan).map_err(StartError::Problems)?;
@@ -148,17 +137,17 @@ impl Switchboard {
             stale: None,
         };
         desk.record(next, &Cause::by(How::Start));
-        let snapshot = build(&desk, &ties);
+        let snapshot = build(&desk, &upstreams);
         let this = Self {
             snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
             revision: watch::channel(1).0,
-            ties,
+            upstreams,
             shown: ArcSwap::from_pointee(desk.shown()),
             desk: Mutex::new(desk),
             sampler: Mutex::default(),
             birth: Birth { at: timestamp(), mono_ms: now.mono_ms, workers },
         };
-        this.tell(&this.snapshot.load_full());
+        this.announce(&this.snapshot.load_full());
         Ok(this)
     }
 
@@ -177,13 +166,14 @@ impl Switchboard {
         self.revision.subscribe()
     }
 
-    /// Applies one change. It may write a file and wait for the disk: call it from a thread that may block.
+    /// Applies one change. It may write a file and wait for the disk: call it from a thread that may block, within the
+    /// control runtime (probes and lookups are spawned there).
     /// With `expected`, a change that would go by an older generation is refused; a rollback never is.
     pub fn apply(&self, change: Change, cause: &Cause, expected: Option<u64>) -> Result<Applied, Refused> {
         let mut desk = self.lock();
         let result = match change {
             Change::Reload => self.reload(&mut desk, cause),
-            Change::FileChanged => self.look_again(&mut desk, cause),
+            Change::FileChanged { config, weights } => self.take_changes(&mut desk, config, weights, cause),
             Change::Weights { service, weights } => self.set(&mut desk, &service, weights, cause, expected),
             Change::Rollback { service } => self.rollback(&mut desk, &service, cause),
             Change::Undo { service } => self.undo(&mut desk, &service, cause, expected),
@@ -218,7 +208,7 @@ impl Switchboard {
         self.sampler.lock().unwrap_or_else(PoisonError::into_inner).take(&self.snapshot.load(), now_ms);
         let mut desk = self.lock();
         let desk = &mut *desk;
-        let rekeyed = match desk.keyring.refresh(desk.config.key_file.as_deref(), &desk.config.weights_path) {
+        let rekeyed = match desk.keyring.refresh() {
             Ok(rekeyed) => rekeyed,
             Err(error) => {
                 tracing::debug!(%error, "the affinity keys stay as they are");
@@ -261,20 +251,29 @@ impl Switchboard {
     /// Publishes the state on the desk.
     pub(super) fn publish(&self, desk: &mut Desk) {
         desk.revision += 1;
-        let snapshot = Arc::new(build(desk, &self.ties));
+        let snapshot = Arc::new(build(desk, &self.upstreams));
         self.snapshot.store(snapshot.clone());
         self.revision.send_replace(desk.revision);
-        self.tell(&snapshot);
+        self.announce(&snapshot);
     }
 
-    fn tell(&self, snapshot: &Snapshot) {
-        let (mut pools, mut endpoints) = (HashSet::new(), HashSet::new());
-        for (service, pool) in snapshot.services.iter().flat_map(|s| s.pools.iter().map(move |pool| (s, pool))) {
-            pools.insert((service.name.clone(), pool.name.clone()));
-            endpoints.extend(pool.endpoints.iter().map(|endpoint| endpoint.id.clone()));
-        }
-        self.ties.registry.retain(&pools, &endpoints);
-        (self.ties.published)(snapshot);
+    /// Says on the other side what is published now.
+    fn announce(&self, snapshot: &Snapshot) {
+        let services = snapshot.services.iter();
+        let origins = services.clone().flat_map(|service| service.spec.pools.iter().flat_map(|pool| &pool.origins));
+        self.upstreams.names().follow(origins);
+        let pools = services.flat_map(|service| service.pools.iter().enumerate().map(move |(i, pool)| (service, i, pool)));
+        let target = |(service, i, pool): (&Service, usize, &Pool)| PoolTarget {
+            pool: pool.state.clone(),
+            breaker: service.spec.breaker.clone(),
+            takes_traffic: pool.weight > 0 || i == service.stable,
+            endpoints: pool
+                .endpoints
+                .iter()
+                .map(|endpoint| Target { endpoint: endpoint.clone(), health: service.spec.health.clone() })
+                .collect(),
+        };
+        self.upstreams.set_targets(pools.map(target).collect());
     }
 }
 
@@ -300,11 +299,6 @@ impl Desk {
 
     pub(super) fn applied(&self, changed: bool) -> Applied {
         Applied { generation: self.state.generation, revision: self.revision, changed, pending: None }
-    }
-
-    /// Whether a rollback of `service` is not in the file yet.
-    pub(super) fn held(&self, service: &Name) -> Option<&Held> {
-        self.history.held().iter().find(|held| held.service == service.as_str())
     }
 
     /// Puts the history on disk.
@@ -368,10 +362,11 @@ fn wanted(config: &Config, written: &[(Name, Weights)], history: &History, mode:
     Wanted { plan: config.plan.clone(), weights, plan_changed, evict: None }
 }
 
-fn build(desk: &Desk, ties: &Ties) -> Snapshot {
+fn build(desk: &Desk, upstreams: &Upstreams) -> Snapshot {
+    let resolve = |origin: &Origin| upstreams.names().answers(origin);
     let sources = Sources {
-        registry: &ties.registry,
-        resolve: &ties.resolve,
+        registry: upstreams.registry(),
+        resolve: &resolve,
         listeners: &desk.config.listeners,
         keys: desk.keyring.keys(),
     };
