@@ -88,3 +88,68 @@ fn connect_error(error: io::Error) -> CheckError {
         _ => CheckError::Connect(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::upstream::testing::{Manners, Upstream};
+
+    fn http() -> Health {
+        let kind = ProbeKind::Http { path: "/healthz?deep=1".into(), host: None, expect: 200..=399 };
+        Health { kind, timeout: Duration::from_millis(300), ..Health::default() }
+    }
+
+    async fn verdict(manners: Manners, health: &Health) -> Result<(), String> {
+        let upstream = Upstream::start(manners).await;
+        check(upstream.addr, "engine:8080", health).await.map_err(|error| error.to_string())
+    }
+
+    #[tokio::test]
+    async fn a_healthy_status_passes_and_every_misbehaviour_fails_with_its_reason() {
+        let cases = [
+            (Manners::Status(200), None),
+            (Manners::Status(302), None),
+            (Manners::Status(404), Some("status 404, expected 200..=399")),
+            (Manners::Status(503), Some("status 503")),
+            (Manners::Stall, Some("timed out after 300ms")),
+            (Manners::Garbage, Some("answer: ")),
+            (Manners::HalfHead, Some("answer: ")),
+            (Manners::Reset, Some("answer: ")),
+        ];
+        for (manners, reason) in cases {
+            let context = format!("{manners:?}");
+            match (verdict(manners, &http()).await, reason) {
+                (Ok(()), None) => {}
+                (Err(error), Some(reason)) => assert!(error.starts_with(reason), "{context}: {error}"),
+                (got, wanted) => panic!("{context}: {got:?}, wanted {wanted:?}"),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_refused_connection_fails_and_names_the_connect() {
+        let gone = Upstream::start(Manners::Stall).await.addr;
+        tokio::task::yield_now().await;
+        let error = check(gone, "engine:8080", &Health::default()).await.expect_err("nobody listens");
+        assert!(matches!(error, CheckError::Connect(_)), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_tcp_probe_needs_a_connection_only() {
+        assert_eq!(verdict(Manners::Stall, &Health::default()).await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_probe_sends_the_endpoints_authority_or_the_configured_host() {
+        let upstream = Upstream::start(Manners::Status(204)).await;
+        check(upstream.addr, "engine:8080", &http()).await.expect("a pass");
+        let request = upstream.last_request.lock().expect("the lock").to_lowercase();
+        assert!(request.starts_with("get /healthz?deep=1 http/1.1\r\nhost: engine:8080\r\n"), "{request}");
+        let kind = ProbeKind::Http { path: "/".into(), host: Some("shop.example".into()), expect: 200..=200 };
+        let error = check(upstream.addr, "engine:8080", &Health { kind, ..http() }).await.expect_err("204 is not 200");
+        assert_eq!(error.to_string(), "status 204, expected 200..=200");
+        assert!(upstream.last_request.lock().expect("the lock").contains("host: shop.example\r\n"));
+    }
+}

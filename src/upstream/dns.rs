@@ -81,7 +81,11 @@ impl Dns {
         };
         let listed = |kind| {
             let lookup = hosts.lookup_static_host(&Query::query(name.clone(), kind));
-            lookup.map_or(Reply::Absent, |lookup| found(lookup.answers()))
+            match lookup.map_or(Reply::Absent, |lookup| found(lookup.answers())) {
+                // The file has no times to live and costs nothing to ask again.
+                Reply::Found { addrs, .. } => Reply::Found { addrs, ttl: 0 },
+                reply => reply,
+            }
         };
         let (v4, v6) = (listed(RecordType::A), listed(RecordType::AAAA));
         if v4 != Reply::Absent || v6 != Reply::Absent {

@@ -13,4 +13,6 @@ pub mod pool;
 pub mod probe;
 pub mod registry;
 mod slots;
+#[cfg(test)]
+mod testing;
 pub mod upstreams;

@@ -222,3 +222,182 @@ fn say(shared: &Shared, host: &str, v4: &Reply, v6: &Reply, change: book::Change
         None => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::path::{Path, PathBuf};
+
+    use super::*;
+    use crate::upstream::testing::{NameServer, Says, until};
+
+    const LONG: Duration = Duration::from_secs(5);
+
+    fn origin(host: &str) -> Origin {
+        Origin { host: host.into(), port: 8080 }
+    }
+
+    fn answers(names: &Names, host: &str) -> Vec<String> {
+        names.answers(&origin(host)).iter().map(ToString::to_string).collect()
+    }
+
+    /// A file of this test alone, gone with its value.
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new(name: &str, text: &str) -> Self {
+            let scratch = Self(std::env::temp_dir().join(format!("weir-names-{}-{name}", std::process::id())));
+            scratch.write(text);
+            scratch
+        }
+
+        fn write(&self, text: &str) {
+            std::fs::File::create(&self.0).and_then(|mut file| file.write_all(text.as_bytes())).expect("written");
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            // Whether it is still there does not matter to the test.
+            let _ = std::fs::remove_file(&self.0);
+        }
+    }
+
+    fn without_hosts(server: &NameServer) -> Names {
+        let nowhere = Path::new("/nonexistent/weir");
+        Names::with(Dns::with_files(vec![server.addr], nowhere, nowhere))
+    }
+
+    #[tokio::test]
+    async fn every_address_of_both_families_is_an_answer() {
+        let server = NameServer::start().await;
+        server.addresses("engine", &["10.0.0.2", "10.0.0.1", "fd00::1"], 1);
+        server.addresses("v6-only", &["fd00::6"], 1);
+        let names = without_hosts(&server);
+        names.follow(&[origin("engine"), origin("v6-only")]);
+        assert!(names.first_round(LONG).await);
+        assert_eq!(answers(&names, "engine"), ["10.0.0.1:8080", "10.0.0.2:8080", "[fd00::1]:8080"]);
+        assert_eq!(answers(&names, "v6-only"), ["[fd00::6]:8080"]);
+        assert_eq!(answers(&names, "127.0.0.1"), ["127.0.0.1:8080"]);
+        assert_eq!(answers(&names, "::1"), ["[::1]:8080"]);
+        assert_eq!(*names.changes().borrow(), 2);
+    }
+
+    #[tokio::test]
+    async fn fifty_records_are_fifty_answers() {
+        let server = NameServer::start().await;
+        let many: Vec<String> = (1..=50).map(|n| format!("10.0.0.{n}")).collect();
+        server.addresses("engine", &many.iter().map(String::as_str).collect::<Vec<_>>(), 1);
+        let names = without_hosts(&server);
+        names.follow(&[origin("engine")]);
+        assert!(names.first_round(LONG).await);
+        assert_eq!(answers(&names, "engine").len(), 50);
+    }
+
+    #[tokio::test]
+    async fn a_flip_is_seen_within_about_a_second_and_announced() {
+        let server = NameServer::start().await;
+        server.addresses("engine", &["10.0.0.1"], 0);
+        let names = without_hosts(&server);
+        let mut changes = names.changes();
+        names.follow(&[origin("engine")]);
+        changes.changed().await.expect("the first answer");
+        server.addresses("engine", &["10.0.0.2"], 0);
+        let began = Instant::now();
+        changes.changed().await.expect("the flip");
+        assert_eq!(answers(&names, "engine"), ["10.0.0.2:8080"]);
+        assert!(began.elapsed() < Duration::from_millis(1_600), "{:?}", began.elapsed());
+    }
+
+    #[tokio::test]
+    async fn errors_and_silence_keep_the_last_good_answer() {
+        let server = NameServer::start().await;
+        server.addresses("engine", &["10.0.0.1"], 1);
+        let names = without_hosts(&server);
+        names.follow(&[origin("engine")]);
+        assert!(names.first_round(LONG).await);
+        let mut lookups = names.shared.lookups.subscribe();
+        for says in [Says::ServFail, Says::NxDomain, Says::Addresses(vec![], 1), Says::Nothing] {
+            server.tell("engine", says.clone());
+            lookups.mark_unchanged();
+            names.hurry(&origin("engine"));
+            lookups.changed().await.expect("a lookup");
+            assert_eq!(answers(&names, "engine"), ["10.0.0.1:8080"], "{says:?}");
+        }
+        server.addresses("engine", &["10.0.0.2"], 1);
+        until("the new answer", || answers(&names, "engine") == ["10.0.0.2:8080"]).await;
+    }
+
+    #[tokio::test]
+    async fn a_name_that_does_not_resolve_at_first_is_found_when_it_does() {
+        let server = NameServer::start().await;
+        let names = without_hosts(&server);
+        names.follow(&[origin("late")]);
+        assert!(names.first_round(LONG).await);
+        assert!(answers(&names, "late").is_empty());
+        server.addresses("late", &["10.0.0.1"], 5);
+        until("the late name", || answers(&names, "late") == ["10.0.0.1:8080"]).await;
+    }
+
+    #[tokio::test]
+    async fn a_name_with_a_long_time_to_live_is_asked_once_and_again_in_a_hurry() {
+        let server = NameServer::start().await;
+        server.addresses("engine", &["10.0.0.1"], 3_600);
+        let names = without_hosts(&server);
+        names.follow(&[origin("engine")]);
+        assert!(names.first_round(LONG).await);
+        assert_eq!(server.asked(), 2, "A and AAAA");
+        server.addresses("engine", &["10.0.0.2"], 3_600);
+        let (began, hurry) = (Instant::now(), names.hurried());
+        // A storm of failures from a worker thread.
+        let storm = std::thread::spawn(move || (0..10_000).for_each(|_| hurry.call(&origin("engine"))));
+        until("the hurried answer", || answers(&names, "engine") == ["10.0.0.2:8080"]).await;
+        assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+        storm.join().expect("the worker");
+        let lookups_max = began.elapsed().as_millis() as usize / HURRY_MIN.as_millis() as usize + 2;
+        assert!(server.asked() <= 2 * (1 + lookups_max), "{} questions", server.asked());
+    }
+
+    #[tokio::test]
+    async fn localhost_and_the_hosts_file_need_no_name_server() {
+        let hosts = Scratch::new("hosts", "10.1.1.1 engine other\nfd00::1 engine\n");
+        let names = Names::with(Dns::with_files(vec![], Path::new("/nonexistent/resolv.conf"), &hosts.0));
+        names.follow(&[origin("localhost"), origin("engine"), origin("nowhere")]);
+        assert!(names.first_round(LONG).await);
+        assert_eq!(answers(&names, "localhost"), ["127.0.0.1:8080"]);
+        assert_eq!(answers(&names, "engine"), ["10.1.1.1:8080", "[fd00::1]:8080"]);
+        assert!(answers(&names, "nowhere").is_empty());
+        // The file changes: its names follow.
+        hosts.write("10.1.1.222 engine\n");
+        until("the changed hosts file", || answers(&names, "engine") == ["10.1.1.222:8080"]).await;
+    }
+
+    #[tokio::test]
+    async fn a_changed_resolv_conf_is_read_again() {
+        let server = NameServer::start().await;
+        server.addresses("engine", &["10.0.0.1"], 1);
+        let resolv = Scratch::new("resolv", "# empty\n");
+        let dns = Dns::with_files(vec![], &resolv.0, Path::new("/nonexistent/hosts"));
+        let answer = dns.lookup("engine").await;
+        assert!(matches!(&answer.v4, Reply::Failed(reason) if reason.starts_with("no name server")), "{answer:?}");
+        // resolv.conf has no ports, so that what is asserted is that the server it names now is asked in vain.
+        resolv.write("nameserver 127.0.0.11\noptions ndots:0\n");
+        let answer = dns.lookup("engine").await;
+        assert!(answer.docker);
+        assert!(matches!(&answer.v4, Reply::Failed(reason) if !reason.starts_with("no name server")), "{answer:?}");
+    }
+
+    #[tokio::test]
+    async fn a_name_that_is_no_longer_followed_is_forgotten_and_not_asked_again() {
+        let server = NameServer::start().await;
+        server.addresses("engine", &["10.0.0.1"], 0);
+        server.addresses("other", &["10.0.0.3"], 0);
+        let names = without_hosts(&server);
+        names.follow(&[origin("engine")]);
+        assert!(names.first_round(LONG).await);
+        names.follow(&[origin("other")]);
+        assert!(names.first_round(LONG).await);
+        assert!(answers(&names, "engine").is_empty());
+        assert_eq!(answers(&names, "other"), ["10.0.0.3:8080"]);
+    }
+}

@@ -162,7 +162,7 @@ fn tick(published: &mut [Watched], now_ms: u64) {
             tracing::warn!(service, pool, before, after, "the breaker changed what a pool receives");
         }
     }
-    published.iter_mut().for_each(|watched| say_ejections(watched));
+    published.iter_mut().for_each(say_ejections);
 }
 
 /// The last live endpoint of a service is never ejected, but it may fall to its probes while the others are ejected, and
@@ -201,5 +201,186 @@ fn say_ejections(watched: &mut Watched) {
             *known = ejections;
             tracing::warn!(service, pool, %addr, times, reason, "an endpoint was ejected by its answers");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Health, Origin, ProbeKind};
+    use crate::upstream::endpoint::{EndpointId, Outcome};
+    use crate::upstream::testing::{Manners, Upstream, until};
+
+    const LONG: Duration = Duration::from_secs(5);
+
+    fn name(text: &str) -> Name {
+        Name::new(text).expect("a name")
+    }
+
+    fn id(pool: &str, addr: SocketAddr) -> EndpointId {
+        let origin = Origin { host: addr.ip().to_string(), port: addr.port() };
+        EndpointId { service: name("engine"), pool: name(pool), origin, addr }
+    }
+
+    fn health(interval_ms: u64) -> Health {
+        let kind = ProbeKind::Http { path: "/healthz".into(), host: None, expect: 200..=399 };
+        let (interval, timeout) = (Duration::from_millis(interval_ms), Duration::from_millis(200));
+        Health { kind, interval, timeout, fall: 3, rise: 2 }
+    }
+
+    fn publish(upstreams: &Upstreams, pools: &[(&str, &[SocketAddr])], health: Option<&Health>) {
+        let target = |pool: &str, addrs: &[SocketAddr]| {
+            let endpoint = |addr: &SocketAddr| {
+                let id = id(pool, *addr);
+                let endpoint = match health {
+                    Some(_) => upstreams.registry().probed_endpoint(&id),
+                    None => upstreams.registry().endpoint(&id),
+                };
+                Target { endpoint, health: health.cloned() }
+            };
+            PoolTarget {
+                pool: upstreams.registry().pool(&name("engine"), &name(pool)),
+                breaker: Breaker::default(),
+                takes_traffic: true,
+                endpoints: addrs.iter().map(endpoint).collect(),
+            }
+        };
+        upstreams.set_targets(pools.iter().map(|(pool, addrs)| target(pool, addrs)).collect());
+    }
+
+    fn kind(upstreams: &Upstreams, addr: SocketAddr) -> StateKind {
+        let endpoints = upstreams.registry().endpoints();
+        endpoints.iter().find(|endpoint| endpoint.id.addr == addr).expect("named").state_kind()
+    }
+
+    #[tokio::test]
+    async fn the_first_round_tells_dead_from_alive_before_anybody_is_served() {
+        let (alive, broken) =
+            (Upstream::start(Manners::Status(200)).await, Upstream::start(Manners::Status(500)).await);
+        let upstreams = Upstreams::start(1, vec![]);
+        publish(&upstreams, &[("stable", &[alive.addr, broken.addr])], Some(&health(2_000)));
+        assert!(upstreams.first_round(LONG).await);
+        assert_eq!(kind(&upstreams, alive.addr), StateKind::Serving);
+        assert_eq!(kind(&upstreams, broken.addr), StateKind::Unproved);
+    }
+
+    #[tokio::test]
+    async fn a_probe_that_never_answers_does_not_hold_up_the_start() {
+        let stalled = Upstream::start(Manners::Stall).await;
+        let upstreams = Upstreams::start(1, vec![]);
+        let patient = Health { timeout: Duration::from_secs(60), ..health(2_000) };
+        publish(&upstreams, &[("stable", &[stalled.addr])], Some(&patient));
+        assert!(!upstreams.first_round(Duration::from_millis(100)).await);
+        assert_eq!(kind(&upstreams, stalled.addr), StateKind::Serving);
+    }
+
+    #[tokio::test]
+    async fn an_endpoint_added_later_serves_after_its_first_pass() {
+        let (first, second) =
+            (Upstream::start(Manners::Status(200)).await, Upstream::start(Manners::Status(503)).await);
+        let upstreams = Upstreams::start(1, vec![]);
+        publish(&upstreams, &[("stable", &[first.addr])], Some(&health(20)));
+        assert!(upstreams.first_round(LONG).await);
+        upstreams.set_serving();
+        publish(&upstreams, &[("stable", &[first.addr, second.addr])], Some(&health(20)));
+        until("some probes", || second.seen() > 5).await;
+        assert_eq!(kind(&upstreams, second.addr), StateKind::Unproved);
+        second.turn(Manners::Status(200));
+        until("the first pass", || kind(&upstreams, second.addr) == StateKind::Serving).await;
+    }
+
+    #[tokio::test]
+    async fn a_dead_endpoint_goes_down_comes_back_and_says_why() {
+        let upstream = Upstream::start(Manners::Status(200)).await;
+        let upstreams = Upstreams::start(1, vec![]);
+        publish(&upstreams, &[("stable", &[upstream.addr])], Some(&health(20)));
+        assert!(upstreams.first_round(LONG).await);
+        upstream.turn(Manners::Reset);
+        until("down", || kind(&upstreams, upstream.addr) == StateKind::Down).await;
+        let state = upstreams.registry().endpoints()[0].state();
+        assert!(state.last_error.as_deref().is_some_and(|text| text.starts_with("answer: ")), "{state:?}");
+        upstream.turn(Manners::Status(200));
+        until("serving", || kind(&upstreams, upstream.addr) == StateKind::Serving).await;
+    }
+
+    #[tokio::test]
+    async fn publications_neither_restart_a_schedule_nor_resurrect_a_dead_endpoint() {
+        let dead = Upstream::start(Manners::Status(500)).await;
+        let upstreams = Upstreams::start(1, vec![]);
+        upstreams.set_serving();
+        let slow = health(60_000);
+        publish(&upstreams, &[("stable", &[dead.addr])], Some(&health(10)));
+        until("some probes", || dead.seen() > 3).await;
+        dead.turn(Manners::Status(200));
+        until("up", || kind(&upstreams, dead.addr) == StateKind::Serving).await;
+        dead.turn(Manners::Status(500));
+        until("down", || kind(&upstreams, dead.addr) == StateKind::Down).await;
+        // A new policy begins its own schedule once; the same policy a thousand times over does not.
+        publish(&upstreams, &[("stable", &[dead.addr])], Some(&slow));
+        assert!(upstreams.first_round(LONG).await);
+        let seen = dead.seen();
+        for _ in 0..1_000 {
+            publish(&upstreams, &[("stable", &[dead.addr])], Some(&slow));
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(dead.seen(), seen);
+        assert_eq!(kind(&upstreams, dead.addr), StateKind::Down);
+    }
+
+    #[tokio::test]
+    async fn without_probes_a_fallen_endpoint_gets_requests_again() {
+        let dead = Upstream::start(Manners::Status(500)).await;
+        let upstreams = Upstreams::start(1, vec![]);
+        upstreams.set_serving();
+        publish(&upstreams, &[("stable", &[dead.addr])], Some(&health(20)));
+        assert_eq!(kind(&upstreams, dead.addr), StateKind::Unproved);
+        publish(&upstreams, &[("stable", &[dead.addr])], None);
+        assert_eq!(kind(&upstreams, dead.addr), StateKind::Serving);
+    }
+
+    #[tokio::test]
+    async fn many_endpoints_are_probed_side_by_side() {
+        let mut stalled = Vec::new();
+        for _ in 0..20 {
+            stalled.push(Upstream::start(Manners::Stall).await);
+        }
+        let upstreams = Upstreams::start(1, vec![]);
+        let addrs: Vec<_> = stalled.iter().map(|upstream| upstream.addr).collect();
+        publish(&upstreams, &[("stable", &addrs)], Some(&health(60_000)));
+        // One after another they would take four seconds.
+        assert!(upstreams.first_round(Duration::from_secs(2)).await);
+    }
+
+    #[tokio::test]
+    async fn a_failing_pool_rests_by_itself_while_another_serves() {
+        let upstream = Upstream::start(Manners::Status(200)).await;
+        let upstreams = Upstreams::start(1, vec![]);
+        publish(&upstreams, &[("stable", &[upstream.addr]), ("canary", &[upstream.addr])], None);
+        let pool = |pool: &str| upstreams.registry().pool(&name("engine"), &name(pool));
+        let canary = pool("canary");
+        // The first tick must have seen the counters at rest.
+        tokio::time::sleep(TICK).await;
+        canary.meter.of(0).attempts.add(30);
+        (0..20).for_each(|_| canary.meter.of(0).fault(crate::model::Fault::UpstreamTimeout));
+        until("the rest", || !canary.admits(0)).await;
+        assert_eq!(canary.rests(), 1);
+        assert!(pool("stable").admits(u64::MAX));
+        // Stable leaves: canary is all there is.
+        publish(&upstreams, &[("canary", &[upstream.addr])], None);
+        until("the last resort", || canary.admits(u64::MAX)).await;
+    }
+
+    #[tokio::test]
+    async fn a_service_whose_endpoints_are_all_ejected_gets_one_back() {
+        let upstream = Upstream::start(Manners::Status(200)).await;
+        let upstreams = Upstreams::start(1, vec![]);
+        publish(&upstreams, &[("stable", &[upstream.addr])], None);
+        let endpoint = upstreams.registry().endpoint(&id("stable", upstream.addr));
+        let policy = Breaker { base_ejection: Duration::from_secs(60), ..Breaker::default() };
+        for _ in 0..5 {
+            endpoint.report(Outcome::Failed, clock::now().mono_ms, &policy, || false);
+        }
+        assert!(matches!(endpoint.state_kind(), StateKind::Ejected { .. }));
+        until("the reprieve", || endpoint.state_kind() == StateKind::Serving).await;
     }
 }
