@@ -1,6 +1,8 @@
 //! weir: a traffic splitter.
 
+pub mod config;
 pub mod model;
+pub mod proxy;
 pub mod routing;
 pub mod switchboard;
 pub mod telemetry;

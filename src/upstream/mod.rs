@@ -4,5 +4,7 @@
 //! Connections to endpoints belong to the workers and live in `proxy`.
 
 pub mod endpoint;
+mod gate;
 pub mod pool;
 pub mod registry;
+mod slots;

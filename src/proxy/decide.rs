@@ -1,0 +1,371 @@
+//! Which route, which pool, which endpoint: synchronous, over one snapshot, with no clock or dice of its own.
+//!
+//! Order: listener pin, direct path, override, route's pool, affinity bucket, splitter. Weight 0 never receives a new
+//! request by weight; what names a pool outright (pin, direct path, override, route) reaches it at any weight.
+
+use std::net::IpAddr;
+
+use super::dice::{Rng, Splitters};
+use super::refusal::Refusal;
+use crate::model::{AffinityBy, BUCKETS, Direct, Head, Now, OnPoolDown, Why};
+use crate::routing::bucket::{bucket_of, client_unit};
+use crate::routing::cookie::TicketCache;
+use crate::routing::matcher::contains;
+use crate::routing::path::{escapes_prefix, has_dot_segments, is_ambiguous};
+use crate::switchboard::snapshot::{Pool, Service, Snapshot};
+use crate::upstream::endpoint::Admission;
+
+/// What is asked: one request, one snapshot, one moment.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    /// The snapshot.
+    pub snapshot: &'a Snapshot,
+    /// Index of the listener that it came in by.
+    pub listener: usize,
+    /// The head.
+    pub head: &'a Head,
+    /// The client, as trusted proxies tell it.
+    pub client: IpAddr,
+    /// The moment.
+    pub now: Now,
+    /// This worker, for in-flight counts.
+    pub worker: usize,
+    /// Whether the request could be tried again if it failed: only such a request may try an ejected endpoint.
+    pub repeatable: bool,
+}
+
+/// A worker's chance and memory.
+#[derive(Debug)]
+pub struct Dice<'a> {
+    /// Splitters by service slot.
+    pub splitters: &'a mut Splitters,
+    /// Verified cookies.
+    pub tickets: &'a mut TicketCache,
+    /// Choices that nobody can gain by predicting.
+    pub rng: &'a mut Rng,
+}
+
+/// The answer: where the request goes and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Decision {
+    /// Index of the service.
+    pub service: usize,
+    /// Index of the pool that serves.
+    pub pool: usize,
+    /// Index of the pool that was meant, before failover.
+    pub meant: usize,
+    /// Index of the endpoint within the pool.
+    pub endpoint: usize,
+    /// Why this pool.
+    pub why: Why,
+    /// Index of the route; none when a pinned listener needed none.
+    pub route: Option<usize>,
+    /// Whether the pool's prefix is stripped from the path.
+    pub direct: bool,
+    /// The unit's bucket, when something sticks.
+    pub bucket: Option<u32>,
+    /// Whether an affinity cookie for that bucket must be set.
+    pub issue: bool,
+    /// Whether the request may leave its pool when that fails: not when the client named it outright.
+    pub may_leave: bool,
+}
+
+/// A pool chosen, before anybody asked whether it serves.
+struct Choice {
+    service: usize,
+    pool: usize,
+    why: Why,
+    route: Option<usize>,
+    direct: bool,
+    bucket: Option<u32>,
+    issue: bool,
+}
+
+/// Decides one request.
+pub fn decide(question: &Question<'_>, dice: &mut Dice<'_>) -> Result<Decision, Refusal> {
+    let choice = choose(question, dice)?;
+    let service = &question.snapshot.services[choice.service];
+    let may_leave = !matches!(choice.why, Why::Listener | Why::Path | Why::Override);
+    let decided = |pool: usize, endpoint: usize, why: Why| Decision {
+        service: choice.service,
+        pool,
+        meant: choice.pool,
+        endpoint,
+        why,
+        route: choice.route,
+        direct: choice.direct,
+        bucket: choice.bucket,
+        issue: choice.issue,
+        may_leave,
+    };
+    if let Some(endpoint) = pick(question, &service.pools[choice.pool], None, dice.rng) {
+        return Ok(decided(choice.pool, endpoint, choice.why));
+    }
+    if may_leave && service.spec.on_pool_down == OnPoolDown::Failover {
+        if let Some((pool, endpoint)) = fail_over(question, service, choice.pool, choice.bucket, dice.rng) {
+            return Ok(decided(pool, endpoint, Why::Failover));
+        }
+    } else if let Some(endpoint) = last_resort(question, &service.pools[choice.pool], None) {
+        return Ok(decided(choice.pool, endpoint, choice.why));
+    }
+    Err(Refusal::NothingServing(format!("pool {} of service {}", service.pools[choice.pool].name, service.name).into()))
+}
+
+/// Where a failed request may be tried once more: another endpoint, and on stable if the first try was elsewhere.
+/// `failed` is the (pool, endpoint) of the first try.
+pub fn second(
+    question: &Question<'_>,
+    decision: &Decision,
+    failed: (usize, usize),
+    rng: &mut Rng,
+) -> Option<(usize, usize)> {
+    let service = &question.snapshot.services[decision.service];
+    let leaves = decision.may_leave && service.spec.on_pool_down == OnPoolDown::Failover;
+    let in_pool = |pool: usize, rng: &mut Rng| {
+        let not = (pool == failed.0).then_some(failed.1);
+        pick(question, &service.pools[pool], not, rng).map(|endpoint| (pool, endpoint))
+    };
+    if leaves && failed.0 != service.stable {
+        if let Some(found) = in_pool(service.stable, rng) {
+            return Some(found);
+        }
+    }
+    in_pool(failed.0, rng).or_else(|| {
+        let others =
+            (0..service.pools.len()).filter(|&pool| leaves && pool != failed.0 && service.pools[pool].weight > 0);
+        others.into_iter().find_map(|pool| in_pool(pool, rng))
+    })
+}
+
+/// Steps 4 and 5: route and pool.
+fn choose(question: &Question<'_>, dice: &mut Dice<'_>) -> Result<Choice, Refusal> {
+    let Question { snapshot, head, client, .. } = *question;
+    let listener = &snapshot.listeners[question.listener];
+    if !listener.networks.is_empty() && !contains(&listener.networks, client) {
+        return Err(Refusal::Forbidden);
+    }
+    if let Some((service, pool)) = listener.pin {
+        let plain =
+            Choice { service, pool, why: Why::Listener, route: None, direct: false, bucket: None, issue: false };
+        return Ok(plain);
+    }
+    let path = head.path();
+    if snapshot.table.reads_paths() && (is_ambiguous(path) || has_dot_segments(path)) {
+        return Err(Refusal::AmbiguousPath);
+    }
+    let found = snapshot.table.find_index(head, client);
+    if let Some((service, pool)) = direct_path(snapshot, found, path) {
+        if let Direct::Networks(networks) = &snapshot.services[service].spec.direct
+            && !contains(networks, client)
+        {
+            return Err(Refusal::Forbidden);
+        }
+        if escapes_prefix(path, &snapshot.services[service].pools[pool].prefix) {
+            return Err(Refusal::AmbiguousPath);
+        }
+        let route = found.filter(|&route| snapshot.table.routes()[route].service == service);
+        return Ok(Choice { service, pool, why: Why::Path, route, direct: true, bucket: None, issue: false });
+    }
+    let index = found.ok_or(Refusal::NoRoute)?;
+    let route = &snapshot.table.routes()[index];
+    let service = &snapshot.services[route.service];
+    let to = |pool: usize, why: Why| Choice {
+        service: route.service,
+        pool,
+        why,
+        route: Some(index),
+        direct: false,
+        bucket: None,
+        issue: false,
+    };
+    if let Some(pool) = overridden(service, head, client) {
+        return Ok(to(pool, Why::Override));
+    }
+    if let Some(pool) = route.pool {
+        return Ok(to(pool, Why::Route));
+    }
+    let (pool, why, bucket, issue) = by_weights(question, service, dice);
+    Ok(Choice { bucket, issue, ..to(pool, why) })
+}
+
+/// The pool that a path such as `/canary/x` names, when its service has direct paths.
+fn direct_path(snapshot: &Snapshot, route: Option<usize>, path: &str) -> Option<(usize, usize)> {
+    let named = |service: &Service| {
+        let pools = service.pools.iter();
+        pools.into_iter().position(|pool| {
+            path.strip_prefix(pool.prefix.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        })
+    };
+    match route {
+        Some(route) => {
+            let index = snapshot.table.routes()[route].service;
+            let service = &snapshot.services[index];
+            (service.spec.direct != Direct::Off).then(|| named(service)).flatten().map(|pool| (index, pool))
+        }
+        // No route covers the prefix itself; the first service with such a pool is meant.
+        None => snapshot.services.iter().enumerate().find_map(|(index, service)| {
+            (service.spec.direct != Direct::Off).then(|| named(service)).flatten().map(|pool| (index, pool))
+        }),
+    }
+}
+
+/// The pool that the override header names, when this client may use it.
+fn overridden(service: &Service, head: &Head, client: IpAddr) -> Option<usize> {
+    let policy = &service.spec.pool_override;
+    if policy.token.is_none() && policy.networks.is_empty() {
+        return None;
+    }
+    let wanted = head.value(&policy.header)?;
+    let shown = head.value("x-weir-override-token");
+    let by_token = policy.token.as_ref().zip(shown).is_some_and(|(token, shown)| {
+        use subtle::ConstantTimeEq;
+        bool::from(token.as_bytes().ct_eq(shown))
+    });
+    if !by_token && !contains(&policy.networks, client) {
+        return None;
+    }
+    service.pools.iter().position(|pool| pool.name.as_bytes() == wanted)
+}
+
+/// The pool by bucket or splitter: pool, why, bucket, and whether a cookie must be issued.
+fn by_weights(question: &Question<'_>, service: &Service, dice: &mut Dice<'_>) -> (usize, Why, Option<u32>, bool) {
+    let affinity = &service.spec.affinity;
+    match &affinity.by {
+        AffinityBy::None => {}
+        AffinityBy::Cookie { name, .. } => {
+            let shown = question.head.cookie(name);
+            let ticket = shown.and_then(|value| dice.tickets.verify(&question.snapshot.keys, &service.name, value));
+            if let Some(ticket) = ticket {
+                let (pool, why) = stuck(question, service, ticket.bucket, Some(ticket.issued_unix), Why::Bucket);
+                return (pool, why, Some(ticket.bucket), ticket.old_key);
+            }
+            // A new client's bucket comes from the splitter too, so that clients without a cookie split as exactly.
+            let draw = dice.splitters.draw(service.slot, dice.rng);
+            let bucket = ((u128::from(draw) * u128::from(BUCKETS)) >> 64) as u32;
+            return (service.split.by_bucket(bucket), Why::Bucket, Some(bucket), true);
+        }
+        AffinityBy::Header { name } => {
+            if let Some(value) = question.head.value(name) {
+                let bucket = bucket_of(&affinity.salt, value);
+                let (pool, why) = stuck(question, service, bucket, None, Why::Header);
+                return (pool, why, Some(bucket), false);
+            }
+        }
+        AffinityBy::ClientIp => {
+            let bucket = bucket_of(&affinity.salt, client_unit(question.client).as_bytes());
+            let (pool, why) = stuck(question, service, bucket, None, Why::ClientIp);
+            return (pool, why, Some(bucket), false);
+        }
+    }
+    (service.split.by_draw(dice.splitters.draw(service.slot, dice.rng)), Why::Weight, None, false)
+}
+
+/// The pool of a bucket: by the weights alone, unless the client was bound to a pool that drains.
+fn stuck(
+    question: &Question<'_>,
+    service: &Service,
+    bucket: u32,
+    issued_unix_s: Option<u64>,
+    why: Why,
+) -> (usize, Why) {
+    if let Some(draining) = &service.draining
+        && question.now.mono_ms < draining.until_ms
+        && issued_unix_s.is_none_or(|issued| issued <= draining.since_unix_s)
+    {
+        let before = draining.split.by_bucket(bucket);
+        if draining.pools.get(before).copied().unwrap_or(false) {
+            return (before, Why::Drain);
+        }
+    }
+    (service.split.by_bucket(bucket), why)
+}
+
+/// Step 6: least-request of two choices among the endpoints that serve; an endpoint whose ejection is over gets one
+/// repeatable request as its trial.
+pub fn pick(question: &Question<'_>, pool: &Pool, not: Option<usize>, rng: &mut Rng) -> Option<usize> {
+    let now_ms = question.now.mono_ms;
+    if !pool.state.admits(rng.draw()) {
+        return None;
+    }
+    let endpoints = &pool.endpoints;
+    let admission = |index: usize| match Some(index) == not {
+        true => Admission::Refused,
+        false => endpoints[index].admission(now_ms),
+    };
+    let trial = |index: usize| question.repeatable && endpoints[index].take_trial(now_ms);
+    let takes = |index: usize| match admission(index) {
+        Admission::Serving => true,
+        Admission::Trial => trial(index),
+        Admission::Refused => false,
+    };
+    match endpoints.len() {
+        0 => None,
+        1 => takes(0).then_some(0),
+        n => {
+            let first = rng.below(n);
+            let second = (first + 1 + rng.below(n - 1)) % n;
+            let waiting = |index: usize| endpoints[index].meter.of(question.worker).in_flight.value();
+            match (admission(first), admission(second)) {
+                (Admission::Trial, _) if trial(first) => Some(first),
+                (_, Admission::Trial) if trial(second) => Some(second),
+                (Admission::Serving, Admission::Serving) if waiting(second) < waiting(first) => Some(second),
+                (Admission::Serving, _) => Some(first),
+                (_, Admission::Serving) => Some(second),
+                _ => (0..n).map(|step| (first + step) % n).find(|&index| takes(index)),
+            }
+        }
+    }
+}
+
+/// The live pools with weight above 0 share what the chosen pool cannot take; then stable, at any weight.
+fn fail_over(
+    question: &Question<'_>,
+    service: &Service,
+    down: usize,
+    bucket: Option<u32>,
+    rng: &mut Rng,
+) -> Option<(usize, usize)> {
+    let live = |pool: &usize| {
+        *pool != down && service.pools[*pool].weight > 0 && service.pools[*pool].state.admits(u64::MAX / 2)
+    };
+    let total: u64 = (0..service.pools.len()).filter(live).map(|pool| u64::from(service.pools[pool].weight)).sum();
+    // A sticky unit fails over to the same pool each time.
+    let draw = bucket.map_or_else(|| rng.draw(), |bucket| ((u128::from(bucket) << 64) / u128::from(BUCKETS)) as u64);
+    let mut at = ((u128::from(draw) * u128::from(total)) >> 64) as u64;
+    let mut drawn = None;
+    for pool in (0..service.pools.len()).filter(live) {
+        let weight = u64::from(service.pools[pool].weight);
+        if at < weight {
+            drawn = Some(pool);
+            break;
+        }
+        at -= weight;
+    }
+    let rest = (0..service.pools.len()).filter(live);
+    let order = drawn.into_iter().chain(rest).chain(std::iter::once(service.stable));
+    let found = order
+        .into_iter()
+        .find_map(|pool| pick(question, &service.pools[pool], None, rng).map(|endpoint| (pool, endpoint)));
+    // Nothing serves in full: rather a rested or recovering endpoint than an error.
+    found.or_else(|| {
+        let order = [down, service.stable];
+        order.into_iter().find_map(|pool| last_resort(question, &service.pools[pool], None).map(|e| (pool, e)))
+    })
+}
+
+/// An endpoint that serves although its pool's breaker rests: the breaker must not be what leaves nothing.
+fn last_resort(question: &Question<'_>, pool: &Pool, not: Option<usize>) -> Option<usize> {
+    let now_ms = question.now.mono_ms;
+    (0..pool.endpoints.len())
+        .find(|&index| Some(index) != not && pool.endpoints[index].admission(now_ms) == Admission::Serving)
+}
+
+/// Whether no other endpoint of the service serves: such an endpoint is never ejected.
+pub fn is_last_live(service: &Service, pool: usize, endpoint: usize, now: Now) -> bool {
+    let others = service
+        .pools
+        .iter()
+        .enumerate()
+        .flat_map(|(p, it)| it.endpoints.iter().enumerate().map(move |(e, it)| (p, e, it)));
+    others.into_iter().all(|(p, e, it)| (p, e) == (pool, endpoint) || it.admission(now.mono_ms) != Admission::Serving)
+}

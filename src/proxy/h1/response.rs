@@ -1,0 +1,334 @@
+//! Parses an endpoint's response head strictly; an answer that can be read two ways is an error of the endpoint.
+//!
+//! Fields keep their place and case, because they are copied line by line; only what concerns the connection to the
+//! endpoint is marked to be left out.
+
+use crate::model::Span;
+
+use super::syntax;
+
+/// Largest response head, bytes: twice what clients may send, since answers carry long policies and cookies.
+pub const HEAD_BYTES_MAX: usize = 64 * 1024;
+
+/// Most fields in a response head.
+pub const FIELDS_MAX: usize = 256;
+
+/// How the body of a response is delimited on the wire from the endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResponseFraming {
+    /// No body follows, by status or method.
+    None,
+    /// This many bytes.
+    Length(u64),
+    /// Chunked coding.
+    Chunked,
+    /// Until the endpoint closes.
+    Close,
+}
+
+/// One field line.
+#[derive(Debug, Clone, Copy)]
+pub struct Line {
+    /// The name, in the case that it came in.
+    pub name: Span,
+    /// The value, without surrounding blanks.
+    pub value: Span,
+    /// What becomes of it.
+    pub fate: Fate,
+}
+
+/// What becomes of a field line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It is copied.
+    Copy,
+    /// It belongs to the connection with the endpoint.
+    Drop,
+    /// `content-length`: copied by whoever writes the framing.
+    Length,
+    /// `location` or `content-location`: copied, mapped back under a direct path.
+    Location,
+    /// `set-cookie`: copied, its path mapped back under a direct path.
+    SetCookie,
+}
+
+/// A response head, parsed over the read buffer of the endpoint's connection.
+#[derive(Debug)]
+pub struct Response {
+    /// Status, 100 to 599.
+    pub status: u16,
+    /// From the status code to the end of the reason.
+    pub status_line: Span,
+    /// The fields.
+    pub lines: Vec<Line>,
+    /// Bytes of the head, its empty line included.
+    pub head_bytes: usize,
+    /// The body.
+    pub framing: ResponseFraming,
+    /// `Content-Length` as it stands in the head, also where no body follows.
+    pub length: Option<u64>,
+    /// Whether the connection may be used again after the body.
+    pub keep_alive: bool,
+    /// `Keep-Alive: timeout=`, in seconds, when the endpoint says one.
+    pub keep_alive_s: Option<u64>,
+    /// Whether it says `Connection: upgrade`.
+    pub upgrade: bool,
+}
+
+/// Why an answer is refused: it becomes a 502.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the answer is malformed: {0}")]
+pub struct BadResponse(pub &'static str);
+
+struct Gathered {
+    length: Option<u64>,
+    chunked: bool,
+    close: bool,
+    keep_alive: bool,
+    upgrade: bool,
+    keep_alive_s: Option<u64>,
+    nominated: bool,
+}
+
+/// Parses the head at the start of `bytes`; `Ok(None)` when it is not complete. `to_head`: the request was HEAD.
+/// `lines` is a spare vector to fill.
+pub fn parse(bytes: &[u8], to_head: bool, mut lines: Vec<Line>) -> Result<Result<Response, Vec<Line>>, BadResponse> {
+    let Some(end) = find_end(bytes)? else { return Ok(Err(lines)) };
+    lines.clear();
+    let line_end = memchr::memchr(b'\r', bytes).unwrap_or(0);
+    let (status, http10) = status_line(&bytes[..line_end])?;
+    let mut gathered = Gathered {
+        length: None,
+        chunked: false,
+        close: false,
+        keep_alive: false,
+        upgrade: false,
+        keep_alive_s: None,
+        nominated: false,
+    };
+    let mut at = line_end + 2;
+    while at + 2 < end {
+        let line = at + memchr::memchr(b'\r', &bytes[at..end]).unwrap_or(0);
+        if lines.len() >= FIELDS_MAX {
+            return Err(BadResponse("too many header fields"));
+        }
+        lines.push(field(bytes, at, line, &mut gathered)?);
+        at = line + 2;
+    }
+    if gathered.nominated {
+        nominate(bytes, &mut lines);
+    }
+    let framing = framing(status, to_head, http10, &gathered)?;
+    Ok(Ok(Response {
+        status,
+        status_line: span(9, line_end),
+        lines,
+        head_bytes: end,
+        framing,
+        length: gathered.length,
+        keep_alive: !gathered.close && (!http10 || gathered.keep_alive) && framing != ResponseFraming::Close,
+        keep_alive_s: gathered.keep_alive_s,
+        upgrade: gathered.upgrade,
+    }))
+}
+
+fn find_end(bytes: &[u8]) -> Result<Option<usize>, BadResponse> {
+    const START: &[u8] = b"HTTP/1.";
+    let shown = bytes.len().min(START.len());
+    if bytes[..shown] != START[..shown] {
+        return Err(BadResponse("it does not begin with HTTP/1."));
+    }
+    let mut at = 0;
+    while let Some(found) = memchr::memchr3(b'\r', b'\n', 0, &bytes[at..]) {
+        let here = at + found;
+        match (bytes[here], bytes.get(here + 1)) {
+            (b'\r', None) => break,
+            (b'\r', Some(b'\n')) if here >= 2 && &bytes[here - 2..here] == b"\r\n" => return Ok(Some(here + 2)),
+            (b'\r', Some(b'\n')) => at = here + 2,
+            (b'\r', _) => return Err(BadResponse("a carriage return stands alone")),
+            (b'\n', _) => return Err(BadResponse("a line ends without a carriage return")),
+            _ => return Err(BadResponse("a NUL byte stands in the head")),
+        }
+    }
+    if bytes.len() >= HEAD_BYTES_MAX { Err(BadResponse("the head is too large")) } else { Ok(None) }
+}
+
+/// Reads `HTTP/1.x NNN reason`; the status and whether it is HTTP/1.0.
+fn status_line(line: &[u8]) -> Result<(u16, bool), BadResponse> {
+    let bad = BadResponse("the status line is malformed");
+    let (version, rest) = line.split_at_checked(9).ok_or(bad)?;
+    let http10 = match version {
+        b"HTTP/1.1 " => false,
+        b"HTTP/1.0 " => true,
+        _ => return Err(bad),
+    };
+    let (digits, reason) = rest.split_at_checked(3).ok_or(bad)?;
+    let status = syntax::content_length(digits).ok_or(bad)? as u16;
+    let reason_legal = matches!(reason.first(), None | Some(b' ')) && syntax::is_value(reason);
+    if !(100..=599).contains(&status) || !reason_legal {
+        return Err(bad);
+    }
+    Ok((status, http10))
+}
+
+fn field(bytes: &[u8], start: usize, end: usize, gathered: &mut Gathered) -> Result<Line, BadResponse> {
+    let Some(colon) = memchr::memchr(b':', &bytes[start..end]) else {
+        return Err(BadResponse("a header line has no colon"));
+    };
+    let name = &bytes[start..start + colon];
+    if !syntax::is_token(name) {
+        return Err(BadResponse("a header name is empty, folded or malformed"));
+    }
+    let blank = |b: &u8| matches!(b, b' ' | b'\t');
+    let raw = &bytes[start + colon + 1..end];
+    let lead = raw.iter().take_while(|b| blank(b)).count();
+    let tail = raw[lead..].iter().rev().take_while(|b| blank(b)).count();
+    let value_span = span(start + colon + 1 + lead, end - tail);
+    let value = &bytes[value_span.range()];
+    if !syntax::is_value(value) {
+        return Err(BadResponse("a header value holds a control character"));
+    }
+    let fate = fate(name, value, gathered)?;
+    Ok(Line { name: span(start, start + colon), value: value_span, fate })
+}
+
+/// Decides by name; the length settles most names at once.
+fn fate(name: &[u8], value: &[u8], gathered: &mut Gathered) -> Result<Fate, BadResponse> {
+    let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
+    Ok(match name.len() {
+        14 if is(b"content-length") => {
+            let length = syntax::content_length(value).ok_or(BadResponse("the Content-Length is not a number"))?;
+            if gathered.length.replace(length).is_some() {
+                return Err(BadResponse("there is more than one Content-Length"));
+            }
+            Fate::Length
+        }
+        17 if is(b"transfer-encoding") => {
+            if gathered.chunked || !value.eq_ignore_ascii_case(b"chunked") {
+                return Err(BadResponse("the Transfer-Encoding is not exactly chunked"));
+            }
+            gathered.chunked = true;
+            Fate::Drop
+        }
+        10 if is(b"connection") => {
+            for token in syntax::list(value) {
+                match token {
+                    t if t.eq_ignore_ascii_case(b"close") => gathered.close = true,
+                    t if t.eq_ignore_ascii_case(b"keep-alive") => gathered.keep_alive = true,
+                    t if t.eq_ignore_ascii_case(b"upgrade") => gathered.upgrade = true,
+                    _ => gathered.nominated = true,
+                }
+            }
+            Fate::Drop
+        }
+        10 if is(b"keep-alive") => {
+            let timeout = syntax::list(value).find_map(|part| part.strip_prefix(b"timeout="));
+            gathered.keep_alive_s = timeout.and_then(syntax::content_length);
+            Fate::Drop
+        }
+        10 if is(b"set-cookie") => Fate::SetCookie,
+        8 if is(b"location") => Fate::Location,
+        16 if is(b"content-location") => Fate::Location,
+        2 if is(b"te") => Fate::Drop,
+        7 if is(b"trailer") || is(b"upgrade") => Fate::Drop,
+        16 if is(b"proxy-connection") => Fate::Drop,
+        18 if is(b"proxy-authenticate") => Fate::Drop,
+        _ => Fate::Copy,
+    })
+}
+
+/// Marks what the endpoint's `Connection` names; framing fields are never in its gift.
+fn nominate(bytes: &[u8], lines: &mut [Line]) {
+    let lists: Vec<Span> = lines
+        .iter()
+        .filter(|line| bytes[line.name.range()].eq_ignore_ascii_case(b"connection"))
+        .map(|line| line.value)
+        .collect();
+    for token in lists.iter().flat_map(|value| syntax::list(&bytes[value.range()])) {
+        for line in lines.iter_mut().filter(|line| bytes[line.name.range()].eq_ignore_ascii_case(token)) {
+            if line.fate != Fate::Length {
+                line.fate = Fate::Drop;
+            }
+        }
+    }
+}
+
+/// The body by RFC 9112 §6.3, refusing what it calls an error or an attack.
+fn framing(status: u16, to_head: bool, http10: bool, gathered: &Gathered) -> Result<ResponseFraming, BadResponse> {
+    match (gathered.chunked, gathered.length) {
+        (true, Some(_)) => Err(BadResponse("Content-Length and Transfer-Encoding stand side by side")),
+        (true, None) if http10 => Err(BadResponse("HTTP/1.0 has no Transfer-Encoding")),
+        _ if to_head || status < 200 || matches!(status, 204 | 304) => Ok(ResponseFraming::None),
+        (true, None) => Ok(ResponseFraming::Chunked),
+        (false, Some(0)) => Ok(ResponseFraming::None),
+        (false, Some(length)) => Ok(ResponseFraming::Length(length)),
+        (false, None) => Ok(ResponseFraming::Close),
+    }
+}
+
+fn span(start: usize, end: usize) -> Span {
+    Span { start: start as u32, end: end as u32 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Response, BadResponse> {
+        parse(text.as_bytes(), false, Vec::new()).map(|parsed| parsed.expect("the head is complete"))
+    }
+
+    #[test]
+    fn a_plain_answer_is_read() {
+        let response =
+            read("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: x-a\r\nX-A: 1\r\nX-B: 2\r\n\r\nhi").unwrap();
+        assert_eq!((response.status, response.framing), (200, ResponseFraming::Length(2)));
+        assert!(response.keep_alive);
+        let fates: Vec<Fate> = response.lines.iter().map(|line| line.fate).collect();
+        assert_eq!(fates, [Fate::Length, Fate::Drop, Fate::Drop, Fate::Copy]);
+    }
+
+    #[test]
+    fn an_answer_that_can_be_read_two_ways_is_refused() {
+        for bad in [
+            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
+            "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "HTTP/1.1 200 OK\nX: a\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nX: a\r\n b\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nX : a\r\n\r\n",
+            "HTTP/1.1 099 OK\r\n\r\n",
+            "HTTP/1.1 20 OK\r\n\r\n",
+            "HTTP/1.1 1000 OK\r\n\r\n",
+            "HTTP/2.0 200 OK\r\n\r\n",
+            "hello\r\n\r\n",
+        ] {
+            assert!(parse(bad.as_bytes(), false, Vec::new()).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_body_ends_where_status_method_and_framing_say() {
+        assert_eq!(read("HTTP/1.1 200 OK\r\n\r\n").unwrap().framing, ResponseFraming::Close);
+        assert_eq!(read("HTTP/1.1 204 No\r\nContent-Length: 3\r\n\r\n").unwrap().framing, ResponseFraming::None);
+        assert_eq!(read("HTTP/1.1 304 No\r\nContent-Length: 3\r\n\r\n").unwrap().framing, ResponseFraming::None);
+        assert_eq!(
+            read("HTTP/1.1 200\r\nTransfer-Encoding: Chunked\r\n\r\n").unwrap().framing,
+            ResponseFraming::Chunked
+        );
+        let to_head = parse(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n", true, Vec::new()).unwrap().unwrap();
+        assert_eq!((to_head.framing, to_head.length), (ResponseFraming::None, Some(3)));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_panic_the_parser(rest: Vec<u8>) {
+            let mut bytes = b"HTTP/1.1 200".to_vec();
+            bytes.extend(rest);
+            let _ = parse(&bytes, false, Vec::new());
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Byte classes and small values that requests and responses share.
+
+/// What each byte may be part of.
+const TOKEN: u8 = 1;
+const VALUE: u8 = 2;
+const PATH: u8 = 4;
+const QUERY: u8 = 8;
+
+static CLASS: [u8; 256] = classes();
+
+const fn classes() -> [u8; 256] {
+    let mut table = [0_u8; 256];
+    let mut b = 0;
+    while b < 256 {
+        let byte = b as u8;
+        let mut class = 0;
+        if byte.is_ascii_alphanumeric()
+            || matches!(
+                byte,
+                b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
+            )
+        {
+            class |= TOKEN;
+        }
+        // RFC 9110 §5.5: visible, blank, tab and obs-text; no other control.
+        if byte == b'\t' || (byte >= 0x20 && byte != 0x7f) {
+            class |= VALUE;
+        }
+        // Visible ASCII; '#' never reaches a server. Browsers send '\' raw in a query but turn it into '/' in a path,
+        // where two servers would read it differently.
+        if byte > 0x20 && byte < 0x7f && byte != b'#' {
+            class |= QUERY;
+            if byte != b'\\' && byte != b'?' {
+                class |= PATH;
+            }
+        }
+        table[b] = class;
+        b += 1;
+    }
+    table
+}
+
+/// Whether `bytes` is a token (RFC 9110 §5.6.2).
+pub(crate) fn is_token(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && bytes.iter().all(|&b| CLASS[b as usize] & TOKEN != 0)
+}
+
+/// Turns a field name into lower case in place; false when it is not a token.
+pub(crate) fn lower_token(bytes: &mut [u8]) -> bool {
+    let mut all = TOKEN;
+    for b in bytes.iter_mut() {
+        all &= CLASS[*b as usize];
+        *b = b.to_ascii_lowercase();
+    }
+    all != 0 && !bytes.is_empty()
+}
+
+/// Whether every byte may stand in a field value.
+pub(crate) fn is_value(bytes: &[u8]) -> bool {
+    bytes.iter().fold(VALUE, |all, &b| all & CLASS[b as usize]) != 0
+}
+
+/// Whether `bytes` may stand in the path of a target.
+pub(crate) fn is_path(bytes: &[u8]) -> bool {
+    bytes.iter().fold(PATH, |all, &b| all & CLASS[b as usize]) != 0
+}
+
+/// Whether `bytes` may stand in the query of a target.
+pub(crate) fn is_query(bytes: &[u8]) -> bool {
+    bytes.iter().fold(QUERY, |all, &b| all & CLASS[b as usize]) != 0
+}
+
+/// A `Content-Length`: digits only, no list, no sign; at most 18 digits, so that it always fits.
+pub(crate) fn content_length(value: &[u8]) -> Option<u64> {
+    let digits = !value.is_empty() && value.len() <= 18 && value.iter().all(u8::is_ascii_digit);
+    digits.then(|| value.iter().fold(0, |n, b| n * 10 + u64::from(b - b'0')))
+}
+
+/// Whether a host and optional port may stand as an authority: no userinfo, no list, no path, a real port.
+pub(crate) fn is_authority(bytes: &[u8]) -> bool {
+    // A DNS name is at most 253 bytes (RFC 1035 §2.3.4); brackets and port add nine.
+    if bytes.is_empty() || bytes.len() > 262 {
+        return false;
+    }
+    let (host, port) = if bytes[0] == b'[' {
+        let Some(close) = bytes.iter().position(|&b| b == b']') else { return false };
+        let inner = std::str::from_utf8(&bytes[1..close]).unwrap_or_default();
+        if inner.parse::<std::net::Ipv6Addr>().is_err() {
+            return false;
+        }
+        (&bytes[..=close], &bytes[close + 1..])
+    } else {
+        let colon = bytes.iter().position(|&b| b == b':').unwrap_or(bytes.len());
+        let legal = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~' | b'%' | b'!' | b'$');
+        if !bytes[..colon].iter().all(legal) {
+            return false;
+        }
+        (&bytes[..colon], &bytes[colon..])
+    };
+    !host.is_empty() && is_port(port)
+}
+
+/// Nothing, or a colon and a port from 1 to 65535.
+fn is_port(bytes: &[u8]) -> bool {
+    let [b':', digits @ ..] = bytes else { return bytes.is_empty() };
+    digits.len() <= 5 && content_length(digits).is_some_and(|port| (1..=65_535).contains(&port))
+}
+
+/// The parts of a comma-separated list, without blanks.
+pub(crate) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|&b| b == b',').map(|part| part.trim_ascii()).filter(|part| !part.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_authority_is_a_host_and_perhaps_a_real_port() {
+        for good in ["a", "a:1", "a_b.example", "127.0.0.1:65535", "[::1]", "[::1]:80", "xn--p1ai."] {
+            assert!(is_authority(good.as_bytes()), "{good}");
+        }
+        for bad in ["", "a:", "a:0", "a:65536", "u@h", "h/p", "a,b", "[::1", "[x]", "a b", "a:8080, b", ":80", "é"] {
+            assert!(!is_authority(bad.as_bytes()), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_content_length_is_digits_and_nothing_else() {
+        assert_eq!(content_length(b"0"), Some(0));
+        assert_eq!(content_length(b"005"), Some(5));
+        for bad in ["", "+5", "-0", "0x5", "5, 5", "1_0", "1 0", "9999999999999999999", "1e1"] {
+            assert_eq!(content_length(bad.as_bytes()), None, "{bad}");
+        }
+    }
+}

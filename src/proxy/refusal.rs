@@ -1,0 +1,118 @@
+//! What weir answers itself, and whose fault it is: the one place where an error becomes a response.
+
+use std::borrow::Cow;
+
+use super::h1::request::Refused;
+use crate::model::Fault;
+
+/// A request that gets no answer from an endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The head cannot be served.
+    #[error(transparent)]
+    Head(#[from] Refused),
+    /// The body broke its framing.
+    #[error("the request body is malformed: {0}")]
+    Body(&'static str),
+    /// The head did not arrive in time.
+    #[error("the request head took too long")]
+    HeadTimeout,
+    /// The body stopped arriving.
+    #[error("the request body took too long")]
+    BodyTimeout,
+    /// The path could be read two ways and a route or prefix depends on it.
+    #[error("the path can be read two ways")]
+    AmbiguousPath,
+    /// No route matches.
+    #[error("no route matches this request")]
+    NoRoute,
+    /// The client's network may not use this listener or path.
+    #[error("this client may not reach this")]
+    Forbidden,
+    /// This very proxy is already in `Via`.
+    #[error("the request went in a circle")]
+    Loop,
+    /// Nothing serves.
+    #[error("no endpoint of {0} can serve")]
+    NothingServing(Cow<'static, str>),
+    /// Every permitted attempt failed.
+    #[error("{reason}")]
+    Upstream {
+        /// The kind of the last failure.
+        fault: Fault,
+        /// What happened, in a few words.
+        reason: &'static str,
+    },
+}
+
+// === impl Refusal ===
+
+impl Refusal {
+    /// The status that the client gets.
+    pub fn status(&self) -> u16 {
+        match self {
+            Refusal::Head(Refused::Malformed(_)) | Refusal::Body(_) | Refusal::AmbiguousPath => 400,
+            Refusal::Head(Refused::Version) => 505,
+            Refusal::Head(Refused::Method) => 405,
+            Refusal::Head(Refused::Expectation) => 417,
+            Refusal::Head(Refused::TargetTooLong) => 414,
+            Refusal::Head(Refused::HeadTooLarge) => 431,
+            Refusal::HeadTimeout | Refusal::BodyTimeout => 408,
+            Refusal::NoRoute => 404,
+            Refusal::Forbidden => 403,
+            Refusal::Loop => 508,
+            Refusal::NothingServing(_) => 503,
+            Refusal::Upstream { fault: Fault::UpstreamTimeout, .. } => 504,
+            Refusal::Upstream { .. } => 502,
+        }
+    }
+
+    /// Whose fault it is.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Refusal::Head(_)
+            | Refusal::Body(_)
+            | Refusal::HeadTimeout
+            | Refusal::BodyTimeout
+            | Refusal::AmbiguousPath
+            | Refusal::Forbidden => Fault::Client,
+            Refusal::NoRoute | Refusal::Loop | Refusal::NothingServing(_) => Fault::Proxy,
+            Refusal::Upstream { fault, .. } => *fault,
+        }
+    }
+
+    /// Whether the connection must be closed, because nobody can say where the next request begins.
+    pub fn closes(&self) -> bool {
+        matches!(self, Refusal::Head(_) | Refusal::Body(_) | Refusal::HeadTimeout | Refusal::BodyTimeout)
+    }
+
+    /// Seconds after which a retry makes sense, for `Retry-After`.
+    pub fn retry_after_s(&self) -> Option<u32> {
+        matches!(self, Refusal::NothingServing(_)).then_some(1)
+    }
+
+    /// The reason phrase of [`Refusal::status`].
+    pub fn phrase(&self) -> &'static str {
+        phrase(self.status())
+    }
+}
+
+/// The standard phrase of the statuses that weir sends.
+pub fn phrase(status: u16) -> &'static str {
+    match status {
+        400 => "Bad Request",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        414 => "URI Too Long",
+        417 => "Expectation Failed",
+        431 => "Request Header Fields Too Large",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        505 => "HTTP Version Not Supported",
+        508 => "Loop Detected",
+        _ => "",
+    }
+}
