@@ -4,7 +4,7 @@
 //! last holder let go, it is the same one. It does not decide what is named; the switchboard does.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::endpoint::{Endpoint, EndpointId};
@@ -12,6 +12,7 @@ use super::gate::Ledger;
 use super::pool::PoolState;
 use super::slots::Slots;
 use crate::model::Name;
+use crate::telemetry::clock;
 
 /// Every pool and endpoint that is named now. Control side only; workers see the `Arc`s in the snapshot.
 #[derive(Debug)]
@@ -19,7 +20,6 @@ pub struct Registry {
     workers: usize,
     slots: Arc<Slots>,
     serving: AtomicBool,
-    now_ms: AtomicU64,
     inner: Mutex<Inner>,
 }
 
@@ -36,13 +36,7 @@ struct Inner {
 impl Registry {
     /// An empty registry for `workers` workers.
     pub fn new(workers: usize) -> Self {
-        Self {
-            workers,
-            slots: Arc::default(),
-            serving: AtomicBool::new(false),
-            now_ms: AtomicU64::new(0),
-            inner: Mutex::default(),
-        }
+        Self { workers, slots: Arc::default(), serving: AtomicBool::new(false), inner: Mutex::default() }
     }
 
     /// The process has begun to serve: from here on a new probed endpoint waits for its first pass. Before, it is used
@@ -72,7 +66,7 @@ impl Registry {
 
     /// Forgets every pool and endpoint that is not in these sets. Forgotten endpoints drain.
     pub fn retain(&self, pools: &HashSet<(Name, Name)>, endpoints: &HashSet<EndpointId>) {
-        let now_ms = self.now_ms.load(Ordering::Relaxed);
+        let now_ms = clock::now().mono_ms;
         let mut inner = self.inner();
         let Inner { pools: kept_pools, endpoints: kept, draining, .. } = &mut *inner;
         kept_pools.retain(|key, _| pools.contains(key));
@@ -107,13 +101,8 @@ impl Registry {
         named
     }
 
-    /// Tells the time, for the moments that states are dated with.
-    pub(crate) fn set_now(&self, now_ms: u64) {
-        self.now_ms.store(now_ms, Ordering::Relaxed);
-    }
-
     fn find_or_make(&self, id: &EndpointId, probed: Option<Ledger>) -> Arc<Endpoint> {
-        let now_ms = self.now_ms.load(Ordering::Relaxed);
+        let now_ms = clock::now().mono_ms;
         let mut inner = self.inner();
         if let Some(endpoint) = inner.endpoints.get(id) {
             return Arc::clone(endpoint);
