@@ -1,0 +1,146 @@
+//! What every admin request must pass before a handler sees it, in this order: one host that this API answers to, no
+//! token in the address, no proxy in between, no other origin, the token, a body that no form can send.
+//!
+//! Without a token the API trusts whoever can connect to loopback, and a browser on this machine can: so it must never
+//! do what a page of another origin asks for (cross-site request forgery, DNS rebinding).
+
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
+
+use super::access::Access;
+use super::limiter::Limiter;
+use super::problem::Problem;
+
+/// Paths that need no token: probes and scrapers. They tell names of services and pools, and change nothing.
+pub(super) const OPEN: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
+
+/// Query parameters that people put tokens into. Addresses end up in logs and histories.
+const TOKEN_PARAMETERS: [&str; 5] = ["token", "access_token", "api_key", "apikey", "authorization"];
+
+/// What a proxy adds. One in front of an unprotected API would lend its loopback address to strangers.
+const PROXY_HEADERS: [&str; 4] = ["via", "forwarded", "x-forwarded-for", "x-real-ip"];
+
+/// The gate of the API.
+#[derive(Debug)]
+pub(super) struct Guard {
+    access: Access,
+    failures: Mutex<Limiter>,
+}
+
+// === impl Guard ===
+
+impl Guard {
+    pub(super) fn new(access: Access) -> Self {
+        Self { access, failures: Mutex::default() }
+    }
+
+    /// Lets a request through or says why not.
+    pub(super) fn check(&self, parts: &Parts, client: IpAddr, now_ms: u64) -> Result<(), Problem> {
+        let authority = authority(parts)?;
+        if self.access.token().is_none() && !self.access.answers_to(authority) {
+            let detail = "without a token this API answers only to localhost, 127.0.0.0/8, [::1] and its own address";
+            let title = "This host name is not served here";
+            return Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, "wrong_host", title, detail));
+        }
+        if has_token(parts.uri.query().unwrap_or_default()) {
+            let (title, detail) = ("A token does not belong into an address", "send it as Authorization: Bearer");
+            return Err(Problem::new(StatusCode::BAD_REQUEST, "token_in_url", title, detail));
+        }
+        if OPEN.contains(&parts.uri.path()) {
+            return Ok(());
+        }
+        if self.access.token().is_none() && PROXY_HEADERS.iter().any(|name| parts.headers.contains_key(*name)) {
+            let detail = "this request came through a proxy; set a token to allow that";
+            return Err(Problem::new(StatusCode::FORBIDDEN, "proxied", "No proxy without a token", detail));
+        }
+        if !matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS) {
+            same_origin(&parts.headers, authority)?;
+            json_only(&parts.headers)?;
+        }
+        self.authenticate(&parts.headers, client, now_ms)
+    }
+
+    fn authenticate(&self, headers: &HeaderMap, client: IpAddr, now_ms: u64) -> Result<(), Problem> {
+        let Some(token) = self.access.token() else { return Ok(()) };
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(wait_s) = failures.wait_s(client, now_ms) {
+            let (title, detail) = ("Too many wrong tokens", format!("wait {wait_s} s"));
+            let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_many_failures", title, detail);
+            return Err(problem.header(header::RETRY_AFTER, HeaderValue::from(wait_s)));
+        }
+        let mut values = headers.get_all(header::AUTHORIZATION).iter();
+        let given = values.next().map(HeaderValue::as_bytes);
+        // Schemes are compared without case (RFC 9110 §11.1).
+        let given = given.and_then(|value| value.split_at_checked(7)).filter(|_| values.next().is_none());
+        let given = given.filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer ")).map(|(_, rest)| rest);
+        match given {
+            Some(given) if token.matches(given) => return Ok(()),
+            Some(_) => {
+                tracing::warn!(%client, "a wrong admin token was refused");
+                failures.failed(client, now_ms);
+            }
+            // Not counted: a page of another origin can make a browser send this, and would lock its user out.
+            None => {}
+        }
+        let (title, detail) = ("A token is needed", "send Authorization: Bearer with the token of token_file");
+        let problem = Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", title, detail);
+        Err(problem.header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"weir\"")))
+    }
+}
+
+/// The one authority of the request.
+fn authority(parts: &Parts) -> Result<&str, Problem> {
+    let bad = |detail: &'static str| Problem::new(StatusCode::BAD_REQUEST, "bad_host", "One Host is needed", detail);
+    let mut hosts = parts.headers.get_all(header::HOST).iter();
+    let host = match (hosts.next(), hosts.next()) {
+        (Some(host), None) => host.to_str().map_err(|_| bad("Host holds illegal bytes"))?,
+        (None, _) if parts.version == Version::HTTP_10 => "localhost",
+        (None, _) => return Err(bad("there is no Host header")),
+        (Some(_), Some(_)) => return Err(bad("there are several Host headers")),
+    };
+    match parts.uri.authority() {
+        Some(target) if target.as_str() != host => Err(bad("the request target names another host than Host")),
+        _ => Ok(host),
+    }
+}
+
+/// Refuses what a browser sends on behalf of another origin. Programs send neither header.
+fn same_origin(headers: &HeaderMap, authority: &str) -> Result<(), Problem> {
+    let same_site = |value: &HeaderValue| matches!(value.as_bytes(), b"same-origin" | b"none");
+    let own = |value: &HeaderValue| {
+        let origin = value.to_str().unwrap_or_default();
+        let rest = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+        rest.is_some_and(|rest| rest.eq_ignore_ascii_case(authority))
+    };
+    let holds =
+        headers.get_all("sec-fetch-site").iter().all(same_site) && headers.get_all(header::ORIGIN).iter().all(own);
+    if holds {
+        return Ok(());
+    }
+    let detail = "changes are refused when a browser sends them for a page of another origin";
+    Err(Problem::new(StatusCode::FORBIDDEN, "cross_origin", "Another origin may change nothing", detail))
+}
+
+/// Refuses content types that a form or a plain script request can send without asking first.
+fn json_only(headers: &HeaderMap) -> Result<(), Problem> {
+    let json = |value: &HeaderValue| {
+        let value = value.to_str().unwrap_or_default();
+        value.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json")
+    };
+    let mut types = headers.get_all(header::CONTENT_TYPE).iter().peekable();
+    let has_body = headers.contains_key(header::TRANSFER_ENCODING)
+        || headers.get(header::CONTENT_LENGTH).is_some_and(|length| length != "0");
+    if (types.peek().is_none() && has_body) || !types.all(json) {
+        let (title, detail) = ("Only JSON is read", "send Content-Type: application/json");
+        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not_json", title, detail));
+    }
+    Ok(())
+}
+
+fn has_token(query: &str) -> bool {
+    let keys = query.split('&').map(|pair| pair.split('=').next().unwrap_or_default());
+    keys.into_iter().any(|key| TOKEN_PARAMETERS.iter().any(|name| key.eq_ignore_ascii_case(name)))
+}
