@@ -187,3 +187,65 @@ fn durations_keep_their_unit() {
     assert_eq!(timeouts.response_header, Duration::from_secs(90));
     assert_eq!(timeouts.idle, Duration::from_secs(3600));
 }
+
+#[test]
+fn the_reference_loads_and_says_only_defaults() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/reference.toml");
+    let text = std::fs::read_to_string(&path).expect("it is in the repository");
+    let reference = Config::parse(&text, "weir.toml", &no_env).unwrap_or_else(|problems| panic!("{problems}"));
+    let minimal = parse(
+        "[services.engine.pools.stable]\nendpoints = [\"http://engine-stable:8080\"]\n\
+         [services.engine.pools.canary]\nendpoints = [\"http://engine-canary:8080\"]",
+    )
+    .expect("it is enough");
+    assert_eq!(format!("{:?}", reference.plan.services[0]), format!("{:?}", minimal.plan.services[0]));
+    assert_eq!(reference.plan.limits, minimal.plan.limits);
+    assert_eq!(reference.plan.access_log, minimal.plan.access_log);
+    assert_eq!((reference.dns, reference.log), (minimal.dns, minimal.log));
+    assert_eq!((reference.admin, reference.weights_path), (minimal.admin, minimal.weights_path));
+    assert_eq!(reference.listeners[0], minimal.listeners[0]);
+}
+
+/// Follows a document through a schema as far as keys are concerned; says the path of the first that it does not know.
+fn unknown_to_schema(document: &serde_json::Value, schema: &serde_json::Value, path: &str) -> Option<String> {
+    use serde_json::Value;
+    if let Some(alternatives) = schema["oneOf"].as_array() {
+        let found: Vec<_> = alternatives.iter().map(|schema| unknown_to_schema(document, schema, path)).collect();
+        return if found.contains(&None) { None } else { found.into_iter().next().flatten() };
+    }
+    match (document, schema["type"].as_str()) {
+        (Value::Object(entries), Some("object")) => entries.iter().find_map(|(key, value)| {
+            let path = format!("{path}.{key}");
+            match (&schema["properties"][key], &schema["additionalProperties"]) {
+                (Value::Null, Value::Object(_)) => unknown_to_schema(value, &schema["additionalProperties"], &path),
+                (Value::Null, _) => Some(path),
+                (property, _) => unknown_to_schema(value, property, &path),
+            }
+        }),
+        (Value::Array(items), Some("array")) => {
+            items.iter().find_map(|item| unknown_to_schema(item, &schema["items"], &format!("{path}[]")))
+        }
+        (Value::Number(_), Some("integer" | "number")) | (Value::Bool(_), Some("boolean")) => None,
+        (Value::String(_), Some("string")) => None,
+        (Value::String(_), None) if schema["enum"].as_array().is_some_and(|words| words.contains(document)) => None,
+        _ => Some(format!("{path}: {document} against {schema}")),
+    }
+}
+
+#[test]
+fn the_schema_knows_every_file_that_loads() {
+    let schema = weir::config::schema();
+    for path in ["config/reference.toml", "tests/golden/config/contract.toml"] {
+        let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).expect("it is there");
+        let document: toml::Value = toml::from_str(&text).expect("valid TOML");
+        let document = serde_json::to_value(document).expect("plain data");
+        assert_eq!(unknown_to_schema(&document, &schema, ""), None, "{path}");
+        assert!(unknown_to_schema(&serde_json::json!({ "admin": { "adress": "x" } }), &schema, "").is_some());
+    }
+    assert!(!schema.to_string().contains("\"default\":null"), "a default that is not JSON");
+    let weights = weir::config::weights_schema();
+    assert_eq!(
+        unknown_to_schema(&serde_json::json!({ "engine": { "stable": 90, "canary": "10%" } }), &weights, ""),
+        None
+    );
+}

@@ -10,6 +10,7 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
+use super::Parsed;
 use super::keys::{self, Key, Table};
 use super::problem::{Problem, Source};
 
@@ -101,13 +102,15 @@ impl<'a> Sink<'a> {
     }
 
     /// All problems and all notes.
-    pub(crate) fn finish(&self, syntax: Vec<Problem>) -> (Vec<Problem>, Vec<Problem>) {
+    pub(crate) fn finish(&self, parsed: Parsed<'_>) -> (Vec<Problem>, Vec<Problem>) {
         let mut problems = self.local.take();
+        let syntax = parsed.problems;
         if syntax.is_empty() {
             problems.append(&mut self.whole.borrow_mut());
         } else {
             // What stands on a line that could not be read follows from that.
-            problems.retain(|problem| syntax.iter().all(|other| other.line != problem.line));
+            let readable = |problem: &Problem| syntax.iter().all(|other| other.line != problem.line);
+            problems.retain(|problem| problem.line < parsed.lost_from && readable(problem));
         }
         problems.extend(syntax);
         (problems, self.notes.take())

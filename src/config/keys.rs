@@ -325,3 +325,76 @@ impl Table {
         self.keys.iter().find(|key| key.name == name)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use super::TABLES;
+    use crate::config::cursor::{Fields, Sink};
+    use crate::config::{parse_toml, read};
+
+    const REFERENCE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/config/reference.toml"));
+
+    /// The path of the table that a header such as `[services.engine.health]` opens.
+    fn table_of(header: &str) -> &'static str {
+        let parts: Vec<&str> = header.split('.').collect();
+        let fits = |path: &str| {
+            let pattern: Vec<&str> = path.split('.').collect();
+            pattern.len() == parts.len()
+                && pattern.iter().zip(&parts).all(|(p, part)| *p == "*" || p.trim_end_matches("[]") == *part)
+        };
+        TABLES.iter().map(|table| table.path).find(|path| fits(path)).expect("the reference has only known tables")
+    }
+
+    /// Every `key = value` of the reference, also in a comment, as (table, key, value).
+    fn written() -> Vec<(&'static str, String, String)> {
+        let mut table = "";
+        let mut written = Vec::new();
+        for line in REFERENCE.lines() {
+            if line.starts_with('[') {
+                table = table_of(line.trim_start_matches('[').split(']').next().unwrap_or_default());
+            } else if let Some((key, value)) = line.trim_start_matches("# ").split_once(" = ") {
+                let value = value.split(" #").next().unwrap_or_default().split("  #").next().unwrap_or_default();
+                written.push((table, key.to_owned(), value.trim().to_owned()));
+            }
+        }
+        written
+    }
+
+    #[test]
+    fn every_key_is_in_the_reference_with_its_default() {
+        let written = written();
+        for table in TABLES {
+            for key in table.keys {
+                let stands = match key.kind {
+                    super::Kind::Table(path) | super::Kind::Named(path) | super::Kind::List(path) => {
+                        written.iter().any(|(table, ..)| *table == path)
+                    }
+                    _ if table.path == "value" => REFERENCE.contains(&format!("{} = ", key.name)),
+                    _ => written.iter().any(|(path, name, value)| {
+                        *path == table.path
+                            && name == key.name
+                            && (key.default.is_empty()
+                                || value == key.default
+                                || table.path == "services.*.direct_paths")
+                    }),
+                };
+                assert!(stands, "config/reference.toml lacks {} = {} in [{}]", key.name, key.default, table.path);
+            }
+        }
+    }
+
+    #[test]
+    fn every_listed_key_is_read_by_the_parser() {
+        let parsed = parse_toml("reference.toml", REFERENCE);
+        let sink = Sink::new("reference.toml", REFERENCE, &|_| None);
+        read::root(&Fields::root(&sink, parsed.tree.get_ref()), Path::new("reference.toml"));
+        let listed: BTreeSet<_> =
+            TABLES.iter().flat_map(|table| table.keys.iter().map(|key| (table.path, key.name))).collect();
+        let asked = sink.asked();
+        let unread: Vec<_> = listed.difference(&asked).collect();
+        assert!(unread.is_empty(), "listed and not read: {unread:?}");
+    }
+}

@@ -10,17 +10,17 @@
 //! It does not apply anything: the switchboard does. Nothing here can panic on any text.
 
 mod cursor;
-//@mod diff;
-//@mod edit;
+mod diff;
+mod edit;
 mod keys;
 mod origin;
 mod problem;
 mod read;
-//@mod schema;
+mod schema;
 mod value;
-//@pub mod watch;
+pub mod watch;
 mod weights;
-//@mod write;
+mod write;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -30,12 +30,12 @@ use std::time::Duration;
 use toml::de::DeTable;
 
 pub use cursor::Env;
-//@pub use diff::{diff, restart_needed};
-//@pub use edit::{edit, fresh};
+pub use diff::{diff, restart_needed};
+pub use edit::{NotEditable, edit, fresh};
 pub use problem::{Problem, Problems};
-//@pub use schema::{schema, weights_schema};
+pub use schema::{schema, weights_schema};
 pub use weights::{WeightsFile, read_weights};
-//@pub use write::{WriteError, write_weights};
+pub use write::{WriteError, Written, write_weights};
 
 use crate::model::{ListenerSpec, Plan};
 
@@ -147,10 +147,10 @@ impl Config {
         if is_blank(text) {
             return Err(Problems::not_finished(&name, "configuration"));
         }
-        let (tree, syntax) = parse_toml(&name, text);
+        let parsed = parse_toml(&name, text);
         let sink = cursor::Sink::new(&name, text, env);
-        let mut config = read::root(&cursor::Fields::root(&sink, tree.get_ref()), path);
-        let (problems, notes) = sink.finish(syntax);
+        let mut config = read::root(&cursor::Fields::root(&sink, parsed.tree.get_ref()), path);
+        let (problems, notes) = sink.finish(parsed);
         config.notes = notes;
         Problems::new(problems).map_or(Ok(config), Err)
     }
@@ -229,8 +229,16 @@ pub(crate) fn is_blank(text: &str) -> bool {
     text.lines().map(str::trim).all(|line| line.is_empty() || line.starts_with('#'))
 }
 
-/// The tree of a text, as much of it as can be read, and every syntax problem.
-pub(crate) fn parse_toml<'t>(file: &str, text: &'t str) -> (toml::Spanned<DeTable<'t>>, Vec<Problem>) {
+/// The tree of a text, as much of it as can be read, and its syntax problems.
+pub(crate) struct Parsed<'t> {
+    pub(crate) tree: toml::Spanned<DeTable<'t>>,
+    pub(crate) problems: Vec<Problem>,
+    /// From this line on the tree only holds leftovers of a list that never ends.
+    pub(crate) lost_from: u32,
+}
+
+/// Parses with recovery.
+pub(crate) fn parse_toml<'t>(file: &str, text: &'t str) -> Parsed<'t> {
     let (tree, errors) = DeTable::parse_recoverable(text);
     let source = problem::Source::new(file, text);
     let problem = |error: &toml::de::Error| {
@@ -242,14 +250,17 @@ pub(crate) fn parse_toml<'t>(file: &str, text: &'t str) -> (toml::Spanned<DeTabl
         source.at(error.span().unwrap_or(0..0), "", found, help)
     };
     let mut problems: Vec<Problem> = errors.iter().map(problem).collect();
+    problems.sort_by_key(|problem| (problem.line, problem.column));
     // The parser recovers and goes on. What it finds on the rest of a line, or after a list that never ends, follows
     // from the first find and would bury it.
-    if problems.iter().any(|problem| problem.message.starts_with("unclosed array"))
+    problems.dedup_by_key(|problem| problem.line);
+    let mut lost_from = u32::MAX;
+    if errors.iter().any(|error| error.message().starts_with("unclosed array"))
         && let Some(first) = problems.iter().position(|problem| problem.message.contains("array"))
     {
         problems.truncate(first + 1);
-        problems[first].help = format!("close the list before this with ']' ({})", problems[first].help);
+        lost_from = problems[first].line;
+        problems[first].help = "close the list before this with ']'".into();
     }
-    problems.dedup_by_key(|problem| problem.line);
-    (tree, problems)
+    Parsed { tree, problems, lost_from }
 }

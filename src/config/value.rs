@@ -257,7 +257,7 @@ pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
 pub(crate) fn show_duration(duration: Duration) -> String {
     let micros = duration.as_micros();
     let units = [(3_600_000_000, "h"), (60_000_000, "m"), (1_000_000, "s"), (1000, "ms"), (1, "us")];
-    let fits = units.iter().find(|(unit, _)| micros >= *unit && micros % unit == 0);
+    let fits = units.iter().find(|(unit, _)| micros >= *unit && micros.is_multiple_of(*unit));
     fits.map_or_else(|| "0s".into(), |(unit, name)| format!("{}{name}", micros / unit))
 }
 

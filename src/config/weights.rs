@@ -52,9 +52,9 @@ impl WeightsFile {
         if is_blank(text) {
             return Err(Problems::not_finished(file, "weights"));
         }
-        let (tree, syntax) = parse_toml(file, text);
+        let parsed = parse_toml(file, text);
         let sink = Sink::new(file, text, &|_| None);
-        let entries = as_entries("", tree.get_ref());
+        let entries = as_entries("", parsed.tree.get_ref());
         for (key, _) in &entries {
             if !plan.services.iter().any(|service| service.name.as_str() == key.value) {
                 let found = format!("there is no service \"{}\"", shorten(key.value));
@@ -76,7 +76,8 @@ impl WeightsFile {
             };
             services.extend(weights.map(|weights| (service.name.clone(), weights)));
         }
-        let (problems, notes) = sink.finish(syntax);
+        drop(entries);
+        let (problems, notes) = sink.finish(parsed);
         Problems::new(problems).map_or(Ok(Self { services, notes }), Err)
     }
 

@@ -183,7 +183,9 @@ fn host(fields: &Fields<'_>, text: At<String>) -> Option<HostMatch> {
     let label = |label: &str| !label.is_empty() && label.bytes().all(legal);
     let bracketed = labels.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     let address = bracketed.is_some_and(|inner| inner.parse::<std::net::Ipv6Addr>().is_ok());
-    if !(address && labels.len() == lower.len()) && !(labels.len() <= 253 && labels.split('.').all(label)) {
+    let is_address = address && labels.len() == lower.len();
+    let is_name = labels.len() <= 253 && labels.split('.').all(label);
+    if !is_address && !is_name {
         let help = match labels.rsplit_once(':') {
             Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => {
                 format!("a port does not count in a match; write \"{host}\"")

@@ -129,7 +129,7 @@ fn pools(fields: &Fields<'_>) -> Vec<PoolSpec> {
 
 fn origins(pool: &Fields<'_>) -> Vec<Origin> {
     let texts = pool.texts("endpoints");
-    if texts.is_empty() && !pool.value("endpoints").is_some_and(|value| !is_empty_list(value.value)) {
+    if texts.is_empty() && pool.value("endpoints").is_none_or(|value| is_empty_list(value.value)) {
         let found = format!("{} has no endpoints", pool.path);
         pool.sink.local(pool.span.clone(), &pool.path, found, "write endpoints = [\"http://HOST:PORT\"]");
     }
