@@ -68,6 +68,9 @@ fn deep_and_long_texts_are_refused_without_harm() {
     survive(&format!("a{} = 1", ".a".repeat(3000)));
     survive(&format!("workers = {}", "9".repeat(100_000)));
     survive(&format!("[services.{}]", "x".repeat(100_000)));
+    survive(&"x = [[[[[[[[1,]]]]]]]]\n".repeat(30_000));
+    survive(&(0..30_000).map(|i| format!("x{i} = 1\n")).collect::<String>());
+    survive(&"[[routes]]\nmatch.path = \"/a\"\n".repeat(20_000));
 }
 
 proptest! {

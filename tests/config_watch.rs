@@ -211,3 +211,59 @@ fn the_main_file_and_another_weights_file_are_watched_too() {
     std::fs::write(bed.dir.join("other.toml"), OLD).expect("it can be written");
     assert_eq!(bed.next_weights(), OLD);
 }
+
+/// Puts this thread into a mount namespace of its own, with `from` mounted over `onto`; false where that is forbidden.
+fn mount_alone(from: &Path, onto: &Path) -> bool {
+    use std::os::unix::ffi::OsStrExt;
+    let c_path = |path: &Path| std::ffi::CString::new(path.as_os_str().as_bytes()).expect("no NUL in it");
+    let (root, from, onto) = (c_path(Path::new("/")), c_path(from), c_path(onto));
+    let none = std::ptr::null();
+    // SAFETY: the calls take NUL-terminated paths that outlive them, and change only this thread's namespace.
+    unsafe {
+        libc::unshare(libc::CLONE_NEWNS) == 0
+            && libc::mount(none, root.as_ptr(), none, libc::MS_REC | libc::MS_PRIVATE, none.cast()) == 0
+            && libc::mount(from.as_ptr(), onto.as_ptr(), none, libc::MS_BIND, none.cast()) == 0
+    }
+}
+
+#[test]
+fn a_single_file_mount_is_written_in_place_and_named_when_it_goes_stale() {
+    let host = std::env::temp_dir().join(format!("weir-watch-{}-host", std::process::id()));
+    std::fs::create_dir_all(&host).expect("the temporary directory can be written");
+    let outside = host.join("weights.toml");
+    std::fs::write(&outside, OLD).expect("it can be written");
+    // Channels and not barriers: a panic on either side ends the other one's wait.
+    let ((ready, is_ready), (go, may_go)) = (channel(), channel::<()>());
+    std::thread::scope(|scope| {
+        let outside = &outside;
+        scope.spawn(move || {
+            // In a container: only the file is mounted. The threads of the watcher inherit the namespace.
+            let inside = std::env::temp_dir().join(format!("weir-watch-{}-inside.toml", std::process::id()));
+            std::fs::write(&inside, "").expect("it can be written");
+            let mounted = mount_alone(outside, &inside);
+            if mounted {
+                assert_eq!(write_weights(&inside, NEW).ok(), Some(weir::config::Written::InPlace));
+                assert_eq!(std::fs::read_to_string(outside).ok().as_deref(), Some(NEW));
+            }
+            ready.send(()).expect("the host waits");
+            may_go.recv().expect("the host goes on");
+            if mounted {
+                let (tell, events) = channel();
+                let known = Some(ContentHash::of(NEW));
+                let watcher = spawn("/nonexistent", None, &inside, known, move |event| drop(tell.send(event)));
+                let event = events.recv_timeout(SOON).expect("an event");
+                assert!(matches!(&event, Event::Stale { path } if *path == inside), "{event:?}");
+                assert!(events.recv_timeout(Duration::from_millis(1500)).is_err(), "it is not said every second");
+                drop(watcher);
+            } else {
+                println!("mounts are forbidden here; the container test covers this");
+            }
+            let _ = std::fs::remove_file(&inside);
+        });
+        is_ready.recv().expect("the container is set up");
+        // On the host: an editor saves by renaming.
+        rename_over(outside, OLD);
+        go.send(()).expect("the container waits");
+    });
+    let _ = std::fs::remove_dir_all(&host);
+}
