@@ -5,7 +5,7 @@
 //! - [`WeightsFile`]: `weights.toml`, read whole or refused whole, and edited in place
 //! - [`write_weights`]: puts an edited weights file on disk so that no reader ever sees half of it
 //! - [`watch`]: says at once when one of the files changed
-//! - [`schema`], [`diff`]: for editors and for `weir diff`
+//! - [`schema()`], [`diff()`]: for editors and for `weir diff`
 //!
 //! It does not apply anything: the switchboard does. Nothing here can panic on any text.
 

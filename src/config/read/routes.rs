@@ -229,7 +229,9 @@ fn path(fields: &Fields<'_>) -> Option<PathMatch> {
 
 /// An expression over the whole of a value.
 fn regex(fields: &Fields<'_>, text: &At<String>) -> Option<Regex> {
-    match RegexBuilder::new(&format!("^(?:{})$", text.value)).size_limit(REGEX_BYTES_MAX).build() {
+    let build = |pattern: &str| RegexBuilder::new(pattern).size_limit(REGEX_BYTES_MAX).build();
+    // First alone: `a)|(b` is only an expression once it stands in brackets, and would step out of the anchors.
+    match build(&text.value).and_then(|_| build(&format!("^(?:{})$", text.value))) {
         Ok(regex) => Some(regex),
         Err(error) => {
             let why = error.to_string();
