@@ -267,3 +267,32 @@ fn a_single_file_mount_is_written_in_place_and_named_when_it_goes_stale() {
     });
     let _ = std::fs::remove_dir_all(&host);
 }
+
+#[test]
+fn the_last_of_many_quick_saves_is_what_is_reported_last_and_no_part_of_one_ever_is() {
+    let bed = Bed::new("storm");
+    let text = |n: u32| format!("[engine]\nstable = {n}\ncanary = {}\n# {}\n", 1000 - n, "x".repeat(n as usize * 20));
+    let writer = std::thread::spawn({
+        let path = bed.weights();
+        move || {
+            for n in 1..=300 {
+                match n % 3 {
+                    0 => std::fs::write(&path, text(n)).expect("it can be written"),
+                    1 => rename_over(&path, &text(n)),
+                    _ => drop(write_weights(&path, &text(n)).expect("it can be written")),
+                }
+            }
+        }
+    });
+    loop {
+        let seen = bed.next_weights();
+        let n: u32 =
+            seen.lines().nth(1).and_then(|line| line.strip_prefix("stable = ")?.parse().ok()).expect("a whole file");
+        assert_eq!(seen, text(n));
+        if n == 300 {
+            break;
+        }
+    }
+    writer.join().expect("it wrote everything");
+    bed.silent(Duration::from_millis(300));
+}
