@@ -97,6 +97,12 @@ impl Upstreams {
         let targets = || pools.iter().flat_map(|target| &target.endpoints);
         let named = targets().map(|target| target.endpoint.id.clone()).collect::<HashSet<_>>();
         self.registry.retain(&named_pools, &named);
+        let services: HashSet<&Name> = pools.iter().map(|target| &target.pool.service).collect();
+        for service in services {
+            let takes = |target: &&PoolTarget| target.takes_traffic && target.pool.service == *service;
+            let endpoints = pools.iter().filter(takes).flat_map(|target| &target.endpoints);
+            self.registry.trust_new_if_nothing_serves(endpoints.map(|target| &target.endpoint));
+        }
         self.prober.set(targets());
         let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
         let mut old: HashMap<u64, u64> = published.drain(..).flat_map(|watched| watched.ejections).collect();
@@ -290,6 +296,17 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_service_whose_only_endpoint_moved_has_no_gap() {
+        let (old, new) = (Upstream::start(Manners::Status(200)).await, Upstream::start(Manners::Status(200)).await);
+        let upstreams = Upstreams::start(1, vec![]);
+        publish(&upstreams, &[("stable", &[old.addr])], Some(&health(60_000)));
+        assert!(upstreams.first_round(LONG).await);
+        upstreams.set_serving();
+        publish(&upstreams, &[("stable", &[new.addr])], Some(&health(60_000)));
+        assert_eq!(kind(&upstreams, new.addr), StateKind::Serving);
+    }
+
+    #[tokio::test]
     async fn a_dead_endpoint_goes_down_comes_back_and_says_why() {
         let upstream = Upstream::start(Manners::Status(200)).await;
         let upstreams = Upstreams::start(1, vec![]);
@@ -331,8 +348,8 @@ mod tests {
     async fn without_probes_a_fallen_endpoint_gets_requests_again() {
         let dead = Upstream::start(Manners::Status(500)).await;
         let upstreams = Upstreams::start(1, vec![]);
-        upstreams.set_serving();
         publish(&upstreams, &[("stable", &[dead.addr])], Some(&health(20)));
+        assert!(upstreams.first_round(LONG).await);
         assert_eq!(kind(&upstreams, dead.addr), StateKind::Unproved);
         publish(&upstreams, &[("stable", &[dead.addr])], None);
         assert_eq!(kind(&upstreams, dead.addr), StateKind::Serving);
