@@ -1,7 +1,7 @@
 //! One address of a pool and its live state: health, ejection, in-flight.
 //!
 //! Workers ask [`Endpoint::admission`] and report outcomes; the control thread records probes. What the states mean and
-//! how they change is pure and in [`super::gate`]. Which endpoint gets a request is the balancer's choice, not ours,
+//! how they change is pure and in `gate`. Which endpoint gets a request is the balancer's choice, not ours,
 //! and connections belong to the workers.
 
 use std::net::SocketAddr;

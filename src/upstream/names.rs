@@ -1,6 +1,6 @@
 //! Names in use and the addresses they stand for: looked up again and again, apart from any request.
 //!
-//! Each name has a task on the control thread that looks it up, notes the answer in the [`Book`] and sleeps for as long
+//! Each name has a task on the control thread that looks it up, notes the answer in the book and sleeps for as long
 //! as the answer is good, or until somebody is in a hurry. A change is announced; the switchboard listens and publishes.
 //! A name that does not resolve is no error: its pool has no endpoint until it does.
 

@@ -1,7 +1,7 @@
 //! The live state of a pool: its counters and the breaker that rests it.
 //!
 //! Workers read one number, how many of a thousand requests the breaker lets through. The control side computes it from
-//! the counters, about four times a second: [`judge`] is pure, [`PoolState::tick`] feeds it.
+//! the counters, about four times a second: [`judge`] is pure, a tick feeds it.
 //!
 //! A pool that is the only one of its service that could serve keeps everything, whatever its errors. Between two ticks
 //! that can be out of date, so a caller that finds no other pool sends to a resting one as its last resort.

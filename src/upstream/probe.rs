@@ -1,8 +1,8 @@
 //! Active probes: one task per probed endpoint on the control thread, with its own schedule.
 //!
 //! A task lives as long as its endpoint is a target with the same policy, so that a publication neither restarts a
-//! schedule nor forgets what was shown. What a result means is the ledger's business ([`super::gate`]); how a probe
-//! goes over the wire is in [`super::check`].
+//! schedule nor forgets what was shown. What a result means is the ledger's business (`gate`); how a probe
+//! goes over the wire is in `check`.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
