@@ -262,7 +262,8 @@ impl Switchboard {
         let services = snapshot.services.iter();
         let origins = services.clone().flat_map(|service| service.spec.pools.iter().flat_map(|pool| &pool.origins));
         self.upstreams.names().follow(origins);
-        let pools = services.flat_map(|service| service.pools.iter().enumerate().map(move |(i, pool)| (service, i, pool)));
+        let pools =
+            services.flat_map(|service| service.pools.iter().enumerate().map(move |(i, pool)| (service, i, pool)));
         let target = |(service, i, pool): (&Service, usize, &Pool)| PoolTarget {
             pool: pool.state.clone(),
             breaker: service.spec.breaker.clone(),
