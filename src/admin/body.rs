@@ -201,6 +201,8 @@ impl<'de> Visitor<'de> for Strict {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -227,5 +229,21 @@ mod tests {
         }
         assert!(parse(b" ").unwrap().is_empty());
         assert!(parse(b"{\"a\":\"\xff\"}").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_are_too_odd_to_be_answered(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = parse(&bytes);
+        }
+
+        #[test]
+        fn whatever_is_read_is_what_an_ordinary_parser_reads(text in r#"[{}\[\]",:a-c0-9. e-]{0,40}"#) {
+            if let Ok(fields) = parse(text.as_bytes()) {
+                let found: Map<String, Value> = fields.into_members().collect();
+                let expected = serde_json::from_str(&text).unwrap_or_default();
+                prop_assert_eq!(Value::Object(found), if text.trim().is_empty() { Value::Object(Map::new()) } else { expected });
+            }
+        }
     }
 }

@@ -139,3 +139,38 @@ fn has_token(query: &str) -> bool {
     let keys = query.split('&').map(|pair| pair.split('=').next().unwrap_or_default());
     keys.into_iter().any(|key| TOKEN_PARAMETERS.iter().any(|name| key.eq_ignore_ascii_case(name)))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use http::Request;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// The words below are all that a hostile page or a confused client can vary.
+        #[test]
+        fn no_mutation_passes_with_a_foreign_host_or_origin(
+            host in "(localhost|127\\.0\\.0\\.1|\\[::1\\]|[a-z0-9.:@\\[\\]-]{0,20})(:[0-9]{0,5})?",
+            origin in proptest::option::of("(http://|https://|file://|)(localhost|attacker\\.example|null)(:[0-9]{1,5})?"),
+            site in proptest::option::of("same-origin|none|same-site|cross-site|[a-z]{0,5}"),
+        ) {
+            let guard = Guard::new(Access::new((Ipv4Addr::LOCALHOST, 9901).into(), None).unwrap());
+            let mut request = Request::post("/api/v1/reload").header("host", &host);
+            request = origin.iter().fold(request, |request, origin| request.header("origin", origin));
+            request = site.iter().fold(request, |request, site| request.header("sec-fetch-site", site));
+            let (parts, ()) = request.body(()).unwrap().into_parts();
+            if guard.check(&parts, Ipv4Addr::LOCALHOST.into(), 1).is_ok() {
+                let name = host.rsplit_once(':').filter(|_| !host.ends_with(']')).map_or(&*host, |(name, _)| name);
+                let local = name == "localhost" || name == "[::1]" || name.parse::<Ipv4Addr>().is_ok_and(|ip| ip.is_loopback())
+                    || name.starts_with('[');
+                prop_assert!(local, "{}", host);
+                let own = [format!("http://{host}"), format!("https://{host}")];
+                prop_assert!(origin.is_none_or(|origin| own.contains(&origin)));
+                prop_assert!(site.is_none_or(|site| site == "same-origin" || site == "none"));
+            }
+        }
+    }
+}
