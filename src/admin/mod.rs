@@ -15,7 +15,7 @@ pub mod health;
 mod limiter;
 pub mod metrics;
 mod problem;
-mod routes;
+pub mod routes;
 pub mod serve;
 mod views;
 

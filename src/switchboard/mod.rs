@@ -21,7 +21,7 @@ pub mod snapshot;
 pub mod history;
 mod store;
 
-mod keyring;
+pub mod keyring;
 mod sample;
 pub mod status;
 mod view;

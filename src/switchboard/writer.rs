@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use super::change::{Applied, Cause, Change, How, Refused};
-use super::files::{Files, Look};
+use super::files::{Content, Files, Look};
 use super::history::{Entry, Held, History, Record};
 use super::keyring::{KeyError, Keyring};
 use super::publish::{self, Sources};
@@ -19,6 +19,7 @@ use super::sample::Sampler;
 use super::snapshot::{Pool, Service, Snapshot};
 use super::status::Reload;
 use super::store::Store;
+use crate::config::watch::ContentHash;
 use crate::config::{Config, Problems};
 use crate::model::{Name, Origin, ServiceSpec, Weights};
 use crate::telemetry::clock;
@@ -79,7 +80,6 @@ pub(super) struct Desk {
 #[derive(Debug, Clone)]
 pub(super) struct Shown {
     pub(super) config: Arc<Config>,
-    pub(super) state: State,
     pub(super) history: History,
     pub(super) mode: Mode,
     pub(super) reload: Reload,
@@ -159,6 +159,13 @@ impl Switchboard {
     /// The configuration that is live.
     pub fn config(&self) -> Arc<Config> {
         self.shown.load().config.clone()
+    }
+
+    /// Hashes of `weir.toml` and the weights file as they were last read; none for a file that is missing.
+    pub fn known(&self) -> (Option<ContentHash>, Option<ContentHash>) {
+        let desk = self.lock();
+        let hash = |content: &Content| (*content != Content::Missing).then(|| content.hash());
+        (hash(&desk.seen.config), hash(&desk.seen.weights))
     }
 
     /// The number of the newest publication; changes after the snapshot is live.
@@ -253,6 +260,8 @@ impl Switchboard {
         desk.revision += 1;
         let snapshot = Arc::new(build(desk, &self.upstreams));
         self.snapshot.store(snapshot.clone());
+        // Before anybody is told, so that who is told can read what it is about.
+        self.shown.store(Arc::new(desk.shown()));
         self.revision.send_replace(desk.revision);
         self.announce(&snapshot);
     }
@@ -335,7 +344,6 @@ impl Desk {
     pub(super) fn shown(&self) -> Shown {
         Shown {
             config: self.config.clone(),
-            state: self.state.clone(),
             history: self.history.clone(),
             mode: self.mode,
             reload: self.reload.clone(),
