@@ -27,6 +27,8 @@ pub mod status;
 mod view;
 
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
