@@ -4,6 +4,7 @@
 //! One lock makes the writers wait for each other, never a worker: a worker only loads the snapshot. What is decided is
 //! in [`super::reconcile`]; this file does it. Reloads are in [`super::reload`], weights in [`super::weights`].
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -15,6 +16,7 @@ use super::history::{Entry, Held, History, Record};
 use super::keyring::{KeyError, Keyring};
 use super::publish::{self, Sources};
 use super::reconcile::{self, Next, State, Wanted};
+use super::reload::OnDisk;
 use super::sample::Sampler;
 use super::snapshot::{Pool, Service, Snapshot};
 use super::status::Reload;
@@ -70,6 +72,8 @@ pub(super) struct Desk {
     pub(super) mode: Mode,
     /// There was no weights file at the start and none was saved since.
     pub(super) started_without_weights: bool,
+    /// What is known of `weir.toml` as it was at the last look.
+    pub(super) on_disk: OnDisk,
     /// What is wrong with the files as they are on disk.
     pub(super) problems: Option<Problems>,
     pub(super) reload: Reload,
@@ -132,6 +136,8 @@ impl Switchboard {
             store,
             keyring,
             mode,
+            // The caller read it a moment before the first look.
+            on_disk: OnDisk::Waiting,
             problems: None,
             reload: Reload { ok: true, at: timestamp(), success_unix_s: now.unix_s, problems: Vec::new() },
             stale: None,
@@ -196,15 +202,20 @@ impl Switchboard {
         result
     }
 
-    /// A file can no longer be seen to change, or can again. Logged here once per change of the note.
-    pub fn note_stale(&self, note: Option<String>) {
+    /// A file can no longer be seen to change, for the reason and with the fix in `note`, which begins with its path.
+    /// The watcher says so every 30 s, and so does the log.
+    pub fn note_stale(&self, note: String) {
+        tracing::error!("{note}");
         let mut desk = self.lock();
-        if desk.stale != note {
-            match &note {
-                Some(note) => tracing::error!("{note}"),
-                None => tracing::info!("the files can be seen to change again"),
-            }
-            desk.stale = note;
+        desk.stale = Some(note);
+        self.shown.store(Arc::new(desk.shown()));
+    }
+
+    /// An edit of `path` arrived: it can be seen to change again.
+    pub fn note_fresh(&self, path: &Path) {
+        let mut desk = self.lock();
+        if desk.stale.take_if(|note| note.starts_with(&*path.to_string_lossy())).is_some() {
+            tracing::info!(path = %path.display(), "the file can be seen to change again");
             self.shown.store(Arc::new(desk.shown()));
         }
     }
