@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::change::{Applied, Cause, How, Refused};
+use super::desk::Desk;
 use super::files::{Content, Look, problem};
 use super::reconcile::Wanted;
-use super::writer::{Desk, Switchboard, timestamp};
+use super::writer::{Switchboard, timestamp};
 use crate::config::watch::ContentHash;
 use crate::config::{self, Config, Problem, Problems};
 use crate::model::{Name, Weights};

@@ -2,10 +2,11 @@
 //! questions later.
 
 use super::change::{Applied, Cause, Refused};
+use super::desk::Desk;
 use super::files::Content;
 use super::history::Held;
 use super::reconcile::{Wanted, all_to_stable, check_pools};
-use super::writer::{Desk, Mode, Switchboard};
+use super::writer::{Mode, Switchboard};
 use crate::model::{Name, ServiceSpec, Weight, Weights};
 
 // === impl Switchboard ===
