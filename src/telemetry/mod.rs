@@ -4,6 +4,7 @@
 //! read-modify-write on a shared cache line. This room knows no services: whoever holds them renders them.
 
 pub mod access_log;
+pub mod clock;
 pub mod control;
 pub mod count;
 pub mod histogram;
