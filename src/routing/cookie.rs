@@ -338,3 +338,142 @@ fn index(value: &[u8; VALUE_BYTES]) -> usize {
 fn same(a: &[u8; VALUE_BYTES], b: &[u8; VALUE_BYTES]) -> bool {
     a.iter().zip(b).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const CHARACTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+    fn key(seed: u8) -> Key {
+        Key::from_bytes(std::array::from_fn(|i| seed.wrapping_add(i as u8)))
+    }
+
+    fn keys() -> Keys {
+        Keys::new(key(0))
+    }
+
+    #[test]
+    fn the_form_never_changes_between_versions() {
+        // Computed from the definition by an independent program.
+        let value = keys().issue("engine", 123_456, 1_700_000_000);
+        assert_eq!(value.as_str(), "AQHiQGVT8QAycBYQLmQ_qkVBXOGhv1KE");
+        let ticket = Ticket { bucket: 123_456, issued_unix: 1_700_000_000, old_key: false };
+        assert_eq!(keys().verify("engine", value.as_str().as_bytes()), Some(ticket));
+    }
+
+    #[test]
+    fn a_change_of_any_bit_or_character_is_refused() {
+        let (keys, mut cache) = (keys(), TicketCache::new());
+        let value = keys.issue("engine", 7, 1_700_000_000);
+        assert!(cache.verify(&keys, "engine", &value.0).is_some());
+        for at in 0..VALUE_BYTES {
+            let bits = (0..8).map(|bit| value.0[at] ^ (1 << bit));
+            for other in bits.chain(CHARACTERS.iter().copied()).filter(|&other| other != value.0[at]) {
+                let mut forged = value.0;
+                forged[at] = other;
+                assert_eq!(keys.verify("engine", &forged), None, "{at}: {other}");
+                assert_eq!(cache.verify(&keys, "engine", &forged), None, "{at}: {other}");
+            }
+        }
+    }
+
+    #[test]
+    fn only_the_exact_spelling_is_accepted() {
+        let value = keys().issue("engine", 7, 1_700_000_000);
+        let text = value.as_str();
+        let standard = text.replace('-', "+").replace('_', "/");
+        let spellings = [
+            format!("{text}="),
+            format!("{text}AAAA"),
+            format!("\"{text}\""),
+            format!(" {text}"),
+            text[..31].to_owned(),
+            text[..28].to_owned(),
+            String::new(),
+            standard.clone() + "=",
+            "A".repeat(32),
+            "A".repeat(4096),
+        ];
+        for spelling in spellings {
+            assert_eq!(keys().verify("engine", spelling.as_bytes()), None, "{spelling}");
+        }
+        assert!(standard == text || keys().verify("engine", standard.as_bytes()).is_none());
+    }
+
+    #[test]
+    fn another_service_or_key_is_refused_also_from_the_cache() {
+        let (keys, mut cache) = (keys(), TicketCache::new());
+        let value = keys.issue("engine", 7, 1_700_000_000);
+        for _ in 0..2 {
+            assert!(cache.verify(&keys, "engine", &value.0).is_some());
+            assert_eq!(cache.verify(&keys, "engin", &value.0), None);
+            assert_eq!(cache.verify(&keys, "", &value.0), None);
+        }
+        assert_eq!(cache.verify(&Keys::new(key(1)), "engine", &value.0), None);
+        assert_eq!(Keys::new(key(1)).verify("engine", &value.0), None);
+    }
+
+    #[test]
+    fn a_rotated_key_is_accepted_and_said_to_be_old_until_it_is_gone() {
+        let (before, mut cache) = (keys(), TicketCache::new());
+        let during = Keys { current: key(1), previous: Some(key(0)) };
+        let value = before.issue("engine", 7, 1_700_000_000);
+        assert_eq!(cache.verify(&before, "engine", &value.0).map(|ticket| ticket.old_key), Some(false));
+        assert_eq!(cache.verify(&during, "engine", &value.0).map(|ticket| ticket.old_key), Some(true));
+        assert_eq!(cache.verify(&Keys::new(key(1)), "engine", &value.0), None);
+        assert_eq!(during.verify("engine", &during.issue("engine", 7, 0).0).map(|ticket| ticket.old_key), Some(false));
+    }
+
+    #[test]
+    fn more_services_than_the_cache_tells_apart_are_still_told_apart() {
+        let (keys, mut cache) = (keys(), TicketCache::new());
+        let services: Vec<String> = (0..SERVICES_MAX + 9).map(|i| format!("service-{i}")).collect();
+        for (i, service) in services.iter().enumerate() {
+            let value = keys.issue(service, i as u32, 0);
+            assert_eq!(cache.verify(&keys, service, &value.0).map(|ticket| ticket.bucket), Some(i as u32));
+            assert_eq!(cache.verify(&keys, &services[(i + 1) % services.len()], &value.0), None);
+        }
+    }
+
+    #[test]
+    fn key_files_hold_one_or_two_keys_in_either_form() {
+        let hex = key(0).to_hex();
+        let base64 = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+        for text in [hex.clone(), hex.to_uppercase(), base64.into(), base64.trim_end_matches('=').into()] {
+            assert_eq!(Keys::parse(&text), Ok(keys()), "{text}");
+        }
+        let two = Keys::parse(&format!("# current\n{}\r\n\n  {base64}  \n", key(9).to_hex()));
+        assert_eq!(two, Ok(Keys { current: key(9), previous: Some(key(0)) }));
+        assert_eq!(two.map(|keys| Keys::parse(&keys.to_text()) == Ok(keys)), Ok(true));
+        assert_eq!(Keys::parse(" \n# nothing\n"), Err(InvalidKeys::None));
+        assert_eq!(Keys::parse(&format!("{hex}\n{hex}\n{hex}")), Err(InvalidKeys::TooMany { line: 3 }));
+        assert_eq!(Keys::parse(&"0".repeat(64)), Err(InvalidKeys::Guessable { line: 1 }));
+        for wrong in [&hex[1..], "secret", &format!("{hex}00"), &"é".repeat(32), &"+".repeat(64)] {
+            assert_eq!(Keys::parse(wrong), Err(InvalidKeys::Malformed { line: 1 }), "{wrong}");
+        }
+        assert_eq!(format!("{:?}", keys()), "Keys { current: Key(..), previous: None }");
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_issued_is_verified(service in "[a-z]{1,64}", bucket in 0..BUCKETS, issued: u32, seed: u8) {
+            let keys = Keys::new(key(seed));
+            let value = keys.issue(&service, bucket, issued.into());
+            let ticket = Some(Ticket { bucket, issued_unix: issued.into(), old_key: false });
+            prop_assert_eq!(keys.verify(&service, value.as_str().as_bytes()), ticket);
+            let mut cache = TicketCache::new();
+            prop_assert_eq!(cache.verify(&keys, &service, &value.0), ticket);
+            prop_assert_eq!(cache.verify(&keys, &service, &value.0), ticket);
+        }
+
+        #[test]
+        fn no_bytes_can_panic_or_pass(value in prop::collection::vec(any::<u8>(), 0..64), text in "\\PC{0,200}") {
+            prop_assert_eq!(keys().verify("engine", &value), None);
+            prop_assert_eq!(TicketCache::new().verify(&keys(), "engine", &value), None);
+            let _ = Keys::parse(&text);
+        }
+    }
+}

@@ -181,3 +181,154 @@ fn bucket_border(below: u64, total: u64, end: From) -> u32 {
         From::Top => BUCKETS - round(total - below),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::Weight;
+
+    const POOLS: [&str; 6] = ["stable", "canary", "beta", "alpha", "zeta", "delta"];
+
+    fn names(count: usize) -> Vec<Name> {
+        POOLS[..count].iter().map(|pool| Name::new(pool).expect("a name")).collect()
+    }
+
+    fn split(weights: &[u32]) -> Split {
+        let pools = names(weights.len());
+        let entries = pools.iter().cloned().zip(weights.iter().map(|&weight| Weight::Relative(weight))).collect();
+        Split::new(&Weights::new(entries).expect("legal weights"), &pools, "stable")
+    }
+
+    /// Buckets of each pool, counted one range at a time.
+    fn buckets(split: &Split, pools: usize) -> Vec<u32> {
+        let mut counts = vec![0; pools];
+        let mut start = 0;
+        for end in split.bucket_ends().chain([BUCKETS]) {
+            if end > start {
+                counts[split.by_bucket(start)] += end - start;
+                start = end;
+            }
+        }
+        counts
+    }
+
+    fn weights() -> impl Strategy<Value = Vec<u32>> {
+        let weight = prop_oneof![Just(0_u32), 0_u32..=100, 0_u32..=1_000_000];
+        prop::collection::vec(weight, 1..=POOLS.len()).prop_filter("all zero", |all| all.iter().any(|&w| w > 0))
+    }
+
+    #[test]
+    fn with_stable_and_canary_a_bucket_below_the_share_is_canary() {
+        for (stable, canary, border) in [(90, 10, 100_000), (50, 50, 500_000), (2, 1, 333_333), (1, 2, 666_667)] {
+            let split = split(&[stable, canary]);
+            assert_eq!((split.by_bucket(0), split.by_bucket(border - 1), split.by_bucket(border)), (1, 1, 0));
+            assert_eq!(split.by_bucket(BUCKETS - 1), 0);
+        }
+    }
+
+    #[test]
+    fn places_go_by_name_from_both_ends_with_stable_in_the_middle() {
+        let split = split(&[20, 16, 16, 16, 16, 16]);
+        let order: Vec<&str> = (0..1_000).map(|i| POOLS[split.by_bucket(i * 1_000)]).collect();
+        let mut order = order;
+        order.dedup();
+        assert_eq!(order, ["alpha", "canary", "zeta", "stable", "delta", "beta"]);
+    }
+
+    #[test]
+    fn all_to_one_pool_and_unnamed_pools() {
+        let pools = names(3);
+        let all = Weights::all_to(&pools[1], pools.iter().cloned());
+        let split = Split::new(&all, &pools, "stable");
+        assert_eq!((split.by_draw(0), split.by_draw(u64::MAX), split.by_bucket(0)), (1, 1, 1));
+        let stranger = Weights::all_to(&Name::new("stranger").expect("a name"), []);
+        let split = Split::new(&stranger, &pools, "stable");
+        assert_eq!((split.by_draw(0), split.by_bucket(BUCKETS - 1)), (0, 0));
+        assert!((split.share(0) - 1.0).abs() < f64::EPSILON && split.share(9) == 0.0);
+    }
+
+    #[test]
+    fn ten_to_fifty_moves_exactly_the_difference_and_back() {
+        let (ten, fifty, none) = (split(&[90, 10]), split(&[50, 50]), split(&[100, 0]));
+        assert_eq!(
+            (ten.moved(&fifty), fifty.moved(&ten), ten.moved(&none), ten.moved(&ten)),
+            (400_000, 400_000, 100_000, 0)
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn a_pool_of_weight_0_is_never_returned(weights in weights(), draw: u64, bucket in 0..BUCKETS) {
+            let split = split(&weights);
+            for draw in [draw, 0, u64::MAX] {
+                prop_assert!(weights[split.by_draw(draw)] > 0);
+            }
+            for bucket in [bucket, 0, BUCKETS - 1, u32::MAX] {
+                prop_assert!(weights[split.by_bucket(bucket)] > 0);
+            }
+        }
+
+        #[test]
+        fn draws_give_every_pool_its_share_within_2_to_the_minus_32(weights in weights()) {
+            let split = split(&weights);
+            let lower: &[Range] = match &split.layout {
+                Layout::One(_) => &[],
+                Layout::Two { low, .. } => std::slice::from_ref(low),
+                Layout::Many { lower, .. } => lower,
+            };
+            let (mut start, mut drawn) = (0_u128, vec![0_u128; weights.len()]);
+            for end in lower.iter().map(|range| u128::from(range.draw_end)).chain([1 << 64]) {
+                drawn[split.by_draw(start as u64)] += end - start;
+                prop_assert_eq!(split.by_draw(start as u64), split.by_draw((end - 1) as u64));
+                start = end;
+            }
+            for (pool, drawn) in drawn.iter().enumerate() {
+                prop_assert!((*drawn as f64 / 2_f64.powi(64) - split.share(pool)).abs() < 2_f64.powi(-32));
+            }
+        }
+
+        #[test]
+        fn buckets_give_every_pool_its_share_to_the_nearest_bucket(weights in weights()) {
+            let split = split(&weights);
+            for (pool, count) in buckets(&split, weights.len()).into_iter().enumerate() {
+                prop_assert!((f64::from(count) - split.share(pool) * 1e6).abs() <= 1.0 + 1e-6, "{pool}: {count}");
+            }
+        }
+
+        #[test]
+        fn raising_a_weight_never_moves_a_unit_off_its_pool(
+            weights in weights(), chosen: prop::sample::Index, more in 1_u32..1_000_000, samples: [u32; 32],
+        ) {
+            let pool = chosen.index(weights.len());
+            let mut raised = weights.clone();
+            raised[pool] = (raised[pool] + more).min(crate::model::WEIGHT_MAX);
+            let (before, after) = (split(&weights), split(&raised));
+            let edges: Vec<u32> = before.bucket_ends().chain(after.bucket_ends()).collect();
+            let edges = edges.iter().flat_map(|&end| [end.saturating_sub(1), end.min(BUCKETS - 1)]);
+            for bucket in samples.iter().map(|sample| sample % BUCKETS).chain(edges) {
+                if before.by_bucket(bucket) == pool {
+                    prop_assert_eq!(after.by_bucket(bucket), pool, "bucket {}", bucket);
+                }
+            }
+        }
+
+        #[test]
+        fn with_two_pools_exactly_the_difference_moves(a in 0_u32..=1000, b in 0_u32..=1000) {
+            let (before, after) = (split(&[1000 - a, a]), split(&[1000 - b, b]));
+            prop_assert_eq!(before.moved(&after), a.abs_diff(b) * 1000);
+            prop_assert_eq!(after.moved(&before), a.abs_diff(b) * 1000);
+        }
+
+        #[test]
+        fn moved_counts_what_a_scan_counts(before in weights(), after in weights()) {
+            let count = before.len().min(after.len());
+            prop_assume!(before[..count].iter().any(|&w| w > 0) && after[..count].iter().any(|&w| w > 0));
+            let (before, after) = (split(&before[..count]), split(&after[..count]));
+            // Every 997th bucket is enough to catch a range that was left out or counted twice.
+            let scanned = (0..BUCKETS).step_by(997).filter(|&b| before.by_bucket(b) != after.by_bucket(b)).count();
+            prop_assert!((f64::from(before.moved(&after)) - scanned as f64 * 997.0).abs() <= 997.0 * 12.0);
+        }
+    }
+}
