@@ -14,14 +14,19 @@ use super::matcher::has_prefix;
 /// byte, or dot segments that climb above the root. A path with none of these and [`escapes_prefix`] false names
 /// something under its prefix whoever reads it.
 pub fn is_ambiguous(path: &str) -> bool {
-    let bytes = path.as_bytes();
-    if !bytes.iter().any(|&byte| matches!(byte, b'%' | b'\\' | b'.' | 0x7f) || byte < 0x20) {
-        return false;
+    // One pass settles almost every path: an escape, an odd byte or a segment that starts with a dot is rare.
+    let (mut before, mut plain) = (b'/', true);
+    for &byte in path.as_bytes() {
+        plain &= !matches!((before, byte), (_, b'%' | b'\\' | 0x7f | 0..0x20) | (b'/', b'.'));
+        before = byte;
     }
-    bytes.iter().any(|&byte| byte == b'\\' || byte == 0x7f || byte < 0x20)
-        || bytes
-            .windows(3)
-            .any(|window| is_escape(window, b"2f") || is_escape(window, b"5c") || is_escape(window, b"00"))
+    !plain && is_ambiguous_in_full(path)
+}
+
+fn is_ambiguous_in_full(path: &str) -> bool {
+    let bytes = path.as_bytes();
+    bytes.iter().any(|byte| matches!(byte, b'\\' | 0x7f | 0..0x20))
+        || bytes.windows(3).any(|window| [b"2f", b"5c", b"00"].iter().any(|digits| is_escape(window, digits)))
         || escapes_prefix(path, "/")
 }
 
