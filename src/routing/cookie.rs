@@ -388,6 +388,22 @@ mod tests {
     }
 
     #[test]
+    fn a_genuine_signature_does_not_carry_an_unknown_version_or_bucket() {
+        for (version, bucket, genuine) in
+            [(VERSION, BUCKETS - 1, true), (VERSION + 1, 7, false), (VERSION, BUCKETS, false)]
+        {
+            let [_, high, middle, low] = bucket.to_be_bytes();
+            let fields = [version, high, middle, low, 0, 0, 0, 0];
+            let value = URL_SAFE_NO_PAD.encode([fields.as_slice(), &key(0).sign("engine", &fields)].concat());
+            assert_eq!(
+                keys().verify("engine", value.as_bytes()).is_some(),
+                genuine,
+                "version {version}, bucket {bucket}"
+            );
+        }
+    }
+
+    #[test]
     fn only_the_exact_spelling_is_accepted() {
         let value = keys().issue("engine", 7, 1_700_000_000);
         let text = value.as_str();
@@ -414,7 +430,9 @@ mod tests {
     fn another_service_or_key_is_refused_also_from_the_cache() {
         let (keys, mut cache) = (keys(), TicketCache::new());
         let value = keys.issue("engine", 7, 1_700_000_000);
+        assert!(cache.verify(&keys, "other", &keys.issue("other", 7, 0).0).is_some());
         for _ in 0..2 {
+            assert_eq!(cache.verify(&keys, "other", &value.0), None);
             assert!(cache.verify(&keys, "engine", &value.0).is_some());
             assert_eq!(cache.verify(&keys, "engin", &value.0), None);
             assert_eq!(cache.verify(&keys, "", &value.0), None);

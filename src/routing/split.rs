@@ -8,9 +8,10 @@
 //! above the 1st, the 4th below the 2nd, and so on; stable takes what is left in the middle. A pool keeps its place at
 //! weight 0, so the places depend on the names alone, and the bucket and the weights alone decide the pool.
 //!
-//! With stable and canary: canary exactly when `bucket < round(share × 1 000 000)`. In general an inner border is
-//! rounded to the nearest bucket, halves away from its end of the line. Raising one pool's weight only ever widens its
-//! range, so no unit leaves it; with at most three pools the same holds for every change that raises its share.
+//! With stable and canary: canary exactly when `bucket < round(share × 1 000 000)`. Every border is rounded to the nearest
+//! bucket, halves up. Raising one pool's weight only ever widens its range, so no unit leaves it. When several weights
+//! change at once, that holds for the two pools at the ends whenever their share rises; no layout on a line can hold it
+//! for all of four or more.
 
 use crate::model::{BUCKETS, Name, Weights};
 
@@ -37,13 +38,6 @@ struct Range {
     pool: usize,
     draw_end: u64,
     bucket_end: u32,
-}
-
-/// Which end of the line a border is measured from.
-#[derive(Clone, Copy)]
-enum From {
-    Bottom,
-    Top,
 }
 
 // === impl Split ===
@@ -138,34 +132,26 @@ impl Split {
     }
 }
 
-/// Pool indices in their places on the line, and how many of them are measured from the bottom.
-fn places(pools: &[Name], stable: &str) -> (Vec<usize>, usize) {
+/// Pool indices in their places on the line.
+fn places(pools: &[Name], stable: &str) -> Vec<usize> {
     let mut others: Vec<usize> = (0..pools.len()).filter(|&i| pools[i].as_str() != stable).collect();
     others.sort_by(|&a, &b| pools[a].cmp(&pools[b]));
     let mut line: Vec<usize> = others.iter().copied().step_by(2).collect();
-    let from_bottom = line.len();
     line.extend(pools.iter().position(|pool| pool.as_str() == stable));
     let from_top: Vec<usize> = others.iter().copied().skip(1).step_by(2).collect();
     line.extend(from_top.into_iter().rev());
-    (line, from_bottom)
+    line
 }
 
 /// The ranges of the pools with a weight above 0, in line order.
-fn ranges(weights: &[u32], total: u64, (line, from_bottom): &(Vec<usize>, usize)) -> Vec<Range> {
-    let (mut below, mut bucket_floor) = (0_u64, 0);
-    let mut ranges = Vec::with_capacity(line.len());
-    for (place, &pool) in line.iter().enumerate() {
-        let weight = u64::from(weights[pool]);
-        if weight == 0 {
-            continue;
-        }
-        below += weight;
-        let end = if place < *from_bottom { From::Bottom } else { From::Top };
-        // Rounding from both ends may let two borders cross by one bucket; the lower one stands.
-        bucket_floor = bucket_border(below, total, end).max(bucket_floor);
-        ranges.push(Range { pool, draw_end: draw_border(below, total), bucket_end: bucket_floor });
-    }
-    ranges
+fn ranges(weights: &[u32], total: u64, line: &[usize]) -> Vec<Range> {
+    let mut below = 0;
+    let weighted = line.iter().filter(|&&pool| weights[pool] > 0);
+    let range = |&pool: &usize| {
+        below += u64::from(weights[pool]);
+        Range { pool, draw_end: draw_border(below, total), bucket_end: bucket_border(below, total) }
+    };
+    weighted.map(range).collect()
 }
 
 /// `below / total` of 2^64, rounded down; the very top of the line has no border and is cut to the largest draw.
@@ -173,13 +159,9 @@ fn draw_border(below: u64, total: u64) -> u64 {
     u64::try_from((u128::from(below) << 64) / u128::from(total)).unwrap_or(u64::MAX)
 }
 
-/// `below / total` of the buckets, rounded to the nearest as seen from its end of the line, halves up.
-fn bucket_border(below: u64, total: u64, end: From) -> u32 {
-    let round = |part: u64| ((2 * part * u64::from(BUCKETS) + total) / (2 * total)) as u32;
-    match end {
-        From::Bottom => round(below),
-        From::Top => BUCKETS - round(total - below),
-    }
+/// `below / total` of the buckets, rounded to the nearest, halves up.
+fn bucket_border(below: u64, total: u64) -> u32 {
+    ((2 * below * u64::from(BUCKETS) + total) / (2 * total)) as u32
 }
 
 #[cfg(test)]
