@@ -311,6 +311,17 @@ mod tests {
     }
 
     #[test]
+    fn dot_segments_are_seen_wherever_some_server_would_resolve_them() {
+        for path in ["/a/../b", "/.", "/a/..", "/%2e/b", "/a/.%2E/b", "/a/..;x/b", "/a%2f../b", "/a\\.\\b", "..", "/./"]
+        {
+            assert!(has_dot_segments(path), "{path}");
+        }
+        for path in ["/", "", "*", "/a.b", "/.well-known/x", "/...", "/a/..b", "/%2e%2ex", "/a//b", "/a?..", "/%252e"] {
+            assert!(!has_dot_segments(path), "{path}");
+        }
+    }
+
+    #[test]
     fn a_prefix_is_taken_off_by_whole_segments_and_the_query_stays() {
         for (target, expected) in [
             ("/canary", Some("/")),
