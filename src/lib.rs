@@ -1,5 +1,6 @@
 //! weir: a traffic splitter.
 
+pub mod config;
 pub mod model;
 pub mod proxy;
 pub mod routing;

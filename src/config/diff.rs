@@ -1,0 +1,189 @@
+//! What a changed configuration would do, in words of an operator: for `weir diff` and for the log after a reload.
+//! Pure: two configurations in, lines out. Whether the change is wise it does not say.
+
+use std::fmt::Debug;
+
+use super::{Config, WeightsFile};
+use crate::model::{BUCKETS, PoolSpec, ServiceSpec, Weights};
+
+/// Every difference, one line each; empty when both do the same. Changes that need a restart are in
+/// [`restart_needed`].
+pub fn diff(old: &Config, old_weights: &WeightsFile, new: &Config, new_weights: &WeightsFile) -> Vec<String> {
+    let mut lines = Vec::new();
+    for service in &new.plan.services {
+        match old.plan.services.iter().find(|other| other.name == service.name) {
+            None => lines.push(format!("service {}: new, with {}", service.name, pool_names(service))),
+            Some(before) => {
+                let weights = old_weights.of(&service.name).zip(new_weights.of(&service.name));
+                let changes = service_changes(before, service, weights);
+                lines.extend(changes.into_iter().map(|change| format!("service {}: {change}", service.name)));
+            }
+        }
+    }
+    for gone in old.plan.services.iter().filter(|gone| new.plan.services.iter().all(|kept| kept.name != gone.name)) {
+        lines.push(format!("service {}: taken out; its requests in flight finish", gone.name));
+    }
+    lines.extend(route_changes(old, new));
+    for (what, before, after) in [
+        ("trusted proxies", debug(&old.plan.trusted_proxies), debug(&new.plan.trusted_proxies)),
+        ("limits", debug(old.plan.limits), debug(new.plan.limits)),
+        ("access log", debug(&old.plan.access_log), debug(&new.plan.access_log)),
+        ("weights file", debug(&old.weights_path), debug(&new.weights_path)),
+    ] {
+        if before != after {
+            lines.push(format!("{what}: {}", change(&before, &after)));
+        }
+    }
+    lines
+}
+
+/// Every difference that a reload cannot apply, by the name of its key: the running process keeps the old value.
+pub fn restart_needed(old: &Config, new: &Config) -> Vec<String> {
+    let named = [
+        ("listeners", debug(&old.listeners) != debug(&new.listeners)),
+        ("admin.address", old.admin.address != new.admin.address),
+        ("admin.token_file", old.admin.token_file != new.admin.token_file),
+        ("workers", old.workers != new.workers),
+        ("dns", old.dns != new.dns),
+        ("log", old.log != new.log),
+        ("key_file", old.key_file != new.key_file),
+    ];
+    let mut fields: Vec<String> =
+        named.iter().filter(|(_, differs)| *differs).map(|(name, _)| (*name).to_owned()).collect();
+    if fields.first().is_some_and(|first| first == "listeners") {
+        fields.splice(..1, listener_changes(old, new));
+    }
+    fields
+}
+
+fn listener_changes(old: &Config, new: &Config) -> Vec<String> {
+    let same = |a: &Config, b: &Config| -> Vec<String> {
+        let changed = a.listeners.iter().filter(|listener| !b.listeners.contains(listener));
+        changed.map(|listener| format!("listeners.{}", listener.name)).collect()
+    };
+    let mut names = same(new, old);
+    names.extend(same(old, new));
+    names.sort();
+    names.dedup();
+    if names.is_empty() { vec!["listeners".into()] } else { names }
+}
+
+fn debug(value: impl Debug) -> String {
+    format!("{value:?}")
+}
+
+fn change(before: &str, after: &str) -> String {
+    format!("{before} → {after}")
+}
+
+fn pool_names(service: &ServiceSpec) -> String {
+    let names: Vec<&str> = service.pools.iter().map(|pool| pool.name.as_str()).collect();
+    format!("pool{} {}", if names.len() == 1 { "" } else { "s" }, names.join(", "))
+}
+
+fn service_changes(old: &ServiceSpec, new: &ServiceSpec, weights: Option<(&Weights, &Weights)>) -> Vec<String> {
+    let mut changes = Vec::new();
+    changes.extend(weights.and_then(|(before, after)| weight_change(before, after)));
+    for pool in &new.pools {
+        match old.pools.iter().find(|other| other.name == pool.name) {
+            None => changes.push(format!("pool {} is new, at {}", pool.name, origins(pool))),
+            Some(before) => changes.extend(origin_change(before, pool)),
+        }
+    }
+    for gone in old.pools.iter().filter(|gone| new.pools.iter().all(|kept| kept.name != gone.name)) {
+        changes.push(format!("pool {} is taken out; its requests in flight finish", gone.name));
+    }
+    for (what, before, after) in [
+        ("stable", debug(&old.stable), debug(&new.stable)),
+        ("direct paths", debug(&old.direct), debug(&new.direct)),
+        ("affinity", debug(&old.affinity), debug(&new.affinity)),
+        ("health", debug(&old.health), debug(&new.health)),
+        ("breaker", debug(&old.breaker), debug(&new.breaker)),
+        ("timeouts", debug(old.timeouts), debug(new.timeouts)),
+        ("retry", debug(old.retry), debug(new.retry)),
+        ("on pool down", debug(old.on_pool_down), debug(new.on_pool_down)),
+        ("preserve host", debug(old.preserve_host), debug(new.preserve_host)),
+    ] {
+        if before != after {
+            changes.push(format!("{what}: {}", change(&before, &after)));
+        }
+    }
+    if old.pool_override != new.pool_override {
+        // It may hold a token, which no log should show.
+        changes.push("override changes".into());
+    }
+    changes
+}
+
+fn origins(pool: &PoolSpec) -> String {
+    pool.origins.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn origin_change(old: &PoolSpec, new: &PoolSpec) -> Vec<String> {
+    let added = new.origins.iter().filter(|origin| !old.origins.contains(origin));
+    let added = added.map(|origin| format!("pool {}: {origin} is added; it serves after its first probe", new.name));
+    let gone = old.origins.iter().filter(|origin| !new.origins.contains(origin));
+    let gone = gone.map(|origin| format!("pool {}: {origin} is taken out", new.name));
+    added.chain(gone).collect()
+}
+
+/// `canary 10 % → 50 % of new traffic; 400000 of 1000000 buckets move`.
+fn weight_change(old: &Weights, new: &Weights) -> Option<String> {
+    let mut parts = Vec::new();
+    let mut pools: Vec<&str> = new.iter().map(|(name, _)| name.as_str()).collect();
+    pools.extend(
+        old.iter().map(|(name, _)| name.as_str()).filter(|name| new.iter().all(|(other, _)| *name != other.as_str())),
+    );
+    let mut moved = 0.0;
+    for pool in pools {
+        let (before, after) = (old.share(pool), new.share(pool));
+        // Equal shares of different sums differ by rounding only.
+        if (before - after).abs() * f64::from(BUCKETS) >= 0.5 {
+            parts.push(format!("{pool} {} → {}", percent(before), percent(after)));
+            moved += (after - before).max(0.0);
+        }
+    }
+    if parts.is_empty() {
+        return None;
+    }
+    let buckets = (moved * f64::from(BUCKETS)).round();
+    Some(format!("{} of new traffic; {buckets} of {BUCKETS} buckets move", parts.join(", ")))
+}
+
+/// A share for people: `50 %`, `12.5 %`, at most four decimals.
+fn percent(share: f64) -> String {
+    let text = format!("{:.4}", share * 100.0);
+    format!("{} %", text.trim_end_matches('0').trim_end_matches('.'))
+}
+
+fn route_changes(old: &Config, new: &Config) -> Vec<String> {
+    let (before, after) = (&old.plan.routes, &new.plan.routes);
+    let mut lines = Vec::new();
+    for route in after {
+        match before.iter().find(|other| other.name == route.name) {
+            None => lines.push(format!("route {}: new, to {}", route.name, target(route))),
+            Some(other) if debug(other) != debug(route) => {
+                let to =
+                    if target(other) == target(route) { String::new() } else { format!(", now to {}", target(route)) };
+                lines.push(format!("route {}: changes{to}", route.name));
+            }
+            Some(_) => {}
+        }
+    }
+    for gone in before.iter().filter(|gone| after.iter().all(|kept| kept.name != gone.name)) {
+        lines.push(format!("route {}: taken out", gone.name));
+    }
+    let order = |routes: &[crate::model::RouteSpec], others: &[crate::model::RouteSpec]| -> Vec<String> {
+        let kept = routes.iter().filter(|route| others.iter().any(|other| other.name == route.name));
+        kept.map(|route| route.name.clone()).collect()
+    };
+    if order(before, after) != order(after, before) {
+        lines.push("routes: the order changes, which decides between equal matches".into());
+    }
+    lines
+}
+
+fn target(route: &crate::model::RouteSpec) -> String {
+    let pool = route.pool.as_ref().map(|pool| format!("/{pool}")).unwrap_or_default();
+    format!("{}{pool}", route.service)
+}

@@ -1,0 +1,84 @@
+//! Edits of a weights text: comments, order and number formats stay; only what must change does.
+
+use toml_edit::{DocumentMut, Item, Table, TableLike, Value};
+
+use crate::model::{Weight, Weights};
+
+/// Why a text could not be edited: it is not TOML, so there is nothing to keep. [`fresh`] writes a new one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the weights file is not valid TOML at byte {at}: {message}")]
+pub struct NotEditable {
+    /// Where, in bytes from the start.
+    pub at: usize,
+    /// What the parser says.
+    pub message: String,
+}
+
+/// Puts `weights` into the table of `service`. Missing services and pools are added at the end; pools that `weights`
+/// does not name are taken out, because a file that names a pool that does not exist is refused whole.
+pub fn edit(text: &str, service: &str, weights: &Weights) -> Result<String, NotEditable> {
+    let mut document = text.parse::<DocumentMut>().map_err(|error| NotEditable {
+        at: error.span().map_or(0, |span| span.start),
+        message: error.message().lines().collect::<Vec<_>>().join(" "),
+    })?;
+    let entry = document.entry(service).or_insert_with(|| Item::Table(Table::new()));
+    if !entry.is_table_like() {
+        *entry = Item::Table(Table::new());
+    }
+    if let Some(table) = entry.as_table_like_mut() {
+        put(table, weights);
+    }
+    Ok(document.to_string())
+}
+
+/// A whole weights text, for a file that is missing or cannot be edited.
+pub fn fresh<'w>(services: impl IntoIterator<Item = (&'w str, &'w Weights)>) -> String {
+    let mut document = DocumentMut::new();
+    for (service, weights) in services {
+        let mut table = Table::new();
+        put(&mut table, weights);
+        document.insert(service, Item::Table(table));
+    }
+    document.to_string()
+}
+
+fn put(table: &mut dyn TableLike, weights: &Weights) {
+    let gone: Vec<String> =
+        table.iter().map(|(pool, _)| pool.to_owned()).filter(|pool| !names(weights, pool)).collect();
+    for pool in gone {
+        table.remove(&pool);
+    }
+    for (pool, weight) in weights.iter() {
+        match table.get_mut(pool).map(Item::as_value_mut) {
+            Some(Some(value)) => replace(value, weight),
+            _ => {
+                table.insert(pool, Item::Value(write(weight)));
+            }
+        }
+    }
+}
+
+fn names(weights: &Weights, pool: &str) -> bool {
+    weights.iter().any(|(name, _)| name.as_str() == pool)
+}
+
+/// Replaces a value and keeps the blanks and the comment around it; an equal one keeps its spelling too.
+fn replace(value: &mut Value, weight: Weight) {
+    let same = match &*value {
+        Value::Integer(number) => weight == Weight::Relative(u32::try_from(*number.value()).unwrap_or(u32::MAX)),
+        Value::String(text) => Weight::parse(text.value()) == Ok(weight),
+        _ => false,
+    };
+    if !same {
+        let decor = value.decor().clone();
+        *value = write(weight);
+        *value.decor_mut() = decor;
+    }
+}
+
+fn write(weight: Weight) -> Value {
+    match weight {
+        Weight::Relative(number) => Value::from(i64::from(number)),
+        Weight::Percent(_) => Value::from(weight.to_string()),
+    }
+}

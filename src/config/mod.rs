@@ -1,0 +1,266 @@
+//! The door: text in, and out comes a [`Config`] that can be served, or every [`Problem`] with file, line and column.
+//!
+//! - [`Config::parse`]: `weir.toml`, walked by hand over a spanned tree (`cursor`, `value`, `read/`, with `keys` as the
+//!   one table of what may be written)
+//! - [`WeightsFile`]: `weights.toml`, read whole or refused whole, and edited in place
+//! - [`write_weights`]: puts an edited weights file on disk so that no reader ever sees half of it
+//! - [`watch`]: says at once when one of the files changed
+//! - [`schema()`], [`diff()`]: for editors and for `weir diff`
+//!
+//! It does not apply anything: the switchboard does. Nothing here can panic on any text.
+
+mod cursor;
+mod diff;
+mod edit;
+mod keys;
+mod origin;
+mod problem;
+mod read;
+mod schema;
+mod value;
+pub mod watch;
+mod weights;
+mod write;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use toml::de::DeTable;
+
+pub use cursor::Env;
+pub use diff::{diff, restart_needed};
+pub use edit::{NotEditable, edit, fresh};
+pub use problem::{Problem, Problems};
+pub use schema::{schema, weights_schema};
+pub use weights::{WeightsFile, read_weights};
+pub use write::{WriteError, Written, write_weights};
+
+use crate::model::{ListenerSpec, Plan};
+
+/// Largest configuration file that is read; it holds tens of thousands of routes.
+pub(crate) const FILE_BYTES_MAX: u64 = 4 << 20;
+
+/// Everything that `weir.toml` says, checked: a `Config` in hand can be served.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The file, as it was named.
+    pub path: PathBuf,
+    /// The weights file.
+    pub weights_path: PathBuf,
+    /// Where clients connect; changes need a restart. May be empty only if the file has an empty `[listeners]`.
+    pub listeners: Vec<ListenerSpec>,
+    /// The control surface.
+    pub admin: AdminSpec,
+    /// Worker threads; none: one per usable core. Changes need a restart.
+    pub workers: Option<usize>,
+    /// Name lookups; changes of the servers need a restart.
+    pub dns: DnsSpec,
+    /// The program's own log.
+    pub log: LogSpec,
+    /// The key of the affinity cookies; none: made and kept beside the weights file.
+    pub key_file: Option<PathBuf>,
+    /// Everything of the data plane that a reload may change.
+    pub plan: Arc<Plan>,
+    /// What is legal and perhaps not meant.
+    pub notes: Vec<Problem>,
+}
+
+/// `[admin]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdminSpec {
+    /// Where it listens. Default 127.0.0.1:9901; when it is not loopback, `token_file` is set.
+    pub address: SocketAddr,
+    /// The file that holds the token.
+    pub token_file: Option<PathBuf>,
+}
+
+/// `[dns]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DnsSpec {
+    /// Name servers; empty: those of the system.
+    pub servers: Vec<SocketAddr>,
+    /// An answer is used at least this long. Default 1 s.
+    pub min_ttl: Duration,
+    /// An answer is used at most this long. Default 30 s.
+    pub max_ttl: Duration,
+}
+
+/// `[log]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogSpec {
+    /// Least important level that is shown.
+    pub level: LogLevel,
+    /// Form of a line.
+    pub format: AppLogFormat,
+}
+
+/// Levels of the program's own log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogLevel {
+    /// Something did not work.
+    Error,
+    /// Something needs a look.
+    Warn,
+    /// What an operator wants to know (default).
+    Info,
+    /// For a developer.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// Forms of the program's own log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AppLogFormat {
+    /// Text on a terminal, else JSON (default).
+    Auto,
+    /// Text.
+    Text,
+    /// JSON.
+    Json,
+}
+
+impl Default for DnsSpec {
+    fn default() -> Self {
+        Self { servers: Vec::new(), min_ttl: Duration::from_secs(1), max_ttl: Duration::from_secs(30) }
+    }
+}
+
+// === impl Config ===
+
+impl Config {
+    /// Reads and checks a file, with the environment of the process.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self, Problems> {
+        let path = path.as_ref();
+        let name = path.display().to_string();
+        let text = read_text(path).map_err(|problem| Problems::one(problem.for_file(&name)))?;
+        Self::parse(&text, path, &|name| std::env::var(name).ok())
+    }
+
+    /// Checks a text as if it stood in `path`: relative paths start in its directory, problems are named with it.
+    /// The only files that are read are those of `[services.NAME.override] token_file`.
+    pub fn parse(text: &str, path: impl AsRef<Path>, env: Env<'_>) -> Result<Self, Problems> {
+        let path = path.as_ref();
+        let name = path.display().to_string();
+        if is_blank(text) {
+            return Err(Problems::not_finished(&name, "configuration"));
+        }
+        let parsed = parse_toml(&name, text);
+        let sink = cursor::Sink::new(&name, text, env);
+        let mut config = read::root(&cursor::Fields::root(&sink, parsed.tree.get_ref()), path);
+        let (problems, notes) = sink.finish(parsed);
+        config.notes = notes;
+        Problems::new(problems).map_or(Ok(config), Err)
+    }
+
+    /// The directory that relative paths start in.
+    pub fn dir(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new(""))
+    }
+}
+
+/// Why a file gave no text.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// It cannot be opened or read.
+    #[error("cannot be read: {0}")]
+    Io(#[from] std::io::Error),
+    /// It is a directory, a device or a pipe.
+    #[error("is not a regular file")]
+    NotAFile,
+    /// It is larger than 4 MiB.
+    #[error("is larger than {FILE_BYTES_MAX} bytes")]
+    TooLarge,
+    /// A byte is not UTF-8.
+    #[error("is not UTF-8 at line {line}, byte {byte} of the file")]
+    NotUtf8 {
+        /// Line from 1.
+        line: usize,
+        /// Offset from 0.
+        byte: usize,
+    },
+}
+
+// === impl ReadError ===
+
+impl ReadError {
+    fn for_file(&self, file: &str) -> Problem {
+        let help = match self {
+            Self::Io(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                "name another with --config or WEIR_CONFIG"
+            }
+            Self::Io(_) => "check the permissions of the file and of its directory",
+            Self::NotAFile | Self::TooLarge => "name a TOML file",
+            Self::NotUtf8 { .. } => "save it as UTF-8",
+        };
+        Problem::without_place(file, self.to_string(), help)
+    }
+}
+
+/// Reads a whole file as text, with the limits that hold for all configuration files.
+pub(crate) fn read_text(path: &Path) -> Result<String, ReadError> {
+    use std::io::Read;
+    let metadata = std::fs::metadata(path)?;
+    if !metadata.is_file() {
+        return Err(ReadError::NotAFile);
+    }
+    let mut bytes = Vec::with_capacity(metadata.len().min(FILE_BYTES_MAX) as usize + 1);
+    std::fs::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    text_of(bytes)
+}
+
+/// The text that these bytes of a file are.
+pub(crate) fn text_of(bytes: Vec<u8>) -> Result<String, ReadError> {
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(ReadError::TooLarge);
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let byte = error.utf8_error().valid_up_to();
+        let line = error.as_bytes()[..byte].iter().filter(|&&b| b == b'\n').count() + 1;
+        ReadError::NotUtf8 { line, byte }
+    })
+}
+
+/// Whether a text holds nothing but blanks and comments.
+pub(crate) fn is_blank(text: &str) -> bool {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    text.lines().map(str::trim).all(|line| line.is_empty() || line.starts_with('#'))
+}
+
+/// The tree of a text, as much of it as can be read, and its syntax problems.
+pub(crate) struct Parsed<'t> {
+    pub(crate) tree: toml::Spanned<DeTable<'t>>,
+    pub(crate) problems: Vec<Problem>,
+    /// From this line on the tree only holds leftovers of a list that never ends.
+    pub(crate) lost_from: u32,
+}
+
+/// Parses with recovery.
+pub(crate) fn parse_toml<'t>(file: &str, text: &'t str) -> Parsed<'t> {
+    let (tree, errors) = DeTable::parse_recoverable(text);
+    let source = problem::Source::new(file, text);
+    let problem = |error: &toml::de::Error| {
+        let message = error.message().lines().collect::<Vec<_>>().join(" ");
+        let (found, help) = match message.split_once(", expected ") {
+            Some((found, expected)) => (found.to_owned(), format!("expected {expected}")),
+            None => (message, String::new()),
+        };
+        source.at(error.span().unwrap_or(0..0), "", found, help)
+    };
+    let mut problems: Vec<Problem> = errors.iter().take(problem::PROBLEMS_MAX).map(problem).collect();
+    problems.sort_by_key(|problem| (problem.line, problem.column));
+    // The parser recovers and goes on. What it finds on the rest of a line, or after a list that never ends, follows
+    // from the first find and would bury it.
+    problems.dedup_by_key(|problem| problem.line);
+    let mut lost_from = u32::MAX;
+    if errors.iter().any(|error| error.message().starts_with("unclosed array"))
+        && let Some(first) = problems.iter().position(|problem| problem.message.contains("array"))
+    {
+        problems.truncate(first + 1);
+        lost_from = problems[first].line;
+        problems[first].help = "close the list before this with ']'".into();
+    }
+    Parsed { tree, problems, lost_from }
+}

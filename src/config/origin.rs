@@ -1,0 +1,76 @@
+//! Where endpoints are: `http://HOST[:PORT]`. What cannot be reached yet is refused by name.
+
+use crate::model::Origin;
+
+/// Port of an `http` origin that names none (RFC 9110 §4.2.1).
+const PORT_DEFAULT: u16 = 80;
+
+/// Reads an origin, or says what was found and what would be right.
+pub(super) fn parse(text: &str) -> Result<Origin, (String, String)> {
+    let wrong = |found: &str, help: &str| Err((found.to_owned(), help.to_owned()));
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return wrong(
+            "has no scheme",
+            &format!("write \"http://{}\"", if text.is_empty() { "HOST:PORT" } else { text }),
+        );
+    };
+    match scheme.to_ascii_lowercase().as_str() {
+        "http" => {}
+        "https" => return wrong("https endpoints are not supported yet", "use \"http://HOST:PORT\""),
+        "h2c" | "grpc" => {
+            return wrong("HTTP/2 endpoints are not supported yet", "use \"http://HOST:PORT\" (HTTP/1.1)");
+        }
+        "unix" => return wrong("unix sockets are not supported yet", "use \"http://HOST:PORT\""),
+        _ => return wrong("is not an http address", "use \"http://HOST:PORT\""),
+    }
+    let authority = rest.strip_suffix('/').unwrap_or(rest);
+    if let Some(at) = authority.find(['?', '#']) {
+        let help = format!("endpoints are whole servers: write \"http://{}\"", &authority[..at]);
+        return wrong("has a query or fragment", help.replace("/\"", "\"").as_str());
+    }
+    if let Some((host, _)) = authority.split_once('/') {
+        return wrong("has a path", &format!("write \"http://{host}\"; a route's rewrite_prefix changes paths"));
+    }
+    if let Some((_, host)) = authority.rsplit_once('@') {
+        return wrong("has a user name", &format!("write \"http://{host}\"; credentials do not belong here"));
+    }
+    let (host, port) = split_port(authority)?;
+    check_host(host).map(|host| Origin { host, port })
+}
+
+fn split_port(authority: &str) -> Result<(&str, u16), (String, String)> {
+    let after_bracket = authority.rfind(']').map_or(0, |at| at + 1);
+    let Some(colon) = authority[after_bracket..].rfind(':').map(|at| at + after_bracket) else {
+        return Ok((authority, PORT_DEFAULT));
+    };
+    let (host, port) = (&authority[..colon], &authority[colon + 1..]);
+    if host.contains(':') && !host.starts_with('[') {
+        return Err(("has colons in its host".into(), "put an IPv6 address in brackets: \"http://[::1]:8080\"".into()));
+    }
+    match port.parse::<u16>() {
+        Ok(number) if number > 0 && port.bytes().all(|b| b.is_ascii_digit()) => Ok((host, number)),
+        _ => Err((format!("\"{}\" is not a port", super::cursor::shorten(port)), "use a port from 1 to 65535".into())),
+    }
+}
+
+fn check_host(host: &str) -> Result<String, (String, String)> {
+    if let Some(inner) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        let address = inner.parse::<std::net::Ipv6Addr>();
+        return address.map(|address| address.to_string()).map_err(|_| {
+            (
+                format!("\"{}\" is not an IPv6 address", super::cursor::shorten(inner)),
+                "such as \"http://[::1]:8080\"".into(),
+            )
+        });
+    }
+    let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+    // A single dot at the end names the root, which says that no search domain is to be tried.
+    let labels = host.strip_suffix('.').unwrap_or(host);
+    let label = |label: &str| !label.is_empty() && label.len() <= 63 && label.bytes().all(legal);
+    if host.len() <= 253 && labels.split('.').all(label) {
+        Ok(host.to_ascii_lowercase())
+    } else {
+        let found = format!("\"{}\" is not a host name", super::cursor::shorten(host));
+        Err((found, "use a host name or an address, such as \"http://engine-stable:8080\"".into()))
+    }
+}

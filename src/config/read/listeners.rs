@@ -1,0 +1,72 @@
+//! `[listeners.NAME]`: where clients connect.
+
+use std::net::SocketAddr;
+
+use super::{routes, services};
+use crate::config::cursor::{At, Fields};
+use crate::model::{ListenerSpec, Name, Pin, ServiceSpec};
+
+/// Where the data plane listens when nothing is said.
+const PUBLIC: ([u8; 4], u16) = ([0, 0, 0, 0], 8080);
+
+/// Reads every listener; without any, `public` on 0.0.0.0:8080. `admin` may not be taken by one of them.
+pub(super) fn listeners(root: &Fields<'_>, services: &[At<ServiceSpec>], admin: SocketAddr) -> Vec<ListenerSpec> {
+    let mut listeners: Vec<ListenerSpec> = Vec::new();
+    for (key, value) in root.entries("listeners") {
+        let name = services::name(root, &key);
+        let Some(fields) = root.as_table(value, key.span.clone(), "listeners.*") else { continue };
+        let pin = pin(&fields, services);
+        let networks = fields.networks("networks");
+        let Some(address) = fields.address("address") else {
+            if fields.value("address").is_none() {
+                let found = format!("{} has no address", fields.path);
+                fields.sink.local(fields.span.clone(), &fields.path, found, "add address = \"0.0.0.0:8080\"");
+            }
+            continue;
+        };
+        let taken = listeners.iter().find(|other| clash(other.address, address.value));
+        let taken = taken.map(|other| format!("listener \"{}\"", other.name));
+        if let Some(other) = taken.or_else(|| clash(admin, address.value).then(|| "the admin address".into())) {
+            let found = format!("{}: {} is taken by {other}", address.path, address.value);
+            fields.sink.whole(address.span, &address.path, found, "give each its own port");
+        }
+        if let Some(name) = name {
+            listeners.push(ListenerSpec { name, address: address.value, pin, networks });
+        }
+    }
+    if listeners.is_empty() && root.value("listeners").is_none() {
+        let name = Name::new("public").expect("a constant that is a name");
+        let address = SocketAddr::from(PUBLIC);
+        if clash(admin, address) {
+            let found = format!("the admin address {admin} is where the default listener is");
+            root.sink.whole(
+                root.key_span("admin"),
+                "admin.address",
+                found,
+                "use another port, or add [listeners.public]",
+            );
+        }
+        listeners.push(ListenerSpec { name, address, pin: None, networks: Vec::new() });
+    }
+    listeners
+}
+
+/// Whether both cannot be bound: the same port, and the same address or one of them every address.
+fn clash(a: SocketAddr, b: SocketAddr) -> bool {
+    let overlap = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
+    a.port() != 0 && a.port() == b.port() && overlap
+}
+
+fn pin(fields: &Fields<'_>, services: &[At<ServiceSpec>]) -> Option<Pin> {
+    let Some(text) = fields.text("pool") else {
+        if let Some(service) = fields.value("service") {
+            let found = format!("{} without a pool", service.path);
+            let help = "add pool = \"NAME\", or take it out: routes decide the service";
+            fields.sink.whole(service.span, &service.path, found, help);
+        }
+        return None;
+    };
+    let service = routes::service(fields, &fields.path, services)?;
+    let pool = routes::pool(fields, &text, Some(service))?;
+    Some(Pin { service: service.name.clone(), pool })
+}

@@ -1,0 +1,12 @@
+//! The readers: one file per part of `weir.toml`, each from a [`super::cursor::Fields`] to the nouns of `model`.
+//!
+//! A reader never stops at the first problem; where a value is wrong it goes on with the default, and the text as a
+//! whole is refused at the end because a problem was recorded.
+
+mod listeners;
+mod policies;
+mod root;
+mod routes;
+mod services;
+
+pub(super) use root::root;

@@ -1,0 +1,181 @@
+//! The root of `weir.toml` and the tables that are not of a service.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{listeners, routes, services};
+use crate::config::cursor::{At, Fields, shorten};
+use crate::config::{AdminSpec, AppLogFormat, Config, DnsSpec, LogLevel, LogSpec};
+use crate::model::{AccessLog, Limits, LogFormat, LogSink, Plan, ServiceSpec};
+
+/// Where the admin surface listens when nothing is said (the port that Envoy's users guess).
+const ADMIN: ([u8; 4], u16) = ([127, 0, 0, 1], 9901);
+
+/// Port of a name server that names none.
+const DNS_PORT: u16 = 53;
+
+/// Reads everything; what it returns is only worth something when no problem was recorded.
+pub(in crate::config) fn root(root: &Fields<'_>, path: &Path) -> Config {
+    let dir = path.parent().unwrap_or(Path::new(""));
+    let file = |key| root.text(key).and_then(|text| not_empty(root, text)).map(|text| dir.join(text));
+    let weights_path = file("weights").unwrap_or_else(|| dir.join("weights.toml"));
+    let key_file = file("key_file");
+    let services = services::services(root, dir);
+    let admin = admin(&root.table("admin", "admin"), dir);
+    let listeners = listeners::listeners(root, &services, admin.address);
+    let routes = routes::routes(root, &services);
+    note_unreached(root, &services, &routes, &listeners);
+    let plan = Plan {
+        routes,
+        trusted_proxies: root.networks("trusted_proxies"),
+        limits: limits(&root.table("limits", "limits")),
+        access_log: access_log(&root.table("access_log", "access_log"), dir),
+        services: services.into_iter().map(|service| service.value).collect(),
+    };
+    Config {
+        path: path.to_owned(),
+        weights_path,
+        listeners,
+        admin,
+        workers: workers(root),
+        dns: dns(&root.table("dns", "dns")),
+        log: log(&root.table("log", "log")),
+        key_file,
+        plan: Arc::new(plan),
+        notes: Vec::new(),
+    }
+}
+
+fn not_empty(fields: &Fields<'_>, text: At<String>) -> Option<PathBuf> {
+    if text.value.is_empty() || text.value.contains('\0') {
+        fields.refuse(&text, "is not a path", "name a file");
+        return None;
+    }
+    Some(text.value.into())
+}
+
+fn workers(root: &Fields<'_>) -> Option<usize> {
+    let file = root.integer("workers").map(|n| n as usize);
+    let Some(text) = root.sink.env("WEIR_WORKERS").filter(|text| !text.trim().is_empty()) else { return file };
+    match text.trim().parse::<usize>() {
+        Ok(workers) if (1..=1024).contains(&workers) => Some(workers),
+        _ => {
+            let found = format!("WEIR_WORKERS is \"{}\"", shorten(&text));
+            root.sink.outside("environment", found, "write an integer from 1 to 1024");
+            file
+        }
+    }
+}
+
+fn admin(fields: &Fields<'_>, dir: &Path) -> AdminSpec {
+    let address = fields.address("address");
+    let token_file = fields.text("token_file").and_then(|text| not_empty(fields, text)).map(|file| dir.join(file));
+    let from_env = fields.sink.env("WEIR_ADMIN_TOKEN_FILE").filter(|text| !text.trim().is_empty());
+    let token_file = from_env.map(PathBuf::from).or(token_file);
+    if let Some(address) = &address
+        && !address.value.ip().to_canonical().is_loopback()
+        && token_file.is_none()
+    {
+        let found = format!("{}: {} is not loopback and there is no token", address.path, address.value);
+        let help = "add token_file = \"admin.token\" (or WEIR_ADMIN_TOKEN_FILE), or use a 127.0.0.1 address";
+        fields.sink.whole(address.span.clone(), &address.path, found, help);
+    }
+    AdminSpec { address: address.map_or(SocketAddr::from(ADMIN), |address| address.value), token_file }
+}
+
+fn dns(fields: &Fields<'_>) -> DnsSpec {
+    let default = DnsSpec::default();
+    let server = |text: At<String>| {
+        let address = text.value.parse::<SocketAddr>().ok();
+        let address = address.or_else(|| Some(SocketAddr::new(text.value.parse::<IpAddr>().ok()?, DNS_PORT)));
+        if address.is_none() {
+            let found = format!("\"{}\" is not the address of a name server", shorten(&text.value));
+            fields.refuse(&text, found, "write ADDRESS or ADDRESS:PORT, such as \"127.0.0.11:53\"");
+        }
+        address
+    };
+    let spec = DnsSpec {
+        servers: fields.texts("servers").into_iter().filter_map(server).collect(),
+        min_ttl: fields.duration("min_ttl").unwrap_or(default.min_ttl),
+        max_ttl: fields.duration("max_ttl").unwrap_or(default.max_ttl),
+    };
+    if spec.min_ttl > spec.max_ttl {
+        let key = if fields.value("max_ttl").is_some() { "max_ttl" } else { "min_ttl" };
+        let help = "max_ttl must be at least as long";
+        fields.sink.whole(fields.key_span(key), &fields.path_of(key), "dns: min_ttl is longer than max_ttl", help);
+    }
+    spec
+}
+
+fn log(fields: &Fields<'_>) -> LogSpec {
+    let level = match fields.word("level").map(|word| word.value) {
+        Some("error") => LogLevel::Error,
+        Some("warn") => LogLevel::Warn,
+        Some("debug") => LogLevel::Debug,
+        Some("trace") => LogLevel::Trace,
+        _ => LogLevel::Info,
+    };
+    let format = match fields.word("format").map(|word| word.value) {
+        Some("text") => AppLogFormat::Text,
+        Some("json") => AppLogFormat::Json,
+        _ => AppLogFormat::Auto,
+    };
+    LogSpec { level, format }
+}
+
+fn access_log(fields: &Fields<'_>, dir: &Path) -> AccessLog {
+    let sink = match fields.text("to") {
+        None => LogSink::Off,
+        Some(text) => match text.value.as_str() {
+            "off" => LogSink::Off,
+            "stdout" | "-" => LogSink::Stdout,
+            file if file.contains('/') && !file.contains('\0') => LogSink::File(dir.join(file)),
+            other => {
+                let help =
+                    "write \"off\", \"stdout\", or the path of a file with a '/' in it, such as \"./access.log\"";
+                fields.refuse(&text, format!("\"{}\" is not a place for a log", shorten(other)), help);
+                LogSink::Off
+            }
+        },
+    };
+    let format = match fields.word("format").map(|word| word.value) {
+        Some("text") => LogFormat::Text,
+        _ => LogFormat::Json,
+    };
+    AccessLog { sink, format, sample: fields.ratio("sample").unwrap_or(1.0) }
+}
+
+fn limits(fields: &Fields<'_>) -> Limits {
+    let default = Limits::default();
+    let count = |key| fields.integer(key).map(|n| n as usize);
+    Limits {
+        head_bytes_max: fields.size("head_bytes_max").map_or(default.head_bytes_max, |n| n as usize),
+        fields_max: count("fields_max").unwrap_or(default.fields_max),
+        target_bytes_max: fields.size("target_bytes_max").map_or(default.target_bytes_max, |n| n as usize),
+        header_timeout: fields.duration("header_timeout").unwrap_or(default.header_timeout),
+        keep_alive: fields.duration("keep_alive").unwrap_or(default.keep_alive),
+        upstream_keep_alive: fields.duration("upstream_keep_alive").unwrap_or(default.upstream_keep_alive),
+        upstream_idle_max: count("upstream_idle_max").unwrap_or(default.upstream_idle_max),
+        connections_max: count("connections_max").unwrap_or(default.connections_max),
+        streams_max: count("streams_max").map_or(default.streams_max, |n| n as u32),
+        drain: fields.duration("drain").unwrap_or(default.drain),
+    }
+}
+
+/// A service that nothing leads to is legal (somebody may have commented a route out), and worth a line.
+fn note_unreached(
+    root: &Fields<'_>,
+    services: &[At<ServiceSpec>],
+    routes: &[crate::model::RouteSpec],
+    listeners: &[crate::model::ListenerSpec],
+) {
+    for service in services {
+        let name = &service.value.name;
+        let pinned = listeners.iter().filter_map(|listener| listener.pin.as_ref()).any(|pin| pin.service == *name);
+        if !pinned && !routes.iter().any(|route| route.service == *name) {
+            let found = format!("no route and no listener leads to service \"{name}\"");
+            root.sink.note(service.span.clone(), &service.path, found, "add a [[routes]] table for it");
+        }
+    }
+}

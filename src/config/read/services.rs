@@ -1,0 +1,153 @@
+//! `[services.NAME]` and its pools.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use crate::config::cursor::{At, Fields, meant, shorten};
+use crate::config::{origin, read::policies};
+use crate::model::{Direct, Name, OnPoolDown, Origin, PoolSpec, ServiceSpec};
+
+/// Reads every service. `dir` is where relative paths start.
+pub(super) fn services(root: &Fields<'_>, dir: &Path) -> Vec<At<ServiceSpec>> {
+    let entries = root.entries("services");
+    if entries.is_empty() {
+        let help = "add [services.NAME.pools.stable] with endpoints = [\"http://HOST:PORT\"]";
+        root.sink.whole(root.key_span("services"), "services", "no service is described", help);
+    }
+    let mut services = Vec::new();
+    for (key, value) in entries {
+        let name = name(root, &key);
+        let Some(fields) = root.as_table(value, key.span.clone(), "services.*") else { continue };
+        let Some(name) = name else { continue };
+        if let Some(service) = service(&fields, name, dir) {
+            services.push(key.with(service));
+        }
+    }
+    services
+}
+
+/// A checked name, or a problem.
+pub(super) fn name(fields: &Fields<'_>, key: &At<&str>) -> Option<Name> {
+    let name = Name::new(key.value);
+    if name.is_err() {
+        let found = format!("\"{}\" is not a name", shorten(key.value));
+        let help = "use 1 to 64 letters, digits, '_', '.' or '-', starting with a letter or digit";
+        fields.sink.local(key.span.clone(), &key.path, found, help);
+    }
+    name.ok()
+}
+
+fn service(fields: &Fields<'_>, name: Name, dir: &Path) -> Option<ServiceSpec> {
+    let pools = pools(fields);
+    let affinity = policies::affinity(&fields.table("affinity", "services.*.affinity"), &name);
+    let service = ServiceSpec {
+        stable: stable(fields, &name, &pools),
+        direct: direct(fields),
+        affinity,
+        health: policies::health(&fields.table("health", "services.*.health")),
+        breaker: policies::breaker(&fields.table("breaker", "services.*.breaker")),
+        timeouts: policies::timeouts(&fields.table("timeouts", "services.*.timeouts")),
+        retry: policies::retry(&fields.table("retry", "services.*.retry")),
+        on_pool_down: match fields.word("on_pool_down").map(|word| word.value) {
+            Some("strict") => OnPoolDown::Strict,
+            _ => OnPoolDown::Failover,
+        },
+        pool_override: policies::pool_override(&fields.table("override", "services.*.override"), dir),
+        preserve_host: fields.flag("preserve_host").unwrap_or(true),
+        pools,
+        name,
+    };
+    (!service.pools.is_empty()).then_some(service)
+}
+
+fn stable(fields: &Fields<'_>, service: &Name, pools: &[PoolSpec]) -> Name {
+    let names = pools.iter().map(|pool| pool.name.as_str());
+    let by_default = pools.iter().find(|pool| pool.name.as_str() == "stable").or(pools.first());
+    let fallback = by_default.map_or_else(|| service.clone(), |pool| pool.name.clone());
+    if let Some(text) = fields.text("stable") {
+        if let Some(pool) = pools.iter().find(|pool| pool.name.as_str() == text.value) {
+            return pool.name.clone();
+        }
+        let found = format!("service \"{service}\": stable is \"{}\", which is no pool of it", shorten(&text.value));
+        fields.sink.whole(text.span, &text.path, found, meant(&text.value, names));
+    } else if pools.len() > 1 && &*fallback != "stable" {
+        let found = format!("service \"{service}\" has {} pools and none is named \"stable\"", pools.len());
+        let names: Vec<String> = names.map(|name| format!("\"{name}\"")).collect();
+        let help = format!("say where rollback and failover go: stable = one of {}", names.join(", "));
+        fields.sink.whole(fields.span.clone(), &fields.path, found, help);
+    }
+    fallback
+}
+
+fn direct(fields: &Fields<'_>) -> Direct {
+    use toml::de::DeValue;
+    let Some(value) = fields.value("direct_paths") else { return Direct::Off };
+    match value.value {
+        DeValue::Boolean(true) => Direct::Open,
+        DeValue::Boolean(false) => Direct::Off,
+        DeValue::Table(_) => {
+            let span = fields.key_span("direct_paths");
+            let Some(table) = fields.as_table(value.clone(), span, "services.*.direct_paths") else {
+                return Direct::Off;
+            };
+            let networks = table.networks("networks");
+            if networks.is_empty() && !fields.sink.has_local() {
+                let found = format!("{} names no network, so nobody could use it", value.path);
+                fields.sink.local(
+                    value.span,
+                    &value.path,
+                    found,
+                    "write true for everybody, or networks = [\"10.0.0.0/8\"]",
+                );
+            }
+            Direct::Networks(networks)
+        }
+        _ => {
+            fields.wrong(&value, "true, false, or { networks = [\"10.0.0.0/8\"] }");
+            Direct::Off
+        }
+    }
+}
+
+fn pools(fields: &Fields<'_>) -> Vec<PoolSpec> {
+    let entries = fields.entries("pools");
+    if entries.is_empty() {
+        let found = format!("{} has no pool", fields.path);
+        let help = format!("add [{}.pools.stable] with endpoints = [\"http://HOST:PORT\"]", fields.path);
+        fields.sink.whole(fields.span.clone(), &fields.path, found, help);
+    }
+    let mut pools = Vec::new();
+    for (key, value) in entries {
+        let name = name(fields, &key);
+        let Some(pool) = fields.as_table(value, key.span.clone(), "services.*.pools.*") else { continue };
+        let origins = origins(&pool);
+        if let Some(name) = name {
+            pools.push(PoolSpec { name, origins });
+        }
+    }
+    pools
+}
+
+fn origins(pool: &Fields<'_>) -> Vec<Origin> {
+    let texts = pool.texts("endpoints");
+    if texts.is_empty() && pool.value("endpoints").is_none_or(|value| is_empty_list(value.value)) {
+        let found = format!("{} has no endpoints", pool.path);
+        pool.sink.local(pool.span.clone(), &pool.path, found, "write endpoints = [\"http://HOST:PORT\"]");
+    }
+    let mut origins: Vec<Origin> = Vec::new();
+    let mut seen = HashSet::new();
+    for text in texts {
+        match origin::parse(&text.value) {
+            Ok(origin) if !seen.insert(origin.clone()) => {
+                pool.refuse(&text, format!("{origin} is named twice"), "name each endpoint once");
+            }
+            Ok(origin) => origins.push(origin),
+            Err((found, help)) => pool.refuse(&text, format!("\"{}\": {found}", shorten(&text.value)), help),
+        }
+    }
+    origins
+}
+
+fn is_empty_list(value: &toml::de::DeValue<'_>) -> bool {
+    value.as_array().is_some_and(|items| items.is_empty())
+}

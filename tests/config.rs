@@ -1,0 +1,260 @@
+//! Promises of the door (`weir::config`): the contract file loads, bad files give every problem with its place, and
+//! no text panics. Golden files are refreshed with `WEIR_UPDATE_GOLDEN=1`.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use weir::config::{Config, Problems, WeightsFile};
+use weir::model::{AffinityBy, Direct, HostMatch, PathMatch, ProbeKind, ValueMatch};
+
+fn no_env(_: &str) -> Option<String> {
+    None
+}
+
+fn parse(text: &str) -> Result<Config, Problems> {
+    Config::parse(text, "weir.toml", &no_env)
+}
+
+fn golden_dir() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/config")
+}
+
+fn contract() -> Config {
+    Config::load(golden_dir().join("contract.toml")).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+/// Compares with the golden file beside the input, or writes it.
+fn assert_golden(name: &str, actual: &str) {
+    let path = golden_dir().join(name);
+    if std::env::var_os("WEIR_UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, actual).expect("the golden directory can be written");
+        return;
+    }
+    let expected = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        expected == actual,
+        "{name} differs; WEIR_UPDATE_GOLDEN=1 refreshes it\n--- is\n{actual}\n--- was\n{expected}"
+    );
+}
+
+#[test]
+fn the_contract_file_loads_as_it_stands() {
+    let config = contract();
+    assert_eq!(config.weights_path, golden_dir().join("weights.toml"));
+    assert_eq!(config.admin.address.to_string(), "127.0.0.1:9901");
+    assert_eq!(config.listeners.len(), 2);
+    assert_eq!(config.listeners[1].pin.as_ref().map(|pin| pin.pool.to_string()), Some("stable".into()));
+    let engine = &config.plan.services[0];
+    assert_eq!(engine.direct, Direct::Open);
+    assert_eq!(engine.pools[1].origins[0].to_string(), "http://engine-canary:8080");
+    assert_eq!(engine.affinity.by, AffinityBy::Cookie { name: "weir".into(), max_age: None });
+    let health = engine.health.as_ref().expect("probes are on");
+    assert_eq!(health.kind, ProbeKind::Http { path: "/healthz".into(), host: None, expect: 200..=399 });
+    assert_eq!(engine.breaker, weir::model::Breaker::default());
+    assert_eq!(engine.timeouts, weir::model::Timeouts::default());
+    let [beta, all] = &config.plan.routes[..] else { panic!("two routes") };
+    assert_eq!(beta.pool.as_ref().map(|pool| pool.as_str()), Some("canary"));
+    assert_eq!(beta.matches.headers[0].name, "x-beta-user");
+    assert!(
+        matches!(&beta.matches.headers[0].value, ValueMatch::Exact { value, case_sensitive: true } if value == "true")
+    );
+    assert!(matches!(&all.matches.path, Some(PathMatch::Prefix(prefix)) if prefix == "/"));
+    assert!(config.notes.is_empty(), "{:?}", config.notes);
+}
+
+#[test]
+fn everything_but_pools_and_endpoints_has_a_default() {
+    let config = parse("[services.engine.pools.only]\nendpoints = [\"http://engine\"]").expect("it is enough");
+    assert_eq!(config.weights_path, Path::new("weights.toml"));
+    assert_eq!(config.listeners[0].name.as_str(), "public");
+    assert_eq!(config.listeners[0].address.to_string(), "0.0.0.0:8080");
+    assert_eq!(config.admin.address.to_string(), "127.0.0.1:9901");
+    let engine = &config.plan.services[0];
+    assert_eq!(engine.stable.as_str(), "only");
+    assert_eq!(engine.pools[0].origins[0].port, 80);
+    assert_eq!(engine.health, Some(weir::model::Health::default()));
+    assert_eq!(config.plan.routes.len(), 1);
+    assert!(config.plan.routes[0].matches.path.is_none());
+}
+
+const ONE: &str = "[services.engine.pools.stable]\nendpoints = [\"http://a\"]\n";
+
+#[test]
+fn health_can_be_switched_off() {
+    let config = parse(&format!("{ONE}[services.engine.health]\nkind = \"off\"")).expect("legal");
+    assert_eq!(config.plan.services[0].health, None);
+}
+
+#[test]
+fn matches_are_read_in_every_form() {
+    let text = format!(
+        r#"{ONE}
+[[routes]]
+priority = -5
+rewrite_prefix = "/v2/"
+[routes.match]
+host = ["Shop.example", "*.shop.example"]
+path_prefix = "/api/"
+method = "get"
+query = {{ beta = {{ present = true }} }}
+cookies = {{ Group = {{ exact = "A", case_sensitive = false }} }}
+headers = {{ X-Version = {{ regex = "v[0-9]+" }} }}
+client_networks = ["10.1.2.3/8", "::1"]
+"#
+    );
+    let config = parse(&text).unwrap_or_else(|problems| panic!("{problems}"));
+    let route = &config.plan.routes[0];
+    let matches = &route.matches;
+    assert_eq!(route.priority, -5);
+    assert_eq!(route.name, "route-1");
+    assert_eq!(matches.hosts, [HostMatch::Exact("shop.example".into()), HostMatch::Suffix(".shop.example".into())]);
+    assert!(matches!(&matches.path, Some(PathMatch::Prefix(prefix)) if prefix == "/api"));
+    assert_eq!(route.rewrite, weir::model::Rewrite::Replace { prefix: "/api".into(), with: "/v2".into() });
+    assert_eq!(matches.methods, ["GET"]);
+    assert!(matches!(matches.query[0].value, ValueMatch::Present));
+    assert_eq!(matches.cookies[0].name, "Group");
+    assert!(matches!(&matches.cookies[0].value, ValueMatch::Exact { case_sensitive: false, .. }));
+    assert_eq!(matches.headers[0].name, "x-version");
+    let ValueMatch::Regex(regex) = &matches.headers[0].value else { panic!("a regex") };
+    assert!(regex.is_match("v12") && !regex.is_match("v12 "));
+    assert_eq!(matches.networks[0].to_string(), "10.0.0.0/8");
+}
+
+#[test]
+fn an_expression_cannot_step_out_of_its_anchors() {
+    let text = |regex: &str| format!("{ONE}[[routes]]\nmatch.path_regex = '{regex}'");
+    assert!(parse(&text("a)|(b")).is_err());
+    let config = parse(&text("/a|/b")).expect("legal");
+    let Some(PathMatch::Regex(regex)) = &config.plan.routes[0].matches.path else { panic!("a regex") };
+    assert!(regex.is_match("/a") && regex.is_match("/b") && !regex.is_match("/ab") && !regex.is_match("x/b"));
+}
+
+#[test]
+fn environment_variables_fill_strings_after_parsing() {
+    let env = |name: &str| match name {
+        "HOST" => Some("engine\"]\nworkers = 9".to_owned()),
+        "EMPTY" => Some(String::new()),
+        "WEIR_WORKERS" => Some("3".into()),
+        _ => None,
+    };
+    let text = "workers = 7\n[services.engine.pools.stable]\nendpoints = [\"http://${EMPTY:-a}:80${NONE:-80}\"]";
+    let config = Config::parse(text, "weir.toml", &env).unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(config.plan.services[0].pools[0].origins[0].port, 8080);
+    assert_eq!(config.workers, Some(3));
+    let injected = "[services.engine.pools.stable]\nendpoints = [\"http://${HOST}\"]";
+    let problems = Config::parse(injected, "weir.toml", &env).expect_err("a value cannot become syntax");
+    assert_eq!(problems.len(), 1);
+    assert_eq!(problems.iter().next().map(|problem| (problem.line, problem.column)), Some((2, 14)));
+}
+
+#[test]
+fn an_admin_address_that_is_not_loopback_needs_a_token() {
+    let text = format!("[admin]\naddress = \"0.0.0.0:9901\"\n{ONE}");
+    let problems = parse(&text).expect_err("no token");
+    assert_eq!(problems.iter().next().map(|problem| problem.path.as_str()), Some("admin.address"));
+    let env = |name: &str| (name == "WEIR_ADMIN_TOKEN_FILE").then(|| "/run/token".to_owned());
+    let config = Config::parse(&text, "weir.toml", &env).expect("a token is named");
+    assert_eq!(config.admin.token_file, Some("/run/token".into()));
+}
+
+#[test]
+fn an_empty_or_comment_only_text_is_unfinished_and_not_just_wrong() {
+    for text in ["", "\n \n", "# nothing yet\n\n  # really", "\u{feff}"] {
+        assert!(parse(text).expect_err("nothing there").unfinished(), "{text:?}");
+        let weights = WeightsFile::parse(text, "weights.toml", &contract().plan);
+        assert!(weights.expect_err("nothing there").unfinished(), "{text:?}");
+    }
+    assert!(!parse("x").expect_err("broken").unfinished());
+}
+
+#[test]
+fn problems_have_the_place_and_what_would_be_right() {
+    for name in ["everything-wrong", "syntax", "references"] {
+        let text = std::fs::read_to_string(golden_dir().join(format!("{name}.toml"))).expect("the input is there");
+        let problems = Config::parse(&text, format!("{name}.toml"), &no_env).expect_err("it is wrong");
+        assert_golden(&format!("{name}.txt"), &format!("{problems}\n"));
+    }
+}
+
+#[test]
+fn problems_as_json_name_every_part() {
+    let problems = parse("wokers = 4\n[services.a.pools.b]\nendpoints = [\"http://a\"]").expect_err("a typing error");
+    let json = serde_json::to_value(&problems).expect("plain data");
+    let expected = serde_json::json!([{
+        "file": "weir.toml", "line": 1, "column": 1, "path": "wokers",
+        "message": "unknown key \"wokers\" in the file", "help": "did you mean \"workers\"?",
+    }]);
+    assert_eq!(json, expected);
+}
+
+#[test]
+fn durations_keep_their_unit() {
+    let text =
+        format!("{ONE}[services.engine.timeouts]\nconnect = \"250ms\"\nresponse_header = \"1m30s\"\nidle = \"1h\"");
+    let timeouts = parse(&text).expect("legal").plan.services[0].timeouts;
+    assert_eq!(timeouts.connect, Duration::from_millis(250));
+    assert_eq!(timeouts.response_header, Duration::from_secs(90));
+    assert_eq!(timeouts.idle, Duration::from_secs(3600));
+}
+
+#[test]
+fn the_reference_loads_and_says_only_defaults() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/reference.toml");
+    let text = std::fs::read_to_string(&path).expect("it is in the repository");
+    let reference = Config::parse(&text, "weir.toml", &no_env).unwrap_or_else(|problems| panic!("{problems}"));
+    let minimal = parse(
+        "[services.engine.pools.stable]\nendpoints = [\"http://engine-stable:8080\"]\n\
+         [services.engine.pools.canary]\nendpoints = [\"http://engine-canary:8080\"]",
+    )
+    .expect("it is enough");
+    assert_eq!(format!("{:?}", reference.plan.services[0]), format!("{:?}", minimal.plan.services[0]));
+    assert_eq!(reference.plan.limits, minimal.plan.limits);
+    assert_eq!(reference.plan.access_log, minimal.plan.access_log);
+    assert_eq!((reference.dns, reference.log), (minimal.dns, minimal.log));
+    assert_eq!((reference.admin, reference.weights_path), (minimal.admin, minimal.weights_path));
+    assert_eq!(reference.listeners[0], minimal.listeners[0]);
+}
+
+/// Follows a document through a schema as far as keys are concerned; says the path of the first that it does not know.
+fn unknown_to_schema(document: &serde_json::Value, schema: &serde_json::Value, path: &str) -> Option<String> {
+    use serde_json::Value;
+    if let Some(alternatives) = schema["oneOf"].as_array() {
+        let found: Vec<_> = alternatives.iter().map(|schema| unknown_to_schema(document, schema, path)).collect();
+        return if found.contains(&None) { None } else { found.into_iter().next().flatten() };
+    }
+    match (document, schema["type"].as_str()) {
+        (Value::Object(entries), Some("object")) => entries.iter().find_map(|(key, value)| {
+            let path = format!("{path}.{key}");
+            match (&schema["properties"][key], &schema["additionalProperties"]) {
+                (Value::Null, Value::Object(_)) => unknown_to_schema(value, &schema["additionalProperties"], &path),
+                (Value::Null, _) => Some(path),
+                (property, _) => unknown_to_schema(value, property, &path),
+            }
+        }),
+        (Value::Array(items), Some("array")) => {
+            items.iter().find_map(|item| unknown_to_schema(item, &schema["items"], &format!("{path}[]")))
+        }
+        (Value::Number(_), Some("integer" | "number")) | (Value::Bool(_), Some("boolean")) => None,
+        (Value::String(_), Some("string")) => None,
+        (Value::String(_), None) if schema["enum"].as_array().is_some_and(|words| words.contains(document)) => None,
+        _ => Some(format!("{path}: {document} against {schema}")),
+    }
+}
+
+#[test]
+fn the_schema_knows_every_file_that_loads() {
+    let schema = weir::config::schema();
+    for path in ["config/reference.toml", "tests/golden/config/contract.toml"] {
+        let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).expect("it is there");
+        let document: toml::Value = toml::from_str(&text).expect("valid TOML");
+        let document = serde_json::to_value(document).expect("plain data");
+        assert_eq!(unknown_to_schema(&document, &schema, ""), None, "{path}");
+        assert!(unknown_to_schema(&serde_json::json!({ "admin": { "adress": "x" } }), &schema, "").is_some());
+    }
+    assert!(!schema.to_string().contains("\"default\":null"), "a default that is not JSON");
+    let weights = weir::config::weights_schema();
+    assert_eq!(
+        unknown_to_schema(&serde_json::json!({ "engine": { "stable": 90, "canary": "10%" } }), &weights, ""),
+        None
+    );
+}
