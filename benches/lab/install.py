@@ -37,13 +37,13 @@ def debian(commands):
         say(f"installing {' '.join(missing)}")
         sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
         # RUNLEVEL=1 keeps Debian from starting the daemons that it installs.
-        quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
         apt = [*sudo, "env", "DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1", "apt-get", "-qq"]
-        try:
-            run([*apt, "update"], env=quiet)
-            run([*apt, "install", "-y", "--no-install-recommends", *missing], env=quiet)
-        except (subprocess.CalledProcessError, FileNotFoundError) as error:
-            say(f"could not install: {error}")
+        steps = [["update"], *(["install", "-y", "--no-install-recommends", package] for package in missing)]
+        for step in steps:
+            try:
+                run([*apt, *step])
+            except (subprocess.CalledProcessError, FileNotFoundError) as error:
+                say(f"could not install: {error}")
     return {command: shutil.which(command) for command in commands}
 
 

@@ -34,13 +34,13 @@ def goal(row):
 def cell(row, result, name):
     if name not in row.peers:
         return ""
+    if not result["samples"].get(name):
+        return "not measured"
     return measured(row, result, name) + (" (broke off)" if name in result["broken"] else "")
 
 
 def measured(row, result, name):
-    samples = result["samples"].get(name)
-    if not samples:
-        return "not measured"
+    samples = result["samples"][name]
     if row.key.startswith(("shift", "reloads")):
         return change(row.key, samples[0])
     if result["value"] == "ratio":
