@@ -1,0 +1,191 @@
+//! Who may ask the admin API for anything: the token, the names it answers to, and the rule that keeps an
+//! unprotected API off every address but loopback.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+/// The environment variable that names the token file.
+pub const TOKEN_FILE_ENV: &str = "WEIR_ADMIN_TOKEN_FILE";
+
+/// Shortest accepted token, in bytes: 16 random characters of base64 hold 96 bits.
+pub const TOKEN_BYTES_MIN: usize = 16;
+
+/// Longest accepted token, in bytes; far below what a header may hold.
+const TOKEN_BYTES_MAX: usize = 512;
+
+/// Why the admin API cannot be offered like this. Each of them keeps weir from starting.
+#[derive(Debug, thiserror::Error)]
+pub enum AccessError {
+    /// The address can be reached from other machines and nothing protects it.
+    #[error(
+        "the admin address {0} is not loopback and no token is set; write a token to a file and name it in \
+         [admin] token_file or {TOKEN_FILE_ENV}, or use 127.0.0.1"
+    )]
+    Exposed(SocketAddr),
+    /// The token file cannot be read.
+    #[error("cannot read the admin token file {}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The token file does not hold a token.
+    #[error(
+        "the admin token file {} must hold one line of {TOKEN_BYTES_MIN} to {TOKEN_BYTES_MAX} visible ASCII \
+         characters without blanks", .0.display()
+    )]
+    NotAToken(PathBuf),
+}
+
+/// A bearer token; only its hash is kept.
+#[derive(Clone)]
+pub struct Token([u8; 32]);
+
+/// Who may ask.
+#[derive(Debug)]
+pub struct Access {
+    address: SocketAddr,
+    token: Option<Token>,
+}
+
+/// Refuses an admin address that other machines can reach without a token.
+pub fn check_exposure(address: SocketAddr, token: Option<&Token>) -> Result<(), AccessError> {
+    match token {
+        None if !address.ip().to_canonical().is_loopback() => Err(AccessError::Exposed(address)),
+        _ => Ok(()),
+    }
+}
+
+// === impl Token ===
+
+impl Token {
+    /// Reads a token file: one line.
+    pub fn read(path: &Path) -> Result<Self, AccessError> {
+        let unreadable = |source| AccessError::Unreadable { path: path.into(), source };
+        let bytes = std::fs::read(path).map_err(unreadable)?;
+        let text = bytes.trim_ascii();
+        let legal = (TOKEN_BYTES_MIN..=TOKEN_BYTES_MAX).contains(&text.len()) && text.iter().all(u8::is_ascii_graphic);
+        if legal { Ok(Self(Sha256::digest(text).into())) } else { Err(AccessError::NotAToken(path.into())) }
+    }
+
+    /// Compares in a time that does not depend on where they differ: both sides are hashes.
+    pub(super) fn matches(&self, given: &[u8]) -> bool {
+        let given: [u8; 32] = Sha256::digest(given).into();
+        self.0.ct_eq(&given).into()
+    }
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token(..)")
+    }
+}
+
+// === impl Access ===
+
+impl Access {
+    /// The policy for an API on `address`; refuses to leave it open to other machines.
+    pub fn new(address: SocketAddr, token_file: Option<&Path>) -> Result<Self, AccessError> {
+        let token = token_file.map(Token::read).transpose()?;
+        check_exposure(address, token.as_ref())?;
+        Ok(Self { address, token })
+    }
+
+    pub(super) fn token(&self) -> Option<&Token> {
+        self.token.as_ref()
+    }
+
+    /// Whether an unprotected API answers to this host (a `Host` value). A browser that was lured to another name which
+    /// resolves to loopback (DNS rebinding) sends that name.
+    pub(super) fn answers_to(&self, authority: &str) -> bool {
+        let Some(host) = host_of(authority) else { return false };
+        if host.eq_ignore_ascii_case("localhost") {
+            return true;
+        }
+        let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+        let ip = bare.parse::<IpAddr>().map(|ip| ip.to_canonical());
+        ip.is_ok_and(|ip| ip.is_loopback() || ip == self.address.ip().to_canonical() && !ip.is_unspecified())
+    }
+}
+
+/// The host of `host`, `host:port`, `[v6]` or `[v6]:port`; none when it is none of these.
+fn host_of(authority: &str) -> Option<&str> {
+    let end = if authority.starts_with('[') {
+        authority.find(']')? + 1
+    } else {
+        authority.find(':').unwrap_or(authority.len())
+    };
+    let (host, port) = authority.split_at(end);
+    let port_holds = port.is_empty()
+        || port.strip_prefix(':').is_some_and(|digits| digits.len() <= 5 && digits.bytes().all(|b| b.is_ascii_digit()));
+    (port_holds && !host.is_empty()).then_some(host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn an_address_that_others_reach_needs_a_token() {
+        for open in ["0.0.0.0:9901", "[::]:9901", "10.1.2.3:1", "[2001:db8::1]:1", "[::ffff:10.0.0.1]:1"] {
+            let error = Access::new(address(open), None).unwrap_err();
+            assert!(error.to_string().contains("token_file"), "{error}");
+        }
+        for closed in ["127.0.0.1:9901", "127.9.9.9:1", "[::1]:9901", "[::ffff:127.0.0.1]:1"] {
+            Access::new(address(closed), None).unwrap();
+        }
+    }
+
+    #[test]
+    fn only_loopback_names_and_the_own_address_are_answered_to() {
+        let access = Access::new(address("127.0.0.5:9901"), None).unwrap();
+        for good in ["localhost", "LOCALHOST:9901", "127.0.0.1:9901", "127.0.0.5", "[::1]:9901", "[::ffff:127.0.0.1]"] {
+            assert!(access.answers_to(good), "{good}");
+        }
+        for bad in [
+            "attacker.example",
+            "localhost.attacker.example",
+            "127.0.0.1.attacker.example",
+            "0.0.0.0",
+            "localhost:",
+            "localhost:9901:1",
+            "localhost@attacker.example",
+            "[::1]attacker",
+            "10.0.0.1",
+            "",
+            "2130706433",
+            "localhost.",
+        ] {
+            let legal_but_odd = bad == "localhost:";
+            assert_eq!(access.answers_to(bad), legal_but_odd, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_one_long_visible_line_and_is_never_shown() {
+        let path = std::env::temp_dir().join(format!("weir-token-{}", std::process::id()));
+        for (content, good) in [
+            ("0123456789abcdef\n", true),
+            ("short", false),
+            ("", false),
+            ("two words 0123456789", false),
+            ("0123456789abcdef\n0123456789abcdef", false),
+        ] {
+            std::fs::write(&path, content).unwrap();
+            let token = Token::read(&path);
+            assert_eq!(token.is_ok(), good, "{content:?}");
+            assert!(!format!("{token:?}").contains("abcdef"));
+        }
+        std::fs::remove_file(&path).unwrap();
+        assert!(matches!(Token::read(&path), Err(AccessError::Unreadable { .. })));
+    }
+}

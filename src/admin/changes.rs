@@ -1,0 +1,254 @@
+//! The paths that change something: weights, rollback, undo, reload, log level. Each reads a body, asks the board once
+//! and tells what is live afterwards.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderValue, header};
+use serde_json::{Value, json};
+
+use super::body::{self, Fields};
+use super::problem::{Code, Problem};
+use super::routes::Admin;
+use super::serve::Peer;
+use crate::model::{Name, Weight, Weights};
+use crate::switchboard::change::{Applied, Cause, Change, How, Refused};
+use crate::switchboard::status::ServiceStatus;
+use crate::telemetry::names;
+
+/// Longest reason that is kept, in characters; it is shown in a table and written to a record.
+const REASON_MAX: usize = 500;
+
+/// Longest name of who asked, in characters.
+const WHO_MAX: usize = 80;
+
+/// The header in which a caller may say who they are. It is noted, not believed.
+const WHO: &str = "x-weir-who";
+
+pub(super) type ServicePath = Result<Path<String>, PathRejection>;
+
+/// `GET /api/v1/services/{service}/weights`.
+pub(super) async fn weights(State(admin): State<Arc<Admin>>, path: ServicePath) -> Result<Response, Problem> {
+    let name = service_name(path)?;
+    let status = admin.board.switchboard.status();
+    let service = status.services.iter().find(|service| service.name == *name);
+    let service = service.ok_or_else(|| Problem::unknown_service(&name))?;
+    Ok(with_etag(status.generation, &shown(service, status.generation)))
+}
+
+/// `PUT /api/v1/services/{service}/weights`.
+pub(super) async fn set_weights(
+    State(admin): State<Arc<Admin>>,
+    path: ServicePath,
+    request: Request,
+) -> Result<Response, Problem> {
+    let service = service_name(path)?;
+    let expected = if_match(request.headers())?;
+    let cause = cause(&request, String::new());
+    let weights = read_weights(body::read(request.into_body()).await?)?;
+    let change = Change::Weights { service: service.clone(), weights };
+    let applied = admin.apply("weights", change, cause, expected).await?;
+    Ok(outcome(&admin, &service, &applied))
+}
+
+/// `POST /api/v1/services/{service}/rollback`. It asks for no generation: moving traffic to stable is never a conflict.
+pub(super) async fn rollback(
+    State(admin): State<Arc<Admin>>,
+    path: ServicePath,
+    request: Request,
+) -> Result<Response, Problem> {
+    let service = service_name(path)?;
+    let mut cause = cause(&request, String::new());
+    cause.reason = read_reason(request).await?;
+    let applied = admin.apply("rollback", Change::Rollback { service: service.clone() }, cause, None).await?;
+    Ok(outcome(&admin, &service, &applied))
+}
+
+/// `POST /api/v1/services/{service}/undo`.
+pub(super) async fn undo(
+    State(admin): State<Arc<Admin>>,
+    path: ServicePath,
+    request: Request,
+) -> Result<Response, Problem> {
+    let service = service_name(path)?;
+    let expected = if_match(request.headers())?;
+    let mut cause = cause(&request, String::new());
+    cause.reason = read_reason(request).await?;
+    let applied = admin.apply("undo", Change::Undo { service: service.clone() }, cause, expected).await?;
+    Ok(outcome(&admin, &service, &applied))
+}
+
+/// `POST /api/v1/reload`.
+pub(super) async fn reload(State(admin): State<Arc<Admin>>, request: Request) -> Result<Response, Problem> {
+    let cause = cause(&request, String::new());
+    body::read(request.into_body()).await?.finish("no members")?;
+    let applied = admin.apply("reload", Change::Reload, cause, None).await?;
+    let body = json!({
+        "generation": applied.generation,
+        "revision": applied.revision,
+        "changed": applied.changed,
+        "pending": applied.pending,
+    });
+    Ok(with_etag(applied.generation, &body))
+}
+
+/// `PUT /api/v1/log-level`.
+pub(super) async fn log_level(State(admin): State<Arc<Admin>>, request: Request) -> Result<Response, Problem> {
+    let client = peer(&request);
+    let mut fields = body::read(request.into_body()).await?;
+    let level = fields.text("level")?.ok_or_else(|| Problem::new(Code::BadBody, "\"level\" is missing"))?;
+    fields.finish("level")?;
+    (admin.board.log_level)(&level).map_err(|why| Problem::new(Code::Invalid, why))?;
+    metrics::counter!(names::ADMIN_CHANGES.name, "action" => "log_level").increment(1);
+    tracing::info!(client, level, "the log level was changed");
+    Ok(Json(json!({ "level": level })).into_response())
+}
+
+impl Admin {
+    /// Applies a change on a thread that may wait for a disk. It is done even when the caller goes away meanwhile.
+    async fn apply(
+        self: &Arc<Self>,
+        action: &'static str,
+        change: Change,
+        cause: Cause,
+        expected: Option<u64>,
+    ) -> Result<Applied, Problem> {
+        let admin = Arc::clone(self);
+        let (from, who) = (cause.from.clone(), cause.who.clone());
+        let work = move || admin.board.switchboard.apply(change, &cause, expected);
+        match tokio::task::spawn_blocking(work).await {
+            Ok(Ok(applied)) => {
+                metrics::counter!(names::ADMIN_CHANGES.name, "action" => action).increment(1);
+                Ok(applied)
+            }
+            Ok(Err(refused)) => {
+                tracing::warn!(action, from, who, %refused, "the admin API refused a change");
+                Err(refused.into())
+            }
+            Err(error) => {
+                tracing::error!(action, from, who, %error, "a change failed inside weir");
+                Err(Problem::new(Code::Internal, "the log tells more"))
+            }
+        }
+    }
+}
+
+pub(super) fn service_name(path: ServicePath) -> Result<Name, Problem> {
+    let Path(text) = path.map_err(|_| Problem::unknown_service("?"))?;
+    Name::new(&text).map_err(|_| Problem::unknown_service(&text))
+}
+
+/// The weights of an object such as `{"stable":50,"canary":50}` or `{"stable":"90%","canary":"10%"}`.
+fn read_weights(fields: Fields) -> Result<Weights, Problem> {
+    if fields.is_empty() {
+        return Err(Problem::new(Code::BadBody, "send the weights, such as {\"stable\":50,\"canary\":50}"));
+    }
+    let (mut entries, mut problems) = (Vec::new(), Vec::new());
+    for (pool, value) in fields.into_members() {
+        let text = match &value {
+            Value::String(text) => text.clone(),
+            Value::Number(number) => number.to_string(),
+            other => {
+                problems
+                    .push(format!("pool {pool:?}: a weight is an integer or a percentage, not {}", body::kind(other)));
+                continue;
+            }
+        };
+        match (Name::new(&pool), Weight::parse(&text)) {
+            (Ok(name), Ok(weight)) => entries.push((name, weight)),
+            (Err(error), _) => problems.push(error.to_string()),
+            (_, Err(error)) => problems.push(format!("pool {pool:?}: {error}")),
+        }
+    }
+    if let [first, ..] = problems.as_slice() {
+        return Err(Problem::new(Code::Invalid, first.clone()).with("problems", problems));
+    }
+    Weights::new(entries).map_err(|error| Refused::from(error).into())
+}
+
+/// The reason, cut and cleaned rather than refused: nothing about it may stand in the way of a rollback.
+async fn read_reason(request: Request) -> Result<String, Problem> {
+    let mut fields = body::read(request.into_body()).await?;
+    let reason = fields.text("reason")?.unwrap_or_default();
+    fields.finish("reason")?;
+    Ok(reason.chars().take(REASON_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect())
+}
+
+/// The generation of `If-Match`: quoted as the `ETag` was, or bare. `*` asks only that something is live.
+fn if_match(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
+    let mut values = headers.get_all(header::IF_MATCH).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let text = value.to_str().unwrap_or_default().trim();
+    let bare = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(text);
+    match bare.parse::<u64>() {
+        Ok(generation) if values.next().is_none() && bare.bytes().all(|b| b.is_ascii_digit()) => Ok(Some(generation)),
+        Err(_) if text == "*" => Ok(None),
+        _ => Err(Problem::new(Code::BadIfMatch, "If-Match holds one generation, such as \"7\" or 7")),
+    }
+}
+
+fn peer(request: &Request) -> String {
+    request.extensions().get::<Peer>().map(|Peer(address)| address.to_string()).unwrap_or_default()
+}
+
+fn cause(request: &Request, reason: String) -> Cause {
+    let text = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let who: String = text(WHO).chars().filter(|c| !c.is_control()).take(WHO_MAX).collect();
+    let how = if text("user-agent").starts_with("weir/") { How::Cli } else { How::Api };
+    Cause { who, from: peer(request), how, reason }
+}
+
+fn shown(service: &ServiceStatus, generation: u64) -> Value {
+    json!({
+        "service": service.name,
+        "generation": generation,
+        "weights": service.weights,
+        "stable": service.stable,
+        "pending": service.pending,
+        "undo": service.undo,
+    })
+}
+
+/// What is live after a change. When a later change came in between, the generation is still this one's.
+fn outcome(admin: &Admin, service: &Name, applied: &Applied) -> Response {
+    let status = admin.board.switchboard.status();
+    let found = status.services.iter().find(|status| status.name == **service);
+    let mut body = found.map_or_else(|| json!({ "service": service }), |found| shown(found, applied.generation));
+    body["generation"] = applied.generation.into();
+    body["revision"] = applied.revision.into();
+    body["changed"] = applied.changed.into();
+    body["pending"] = applied.pending.clone().into();
+    with_etag(applied.generation, &body)
+}
+
+fn with_etag(generation: u64, body: &Value) -> Response {
+    let mut response = Json(body).into_response();
+    if let Ok(etag) = HeaderValue::try_from(format!("\"{generation}\"")) {
+        response.headers_mut().insert(header::ETAG, etag);
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn if_match_is_one_generation_quoted_or_bare() {
+        let read = |text: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::IF_MATCH, HeaderValue::from_static(text));
+            if_match(&headers)
+        };
+        assert_eq!(read("\"7\"").unwrap(), Some(7));
+        assert_eq!(read("7").unwrap(), Some(7));
+        assert_eq!(read("*").unwrap(), None);
+        for bad in ["", "W/\"7\"", "\"7\", \"8\"", "-7", "+7", "seven", "\"7", "99999999999999999999"] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+        assert_eq!(if_match(&HeaderMap::new()).unwrap(), None);
+    }
+}

@@ -1,0 +1,231 @@
+//! The Prometheus text: the shards of the workers, the state of the snapshot, then what the facade counted.
+//!
+//! Labels are names from the configuration, addresses and status codes, never anything that a client chooses.
+
+use crate::model::{Fault, Why};
+use crate::switchboard::snapshot::{Pool, Service, Snapshot};
+use crate::switchboard::status::Status;
+use crate::telemetry::count::Sharded;
+use crate::telemetry::histogram::Summary;
+use crate::telemetry::meter::WorkerShard;
+use crate::telemetry::names::{self, Metric};
+use crate::telemetry::process::Usage;
+use crate::telemetry::text::Text;
+use crate::telemetry::{clock, control};
+use crate::upstream::endpoint::{Admission, Endpoint};
+
+/// Status codes shown per endpoint; a server that makes up more of them has the rest under `other`.
+const CODES_MAX: usize = 40;
+
+/// The window of the effective shares, in seconds.
+pub const SHARES_S: u64 = 10;
+
+/// Every [`Why`], in declaration order.
+const WHYS: [Why; 11] = [
+    Why::Weight,
+    Why::Bucket,
+    Why::Header,
+    Why::ClientIp,
+    Why::Drain,
+    Why::Route,
+    Why::Path,
+    Why::Listener,
+    Why::Override,
+    Why::Failover,
+    Why::Retry,
+];
+
+/// What is shown.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts<'a> {
+    /// The snapshot that is live.
+    pub snapshot: &'a Snapshot,
+    /// The state of the process.
+    pub status: &'a Status,
+    /// The part of its service's requests that each pool got over the last [`SHARES_S`], by service and pool of the
+    /// snapshot; none without requests.
+    pub shares: &'a [Vec<Option<f64>>],
+    /// What workers counted beside pools.
+    pub workers: &'a Sharded<WorkerShard>,
+    /// Access log lines lost.
+    pub log_dropped: u64,
+}
+
+/// The whole exposition.
+pub fn render(facts: &Facts<'_>) -> String {
+    let mut text = Text::default();
+    process(&mut text, facts);
+    config(&mut text, facts);
+    pools(&mut text, facts.snapshot);
+    split(&mut text, facts);
+    endpoints(&mut text, facts.snapshot);
+    let left_out = text.left_out();
+    let mut tail = Text::default();
+    tail.family(&names::METRICS_LEFT_OUT).count(&names::METRICS_LEFT_OUT, &[], left_out);
+    text.append(&tail.into_string());
+    text.append(&control::render());
+    text.into_string()
+}
+
+fn process(text: &mut Text, facts: &Facts<'_>) {
+    let version = [("version", env!("CARGO_PKG_VERSION"))];
+    text.family(&names::BUILD_INFO).count(&names::BUILD_INFO, &version, 1);
+    if let Some(usage) = Usage::now() {
+        usage.render(text);
+    }
+    let workers = facts.workers;
+    let mut one = |metric: &Metric, value: u64| text.family(metric).count(metric, &[], value);
+    one(&names::WORKERS, facts.status.workers as u64);
+    one(&names::CONNECTIONS, workers.sum(|shard| shard.accepted.value()));
+    one(&names::CONNECTIONS_OPEN, workers.sum(|shard| shard.open.value()));
+    one(&names::ACCESS_LOG_DROPPED, facts.log_dropped + workers.sum(|shard| shard.log_dropped.value()));
+    text.family(&names::REFUSED);
+    for fault in Fault::ALL {
+        let value = workers.sum(|shard| shard.refused[fault.index()].value());
+        if value > 0 || !fault.blames_pool() {
+            text.count(&names::REFUSED, &[("kind", fault.as_str())], value);
+        }
+    }
+}
+
+fn config(text: &mut Text, facts: &Facts<'_>) {
+    let status = facts.status;
+    let mut one = |metric: &Metric, value: u64| text.family(metric).count(metric, &[], value);
+    one(&names::CONFIG_LAST_RELOAD_SUCCESSFUL, status.last_reload.ok.into());
+    one(&names::CONFIG_LAST_RELOAD_SUCCESS_TIMESTAMP, status.last_reload.success_unix_s);
+    one(&names::CONFIG_GENERATION, status.generation);
+    one(&names::CONFIG_SOURCE_STALE, status.stale.is_some().into());
+    text.family(&names::ROLLBACK_PENDING);
+    for service in &status.services {
+        text.count(&names::ROLLBACK_PENDING, &[("service", &service.name)], service.pending.is_some().into());
+    }
+}
+
+fn pools(text: &mut Text, snapshot: &Snapshot) {
+    each_pool(text, snapshot, &names::ATTEMPTS, |pool| pool.state.meter.sum(|shard| shard.attempts.value()));
+    each_pool(text, snapshot, &names::RETRIES, |pool| pool.state.meter.sum(|shard| shard.retries.value()));
+    each_pool(text, snapshot, &names::REQUESTS_IN_FLIGHT, |pool| {
+        pool.state.meter.iter().fold(0_u64, |sum, shard| sum.wrapping_add(shard.in_flight.value()))
+    });
+    text.family(&names::DECISIONS);
+    for (service, pool) in named(snapshot) {
+        for (i, why) in WHYS.iter().enumerate() {
+            let value = pool.state.meter.sum(|shard| shard.why[i].value());
+            if value > 0 {
+                let labels = [("service", service.name.as_str()), ("pool", &pool.name), ("why", why.as_str())];
+                text.count(&names::DECISIONS, &labels, value);
+            }
+        }
+    }
+    text.family(&names::POOL_FAULTS);
+    for (service, pool) in named(snapshot) {
+        for fault in Fault::ALL {
+            let value = pool.state.meter.sum(|shard| shard.faults[fault.index()].value());
+            let labels = [("service", service.name.as_str()), ("pool", &pool.name), ("kind", fault.as_str())];
+            text.count(&names::POOL_FAULTS, &labels, value);
+        }
+    }
+    text.family(&names::BODY_BYTES);
+    for (service, pool) in named(snapshot) {
+        let bytes_in = pool.state.meter.sum(|shard| shard.bytes_in.value());
+        let bytes_out = pool.state.meter.sum(|shard| shard.bytes_out.value());
+        for (direction, value) in [("in", bytes_in), ("out", bytes_out)] {
+            let labels = [("service", service.name.as_str()), ("pool", &pool.name), ("direction", direction)];
+            text.count(&names::BODY_BYTES, &labels, value);
+        }
+    }
+    text.family(&names::REQUEST_DURATION);
+    for (service, pool) in named(snapshot) {
+        let latency = Summary::of(pool.state.meter.iter().map(|shard| &shard.latency));
+        let labels = [("service", service.name.as_str()), ("pool", &pool.name)];
+        text.histogram(&names::REQUEST_DURATION, &labels, &latency);
+    }
+}
+
+fn split(text: &mut Text, facts: &Facts<'_>) {
+    each_pool(text, facts.snapshot, &names::POOL_WEIGHT, |pool| pool.weight.into());
+    text.family(&names::POOL_ADMITTED);
+    for (service, pool) in named(facts.snapshot) {
+        let labels = [("service", service.name.as_str()), ("pool", &pool.name)];
+        text.ratio(&names::POOL_ADMITTED, &labels, f64::from(pool.state.admit_per_mille()) / 1_000.0);
+    }
+    text.family(&names::SPLIT_CONFIGURED);
+    for (service, pool) in named(facts.snapshot) {
+        let labels = [("service", service.name.as_str()), ("pool", &pool.name)];
+        text.ratio(&names::SPLIT_CONFIGURED, &labels, service.weights.share(&pool.name));
+    }
+    text.family(&names::SPLIT_EFFECTIVE);
+    for ((service, pool), share) in named(facts.snapshot).zip(facts.shares.iter().flatten()) {
+        if let Some(share) = *share {
+            text.ratio(&names::SPLIT_EFFECTIVE, &[("service", &service.name), ("pool", &pool.name)], share);
+        }
+    }
+}
+
+fn endpoints(text: &mut Text, snapshot: &Snapshot) {
+    let now_ms = clock::now().mono_ms;
+    each_endpoint(text, snapshot, &names::ENDPOINT_UP, |endpoint| {
+        (endpoint.admission(now_ms) == Admission::Serving).into()
+    });
+    each_endpoint(text, snapshot, &names::ENDPOINT_EJECTIONS, Endpoint::ejections);
+    each_endpoint(text, snapshot, &names::UPSTREAM_CONNECTIONS, |endpoint| {
+        endpoint.meter.sum(|shard| shard.connections.value())
+    });
+    text.family(&names::UPSTREAM_ERRORS);
+    for_endpoints(snapshot, |service, pool, endpoint, address| {
+        for fault in Fault::ALL.into_iter().filter(|fault| fault.blames_pool()) {
+            let value = endpoint.meter.sum(|shard| shard.faults[fault.index()].value());
+            let labels = [("service", service), ("pool", pool), ("endpoint", address), ("kind", fault.as_str())];
+            text.count(&names::UPSTREAM_ERRORS, &labels, value);
+        }
+    });
+    text.family(&names::REQUESTS);
+    for_endpoints(snapshot, |service, pool, endpoint, address| {
+        let mut labels = [("service", service), ("pool", pool), ("endpoint", address), ("code", "")];
+        let (mut shown, mut other) = (0, 0);
+        for code in 0..500 {
+            let value = endpoint.meter.sum(|shard| shard.codes[code].value());
+            if value > 0 && shown < CODES_MAX {
+                shown += 1;
+                let code = (code + 100).to_string();
+                text.count(&names::REQUESTS, &[labels[0], labels[1], labels[2], ("code", &code)], value);
+            } else {
+                other += value;
+            }
+        }
+        if other > 0 {
+            labels[3].1 = "other";
+            text.count(&names::REQUESTS, &labels, other);
+        }
+    });
+}
+
+fn named(snapshot: &Snapshot) -> impl Iterator<Item = (&Service, &Pool)> {
+    snapshot.services.iter().flat_map(|service| service.pools.iter().map(move |pool| (service, pool)))
+}
+
+fn each_pool(text: &mut Text, snapshot: &Snapshot, metric: &Metric, value: impl Fn(&Pool) -> u64) {
+    text.family(metric);
+    for (service, pool) in named(snapshot) {
+        text.count(metric, &[("service", &service.name), ("pool", &pool.name)], value(pool));
+    }
+}
+
+fn for_endpoints(snapshot: &Snapshot, mut each: impl FnMut(&str, &str, &Endpoint, &str)) {
+    for (service, pool) in named(snapshot) {
+        for (i, endpoint) in pool.endpoints.iter().enumerate() {
+            let address = endpoint.id.addr;
+            // Two origins may have one address; a series may be there only once.
+            let twin = pool.endpoints[..i].iter().any(|other| other.id.addr == address);
+            let label = if twin { format!("{address}@{}", endpoint.authority) } else { address.to_string() };
+            each(&service.name, &pool.name, endpoint, &label);
+        }
+    }
+}
+
+fn each_endpoint(text: &mut Text, snapshot: &Snapshot, metric: &Metric, value: impl Fn(&Endpoint) -> u64) {
+    text.family(metric);
+    for_endpoints(snapshot, |service, pool, endpoint, address| {
+        text.count(metric, &[("service", service), ("pool", pool), ("endpoint", address)], value(endpoint));
+    });
+}

@@ -1,0 +1,23 @@
+//! The control surface: one HTTP listener for health, metrics and changes, made to be safe beside a browser.
+//!
+//! It runs on the control runtime and never on a worker. It decides nothing about traffic: it reads a request, checks
+//! who may ask, hands a [`crate::switchboard::change::Change`] to the [`board::Board`] and tells the answer.
+//!
+//! Reading order: [`routes`] is the table, [`guard`] what every request must pass, [`access`] the policy behind it.
+
+pub mod access;
+pub mod board;
+mod body;
+mod changes;
+pub mod explain;
+mod guard;
+pub mod health;
+mod limiter;
+pub mod metrics;
+mod problem;
+pub mod routes;
+pub mod serve;
+mod views;
+
+#[cfg(test)]
+mod tests;

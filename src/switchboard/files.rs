@@ -1,0 +1,157 @@
+//! The two files as the switchboard knows them: what stood in them when they were last read, and putting weights into
+//! the weights file. What a text means is decided in [`crate::config`].
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::change::Refused;
+use crate::config::watch::ContentHash;
+use crate::config::{self, Config, Problem, Problems, WeightsFile, WriteError};
+use crate::model::{Name, Plan, Weights};
+
+/// Both files, at one look.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Look {
+    pub(super) config: Content,
+    pub(super) weights: Content,
+}
+
+/// What stands in a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Content {
+    /// There is no such file.
+    Missing,
+    /// Its text.
+    Text(String),
+    /// Why it gives none.
+    Unreadable(String),
+}
+
+/// The paths.
+#[derive(Debug, Clone)]
+pub(super) struct Files {
+    pub(super) config: PathBuf,
+    pub(super) weights: PathBuf,
+}
+
+// === impl Files ===
+
+impl Files {
+    /// Reads both.
+    pub(super) fn look(&self) -> Look {
+        Look { config: Content::of(&self.config), weights: Content::of(&self.weights) }
+    }
+
+    /// Reads the files that somebody saw another content in. What is another one again by now stays as it was `seen`.
+    pub(super) fn look_for(&self, seen: &Look, config: Option<ContentHash>, weights: Option<ContentHash>) -> Look {
+        let read = |path: &Path, seen: &Content, hash: Option<ContentHash>| {
+            let content = hash.map(|hash| (hash, Content::of(path))).filter(|(hash, content)| content.hash() == *hash);
+            content.map_or_else(|| seen.clone(), |(_, content)| content)
+        };
+        Look { config: read(&self.config, &seen.config, config), weights: read(&self.weights, &seen.weights, weights) }
+    }
+
+    /// What the configuration says.
+    pub(super) fn parse_config(&self, content: &Content) -> Result<Config, Problems> {
+        match content {
+            Content::Text(text) => Config::parse(text, &self.config, &|name| std::env::var(name).ok()),
+            Content::Missing => {
+                Err(problem(&self.config, "there is no such file", "put it back; what was loaded stays"))
+            }
+            Content::Unreadable(why) => Err(problem(&self.config, why, "check its permissions")),
+        }
+    }
+
+    /// What the weights file says. A missing or unfinished one is a problem here; see [`Files::first_weights`].
+    pub(super) fn parse_weights(&self, content: &Content, plan: &Plan) -> Result<WeightsFile, Problems> {
+        match content {
+            Content::Text(text) => WeightsFile::parse(text, &self.weights.display().to_string(), plan),
+            Content::Missing => {
+                let help = "put it back, or use `weir set`; the last weights stay";
+                Err(problem(&self.weights, "the weights file is gone", help))
+            }
+            Content::Unreadable(why) => Err(problem(&self.weights, why, "check its permissions")),
+        }
+    }
+
+    /// What the weights file says when the process starts: without one, or with an unfinished one, all goes to stable.
+    pub(super) fn first_weights(&self, content: &Content, plan: &Plan) -> Result<WeightsFile, Problems> {
+        let path = self.weights.display();
+        match self.parse_weights(content, plan) {
+            Err(_) if *content == Content::Missing => {
+                tracing::warn!(%path, "there is no weights file: everything goes to stable");
+                Ok(WeightsFile::all_to_stable(plan))
+            }
+            Err(problems) if problems.unfinished() => {
+                tracing::warn!(%path, "the weights file holds no weights yet: everything goes to stable");
+                Ok(WeightsFile::all_to_stable(plan))
+            }
+            other => other,
+        }
+    }
+
+    /// The text of the weights file with other weights for one service. A file that is missing or holds no weights gets
+    /// those of every service, so that it says all that is live.
+    pub(super) fn edited(
+        &self,
+        content: &Content,
+        service: &Name,
+        weights: &Weights,
+        live: &[(Name, Weights)],
+    ) -> Result<Content, Refused> {
+        let (mut text, whole) = match content {
+            Content::Text(text) => (text.clone(), config::is_blank(text)),
+            Content::Missing => (String::new(), true),
+            Content::Unreadable(why) => {
+                return Err(Refused::FileBroken(problem(&self.weights, why, "check its permissions")));
+            }
+        };
+        let others = live.iter().filter(|(name, _)| whole && name != service).map(|(name, weights)| (name, weights));
+        for (name, weights) in others.chain([(service, weights)]) {
+            text = config::edit(&text, name, weights)
+                .map_err(|error| Refused::FileBroken(problem(&self.weights, &error.to_string(), "mend it by hand")))?;
+        }
+        Ok(Content::Text(text))
+    }
+
+    /// Puts a text on disk.
+    pub(super) fn write(&self, content: &Content) -> Result<(), Refused> {
+        let Content::Text(text) = content else { return Ok(()) };
+        let path = self.weights.display().to_string();
+        match config::write_weights(&self.weights, text) {
+            Ok(_) => Ok(()),
+            Err(source @ WriteError::ReadOnly { .. }) => Err(Refused::ReadOnly { path, source }),
+            Err(source) => Err(Refused::Write { path, source }),
+        }
+    }
+}
+
+// === impl Content ===
+
+impl Content {
+    pub(super) fn of(path: &Path) -> Self {
+        match config::read_text(path) {
+            Ok(text) => Content::Text(text),
+            Err(config::ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => Content::Missing,
+            Err(error) => Content::Unreadable(error.to_string()),
+        }
+    }
+
+    /// As the watcher hashes it: a file that gives no text counts as empty.
+    pub(super) fn hash(&self) -> ContentHash {
+        match self {
+            Content::Text(text) => ContentHash::of(text),
+            Content::Missing | Content::Unreadable(_) => ContentHash::of(""),
+        }
+    }
+
+    /// A short name of the content, the same in every process.
+    pub(super) fn fingerprint(&self) -> String {
+        format!("{:?}", self.hash())
+    }
+}
+
+/// A problem of a whole file.
+pub(super) fn problem(path: &Path, message: &str, help: &str) -> Problems {
+    Problems::one(Problem::without_place(&path.display().to_string(), message.to_owned(), help))
+}

@@ -1,0 +1,112 @@
+//! From a [`State`] to a [`Snapshot`]: live state is looked up by identity and shared, everything else is copied.
+//!
+//! It publishes nothing; the one store is in [`super::writer`].
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::reconcile::{Drain, State};
+use super::snapshot::{Draining, Listener, Pool, Service, Snapshot};
+use crate::model::{ListenerSpec, Name, Origin, PoolSpec, ServiceSpec};
+use crate::routing::cookie::Keys;
+use crate::routing::split::Split;
+use crate::routing::table::Table;
+use crate::upstream::endpoint::EndpointId;
+use crate::upstream::registry::Registry;
+
+/// Where live state and addresses come from.
+pub struct Sources<'a> {
+    /// Live state by identity.
+    pub registry: &'a Registry,
+    /// The addresses that an origin stands for now; none when its name has not resolved yet.
+    pub resolve: &'a dyn Fn(&Origin) -> Vec<SocketAddr>,
+    /// The listeners of the process.
+    pub listeners: &'a [ListenerSpec],
+    /// Keys of the affinity cookies.
+    pub keys: &'a Arc<Keys>,
+}
+
+/// Builds the snapshot of `state`.
+pub fn build(state: &State, revision: u64, sources: &Sources<'_>) -> Snapshot {
+    let plan = &state.plan;
+    let services = plan.services.iter().zip(&state.services);
+    let services: Box<[Service]> = services
+        .map(|(spec, live)| {
+            let names: Vec<Name> = spec.pools.iter().map(|pool| pool.name.clone()).collect();
+            let split = Split::new(&live.weights, &names, &spec.stable);
+            Service {
+                name: spec.name.clone(),
+                slot: live.slot,
+                pools: spec
+                    .pools
+                    .iter()
+                    .map(|pool| build_pool(spec, pool, live.weights.of(&pool.name), sources))
+                    .collect(),
+                stable: spec.pool_index(&spec.stable).unwrap_or(0),
+                weights: live.weights.clone(),
+                draining: live.drain.as_ref().map(|drain| build_drain(drain, &names, &spec.stable)),
+                split,
+                spec: spec.clone(),
+            }
+        })
+        .collect();
+    Snapshot {
+        generation: state.generation,
+        revision,
+        table: Table::new(&plan.routes, |route| place(&plan.services, &route.service, route.pool.as_ref())),
+        listeners: sources.listeners.iter().map(|listener| build_listener(listener, &plan.services)).collect(),
+        services,
+        limits: plan.limits,
+        trusted_proxies: plan.trusted_proxies.clone().into(),
+        access_log: plan.access_log.clone(),
+        keys: sources.keys.clone(),
+    }
+}
+
+fn build_pool(service: &ServiceSpec, pool: &PoolSpec, weight: u32, sources: &Sources<'_>) -> Pool {
+    let mut ids: Vec<EndpointId> = Vec::new();
+    for origin in &pool.origins {
+        for addr in (sources.resolve)(origin) {
+            let id =
+                EndpointId { service: service.name.clone(), pool: pool.name.clone(), origin: origin.clone(), addr };
+            // Two names of one pool may stand for one address; it is one endpoint.
+            if !ids.iter().any(|other| other.addr == id.addr) {
+                ids.push(id);
+            }
+        }
+    }
+    let find = |id: &EndpointId| match service.health {
+        Some(_) => sources.registry.probed_endpoint(id),
+        None => sources.registry.endpoint(id),
+    };
+    Pool {
+        name: pool.name.clone(),
+        prefix: format!("/{}", pool.name),
+        weight,
+        state: sources.registry.pool(&service.name, &pool.name),
+        endpoints: ids.iter().map(find).collect(),
+    }
+}
+
+fn build_drain(drain: &Drain, names: &[Name], stable: &str) -> Draining {
+    Draining {
+        split: Split::new(&drain.before, names, stable),
+        pools: names.iter().map(|name| drain.pools.contains(name)).collect(),
+        since_unix_s: drain.since_unix_s,
+        until_ms: drain.until_ms,
+    }
+}
+
+fn build_listener(listener: &ListenerSpec, services: &[ServiceSpec]) -> Listener {
+    let pin = listener.pin.as_ref().and_then(|pin| {
+        let (service, pool) = place(services, &pin.service, Some(&pin.pool));
+        Some((service, pool?))
+    });
+    Listener { name: listener.name.clone(), pin, networks: listener.networks.clone().into() }
+}
+
+/// Where a service and its pool are. A plan names only what it has.
+fn place(services: &[ServiceSpec], service: &Name, pool: Option<&Name>) -> (usize, Option<usize>) {
+    let at = services.iter().position(|spec| spec.name == *service).unwrap_or(0);
+    (at, pool.and_then(|pool| services[at].pool_index(pool)))
+}

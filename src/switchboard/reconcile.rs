@@ -1,0 +1,150 @@
+//! From what is live, a plan and weights to what is live next. Pure: no clock, no file, no socket, no randomness.
+//!
+//! It decides slots, drains and what changed; it does not look up live state (see [`super::publish`]) and does not read
+//! or write files (see [`super::writer`]).
+
+use std::sync::Arc;
+
+use super::change::Refused;
+use super::history::{Record, WeightsChange};
+use crate::model::{Name, Now, OnZero, Plan, ServiceSpec, Weights};
+
+/// What is live, without live state of endpoints.
+#[derive(Debug, Clone)]
+pub struct State {
+    /// The generation that operators see.
+    pub generation: u64,
+    /// Services, routes and limits.
+    pub plan: Arc<Plan>,
+    /// One for each service of the plan, in its order.
+    pub services: Vec<ServiceState>,
+}
+
+/// What is live of one service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceState {
+    /// Dense index by name, the same for as long as the service is named.
+    pub slot: usize,
+    /// Its weights.
+    pub weights: Weights,
+    /// A drain in progress.
+    pub drain: Option<Drain>,
+}
+
+/// Pools that went to 0 while clients are bound to them and may stay for a while.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drain {
+    /// The weights before.
+    pub before: Weights,
+    /// The pools that drain.
+    pub pools: Vec<Name>,
+    /// Clients bound before this second may stay.
+    pub since_unix_s: u64,
+    /// Until this moment, on the monotonic clock of [`Now`].
+    pub until_ms: u64,
+}
+
+/// What should be live next.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// Services, routes and limits.
+    pub plan: Arc<Plan>,
+    /// Weights by service; a service that is missing here sends everything to stable.
+    pub weights: Vec<(Name, Weights)>,
+    /// Whether the plan is another one than before.
+    pub plan_changed: bool,
+    /// A service whose bound clients move at once, whatever `on_zero` says: the one that is rolled back.
+    pub evict: Option<Name>,
+}
+
+/// What is live next, and what became of the weights.
+#[derive(Debug, Clone)]
+pub struct Next {
+    /// The state. Its generation is that of the old one when nothing changed.
+    pub state: State,
+    /// Services whose weights are others than before.
+    pub changes: Vec<WeightsChange>,
+    /// Whether there is anything to publish as a new generation.
+    pub changed: bool,
+}
+
+/// Works out what is live next. `first` is the number of the first generation of this process.
+pub fn reconcile(old: Option<&State>, wanted: Wanted, first: u64, now: Now) -> Result<Next, Refused> {
+    let mut services = Vec::with_capacity(wanted.plan.services.len());
+    let mut changes = Vec::new();
+    let mut taken: Vec<usize> = Vec::new();
+    let known = |name: &Name| {
+        let old = old?;
+        let at = old.plan.services.iter().position(|spec| spec.name == *name)?;
+        old.services.get(at)
+    };
+    taken.extend(wanted.plan.services.iter().filter_map(|spec| known(&spec.name)).map(|service| service.slot));
+    for spec in &wanted.plan.services {
+        let weights = weights_of(spec, &wanted.weights)?;
+        let before = known(&spec.name);
+        let slot = before.map_or_else(|| free_slot(&mut taken), |service| service.slot);
+        if before.is_none_or(|service| service.weights != weights) {
+            changes.push(WeightsChange {
+                service: spec.name.to_string(),
+                before: before.map(|service| Record(service.weights.clone())),
+                after: Record(weights.clone()),
+            });
+        }
+        let evict = wanted.evict.as_ref() == Some(&spec.name);
+        let drain = before.filter(|_| !evict).and_then(|service| drain(service, spec, &weights, now));
+        services.push(ServiceState { slot, weights, drain });
+    }
+    let changed = old.is_none() || wanted.plan_changed || !changes.is_empty();
+    let generation = old.map_or(first, |state| state.generation + u64::from(changed));
+    Ok(Next { state: State { generation, plan: wanted.plan, services }, changes, changed })
+}
+
+/// The weights of one service; every pool named must exist, and one that exists must get something.
+fn weights_of(spec: &ServiceSpec, all: &[(Name, Weights)]) -> Result<Weights, Refused> {
+    let Some((_, weights)) = all.iter().find(|(name, _)| *name == spec.name) else {
+        return Ok(all_to_stable(spec));
+    };
+    check_pools(spec, weights).map(|()| weights.clone())
+}
+
+/// Refuses weights that name a pool which the service does not have.
+pub fn check_pools(spec: &ServiceSpec, weights: &Weights) -> Result<(), Refused> {
+    match weights.iter().find(|(pool, _)| spec.pool_index(pool).is_none()) {
+        None => Ok(()),
+        Some((pool, _)) => {
+            let known: Vec<&str> = spec.pools.iter().map(|pool| pool.name.as_str()).collect();
+            Err(Refused::UnknownPool { service: spec.name.clone(), pool: pool.clone(), known: known.join(", ") })
+        }
+    }
+}
+
+/// Everything to the stable pool, 0 to every other pool of the service.
+pub fn all_to_stable(spec: &ServiceSpec) -> Weights {
+    Weights::all_to(&spec.stable, spec.pools.iter().map(|pool| pool.name.clone()))
+}
+
+fn free_slot(taken: &mut Vec<usize>) -> usize {
+    let slot = (0..=taken.len()).find(|slot| !taken.contains(slot)).expect("one of n + 1 numbers is not among n");
+    taken.push(slot);
+    slot
+}
+
+/// A new drain when pools go to 0 now; else the running one, so far as its pools are still at 0. One drain at a time:
+/// a second one ends the first, because a bucket has one place per split.
+fn drain(before: &ServiceState, spec: &ServiceSpec, weights: &Weights, now: Now) -> Option<Drain> {
+    let OnZero::Drain(time) = spec.affinity.on_zero else { return None };
+    let emptied: Vec<Name> = spec
+        .pools
+        .iter()
+        .map(|pool| &pool.name)
+        .filter(|pool| weights.of(pool) == 0 && before.weights.of(pool) > 0)
+        .cloned()
+        .collect();
+    if !emptied.is_empty() {
+        let until_ms = now.mono_ms.saturating_add(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+        return Some(Drain { before: before.weights.clone(), pools: emptied, since_unix_s: now.unix_s, until_ms });
+    }
+    let mut running = before.drain.clone().filter(|drain| drain.until_ms > now.mono_ms)?;
+    running.pools.retain(|pool| weights.of(pool) == 0 && spec.pool_index(pool).is_some());
+    (!running.pools.is_empty()).then_some(running)
+}

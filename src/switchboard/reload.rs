@@ -1,0 +1,177 @@
+//! Taking in what stands in the files: all of it or nothing, and every problem once.
+
+use std::sync::Arc;
+
+use super::change::{Applied, Cause, How, Refused};
+use super::files::{Content, Look, problem};
+use super::reconcile::Wanted;
+use super::writer::{Desk, Switchboard, timestamp};
+use crate::config::watch::ContentHash;
+use crate::config::{self, Config, Problems};
+use crate::model::{Name, Weights};
+use crate::telemetry::{clock, names};
+
+/// What a look at the files leads to.
+struct Judged {
+    /// The configuration, when it holds and is another one than the live one.
+    config: Option<Arc<Config>>,
+    /// The weights, when they may be taken over.
+    weights: Option<Vec<(Name, Weights)>>,
+    /// Everything that is wrong.
+    problems: Option<Problems>,
+}
+
+// === impl Switchboard ===
+
+impl Switchboard {
+    /// Applies what the watcher read, so far as it still stands in the files.
+    pub(super) fn take_changes(
+        &self,
+        desk: &mut Desk,
+        config: Option<ContentHash>,
+        weights: Option<ContentHash>,
+        cause: &Cause,
+    ) -> Result<Applied, Refused> {
+        let look = desk.files.look_for(&desk.seen, config, weights);
+        if look == desk.seen {
+            return Ok(desk.applied(false));
+        }
+        self.take_in(desk, look, cause)
+    }
+
+    /// Applies what stands in the files, and says what is wrong with them also when it was said before.
+    pub(super) fn reload(&self, desk: &mut Desk, cause: &Cause) -> Result<Applied, Refused> {
+        let look = desk.files.look();
+        self.take_in(desk, look, cause)
+    }
+
+    /// Takes in a weights file that was saved since the last look, so that an edit is never undone unseen. What stands
+    /// in it now; if that does not hold it may be half written, and the watcher is the one to say so.
+    pub(super) fn catch_up(&self, desk: &mut Desk) -> Content {
+        let weights = Content::of(&desk.files.weights);
+        if weights != desk.seen.weights && desk.files.parse_weights(&weights, &desk.config.plan).is_ok() {
+            let look = Look { config: desk.seen.config.clone(), weights: weights.clone() };
+            let cause = Cause::by(How::File).from(desk.files.weights.display().to_string());
+            // It holds; what else may be wrong is on the desk already.
+            let _ = self.take_in(desk, look, &cause);
+        }
+        weights
+    }
+
+    fn take_in(&self, desk: &mut Desk, mut look: Look, cause: &Cause) -> Result<Applied, Refused> {
+        let judged = judge(desk, &mut look);
+        let rewritten = look.weights != desk.seen.weights;
+        desk.started_without_weights &= !rewritten;
+        desk.seen = look;
+        let problems = match (judged.problems, self.rekey(desk).err()) {
+            (Some(problems), Some(key)) => Some(problems.join(key)),
+            (problems, key) => problems.or(key),
+        };
+        let mut changed = false;
+        if let Some(written) = judged.weights {
+            if rewritten {
+                // Whoever saved the file since decided anew; what it says now is the truth.
+                for held in desk.history.held() {
+                    tracing::info!(service = held.service, "the weights file was saved: it decides again");
+                }
+                desk.history.hold(Vec::new());
+            }
+            desk.written = written;
+            let plan_changed = judged.config.is_some();
+            if let Some(config) = judged.config {
+                desk.files.weights = config.weights_path.clone();
+                desk.config = config;
+            }
+            let wanted = Wanted { plan_changed, ..desk.wanted() };
+            changed = self.commit(desk, wanted, cause)?;
+        }
+        note(desk, problems, changed, cause);
+        match &desk.problems {
+            Some(problems) => Err(Refused::Problems(problems.clone())),
+            None => Ok(desk.applied(changed)),
+        }
+    }
+
+    /// Takes over other affinity keys; the keys alone are no new generation.
+    fn rekey(&self, desk: &mut Desk) -> Result<(), Problems> {
+        match desk.keyring.refresh() {
+            Ok(false) => Ok(()),
+            Ok(true) => {
+                tracing::info!("other affinity keys are in use");
+                self.publish(desk);
+                Ok(())
+            }
+            Err(error) => Err(problem(&desk.files.config, &error.to_string(), "the old keys stay in use")),
+        }
+    }
+}
+
+/// Judges both files. Weights hold against the configuration that stands beside them; when that one does not hold, the
+/// live one counts, so that a broken `weir.toml` never keeps an operator from moving traffic.
+fn judge(desk: &Desk, look: &mut Look) -> Judged {
+    let config = desk.files.parse_config(&look.config).and_then(|config| {
+        let fields = config::restart_needed(&desk.config, &config);
+        let help = "restart weir, or take the change back; nothing of the file is live before that";
+        let refuse = |field: &String| problem(&desk.files.config, &format!("{field} needs a restart to change"), help);
+        fields.iter().map(refuse).reduce(Problems::join).map_or(Ok(config), Err)
+    });
+    let mut files = desk.files.clone();
+    if let Ok(config) = &config
+        && config.weights_path != files.weights
+    {
+        files.weights = config.weights_path.clone();
+        look.weights = Content::of(&files.weights);
+    }
+    let plan = config.as_ref().map_or(&desk.config.plan, |config| &config.plan);
+    let weights = if look.weights == desk.seen.weights && desk.started_without_weights {
+        files.first_weights(&look.weights, plan)
+    } else {
+        files.parse_weights(&look.weights, plan)
+    };
+    match (config, weights) {
+        (Ok(config), Ok(weights)) => {
+            for note in config.notes.iter().chain(&weights.notes) {
+                tracing::warn!("{}", note.headline());
+            }
+            let config = (!same(&config, &desk.config)).then(|| Arc::new(config));
+            Judged { config, weights: Some(weights.services), problems: None }
+        }
+        (Err(problems), Ok(weights)) => {
+            Judged { config: None, weights: Some(weights.services), problems: Some(problems) }
+        }
+        (Ok(_), Err(problems)) => Judged { config: None, weights: None, problems: Some(problems) },
+        (Err(problems), Err(more)) => Judged { config: None, weights: None, problems: Some(problems.join(more)) },
+    }
+}
+
+/// Whether two configurations say the same. Regular expressions cannot be compared, what they print can.
+fn same(a: &Config, b: &Config) -> bool {
+    a.weights_path == b.weights_path && format!("{:?}", a.plan) == format!("{:?}", b.plan)
+}
+
+/// Keeps how the reload went, and logs every problem once.
+fn note(desk: &mut Desk, problems: Option<Problems>, changed: bool, cause: &Cause) {
+    let how = cause.how.as_str();
+    let result = match &problems {
+        Some(_) => "failure",
+        None if changed => "success",
+        None => "unchanged",
+    };
+    metrics::counter!(names::CONFIG_RELOADS.name, "result" => result).increment(1);
+    for problem in problems.iter().flat_map(Problems::iter) {
+        tracing::error!(how, "{problem}");
+    }
+    if let Some(problems) = &problems {
+        let (count, generation) = (problems.len(), desk.state.generation);
+        tracing::error!(how, problems = count, generation, "the last reload failed; what was live stays live");
+    } else if desk.problems.is_some() {
+        tracing::info!(how, "the files hold again");
+    }
+    desk.reload.ok = problems.is_none();
+    desk.reload.at = timestamp();
+    desk.reload.problems = problems.iter().flat_map(Problems::iter).map(|problem| problem.headline()).collect();
+    if problems.is_none() {
+        desk.reload.success_unix_s = clock::now().unix_s;
+    }
+    desk.problems = problems;
+}

@@ -1,0 +1,137 @@
+//! What an operator may know of the running process, as plain data: the answer of `GET /api/v1/status`, and what
+//! `weir status` prints. Every field is part of the contract of that API; fields may be added, never renamed.
+
+use serde::{Deserialize, Serialize};
+
+use super::history::{Entry, Record};
+
+/// The whole state of the process.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of weir.
+    pub version: String,
+    /// Process id.
+    pub pid: u32,
+    /// When the process started, RFC 3339 in UTC.
+    pub started_at: String,
+    /// Seconds since the process started.
+    pub uptime_s: u64,
+    /// Worker threads.
+    pub workers: usize,
+    /// The generation that is live; rises with every change of configuration or weights.
+    pub generation: u64,
+    /// Rises with every publication, also when only endpoints changed.
+    pub revision: u64,
+    /// Whether everything goes to stable whatever the weights file says.
+    pub safe_mode: bool,
+    /// Path of the configuration.
+    pub config_file: String,
+    /// Path of the weights file.
+    pub weights_file: String,
+    /// Why a file can no longer be seen to change, and what helps; none when all is well.
+    pub stale: Option<String>,
+    /// How the last reload went.
+    pub last_reload: Reload,
+    /// The services, in the order of the configuration.
+    pub services: Vec<ServiceStatus>,
+    /// The last generations, newest first.
+    pub history: Vec<Entry>,
+}
+
+/// How a reload went.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reload {
+    /// Whether the files as they are now are live.
+    pub ok: bool,
+    /// When, RFC 3339 in UTC.
+    pub at: String,
+    /// When files were last taken over, in Unix seconds.
+    pub success_unix_s: u64,
+    /// Every problem, as `file:line:column: …`; empty when it went well.
+    pub problems: Vec<String>,
+}
+
+/// One service.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    /// Its name.
+    pub name: String,
+    /// The pool that rollback and failover go to.
+    pub stable: String,
+    /// The weights that are live.
+    pub weights: Record,
+    /// The traffic was moved but the weights file does not say so: what still has to be done.
+    pub pending: Option<String>,
+    /// The weights that `undo` would bring back.
+    pub undo: Option<Record>,
+    /// Pools at 0 whose bound clients may stay.
+    pub draining: Option<DrainStatus>,
+    /// Its pools, in the order of the configuration.
+    pub pools: Vec<PoolStatus>,
+}
+
+/// A drain in progress.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DrainStatus {
+    /// The pools.
+    pub pools: Vec<String>,
+    /// Seconds until it is over.
+    pub seconds_left: u64,
+}
+
+/// One pool.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PoolStatus {
+    /// Its name.
+    pub name: String,
+    /// Its weight.
+    pub weight: u32,
+    /// The part of new requests that the weights give it, `0.0..=1.0`.
+    pub configured_share: f64,
+    /// What its breaker does: `serving`, `resting` or `recovering`.
+    pub state: String,
+    /// Requests between their head and the end of their response.
+    pub in_flight: u64,
+    /// The last minute; none before the first second is over.
+    pub last_minute: Option<Minute>,
+    /// Its endpoints.
+    pub endpoints: Vec<EndpointStatus>,
+}
+
+/// What a pool did over the last minute.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Minute {
+    /// Length of the window in seconds, at most about 60.
+    pub seconds: f64,
+    /// Requests that were sent to the pool first.
+    pub requests: u64,
+    /// The same per second.
+    pub requests_per_s: f64,
+    /// The part of the service's requests that the pool got, `0.0..=1.0`; none without requests.
+    pub effective_share: Option<f64>,
+    /// Failed attempts as a part of all attempts, `0.0..=1.0`, client faults left out; none without attempts.
+    pub error_ratio: Option<f64>,
+    /// Median time of a request in milliseconds.
+    pub p50_ms: Option<f64>,
+    /// Time that 95 % of the requests stay at or below, in milliseconds.
+    pub p95_ms: Option<f64>,
+    /// Time that 99 % of the requests stay at or below, in milliseconds.
+    pub p99_ms: Option<f64>,
+}
+
+/// One endpoint.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EndpointStatus {
+    /// Its address.
+    pub address: String,
+    /// The origin that it was found at.
+    pub origin: String,
+    /// `serving`, `draining`, `ejected`, `down` or `unproved` (it waits for its first pass).
+    pub state: String,
+    /// The last failure; it stays after a recovery.
+    pub last_error: Option<String>,
+    /// Attempts now in flight.
+    pub in_flight: u64,
+    /// How often it was ejected since it was made.
+    pub ejections: u64,
+}

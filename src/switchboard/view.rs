@@ -1,0 +1,127 @@
+//! Puts a [`Status`] together from what is live, what is remembered and what was counted. Changes nothing.
+
+use std::sync::PoisonError;
+
+use super::history::Record;
+use super::sample::{Sampler, Window};
+use super::snapshot::{Pool, Service, Snapshot};
+use super::status::{DrainStatus, EndpointStatus, Minute, PoolStatus, ServiceStatus, Status};
+use super::writer::{Mode, Shown, Switchboard};
+use crate::model::Now;
+use crate::telemetry::clock;
+use crate::telemetry::histogram::Summary;
+
+/// The window of `status`, in seconds.
+const WINDOW_S: u64 = 60;
+
+// === impl Switchboard ===
+
+impl Switchboard {
+    /// Everything that an operator may know. Takes no lock that a writer holds while it waits for a disk.
+    pub fn status(&self) -> Status {
+        let (shown, snapshot, now) = (self.shown(), self.snapshot().load_full(), clock::now());
+        let sampler = self.sampler.lock().unwrap_or_else(PoisonError::into_inner);
+        Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: std::process::id(),
+            started_at: self.birth.at.clone(),
+            uptime_s: now.mono_ms.saturating_sub(self.birth.mono_ms) / 1000,
+            workers: self.birth.workers,
+            generation: snapshot.generation,
+            revision: snapshot.revision,
+            safe_mode: shown.mode == Mode::Safe,
+            config_file: shown.config.path.display().to_string(),
+            weights_file: shown.config.weights_path.display().to_string(),
+            stale: shown.stale.clone(),
+            last_reload: shown.reload.clone(),
+            services: snapshot.services.iter().map(|service| service_status(service, &shown, &sampler, now)).collect(),
+            history: shown.history.iter().cloned().collect(),
+        }
+    }
+
+    /// The part of its service's requests that each pool got over about the last `seconds` (at most 60), by service and
+    /// pool of `snapshot`; none without requests.
+    pub fn effective_shares(&self, snapshot: &Snapshot, seconds: u64) -> Vec<Vec<Option<f64>>> {
+        let now = clock::now();
+        let sampler = self.sampler.lock().unwrap_or_else(PoisonError::into_inner);
+        let of = |service: &Service| {
+            let windows = windows(service, &sampler, seconds, now);
+            windows.iter().map(|window| share(window.as_ref(), &windows)).collect()
+        };
+        snapshot.services.iter().map(of).collect()
+    }
+}
+
+fn service_status(service: &Service, shown: &Shown, sampler: &Sampler, now: Now) -> ServiceStatus {
+    let windows = windows(service, sampler, WINDOW_S, now);
+    let pools = service.pools.iter().zip(&windows);
+    let draining = service.draining.as_ref().filter(|drain| drain.until_ms > now.mono_ms).map(|drain| {
+        let names = service.pools.iter().zip(&drain.pools).filter(|(_, drains)| **drains);
+        DrainStatus {
+            pools: names.map(|(pool, _)| pool.name.to_string()).collect(),
+            seconds_left: (drain.until_ms - now.mono_ms).div_ceil(1000),
+        }
+    });
+    let held = shown.history.held().iter().find(|held| held.service == service.name.as_str());
+    ServiceStatus {
+        name: service.name.to_string(),
+        stable: service.spec.stable.to_string(),
+        weights: Record(service.weights.clone()),
+        pending: held.map(|held| held.note.clone()),
+        undo: shown.history.before(&service.name).cloned().map(Record),
+        draining,
+        pools: pools
+            .map(|(pool, window)| PoolStatus {
+                last_minute: window.as_ref().map(|own| minute(own, share(Some(own), &windows))),
+                ..pool_status(pool, service)
+            })
+            .collect(),
+    }
+}
+
+fn pool_status(pool: &Pool, service: &Service) -> PoolStatus {
+    let endpoints = pool.endpoints.iter().map(|endpoint| {
+        let state = endpoint.state();
+        EndpointStatus {
+            address: endpoint.id.addr.to_string(),
+            origin: endpoint.id.origin.to_string(),
+            state: state.kind.as_str().into(),
+            last_error: state.last_error,
+            in_flight: endpoint.in_flight(),
+            ejections: endpoint.ejections(),
+        }
+    });
+    PoolStatus {
+        name: pool.name.to_string(),
+        weight: pool.weight,
+        configured_share: service.weights.share(&pool.name),
+        state: pool.state.phase().as_str().into(),
+        in_flight: pool.state.meter.sum(|shard| shard.in_flight.value()),
+        last_minute: None,
+        endpoints: endpoints.collect(),
+    }
+}
+
+fn windows(service: &Service, sampler: &Sampler, seconds: u64, now: Now) -> Vec<Option<Window>> {
+    let of = |pool: &Pool| sampler.window(&service.name, &pool.name, &pool.state.meter, seconds, now.mono_ms);
+    service.pools.iter().map(of).collect()
+}
+
+fn share(own: Option<&Window>, all: &[Option<Window>]) -> Option<f64> {
+    let total: u64 = all.iter().flatten().map(|window| window.requests).sum();
+    own.filter(|_| total > 0).map(|own| own.requests as f64 / total as f64)
+}
+
+fn minute(window: &Window, effective_share: Option<f64>) -> Minute {
+    let quantile = |q| Summary::quantile_us(&window.latency, q).map(|us| us as f64 / 1000.0);
+    Minute {
+        seconds: window.seconds,
+        requests: window.requests,
+        requests_per_s: if window.seconds > 0.0 { window.requests as f64 / window.seconds } else { 0.0 },
+        effective_share,
+        error_ratio: (window.attempts > 0).then(|| window.failed as f64 / window.attempts as f64),
+        p50_ms: quantile(0.5),
+        p95_ms: quantile(0.95),
+        p99_ms: quantile(0.99),
+    }
+}
