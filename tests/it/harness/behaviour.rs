@@ -35,8 +35,10 @@ pub enum Then {
     Close,
     /// The connection is reset.
     Reset,
-    /// Nothing, until the peer leaves.
+    /// Nothing is said, and all is read and forgotten, until the peer leaves.
     Hold,
+    /// Nothing is said and nothing is read until the peer leaves.
+    Freeze,
 }
 
 /// An ordinary answer that a test shapes.

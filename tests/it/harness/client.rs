@@ -114,6 +114,18 @@ impl Client {
         Ok(Self { address, host: "test".to_owned(), wire, lenient: false })
     }
 
+    /// Connects from a given local address.
+    #[track_caller]
+    pub fn from(local: SocketAddr, address: SocketAddr) -> Self {
+        let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)
+            .expect("a socket can be made");
+        socket.bind(&local.into()).expect("a loopback address can be bound");
+        socket.connect(&address.into()).expect("weir accepts");
+        let wire = Wire::new(socket.into());
+        wire.patience(PATIENCE);
+        Self { address, host: "test".to_owned(), wire, lenient: false }
+    }
+
     /// Uses this `Host` from now on.
     pub fn host(mut self, host: &str) -> Self {
         host.clone_into(&mut self.host);

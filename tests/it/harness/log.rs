@@ -1,6 +1,7 @@
 //! The lines that the program writes, collected while it runs.
 
 use std::io::{BufRead, BufReader, Read};
+use std::process::ChildStdout;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
@@ -9,6 +10,7 @@ use std::thread::JoinHandle;
 pub struct Log {
     lines: Arc<Mutex<Vec<String>>>,
     reader: Option<JoinHandle<()>>,
+    unread: Option<ChildStdout>,
 }
 
 impl Log {
@@ -22,7 +24,12 @@ impl Log {
                 sink.lock().expect("nobody panics with it").push(String::from_utf8_lossy(&line).into_owned());
             }
         });
-        Self { lines, reader: Some(reader) }
+        Self { lines, reader: Some(reader), unread: None }
+    }
+
+    /// Keeps the stream open and never reads it.
+    pub fn unread(stream: ChildStdout) -> Self {
+        Self { lines: Arc::default(), reader: None, unread: Some(stream) }
     }
 
     /// All lines so far.

@@ -18,6 +18,8 @@ pub struct Setup {
     environment: Vec<(String, String)>,
     files: Vec<(String, String)>,
     workers: usize,
+    read_only: bool,
+    unread: bool,
 }
 
 impl Setup {
@@ -34,6 +36,8 @@ impl Setup {
             environment: Vec::new(),
             files: Vec::new(),
             workers: 2,
+            read_only: false,
+            unread: false,
         }
     }
 
@@ -115,6 +119,28 @@ impl Setup {
     pub fn workers(mut self, count: usize) -> Self {
         self.workers = count;
         self
+    }
+
+    /// The program may read the directory but write nothing in it.
+    pub fn read_only(mut self) -> Self {
+        self.read_only = true;
+        self
+    }
+
+    /// Nobody reads the program's standard output.
+    pub fn unread(mut self) -> Self {
+        self.unread = true;
+        self
+    }
+
+    /// Whether nobody reads the program's standard output.
+    pub fn is_unread(&self) -> bool {
+        self.unread
+    }
+
+    /// Whether the program may write nothing in its directory.
+    pub fn is_read_only(&self) -> bool {
+        self.read_only
     }
 
     /// One variable in the program's environment.

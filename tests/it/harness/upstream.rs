@@ -303,6 +303,13 @@ fn hold(wire: &mut Wire) {
     while matches!(wire.fill(), Ok(count) if count > 0) {}
 }
 
+/// Waits until the peer leaves, without reading a byte.
+fn freeze(wire: &Wire) {
+    let mut poll = libc::pollfd { fd: wire.stream().as_raw_fd(), events: libc::POLLRDHUP, revents: 0 };
+    // SAFETY: one live element, and the descriptor stays open while `wire` is borrowed. Bounded by a minute.
+    unsafe { libc::poll(&raw mut poll, 1, 60_000) };
+}
+
 fn serve(wire: &mut Wire, shared: &Arc<Shared>, connection: u64) {
     loop {
         let head = match wire.head() {
@@ -321,6 +328,7 @@ fn serve(wire: &mut Wire, shared: &Arc<Shared>, connection: u64) {
             Ok(Next::Close) => return,
             Ok(Next::Reset) => return reset(wire),
             Ok(Next::Hold) => return hold(wire),
+            Ok(Next::Freeze) => return freeze(wire),
             Err(_) => return,
         }
     }
@@ -331,6 +339,7 @@ enum Next {
     Close,
     Reset,
     Hold,
+    Freeze,
 }
 
 impl From<Then> for Next {
@@ -340,6 +349,7 @@ impl From<Then> for Next {
             Then::Close => Self::Close,
             Then::Reset => Self::Reset,
             Then::Hold => Self::Hold,
+            Then::Freeze => Self::Freeze,
         }
     }
 }

@@ -1,7 +1,10 @@
 //! The built program under test: started in a directory of its own, edited, signalled, measured, and ended.
 
 use std::collections::BTreeMap;
+use std::fs::Permissions;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -14,6 +17,9 @@ use super::temp::TempDir;
 
 /// How long the program may take until it listens: the first probe round is allowed a second of it.
 const START_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A user without any right of its own; root would write where the mode forbids it.
+const NOBODY: u32 = 65_534;
 
 /// How the program ended instead of listening.
 #[derive(Debug)]
@@ -48,18 +54,31 @@ impl Weir {
         for (name, content) in setup.extra_files() {
             write(&config.join(name), content);
         }
-        Self::start_in(directory, setup.environment())
+        if setup.is_read_only() {
+            forbid_writing(&directory);
+        }
+        Self::start_in(directory, setup.environment(), setup.is_read_only(), setup.is_unread())
     }
 
-    fn start_in(directory: TempDir, environment: &[(String, String)]) -> Result<Self, Failure> {
+    fn start_in(
+        directory: TempDir,
+        environment: &[(String, String)],
+        as_nobody: bool,
+        unread: bool,
+    ) -> Result<Self, Failure> {
         let ports = directory.path().join("ports.json");
         let _ = std::fs::remove_file(&ports);
         let mut command = command();
         command.arg("run").arg("--config").arg(directory.path().join("config/weir.toml"));
         command.env("WEIR_PORTS_FILE", &ports).envs(environment.iter().map(|(k, v)| (k, v)));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // SAFETY: a plain system call without arguments.
+        if as_nobody && unsafe { libc::geteuid() } == 0 {
+            command.uid(NOBODY).gid(NOBODY);
+        }
         let mut process = command.spawn().expect("the built binary can be started");
-        let mut stdout = Log::of(process.stdout.take().expect("stdout is piped"));
+        let output = process.stdout.take().expect("stdout is piped");
+        let mut stdout = if unread { Log::unread(output) } else { Log::of(output) };
         let mut stderr = Log::of(process.stderr.take().expect("stderr is piped"));
         let began = Instant::now();
         loop {
@@ -182,7 +201,7 @@ impl Weir {
         let _ = self.process.kill();
         let _ = self.process.wait();
         let directory = std::mem::replace(&mut self.directory, TempDir::new());
-        Self::start_in(directory, &[])
+        Self::start_in(directory, &[], false, false)
     }
 
     /// Process id, for `/proc`.
@@ -264,6 +283,19 @@ pub fn command() -> Command {
 
 fn write(path: &Path, text: &str) {
     std::fs::write(path, text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+}
+
+/// Leaves the ports file as the only thing that another user can make.
+fn forbid_writing(directory: &TempDir) {
+    let mode = |path: &Path, mode: u32| {
+        std::fs::set_permissions(path, Permissions::from_mode(mode)).expect("the mode of an own file can be changed");
+    };
+    mode(directory.path(), 0o777);
+    let config = directory.path().join("config");
+    for entry in std::fs::read_dir(&config).expect("the directory is there") {
+        mode(&entry.expect("an entry").path(), 0o444);
+    }
+    mode(&config, 0o555);
 }
 
 fn read_ports(path: &Path) -> Option<(BTreeMap<String, SocketAddr>, SocketAddr)> {
