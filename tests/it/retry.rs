@@ -181,13 +181,14 @@ fn a_black_hole_costs_the_connect_timeout_and_then_stable_answers() {
 }
 
 /// A port that takes no more connections: its queue of waiting ones is full, so that a SYN is dropped.
-struct BlackHole {
+pub(crate) struct BlackHole {
     listener: socket2::Socket,
     _waiting: Vec<socket2::Socket>,
 }
 
 impl BlackHole {
-    fn new() -> Self {
+    /// Fills the queue.
+    pub(crate) fn new() -> Self {
         let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
         let any: std::net::SocketAddr = "127.0.0.1:0".parse().expect("an address");
         listener.bind(&any.into()).expect("a free port");
@@ -204,7 +205,8 @@ impl BlackHole {
         Self { listener, _waiting: waiting }
     }
 
-    fn url(&self) -> String {
+    /// As an endpoint.
+    pub(crate) fn url(&self) -> String {
         let address = self.listener.local_addr().expect("an address").as_socket().expect("an internet address");
         format!("http://{address}")
     }
