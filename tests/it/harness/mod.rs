@@ -25,6 +25,7 @@ pub mod setup;
 pub mod temp;
 pub mod upstream;
 pub mod upstream_answer;
+pub mod upstream_serve;
 pub mod wait;
 pub mod weir;
 pub mod wire;

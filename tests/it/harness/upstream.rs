@@ -4,7 +4,6 @@
 //! these threads, fails the test when the upstream is dropped.
 
 use std::collections::{HashMap, VecDeque};
-use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -12,8 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::behaviour::{Behaviour, Door, Health, Reply, Then};
-use super::wire::{Framing, Head, Wire, declared};
+use super::behaviour::{Behaviour, Door, Health};
+use super::upstream_serve::accept;
+use super::wire::Head;
 
 static NEXT_ADDRESS: AtomicU32 = AtomicU32::new(1);
 
@@ -43,30 +43,47 @@ impl Seen {
     }
 }
 
+/// What it is told and what it remembers.
 #[derive(Debug)]
-struct State {
-    door: Door,
-    health: Health,
-    default: Behaviour,
-    on_path: Vec<(String, Behaviour)>,
-    queue: VecDeque<Behaviour>,
-    seen: Vec<Seen>,
-    probes: u64,
-    complaints: Vec<String>,
-    accepted: u64,
-    open: HashMap<u64, TcpStream>,
-    left: Vec<(u64, Instant)>,
+pub struct State {
+    /// For new connections.
+    pub door: Door,
+    /// For probes.
+    pub health: Health,
+    /// For requests that no other rule fits.
+    pub default: Behaviour,
+    /// For requests by path; the first rule that fits counts.
+    pub on_path: Vec<(String, Behaviour)>,
+    /// For the next requests, one each.
+    pub queue: VecDeque<Behaviour>,
+    /// Requests.
+    pub seen: Vec<Seen>,
+    /// How many probes came.
+    pub probes: u64,
+    /// What was not in canonical form.
+    pub complaints: Vec<String>,
+    /// How many connections were taken.
+    pub accepted: u64,
+    /// Open connections.
+    pub open: HashMap<u64, TcpStream>,
+    /// Ended connections.
+    pub left: Vec<(u64, Instant)>,
 }
 
+/// What the threads of one upstream share.
 #[derive(Debug)]
-struct Shared {
-    name: String,
-    state: Mutex<State>,
-    connections: AtomicU64,
+pub struct Shared {
+    /// Its name.
+    pub name: String,
+    /// All else.
+    pub state: Mutex<State>,
+    /// Connections so far, for their numbers.
+    pub connections: AtomicU64,
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    /// The state; a panic of another thread that held it fails the test.
+    pub fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no helper thread panicked while it held the state")
     }
 }
@@ -264,164 +281,4 @@ impl Drop for Upstream {
             assert!(complaints.is_empty(), "upstream {} complains: {complaints:#?}", self.shared.name);
         }
     }
-}
-
-fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
-    while let Ok((stream, _)) = listener.accept() {
-        let id = shared.connections.fetch_add(1, Ordering::Relaxed) + 1;
-        let door = {
-            let mut state = shared.lock();
-            state.accepted += 1;
-            if let Ok(copy) = stream.try_clone() {
-                state.open.insert(id, copy);
-            }
-            state.door
-        };
-        let shared = Arc::clone(shared);
-        let serve = move || {
-            let mut wire = Wire::new(stream);
-            match door {
-                Door::Open => serve(&mut wire, &shared, id),
-                Door::Reset => reset(&wire),
-                Door::Close => {}
-                Door::Silent => hold(&mut wire),
-            }
-            let mut state = shared.lock();
-            state.open.remove(&id);
-            state.left.push((id, Instant::now()));
-        };
-        std::thread::Builder::new().stack_size(256 * 1024).spawn(serve).expect("a thread can be started");
-    }
-}
-
-fn reset(wire: &Wire) {
-    let _ = socket2::SockRef::from(wire.stream()).set_linger(Some(Duration::ZERO));
-}
-
-/// Reads and forgets until the peer leaves.
-fn hold(wire: &mut Wire) {
-    while matches!(wire.fill(), Ok(count) if count > 0) {}
-}
-
-/// Waits until the peer leaves, without reading a byte.
-fn freeze(wire: &Wire) {
-    let mut poll = libc::pollfd { fd: wire.stream().as_raw_fd(), events: libc::POLLRDHUP, revents: 0 };
-    // SAFETY: one live element, and the descriptor stays open while `wire` is borrowed. Bounded by a minute.
-    unsafe { libc::poll(&raw mut poll, 1, 60_000) };
-}
-
-fn serve(wire: &mut Wire, shared: &Arc<Shared>, connection: u64) {
-    loop {
-        let head = match wire.head() {
-            Ok(Some(head)) => head,
-            Ok(None) => return,
-            Err(error) => {
-                if error.kind() == ErrorKind::InvalidData && wire.ahead().len() > 4 {
-                    let raw = String::from_utf8_lossy(wire.ahead()).into_owned();
-                    shared.lock().complaints.push(format!("{error}: {raw:?}"));
-                }
-                return;
-            }
-        };
-        match one(wire, shared, connection, head) {
-            Ok(Next::Keep) => {}
-            Ok(Next::Close) => return,
-            Ok(Next::Reset) => return reset(wire),
-            Ok(Next::Hold) => return hold(wire),
-            Ok(Next::Freeze) => return freeze(wire),
-            Err(_) => return,
-        }
-    }
-}
-
-enum Next {
-    Keep,
-    Close,
-    Reset,
-    Hold,
-    Freeze,
-}
-
-impl From<Then> for Next {
-    fn from(then: Then) -> Self {
-        match then {
-            Then::Keep => Self::Keep,
-            Then::Close => Self::Close,
-            Then::Reset => Self::Reset,
-            Then::Hold => Self::Hold,
-            Then::Freeze => Self::Freeze,
-        }
-    }
-}
-
-fn one(wire: &mut Wire, shared: &Arc<Shared>, connection: u64, head: Head) -> io::Result<Next> {
-    let mut parts = head.start.split(' ');
-    let (method, target, version) = (parts.next(), parts.next(), parts.next());
-    let (Some(method), Some(target), Some("HTTP/1.1"), None) = (method, target, version, parts.next()) else {
-        shared.lock().complaints.push(format!("request line {:?}", head.start));
-        return Ok(Next::Close);
-    };
-    let framing = match declared(&head) {
-        Ok(framing) => framing.unwrap_or(Framing::None),
-        Err(error) => {
-            shared.lock().complaints.push(format!("{error}: {:?}", String::from_utf8_lossy(&head.raw)));
-            return Ok(Next::Close);
-        }
-    };
-    if head.all("host").len() != 1 {
-        shared.lock().complaints.push(format!("not one Host: {:?}", String::from_utf8_lossy(&head.raw)));
-    }
-    if target == "/healthz" {
-        return probe(wire, shared);
-    }
-    let (method, target) = (method.to_owned(), target.to_owned());
-    let keep = !head.all("connection").iter().any(|v| v.eq_ignore_ascii_case("close"));
-    let (index, behaviour) = {
-        let mut state = shared.lock();
-        let by_path = state.on_path.iter().find(|(prefix, _)| target.starts_with(prefix)).map(|(_, b)| b.clone());
-        let queued = state.queue.pop_front();
-        let behaviour = queued.or(by_path).unwrap_or_else(|| state.default.clone());
-        let (m, t, at) = (method.clone(), target, Instant::now());
-        let seen = Seen { connection, method: m, target: t, head, body: Vec::new(), whole: false, at };
-        state.seen.push(seen);
-        (state.seen.len() - 1, behaviour)
-    };
-    if let Behaviour::Early(bytes, then) = behaviour {
-        wire.write(&bytes)?;
-        return Ok(then.into());
-    }
-    if matches!(behaviour, Behaviour::ResetAfterHead) {
-        return Ok(Next::Reset);
-    }
-    let mut body = Vec::new();
-    let ended = wire.body(framing, &mut body);
-    if let Err(error) = &ended
-        && error.kind() == ErrorKind::InvalidData
-    {
-        shared.lock().complaints.push(format!("{error} in a body"));
-    }
-    if let Some(seen) = shared.lock().seen.get_mut(index) {
-        (seen.body, seen.whole) = (body.clone(), ended.is_ok());
-    }
-    ended?;
-    let next = super::upstream_answer::answer(wire, &shared.name, &behaviour, &method, body)?;
-    Ok(match (next, keep) {
-        (Then::Keep, false) => Next::Close,
-        (then, _) => then.into(),
-    })
-}
-
-fn probe(wire: &mut Wire, shared: &Arc<Shared>) -> io::Result<Next> {
-    let health = {
-        let mut state = shared.lock();
-        state.probes += 1;
-        state.health
-    };
-    let status = match health {
-        Health::Pass => 200,
-        Health::Fail => 503,
-        Health::Hang => return Ok(Next::Hold),
-    };
-    let then = super::upstream_answer::reply(wire, &shared.name, &Reply::status(status), "GET")?;
-    Ok(then.into())
 }
