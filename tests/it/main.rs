@@ -10,6 +10,7 @@ mod faults;
 mod forward;
 mod harness;
 mod hostile_upstream;
+mod identity;
 mod reload;
 mod retry;
 mod route;

@@ -65,7 +65,7 @@ fn there_is_one_host_and_it_is_an_authority() {
     let long = "h".repeat(300);
     for host in [
         "", "a,b", "a, b", "user@h", "h/path", "h:99999", "h:-1", "h:x", "[::1", "::1", "h\u{e9}", "h h", "h?x", "h#x",
-        "h\\x", "<h>", "[h]", "h:80:80", "%00", &long,
+        "h\\x", "<h>", "[h]", "h:80:80", &long,
     ] {
         rows.push(("S-16", format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n").into_bytes(), Refused));
     }
