@@ -123,8 +123,9 @@ fn with_a_token_every_change_needs_it() {
         let answer = weir.admin("PUT", WEIGHTS, fields, body);
         is_problem(&answer, &[401, 403]);
         assert!(!answer.text().contains("s3cret"));
-        is_problem(&weir.admin("POST", "/api/v1/services/engine/rollback", fields, "{}"), &[401, 403]);
-        is_problem(&weir.admin("POST", "/api/v1/reload", fields, "{}"), &[401, 403]);
+    }
+    for path in ["/api/v1/services/engine/rollback", "/api/v1/services/engine/undo", "/api/v1/reload"] {
+        is_problem(&weir.admin("POST", path, &[], "{}"), &[401, 403]);
     }
     let path = format!("{WEIGHTS}?token=s3cret-token-of-32-characters-xx");
     is_problem(&weir.admin("PUT", &path, &[], body), &[400, 401, 403]);

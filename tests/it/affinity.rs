@@ -115,7 +115,7 @@ fn a_second_replica_with_the_same_key_agrees_on_every_client() {
     let keys: Vec<_> = std::fs::read_dir(weir.config_directory())
         .expect("the directory can be read")
         .map(|entry| entry.expect("an entry").path())
-        .filter(|path| path.extension().is_none_or(|e| e != "toml"))
+        .filter(|path| path.extension().is_some_and(|e| e == "key"))
         .collect();
     assert_eq!(keys.len(), 1, "one key file was made beside the weights file: {keys:?}");
     let name = keys[0].file_name().expect("a name").to_string_lossy().into_owned();
@@ -125,6 +125,22 @@ fn a_second_replica_with_the_same_key_agrees_on_every_client() {
     let stranger = sticky(&stable, &canary, [50, 50]).start();
     let answer = stranger.client().get_with("/", &[("cookie", &visitors[0].0)]);
     assert!(answer.cookie("weir").is_some(), "a cookie of another key is ignored and replaced");
+}
+
+#[test]
+fn while_a_key_is_rotated_cookies_of_the_old_one_still_count() {
+    let (stable, canary) = pair();
+    let key = |weir: &Weir| std::fs::read_to_string(weir.config_directory().join(".weir-affinity.key"));
+    let (old, new) = (sticky(&stable, &canary, [50, 50]).start(), sticky(&stable, &canary, [50, 50]).start());
+    let visitors = visitors(&old, 40);
+    let before = on_canary(&old, &visitors);
+    let both = format!("{}\n{}", key(&new).expect("a key").trim(), key(&old).expect("a key").trim());
+    let rotated = sticky(&stable, &canary, [50, 50]).top("key_file = \"cookie.key\"").file("cookie.key", &both).start();
+    let mut client = rotated.client();
+    for (cookie, _) in &visitors {
+        let answer = client.get_with("/", &[("cookie", cookie)]);
+        assert_eq!(answer.upstream() == "canary", before.contains(cookie), "the bucket of the old cookie decides");
+    }
 }
 
 #[test]

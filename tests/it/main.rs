@@ -5,6 +5,7 @@
 
 mod admin;
 mod affinity;
+mod cli;
 mod endpoints;
 mod faults;
 mod forward;

@@ -336,13 +336,13 @@ fn a_listener_can_be_closed_off_by_client_network() {
 #[test]
 fn the_override_header_counts_only_with_its_token_or_from_its_network() {
     let house = House::new();
-    let lines = "token = \"open sesame\"\nnetworks = [\"127.0.9.0/24\"]";
+    let lines = "token = \"open-sesame-16-bytes\"\nnetworks = [\"127.0.9.0/24\"]";
     let weir = house.setup().table("override", lines).start();
     let from = |host| Client::from(SocketAddr::new(Ipv4Addr::new(127, 0, host, 1).into(), 0), weir.address());
     let wish = ("x-weir-pool", "canary");
     assert_eq!(from(8).get_with("/", &[wish]).upstream(), "stable");
     assert_eq!(from(8).get_with("/", &[wish, ("x-weir-override-token", "open")]).upstream(), "stable");
-    assert_eq!(from(8).get_with("/", &[wish, ("x-weir-override-token", "open sesame")]).upstream(), "canary");
+    assert_eq!(from(8).get_with("/", &[wish, ("x-weir-override-token", "open-sesame-16-bytes")]).upstream(), "canary");
     assert_eq!(house.canary.last().field("x-weir-override-token"), None, "the token goes no further");
     assert_eq!(from(9).get_with("/", &[wish]).upstream(), "canary");
     assert_eq!(from(9).get_with("/", &[("x_weir_pool", "canary")]).upstream(), "stable");

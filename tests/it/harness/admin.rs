@@ -62,9 +62,8 @@ impl Weir {
     #[track_caller]
     pub fn split(&self) -> [u64; 2] {
         let document = self.admin_get("/api/v1/services/engine/weights").json();
-        ["stable", "canary"].map(|pool| {
-            find(&document, pool).and_then(Value::as_u64).unwrap_or_else(|| panic!("no {pool}: {document}"))
-        })
+        ["stable", "canary"]
+            .map(|pool| document["weights"][pool].as_u64().unwrap_or_else(|| panic!("no {pool}: {document}")))
     }
 
     /// All metrics now.

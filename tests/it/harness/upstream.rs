@@ -97,7 +97,7 @@ pub struct Upstream {
 }
 
 /// A loopback address that no other upstream of this machine's tests is likely to use.
-fn own_address() -> Ipv4Addr {
+pub fn own_address() -> Ipv4Addr {
     let process = std::process::id();
     let number = NEXT_ADDRESS.fetch_add(1, Ordering::Relaxed);
     let [_, _, high, low] = (process.wrapping_mul(31).wrapping_add(number)).to_be_bytes();
