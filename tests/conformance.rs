@@ -57,7 +57,8 @@ impl Stage {
     fn send(&self, bytes: &[u8], patience: Duration) -> (Reaction, bool) {
         let mut client = self.weir.client().lenient().patience(patience);
         let _ = client.send(bytes);
-        match client.answer() {
+        let method = if bytes.starts_with(b"HEAD ") { "HEAD" } else { "GET" };
+        match client.answer_to(method) {
             Ok(answer) => {
                 let (_, closed) = client.rest(Duration::from_millis(if answer.status < 400 { 60 } else { 2_000 }));
                 (Reaction::Status(answer.status), closed)
@@ -85,7 +86,7 @@ impl Stage {
         if (next.status, next.text().as_str()) != (200, "stable\n") {
             return Err(format!("{name}: the next client got {} {:?}", next.status, next.text()));
         }
-        match self.stable.complaints().first() {
+        match self.stable.take_complaints().first() {
             Some(complaint) => Err(format!("{name}: upstream: {complaint}")),
             None => Ok(()),
         }

@@ -269,9 +269,11 @@ impl Drop for Weir {
     }
 }
 
-/// The built binary with no setting of the surroundings.
+/// The built binary with no setting of the surroundings. `WEIR_TEST_BINARY` names another one, such as that of the
+/// release profile.
 pub fn command() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+    let built = || env!("CARGO_BIN_EXE_weir").into();
+    let mut command = Command::new(std::env::var_os("WEIR_TEST_BINARY").unwrap_or_else(built));
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
         if text.starts_with("WEIR_") || text == "RUST_LOG" {
