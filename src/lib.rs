@@ -1,5 +1,8 @@
 //! weir: a traffic splitter.
 
+pub mod admin;
+pub mod app;
+pub mod cli;
 pub mod config;
 pub mod model;
 pub mod proxy;

@@ -3,6 +3,7 @@
 //! What is never repeated: a request that is not idempotent once a byte of it went out, one whose body is no longer at
 //! hand, and one that timed out. Every failed attempt counts against the pool that failed, whatever the client sees.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -57,6 +58,8 @@ pub(crate) struct Attempt {
     service: usize,
     pool: usize,
     endpoint: usize,
+    /// Whether the endpoint has been told how it went; a trial that was not is given back.
+    reported: Cell<bool>,
 }
 
 /// Forwards until there is an answer or no permitted attempt is left.
@@ -163,6 +166,7 @@ fn again(
 ) -> Option<(usize, usize)> {
     let service = &job.snapshot.services[job.decision.service];
     let pool = &service.pools[failed.0];
+    pool.endpoints[failed.1].note_error(reason);
     trail.failed.push_str(&pool.name);
     trail.failed.push(':');
     trail.failed.push_str(reason);
@@ -193,6 +197,7 @@ impl Attempt {
             service: job.decision.service,
             pool,
             endpoint,
+            reported: Cell::new(false),
         };
         let worker = job.worker.index;
         let shard = attempt.pool().state.meter.of(worker);
@@ -224,16 +229,18 @@ impl Attempt {
         }
     }
 
-    /// Counts a failure against pool and endpoint.
+    /// Counts a failure against pool and endpoint, at the moment that it is seen: an attempt may have taken long.
     pub(crate) fn fail(&self, fault: Fault, question: &Question<'_>) {
         let worker = self.worker.index;
         self.pool().state.meter.of(worker).fault(fault);
         self.endpoint().meter.of(worker).faults[fault.index()].add(1);
-        self.report(Outcome::Failed, question);
+        let now = self.worker.now(Instant::now());
+        self.report(Outcome::Failed, &Question { now, ..*question });
     }
 
     fn report(&self, outcome: Outcome, question: &Question<'_>) {
         let service = self.service();
+        self.reported.set(true);
         let last_live = || decide::is_last_live(service, self.pool, self.endpoint, question.now);
         self.endpoint().report(outcome, question.now.mono_ms, &service.spec.breaker, last_live);
     }
@@ -244,7 +251,7 @@ impl Attempt {
         let mut buffers = self.worker.buffers.borrow_mut();
         buffers.put(std::mem::take(&mut conn.buf));
         buffers.put(upload.into_buffer());
-        if reusable {
+        if reusable && !self.endpoint().is_draining() {
             let limits = &self.snapshot.limits;
             let ours_ms = limits.upstream_keep_alive.as_millis() as u64;
             // A second less than the endpoint says, so that it does not close just as we write.
@@ -259,6 +266,10 @@ impl Drop for Attempt {
     fn drop(&mut self) {
         let worker = self.worker.index;
         self.pool().state.meter.of(worker).in_flight.sub(1);
-        self.endpoint().meter.of(worker).in_flight.sub(1);
+        let endpoint = self.endpoint();
+        endpoint.meter.of(worker).in_flight.sub(1);
+        if !self.reported.get() {
+            endpoint.give_back_trial(self.worker.now(Instant::now()).mono_ms);
+        }
     }
 }

@@ -12,6 +12,7 @@ mod h2;
 
 pub mod decide;
 pub mod dice;
+pub mod explain;
 pub mod refusal;
 
 mod outgoing;
