@@ -16,11 +16,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio::time::MissedTickBehavior;
 use tower::ServiceExt;
 
 use super::routes::{self, Admin};
-use crate::telemetry::control;
 
 /// Connections at once: a few people, a scraper or two, probes. More wait in the accept queue of the system.
 const CONNECTIONS_MAX: usize = 64;
@@ -39,9 +37,6 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Pause after accept failed (no descriptors left), so that it does not spin.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
-
-/// How often the facade's buffers are drained (metrics-exporter-prometheus' own default).
-const UPKEEP: Duration = Duration::from_secs(5);
 
 /// The other end of a connection.
 #[derive(Debug, Clone, Copy)]
@@ -62,8 +57,6 @@ pub async fn serve(
     let (stopping, stopped) = watch::channel(());
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
-    let mut upkeep = tokio::time::interval(UPKEEP);
-    upkeep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     tokio::pin!(stop);
     loop {
         while connections.try_join_next().is_some() {}
@@ -75,10 +68,6 @@ pub async fn serve(
             // The end goes first, so that a flood of connections cannot delay it.
             biased;
             () = &mut stop => break,
-            _ = upkeep.tick() => {
-                control::upkeep();
-                continue;
-            }
             accepted = accepted => match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {

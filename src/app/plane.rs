@@ -1,24 +1,22 @@
-//! The seam to the data plane: what a worker thread runs, and what explains a request. Two functions, no decisions.
-
-use std::io;
+//! The seam to the data plane: what explains a request to a person. No decisions of its own.
 
 use serde_json::Value;
 
-use super::workers::{Berth, Phase};
 use crate::admin::explain::Described;
+use crate::proxy;
 use crate::switchboard::snapshot::Snapshot;
-
-/// Runs one worker to its end, on the calling thread.
-pub(super) fn work(mut berth: Berth) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async move {
-        // The data plane is not joined to the composition root yet: sockets are held, nothing is accepted.
-        let _ = berth.phase.wait_for(|phase| *phase != Phase::Serving).await;
-    });
-    Ok(())
-}
+use crate::telemetry::clock;
 
 /// What would become of a described request.
-pub(super) fn explain(_snapshot: &Snapshot, _described: &Described) -> Result<Value, String> {
-    Err("this build cannot explain requests".into())
+pub(super) fn explain(snapshot: &Snapshot, described: &Described) -> Result<Value, String> {
+    let listener = match &described.listener {
+        None => snapshot.listeners.iter().position(|listener| listener.pin.is_none()).unwrap_or(0),
+        Some(name) => snapshot
+            .listeners
+            .iter()
+            .position(|listener| &listener.name == name.as_str())
+            .ok_or_else(|| format!("there is no listener \"{name}\""))?,
+    };
+    let explanation = proxy::explain::explain(snapshot, listener, &described.head, described.client_ip, clock::now());
+    serde_json::to_value(explanation).map_err(|error| error.to_string())
 }

@@ -9,13 +9,15 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::stop::{Signals, Wish};
-use super::workers::{self, Berth, Ends, Phase};
+use super::workers::{self, Ends};
 use super::{AppError, Ended, Parts, plane, sockets, tasks};
 use crate::admin::board::Board;
 use crate::admin::health::Readiness;
 use crate::admin::routes::Admin;
 use crate::admin::serve::serve;
 use crate::model::Origin;
+use crate::proxy::listen::{self, Berth, Crew, Phase};
+use crate::proxy::worker::Seat;
 use crate::switchboard::change::{Cause, Change, How};
 use crate::switchboard::writer::Switchboard;
 use crate::telemetry::access_log::AccessLog;
@@ -112,19 +114,25 @@ impl Parts {
         let hurry = self.upstreams.names().hurried();
         let hurry: Arc<dyn Fn(&Origin) + Send + Sync> = Arc::new(move |origin| hurry.call(origin));
         let instance: Arc<str> = instance().into();
-        let berth = |(index, listeners)| Berth {
+        let (crew, handed) = Crew::new(self.workers);
+        let seat = |index| Seat {
             index,
-            listeners,
             published: self.switchboard.snapshot(),
-            revision: self.switchboard.subscribe(),
-            phase: phases.clone(),
             meter: self.meter.clone(),
             logger: self.access_log.logger(),
             hurry: hurry.clone(),
             instance: instance.clone(),
         };
-        let berths = of_worker.into_iter().enumerate().map(berth).collect();
-        workers::spawn(berths, plane::work).map_err(system("cannot start a worker thread"))
+        let berth = |(index, (listeners, handed))| Berth {
+            seat: seat(index),
+            listeners,
+            revision: self.switchboard.subscribe(),
+            phase: phases.clone(),
+            crew: crew.clone(),
+            handed,
+        };
+        let berths = of_worker.into_iter().zip(handed).enumerate().map(berth).collect();
+        workers::spawn(berths, listen::run).map_err(system("cannot start a worker thread"))
     }
 
     fn start_admin(self, readiness: Arc<Readiness>) -> Result<AdminTask, AppError> {

@@ -1,58 +1,18 @@
 //! The worker threads: how many, what each is handed, and when they end. What a worker does is in [`crate::proxy`].
 
 use std::io;
-use std::net::TcpListener;
 use std::num::NonZeroUsize;
-use std::sync::Arc;
 use std::thread;
 
-use arc_swap::ArcSwap;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
-use crate::model::Origin;
-use crate::switchboard::snapshot::Snapshot;
-use crate::telemetry::access_log::Logger;
-use crate::telemetry::count::Sharded;
-use crate::telemetry::meter::WorkerShard;
+use crate::proxy::listen::Berth;
 
 /// The variable that sets the number of workers; it wins over the file.
 pub const WORKERS_ENV: &str = "WEIR_WORKERS";
 
 /// Most workers: the bound of the key `workers`.
 const WORKERS_MAX: usize = 1024;
-
-/// How far the end of the process is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
-    /// It serves.
-    Serving,
-    /// No new connection; what is in flight finishes, every answer closes its connection.
-    Draining,
-    /// Everything ends now.
-    Ended,
-}
-
-/// What a worker thread is handed.
-pub struct Berth {
-    /// Its index, from 0.
-    pub index: usize,
-    /// Its sockets, listening and not blocking, in the order of [`Snapshot::listeners`].
-    pub listeners: Vec<TcpListener>,
-    /// Where snapshots are published.
-    pub published: Arc<ArcSwap<Snapshot>>,
-    /// The number of the newest snapshot; changes after it is published.
-    pub revision: watch::Receiver<u64>,
-    /// How far the end is. Its sender being gone means [`Phase::Ended`].
-    pub phase: watch::Receiver<Phase>,
-    /// Counters that belong to no pool.
-    pub meter: Arc<Sharded<WorkerShard>>,
-    /// Its access log.
-    pub logger: Logger,
-    /// Asks for a name to be resolved at once, after a connection to one of its addresses failed.
-    pub hurry: Arc<dyn Fn(&Origin) + Send + Sync>,
-    /// This process in `Via`, such as `weir-1f2e3d4c`.
-    pub instance: Arc<str>,
-}
 
 /// Says when worker threads end: one index each.
 pub(super) type Ends = mpsc::UnboundedReceiver<usize>;
@@ -80,7 +40,7 @@ fn parse(text: &str) -> Result<usize, InvalidWorkers> {
 pub(super) fn spawn(berths: Vec<Berth>, work: fn(Berth) -> io::Result<()>) -> io::Result<Ends> {
     let (ended, ends) = mpsc::unbounded_channel();
     for berth in berths {
-        let (index, ended) = (berth.index, ended.clone());
+        let (index, ended) = (berth.seat.index, ended.clone());
         let thread = thread::Builder::new().name(format!("weir-worker-{index}"));
         thread.spawn(move || {
             let ended = EndGuard { index, ended };
