@@ -81,6 +81,8 @@ impl Switchboard {
             (Some(problems), Some(key)) => Some(problems.join(key)),
             (problems, key) => problems.or(key),
         };
+        // Before anything is live, so that who sees the new traffic also sees how the reload went.
+        note(desk, problems, cause);
         let mut changed = false;
         if let Some(written) = judged.weights {
             if rewritten {
@@ -99,7 +101,12 @@ impl Switchboard {
             let wanted = Wanted { plan_changed, ..desk.wanted() };
             changed = self.commit(desk, wanted, cause)?;
         }
-        note(desk, problems, changed, cause);
+        let result = match &desk.problems {
+            Some(_) => "failure",
+            None if changed => "success",
+            None => "unchanged",
+        };
+        metrics::counter!(names::CONFIG_RELOADS.name, "result" => result).increment(1);
         match &desk.problems {
             Some(problems) => Err(Refused::Problems(problems.clone())),
             None => Ok(desk.applied(changed)),
@@ -184,14 +191,8 @@ fn same(a: &Config, b: &Config) -> bool {
 }
 
 /// Keeps how the reload went, and logs every problem once.
-fn note(desk: &mut Desk, problems: Option<Problems>, changed: bool, cause: &Cause) {
+fn note(desk: &mut Desk, problems: Option<Problems>, cause: &Cause) {
     let how = cause.how.as_str();
-    let result = match &problems {
-        Some(_) => "failure",
-        None if changed => "success",
-        None => "unchanged",
-    };
-    metrics::counter!(names::CONFIG_RELOADS.name, "result" => result).increment(1);
     let known = |problem: &&Problem| desk.problems.iter().flat_map(Problems::iter).any(|known| known == *problem);
     for problem in problems.iter().flat_map(Problems::iter).filter(|problem| !known(problem)) {
         tracing::error!(how, "{problem}");

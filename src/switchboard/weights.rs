@@ -71,8 +71,7 @@ impl Switchboard {
             Err(refused) => {
                 let path = desk.files.weights.display();
                 let note = format!(
-                    "the traffic of {service} goes to {}, but {path} does not say so yet ({}): save [{service}] with {} in it",
-                    spec.stable,
+                    "the rollback of {service} is live, but {path} does not say so ({}): save it with {} for [{service}]",
                     cause_of(&refused),
                     super::history::Record(weights),
                 );
