@@ -95,6 +95,10 @@ impl Desk {
             next.changes.retain(|change| change.before.as_ref() != Some(&change.after));
             let generation = self.state.generation;
             log(generation, &next, cause);
+            if self.mode == Mode::Safe {
+                // Nobody decided these weights: they must not be what a later `undo` goes by.
+                next.changes.clear();
+            }
             let named = |service: &str| self.state.plan.services.iter().any(|spec| spec.name.as_str() == service);
             self.history.keep_services(named);
             let cause = cause.clone();
