@@ -121,6 +121,15 @@ client_networks = ["10.1.2.3/8", "::1"]
 }
 
 #[test]
+fn an_expression_cannot_step_out_of_its_anchors() {
+    let text = |regex: &str| format!("{ONE}[[routes]]\nmatch.path_regex = '{regex}'");
+    assert!(parse(&text("a)|(b")).is_err());
+    let config = parse(&text("/a|/b")).expect("legal");
+    let Some(PathMatch::Regex(regex)) = &config.plan.routes[0].matches.path else { panic!("a regex") };
+    assert!(regex.is_match("/a") && regex.is_match("/b") && !regex.is_match("/ab") && !regex.is_match("x/b"));
+}
+
+#[test]
 fn environment_variables_fill_strings_after_parsing() {
     let env = |name: &str| match name {
         "HOST" => Some("engine\"]\nworkers = 9".to_owned()),

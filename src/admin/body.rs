@@ -5,18 +5,17 @@ use std::fmt;
 use std::time::Duration;
 
 use axum::body::Body;
-use http::StatusCode;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-use super::problem::Problem;
+use super::problem::{Code, Problem};
 
 /// Largest body, in bytes: weights of a thousand pools with the longest names.
 pub(super) const BODY_BYTES_MAX: usize = 64 * 1024;
 
-/// Time for a whole body.
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for a whole body. Shorter under test, where it is waited for.
+const BODY_TIMEOUT: Duration = if cfg!(test) { Duration::from_millis(500) } else { Duration::from_secs(10) };
 
 /// Deepest nesting; a described request needs three.
 const DEPTH_MAX: u8 = 8;
@@ -30,14 +29,12 @@ pub(super) async fn read(body: Body) -> Result<Fields, Problem> {
     let collect = Limited::new(body, BODY_BYTES_MAX).collect();
     let bytes = match tokio::time::timeout(BODY_TIMEOUT, collect).await {
         Err(_) => {
-            let detail = "the body did not arrive within 10 s";
-            return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "slow_body", "The body took too long", detail));
+            return Err(Problem::new(Code::SlowBody, "the body did not arrive within 10 s"));
         }
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            let (title, detail) = ("The body is too large", "at most 64 KiB are read");
-            return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", title, detail));
+            return Err(Problem::new(Code::BodyTooLarge, "at most 64 KiB are read"));
         }
-        Ok(Err(_)) => return Err(Problem::body("the body was cut short")),
+        Ok(Err(_)) => return Err(Problem::new(Code::BadBody, "the body was cut short")),
         Ok(Ok(collected)) => collected.to_bytes(),
     };
     parse(&bytes)
@@ -49,9 +46,9 @@ fn parse(bytes: &[u8]) -> Result<Fields, Problem> {
     }
     let mut parser = serde_json::Deserializer::from_slice(bytes);
     let value = Strict(DEPTH_MAX).deserialize(&mut parser).and_then(|value| parser.end().map(|()| value));
-    match value.map_err(|error| Problem::body(error.to_string()))? {
+    match value.map_err(|error| Problem::new(Code::BadBody, error.to_string()))? {
         Value::Object(object) => Ok(Fields(object)),
-        _ => Err(Problem::body("the body must be a JSON object")),
+        _ => Err(Problem::new(Code::BadBody, "the body must be a JSON object")),
     }
 }
 
@@ -79,13 +76,15 @@ impl Fields {
         match self.take(key) {
             None | Some(Value::Null) => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),
-            Some(other) => Err(Problem::body(format!("\"{key}\" must be text, not {}", kind(&other)))),
+            Some(other) => Err(Problem::new(Code::BadBody, format!("\"{key}\" must be text, not {}", kind(&other)))),
         }
     }
 
     /// Takes a member that must be an object of texts, or of lists of texts.
     pub(super) fn pairs(&mut self, key: &str) -> Result<Vec<(String, String)>, Problem> {
-        let wrong = |found: &Value| Problem::body(format!("\"{key}\" must be an object of texts, not {}", kind(found)));
+        let wrong = |found: &Value| {
+            Problem::new(Code::BadBody, format!("\"{key}\" must be an object of texts, not {}", kind(found)))
+        };
         let object = match self.take(key) {
             None | Some(Value::Null) => return Ok(Vec::new()),
             Some(Value::Object(object)) => object,
@@ -108,7 +107,7 @@ impl Fields {
             None => Ok(()),
             Some(key) => {
                 let key: String = key.chars().take(80).collect();
-                Err(Problem::body(format!("unknown member {key:?}; expected {expected}")))
+                Err(Problem::new(Code::BadBody, format!("unknown member {key:?}; expected {expected}")))
             }
         }
     }
@@ -202,6 +201,8 @@ impl<'de> Visitor<'de> for Strict {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -228,5 +229,21 @@ mod tests {
         }
         assert!(parse(b" ").unwrap().is_empty());
         assert!(parse(b"{\"a\":\"\xff\"}").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_are_too_odd_to_be_answered(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = parse(&bytes);
+        }
+
+        #[test]
+        fn whatever_is_read_is_what_an_ordinary_parser_reads(text in r#"[{}\[\]",:a-c0-9. e-]{0,40}"#) {
+            if let Ok(fields) = parse(text.as_bytes()) {
+                let found: Map<String, Value> = fields.into_members().collect();
+                let expected = serde_json::from_str(&text).unwrap_or_default();
+                prop_assert_eq!(Value::Object(found), if text.trim().is_empty() { Value::Object(Map::new()) } else { expected });
+            }
+        }
     }
 }

@@ -7,11 +7,11 @@ use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, header};
 use serde_json::{Value, json};
 
 use super::body::{self, Fields};
-use super::problem::Problem;
+use super::problem::{Code, Problem};
 use super::routes::Admin;
 use super::serve::Peer;
 use crate::model::{Name, Weight, Weights};
@@ -54,17 +54,16 @@ pub(super) async fn set_weights(
     Ok(outcome(&admin, &service, &applied))
 }
 
-/// `POST /api/v1/services/{service}/rollback`.
+/// `POST /api/v1/services/{service}/rollback`. It asks for no generation: moving traffic to stable is never a conflict.
 pub(super) async fn rollback(
     State(admin): State<Arc<Admin>>,
     path: ServicePath,
     request: Request,
 ) -> Result<Response, Problem> {
     let service = service_name(path)?;
-    let expected = if_match(request.headers())?;
     let mut cause = cause(&request, String::new());
     cause.reason = read_reason(request).await?;
-    let applied = admin.apply("rollback", Change::Rollback { service: service.clone() }, cause, expected).await?;
+    let applied = admin.apply("rollback", Change::Rollback { service: service.clone() }, cause, None).await?;
     Ok(outcome(&admin, &service, &applied))
 }
 
@@ -100,9 +99,9 @@ pub(super) async fn reload(State(admin): State<Arc<Admin>>, request: Request) ->
 pub(super) async fn log_level(State(admin): State<Arc<Admin>>, request: Request) -> Result<Response, Problem> {
     let client = peer(&request);
     let mut fields = body::read(request.into_body()).await?;
-    let level = fields.text("level")?.ok_or_else(|| Problem::body("\"level\" is missing"))?;
+    let level = fields.text("level")?.ok_or_else(|| Problem::new(Code::BadBody, "\"level\" is missing"))?;
     fields.finish("level")?;
-    (admin.board.log_level)(&level).map_err(Problem::invalid)?;
+    (admin.board.log_level)(&level).map_err(|why| Problem::new(Code::Invalid, why))?;
     metrics::counter!(names::ADMIN_CHANGES.name, "action" => "log_level").increment(1);
     tracing::info!(client, level, "the log level was changed");
     Ok(Json(json!({ "level": level })).into_response())
@@ -131,8 +130,7 @@ impl Admin {
             }
             Err(error) => {
                 tracing::error!(action, from, who, %error, "a change failed inside weir");
-                let (title, detail) = ("A change failed inside weir", "the log tells more");
-                Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", title, detail))
+                Err(Problem::new(Code::Internal, "the log tells more"))
             }
         }
     }
@@ -146,7 +144,7 @@ pub(super) fn service_name(path: ServicePath) -> Result<Name, Problem> {
 /// The weights of an object such as `{"stable":50,"canary":50}` or `{"stable":"90%","canary":"10%"}`.
 fn read_weights(fields: Fields) -> Result<Weights, Problem> {
     if fields.is_empty() {
-        return Err(Problem::body("send the weights, such as {\"stable\":50,\"canary\":50}"));
+        return Err(Problem::new(Code::BadBody, "send the weights, such as {\"stable\":50,\"canary\":50}"));
     }
     let (mut entries, mut problems) = (Vec::new(), Vec::new());
     for (pool, value) in fields.into_members() {
@@ -166,22 +164,17 @@ fn read_weights(fields: Fields) -> Result<Weights, Problem> {
         }
     }
     if let [first, ..] = problems.as_slice() {
-        return Err(Problem::invalid(first.clone()).with("problems", problems));
+        return Err(Problem::new(Code::Invalid, first.clone()).with("problems", problems));
     }
     Weights::new(entries).map_err(|error| Refused::from(error).into())
 }
 
+/// The reason, cut and cleaned rather than refused: nothing about it may stand in the way of a rollback.
 async fn read_reason(request: Request) -> Result<String, Problem> {
     let mut fields = body::read(request.into_body()).await?;
     let reason = fields.text("reason")?.unwrap_or_default();
     fields.finish("reason")?;
-    if reason.chars().count() > REASON_MAX {
-        return Err(Problem::invalid(format!("the reason is longer than {REASON_MAX} characters")));
-    }
-    if reason.chars().any(char::is_control) {
-        return Err(Problem::invalid("the reason must be one line without control characters"));
-    }
-    Ok(reason)
+    Ok(reason.chars().take(REASON_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect())
 }
 
 /// The generation of `If-Match`: quoted as the `ETag` was, or bare. `*` asks only that something is live.
@@ -193,10 +186,7 @@ fn if_match(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
     match bare.parse::<u64>() {
         Ok(generation) if values.next().is_none() && bare.bytes().all(|b| b.is_ascii_digit()) => Ok(Some(generation)),
         Err(_) if text == "*" => Ok(None),
-        _ => {
-            let detail = "If-Match holds one generation, such as \"7\" or 7";
-            Err(Problem::new(StatusCode::BAD_REQUEST, "bad_if_match", "If-Match cannot be read", detail))
-        }
+        _ => Err(Problem::new(Code::BadIfMatch, "If-Match holds one generation, such as \"7\" or 7")),
     }
 }
 

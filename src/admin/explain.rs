@@ -8,7 +8,7 @@ use axum::extract::{Request, State};
 use serde_json::Value;
 
 use super::body::{self, Fields};
-use super::problem::Problem;
+use super::problem::{Code, Problem};
 use super::routes::Admin;
 use crate::model::Head;
 
@@ -27,7 +27,7 @@ pub struct Described {
 pub(super) async fn explain(State(admin): State<Arc<Admin>>, request: Request) -> Result<Json<Value>, Problem> {
     let described = Described::read(body::read(request.into_body()).await?)?;
     let snapshot = admin.board.switchboard.snapshot().load_full();
-    (admin.board.explain)(&snapshot, &described).map(Json).map_err(Problem::invalid)
+    (admin.board.explain)(&snapshot, &described).map(Json).map_err(|why| Problem::new(Code::Invalid, why))
 }
 
 // === impl Described ===
@@ -72,7 +72,7 @@ impl Described {
 }
 
 fn not(member: &str, what: &str) -> Problem {
-    Problem::invalid(format!("\"{member}\" is not {what}"))
+    Problem::new(Code::Invalid, format!("\"{member}\" is not {what}"))
 }
 
 /// A character of a method or header name (RFC 9110 §5.6.2).

@@ -8,11 +8,11 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Version, header};
 
 use super::access::Access;
 use super::limiter::Limiter;
-use super::problem::Problem;
+use super::problem::{Code, Problem};
 
 /// Paths that need no token: probes and scrapers. They tell names of services and pools, and change nothing.
 pub(super) const OPEN: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
@@ -42,19 +42,17 @@ impl Guard {
         let authority = authority(parts)?;
         if self.access.token().is_none() && !self.access.answers_to(authority) {
             let detail = "without a token this API answers only to localhost, 127.0.0.0/8, [::1] and its own address";
-            let title = "This host name is not served here";
-            return Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, "wrong_host", title, detail));
+            return Err(Problem::new(Code::WrongHost, detail));
         }
         if has_token(parts.uri.query().unwrap_or_default()) {
-            let (title, detail) = ("A token does not belong into an address", "send it as Authorization: Bearer");
-            return Err(Problem::new(StatusCode::BAD_REQUEST, "token_in_url", title, detail));
+            return Err(Problem::new(Code::TokenInUrl, "send it as Authorization: Bearer"));
         }
         if OPEN.contains(&parts.uri.path()) {
             return Ok(());
         }
         if self.access.token().is_none() && PROXY_HEADERS.iter().any(|name| parts.headers.contains_key(*name)) {
             let detail = "this request came through a proxy; set a token to allow that";
-            return Err(Problem::new(StatusCode::FORBIDDEN, "proxied", "No proxy without a token", detail));
+            return Err(Problem::new(Code::Proxied, detail));
         }
         if !matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS) {
             same_origin(&parts.headers, authority)?;
@@ -67,8 +65,7 @@ impl Guard {
         let Some(token) = self.access.token() else { return Ok(()) };
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(wait_s) = failures.wait_s(client, now_ms) {
-            let (title, detail) = ("Too many wrong tokens", format!("wait {wait_s} s"));
-            let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_many_failures", title, detail);
+            let problem = Problem::new(Code::TooManyFailures, format!("wait {wait_s} s"));
             return Err(problem.header(header::RETRY_AFTER, HeaderValue::from(wait_s)));
         }
         let mut values = headers.get_all(header::AUTHORIZATION).iter();
@@ -85,15 +82,14 @@ impl Guard {
             // Not counted: a page of another origin can make a browser send this, and would lock its user out.
             None => {}
         }
-        let (title, detail) = ("A token is needed", "send Authorization: Bearer with the token of token_file");
-        let problem = Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", title, detail);
+        let problem = Problem::new(Code::Unauthorized, "send Authorization: Bearer with the token of token_file");
         Err(problem.header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"weir\"")))
     }
 }
 
 /// The one authority of the request.
 fn authority(parts: &Parts) -> Result<&str, Problem> {
-    let bad = |detail: &'static str| Problem::new(StatusCode::BAD_REQUEST, "bad_host", "One Host is needed", detail);
+    let bad = |detail: &'static str| Problem::new(Code::BadHost, detail);
     let mut hosts = parts.headers.get_all(header::HOST).iter();
     let host = match (hosts.next(), hosts.next()) {
         (Some(host), None) => host.to_str().map_err(|_| bad("Host holds illegal bytes"))?,
@@ -121,7 +117,7 @@ fn same_origin(headers: &HeaderMap, authority: &str) -> Result<(), Problem> {
         return Ok(());
     }
     let detail = "changes are refused when a browser sends them for a page of another origin";
-    Err(Problem::new(StatusCode::FORBIDDEN, "cross_origin", "Another origin may change nothing", detail))
+    Err(Problem::new(Code::CrossOrigin, detail))
 }
 
 /// Refuses content types that a form or a plain script request can send without asking first.
@@ -134,8 +130,7 @@ fn json_only(headers: &HeaderMap) -> Result<(), Problem> {
     let has_body = headers.contains_key(header::TRANSFER_ENCODING)
         || headers.get(header::CONTENT_LENGTH).is_some_and(|length| length != "0");
     if (types.peek().is_none() && has_body) || !types.all(json) {
-        let (title, detail) = ("Only JSON is read", "send Content-Type: application/json");
-        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not_json", title, detail));
+        return Err(Problem::new(Code::NotJson, "send Content-Type: application/json"));
     }
     Ok(())
 }
@@ -143,4 +138,39 @@ fn json_only(headers: &HeaderMap) -> Result<(), Problem> {
 fn has_token(query: &str) -> bool {
     let keys = query.split('&').map(|pair| pair.split('=').next().unwrap_or_default());
     keys.into_iter().any(|key| TOKEN_PARAMETERS.iter().any(|name| key.eq_ignore_ascii_case(name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use http::Request;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// The words below are all that a hostile page or a confused client can vary.
+        #[test]
+        fn no_mutation_passes_with_a_foreign_host_or_origin(
+            host in "(localhost|127\\.0\\.0\\.1|\\[::1\\]|[a-z0-9.:@\\[\\]-]{0,20})(:[0-9]{0,5})?",
+            origin in proptest::option::of("(http://|https://|file://|)(localhost|attacker\\.example|null)(:[0-9]{1,5})?"),
+            site in proptest::option::of("same-origin|none|same-site|cross-site|[a-z]{0,5}"),
+        ) {
+            let guard = Guard::new(Access::new((Ipv4Addr::LOCALHOST, 9901).into(), None).unwrap());
+            let mut request = Request::post("/api/v1/reload").header("host", &host);
+            request = origin.iter().fold(request, |request, origin| request.header("origin", origin));
+            request = site.iter().fold(request, |request, site| request.header("sec-fetch-site", site));
+            let (parts, ()) = request.body(()).unwrap().into_parts();
+            if guard.check(&parts, Ipv4Addr::LOCALHOST.into(), 1).is_ok() {
+                let name = host.rsplit_once(':').filter(|_| !host.ends_with(']')).map_or(&*host, |(name, _)| name);
+                let local = name == "localhost" || name == "[::1]" || name.parse::<Ipv4Addr>().is_ok_and(|ip| ip.is_loopback())
+                    || name.starts_with('[');
+                prop_assert!(local, "{}", host);
+                let own = [format!("http://{host}"), format!("https://{host}")];
+                prop_assert!(origin.is_none_or(|origin| own.contains(&origin)));
+                prop_assert!(site.is_none_or(|site| site == "same-origin" || site == "none"));
+            }
+        }
+    }
 }

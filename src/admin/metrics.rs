@@ -17,6 +17,9 @@ use crate::upstream::endpoint::{Admission, Endpoint};
 /// Status codes shown per endpoint; a server that makes up more of them has the rest under `other`.
 const CODES_MAX: usize = 40;
 
+/// The window of the effective shares, in seconds.
+pub const SHARES_S: u64 = 10;
+
 /// Every [`Why`], in declaration order.
 const WHYS: [Why; 11] = [
     Why::Weight,
@@ -39,6 +42,9 @@ pub struct Facts<'a> {
     pub snapshot: &'a Snapshot,
     /// The state of the process.
     pub status: &'a Status,
+    /// The part of its service's requests that each pool got over the last [`SHARES_S`], by service and pool of the
+    /// snapshot; none without requests.
+    pub shares: &'a [Vec<Option<f64>>],
     /// What workers counted beside pools.
     pub workers: &'a Sharded<WorkerShard>,
     /// Access log lines lost.
@@ -149,11 +155,9 @@ fn split(text: &mut Text, facts: &Facts<'_>) {
         text.ratio(&names::SPLIT_CONFIGURED, &labels, service.weights.share(&pool.name));
     }
     text.family(&names::SPLIT_EFFECTIVE);
-    for service in &facts.status.services {
-        for pool in &service.pools {
-            if let Some(share) = pool.last_minute.as_ref().and_then(|minute| minute.effective_share) {
-                text.ratio(&names::SPLIT_EFFECTIVE, &[("service", &service.name), ("pool", &pool.name)], share);
-            }
+    for ((service, pool), share) in named(facts.snapshot).zip(facts.shares.iter().flatten()) {
+        if let Some(share) = *share {
+            text.ratio(&names::SPLIT_EFFECTIVE, &[("service", &service.name), ("pool", &pool.name)], share);
         }
     }
 }

@@ -3,7 +3,7 @@
 //! It runs on the control runtime and never on a worker. It decides nothing about traffic: it reads a request, checks
 //! who may ask, hands a [`crate::switchboard::change::Change`] to the [`board::Board`] and tells the answer.
 //!
-//! Reading order: [`routes`] is the table, [`guard`] what every request must pass, [`access`] the policy behind it.
+//! Reading order: [`routes`] is the table, `guard` what every request must pass, [`access`] the policy behind it.
 
 pub mod access;
 pub mod board;
@@ -15,7 +15,7 @@ pub mod health;
 mod limiter;
 pub mod metrics;
 mod problem;
-mod routes;
+pub mod routes;
 pub mod serve;
 mod views;
 

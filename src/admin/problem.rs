@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde_json::{Map, Value, json};
 
 use crate::config::Problems;
@@ -12,113 +12,147 @@ use crate::telemetry::names;
 
 /// A refusal. `detail` is for the caller; what only an operator may know goes to the log.
 #[derive(Debug)]
-pub(super) struct Problem {
-    status: StatusCode,
-    code: &'static str,
-    title: &'static str,
+pub(super) struct Problem(Box<Refusal>);
+
+#[derive(Debug)]
+struct Refusal {
+    code: Code,
     detail: Cow<'static, str>,
     more: Map<String, Value>,
-    headers: Vec<(header::HeaderName, HeaderValue)>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+macro_rules! codes {
+    ($($variant:ident = $word:literal $status:ident $title:literal;)*) => {
+        /// The kinds of refusal. Words, statuses and titles are part of the API and do not change with the occasion.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(super) enum Code { $(#[doc = $title] $variant,)* }
+
+        impl Code {
+            /// Every code; a test compares them with `openapi.json`.
+            #[cfg(test)]
+            pub(super) const ALL: &[Code] = &[$(Code::$variant,)*];
+
+            /// The word in `code`.
+            pub(super) fn as_str(self) -> &'static str {
+                match self { $(Code::$variant => $word,)* }
+            }
+
+            fn status(self) -> StatusCode {
+                match self { $(Code::$variant => StatusCode::$status,)* }
+            }
+
+            fn title(self) -> &'static str {
+                match self { $(Code::$variant => $title,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    BadBody = "bad_body" BAD_REQUEST "The body cannot be read as asked";
+    BadHost = "bad_host" BAD_REQUEST "One Host is needed";
+    BadIfMatch = "bad_if_match" BAD_REQUEST "If-Match cannot be read";
+    BodyTooLarge = "body_too_large" PAYLOAD_TOO_LARGE "The body is too large";
+    Conflict = "conflict" CONFLICT "Somebody else was first";
+    CrossOrigin = "cross_origin" FORBIDDEN "Another origin may change nothing";
+    FileBroken = "file_broken" CONFLICT "The weights file on disk does not hold";
+    Internal = "internal" INTERNAL_SERVER_ERROR "A change failed inside weir";
+    Invalid = "invalid" UNPROCESSABLE_ENTITY "What was asked for does not hold";
+    InvalidConfig = "invalid_config" UNPROCESSABLE_ENTITY "The files do not hold";
+    InvalidWeights = "invalid_weights" UNPROCESSABLE_ENTITY "The weights do not hold";
+    MethodNotAllowed = "method_not_allowed" METHOD_NOT_ALLOWED "This path does not take this method";
+    NotFound = "not_found" NOT_FOUND "There is nothing here";
+    NotJson = "not_json" UNSUPPORTED_MEDIA_TYPE "Only JSON is read";
+    NothingToUndo = "nothing_to_undo" CONFLICT "There is nothing to undo";
+    Overloaded = "overloaded" SERVICE_UNAVAILABLE "The admin API is busy";
+    Proxied = "proxied" FORBIDDEN "No proxy without a token";
+    ReadOnly = "read_only" CONFLICT "The weights file is read-only";
+    SafeMode = "safe_mode" CONFLICT "weir runs in safe mode";
+    SlowBody = "slow_body" REQUEST_TIMEOUT "The body took too long";
+    Timeout = "timeout" GATEWAY_TIMEOUT "The request took too long";
+    TokenInUrl = "token_in_url" BAD_REQUEST "A token does not belong into an address";
+    TooManyFailures = "too_many_failures" TOO_MANY_REQUESTS "Too many wrong tokens";
+    Unauthorized = "unauthorized" UNAUTHORIZED "A token is needed";
+    UnknownPool = "unknown_pool" UNPROCESSABLE_ENTITY "There is no such pool";
+    UnknownService = "unknown_service" NOT_FOUND "There is no such service";
+    WriteFailed = "write_failed" INTERNAL_SERVER_ERROR "The weights file cannot be written";
+    WrongHost = "wrong_host" MISDIRECTED_REQUEST "This host name is not served here";
 }
 
 // === impl Problem ===
 
 impl Problem {
-    /// A refusal with its stable code and a title that never changes with the occasion.
-    pub(super) fn new(
-        status: StatusCode,
-        code: &'static str,
-        title: &'static str,
-        detail: impl Into<Cow<'static, str>>,
-    ) -> Self {
-        Self { status, code, title, detail: detail.into(), more: Map::new(), headers: Vec::new() }
-    }
-
-    /// The body is not what the path takes.
-    pub(super) fn body(detail: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "bad_body", "The body cannot be read as asked", detail)
-    }
-
-    /// What the body asks for does not hold.
-    pub(super) fn invalid(detail: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", "What was asked for does not hold", detail)
+    /// A refusal.
+    pub(super) fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self(Box::new(Refusal { code, detail: detail.into(), more: Map::new(), headers: Vec::new() }))
     }
 
     /// Adds a member.
     pub(super) fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
-        self.more.insert(key.into(), value.into());
+        self.0.more.insert(key.into(), value.into());
         self
     }
 
     /// Adds a response header.
-    pub(super) fn header(mut self, name: header::HeaderName, value: HeaderValue) -> Self {
-        self.headers.push((name, value));
+    pub(super) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.0.headers.push((name, value));
         self
     }
 
     /// No path like this.
     pub(super) fn not_found() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "not_found", "There is nothing here", "see /api/v1/openapi.json for the paths")
+        Self::new(Code::NotFound, "see /api/v1/openapi.json for the paths")
     }
 
     /// No service of that name.
     pub(super) fn unknown_service(name: &str) -> Self {
         let name: String = name.chars().take(80).collect();
-        let detail = format!("there is no service {name:?}");
-        Self::new(StatusCode::NOT_FOUND, "unknown_service", "There is no such service", detail)
+        Self::new(Code::UnknownService, format!("there is no service {name:?}"))
     }
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        metrics::counter!(names::ADMIN_REFUSED.name, "code" => self.code).increment(1);
+        let Refusal { code, detail, more, headers } = *self.0;
+        metrics::counter!(names::ADMIN_REFUSED.name, "code" => code.as_str()).increment(1);
         let mut body = json!({
-            "type": format!("urn:weir:problem:{}", self.code),
-            "title": self.title,
-            "status": self.status.as_u16(),
-            "code": self.code,
-            "detail": self.detail,
+            "type": format!("urn:weir:problem:{}", code.as_str()),
+            "title": code.title(),
+            "status": code.status().as_u16(),
+            "code": code.as_str(),
+            "detail": detail,
         });
         if let Value::Object(object) = &mut body {
-            object.extend(self.more);
+            object.extend(more);
         }
-        let mut response = (self.status, body.to_string()).into_response();
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        headers.extend(self.headers);
+        let mut response = (code.status(), body.to_string()).into_response();
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        response.headers_mut().extend(headers);
         response
     }
 }
 
 impl From<Refused> for Problem {
     fn from(refused: Refused) -> Self {
-        const CONFLICT: StatusCode = StatusCode::CONFLICT;
-        const INVALID: StatusCode = StatusCode::UNPROCESSABLE_ENTITY;
         let detail = refused.to_string();
-        let problem = |status, code, title| Self::new(status, code, title, detail);
         match refused {
-            Refused::Conflict { current, .. } => {
-                problem(CONFLICT, "conflict", "Somebody else was first").with("generation", current)
-            }
+            Refused::Conflict { current, .. } => Self::new(Code::Conflict, detail).with("generation", current),
             Refused::UnknownService(name) => Self::unknown_service(&name),
-            Refused::UnknownPool { .. } => problem(INVALID, "unknown_pool", "There is no such pool"),
-            Refused::Weights(_) => problem(INVALID, "invalid_weights", "The weights do not hold"),
-            Refused::NothingToUndo(_) => problem(CONFLICT, "nothing_to_undo", "There is nothing to undo"),
+            Refused::UnknownPool { .. } => Self::new(Code::UnknownPool, detail),
+            Refused::Weights(_) => Self::new(Code::InvalidWeights, detail),
+            Refused::NothingToUndo(_) => Self::new(Code::NothingToUndo, detail),
             Refused::ReadOnly { source, .. } => {
                 tracing::warn!(error = %source, "the weights file cannot be written");
-                problem(CONFLICT, "read_only", "The weights file is read-only")
+                Self::new(Code::ReadOnly, detail)
             }
             Refused::Write { source, .. } => {
                 tracing::error!(error = %source, "the weights file cannot be written");
-                let status = StatusCode::INTERNAL_SERVER_ERROR;
-                problem(status, "write_failed", "The weights file cannot be written").with("cause", source.to_string())
+                Self::new(Code::WriteFailed, detail).with("cause", source.to_string())
             }
-            Refused::Problems(list) => {
-                problem(INVALID, "invalid_config", "The files do not hold").with("problems", listed(&list))
-            }
-            Refused::FileBroken(list) => problem(CONFLICT, "file_broken", "The weights file on disk does not hold")
-                .with("problems", listed(&list)),
-            Refused::SafeMode => problem(CONFLICT, "safe_mode", "weir runs in safe mode"),
+            Refused::Problems(list) => Self::new(Code::InvalidConfig, detail).with("problems", listed(&list)),
+            Refused::FileBroken(list) => Self::new(Code::FileBroken, detail).with("problems", listed(&list)),
+            Refused::SafeMode => Self::new(Code::SafeMode, detail),
         }
     }
 }

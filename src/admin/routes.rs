@@ -16,7 +16,7 @@ use super::access::Access;
 use super::board::Board;
 use super::guard::Guard;
 use super::health::{self, Readiness};
-use super::problem::Problem;
+use super::problem::{Code, Problem};
 use super::serve::Peer;
 use super::{changes, explain, views};
 use crate::telemetry::clock;
@@ -103,8 +103,7 @@ async fn dress(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     if response.status() == StatusCode::METHOD_NOT_ALLOWED {
         let allow = response.headers().get(header::ALLOW).cloned();
-        let title = "This path does not take this method";
-        let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", title, "see the Allow header");
+        let problem = Problem::new(Code::MethodNotAllowed, "see the Allow header");
         response = match allow {
             Some(allow) => problem.header(header::ALLOW, allow).into_response(),
             None => problem.into_response(),
@@ -118,9 +117,8 @@ async fn dress(request: Request, next: Next) -> Response {
 
 async fn overload(error: BoxError) -> Problem {
     if error.is::<tower::timeout::error::Elapsed>() {
-        let detail = "it did not finish within 30 s; ask /api/v1/status what is live";
-        return Problem::new(StatusCode::GATEWAY_TIMEOUT, "timeout", "The request took too long", detail);
+        return Problem::new(Code::Timeout, "it did not finish within 30 s; ask /api/v1/status what is live");
     }
-    let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "The admin API is busy", "try again");
+    let problem = Problem::new(Code::Overloaded, "try again");
     problem.header(header::RETRY_AFTER, HeaderValue::from_static("1"))
 }

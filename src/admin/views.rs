@@ -29,8 +29,10 @@ pub(super) async fn version() -> Response {
 /// `GET /metrics`.
 pub(super) async fn exposition(State(admin): State<Arc<Admin>>) -> Response {
     let board = &admin.board;
+    let snapshot = board.switchboard.snapshot().load_full();
     let facts = metrics::Facts {
-        snapshot: &board.switchboard.snapshot().load_full(),
+        snapshot: &snapshot,
+        shares: &board.switchboard.effective_shares(&snapshot, metrics::SHARES_S),
         status: &board.switchboard.status(),
         workers: &board.workers,
         log_dropped: board.access_log.dropped(),

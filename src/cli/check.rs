@@ -62,7 +62,8 @@ fn exposure(config: &Config, globals: &Globals) -> Result<(), AccessError> {
 /// One line on what would be served.
 fn summary(config: &Config, weights: &WeightsFile) -> String {
     let listeners: Vec<String> = config.listeners.iter().map(|listener| listener.address.to_string()).collect();
-    let services: Vec<String> = weights.services.iter().map(|(name, weights)| format!("{name} {}", line(weights))).collect();
+    let services: Vec<String> =
+        weights.services.iter().map(|(name, weights)| format!("{name} {}", line(weights))).collect();
     let routes = config.plan.routes.len();
     let plural = if routes == 1 { "" } else { "s" };
     format!("{}: {}; {routes} route{plural}; on {}", config.path.display(), services.join("; "), listeners.join(", "))

@@ -70,7 +70,9 @@ fn live(globals: &Globals, saved: &Config) -> Result<(), Failure> {
     }
     let mut lines = diff(saved, &before, saved, &file);
     let gone = |name: &str| saved.plan.services.iter().all(|service| *service.name != *name);
-    lines.extend(status.services.iter().filter(|s| gone(&s.name)).map(|s| format!("service {}: not in the file", s.name)));
+    lines.extend(
+        status.services.iter().filter(|s| gone(&s.name)).map(|s| format!("service {}: not in the file", s.name)),
+    );
     tell(&lines, &[], globals)
 }
 
@@ -84,7 +86,10 @@ fn tell(changes: &[String], restart: &[String], globals: &Globals) -> Result<(),
 fn render(changes: &[String], restart: &[String], paint: Paint) -> String {
     let mut text: String = changes.iter().map(|line| format!("{line}\n")).collect();
     for key in restart {
-        text += &format!("{}\n", paint.yellow(&format!("{key}: needs a restart; a running weir refuses the file until then")));
+        text += &format!(
+            "{}\n",
+            paint.yellow(&format!("{key}: needs a restart; a running weir refuses the file until then"))
+        );
     }
     if text.is_empty() { "nothing would change\n".into() } else { text }
 }

@@ -54,7 +54,10 @@ fn described(arguments: &Arguments) -> Result<Value, Failure> {
     let (host, path) = match arguments.path.split_once("://") {
         Some(("http" | "https", rest)) => {
             let at = rest.find(['/', '?']).unwrap_or(rest.len());
-            (Some(rest[..at].to_owned()), format!("{}{}", if rest[at..].starts_with('/') { "" } else { "/" }, &rest[at..]))
+            (
+                Some(rest[..at].to_owned()),
+                format!("{}{}", if rest[at..].starts_with('/') { "" } else { "/" }, &rest[at..]),
+            )
         }
         Some(_) if !arguments.path.starts_with('/') => {
             return Err(Failure::wrong("write a path such as /pay, or a URL that begins with http://"));

@@ -15,11 +15,14 @@ pub(super) fn set(globals: &Globals, service: &Name, weights: &Weights) -> Resul
     if let Some((pool, _)) = weights.iter().find(|(pool, _)| !spec.pools.iter().any(|spec| spec.name == **pool)) {
         return Err(Failure::wrong(format!("service \"{service}\" has no pool \"{pool}\"")));
     }
-    let live = read_weights(&config.weights_path, &config.plan).map_err(|problems| Failure::wrong(problems.to_string()))?;
+    let live =
+        read_weights(&config.weights_path, &config.plan).map_err(|problems| Failure::wrong(problems.to_string()))?;
     let named = |pool: &Name| weights.iter().any(|(name, _)| name == pool);
     let mut before = live.of(service).into_iter().flat_map(Weights::iter);
     if let Some((pool, _)) = before.find(|(pool, weight)| weight.value() > 0 && !named(pool)) {
-        return Err(Failure::wrong(format!("pool \"{pool}\" has traffic and is not named; say {pool}=0 if it should not")));
+        return Err(Failure::wrong(format!(
+            "pool \"{pool}\" has traffic and is not named; say {pool}=0 if it should not"
+        )));
     }
     write(globals, &config, service, weights)
 }

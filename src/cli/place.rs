@@ -73,7 +73,8 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
 
 /// The authority of `http://host:port`, `host:port` or `host`.
 fn authority(url: &str) -> Result<String, Failure> {
-    let wrong = |why: &str| Failure::wrong(format!("\"{url}\" is no admin address: {why}; write http://127.0.0.1:9901"));
+    let wrong =
+        |why: &str| Failure::wrong(format!("\"{url}\" is no admin address: {why}; write http://127.0.0.1:9901"));
     if url.starts_with("https://") {
         return Err(wrong("the admin API speaks plain HTTP"));
     }

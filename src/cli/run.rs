@@ -33,7 +33,8 @@ pub(super) fn execute(arguments: &Arguments, globals: &Globals) -> Result<(), Fa
     if let Some(file) = &globals.token_file {
         config.admin.token_file = Some(file.clone());
     }
-    let log_level = log::start(config.log, arguments.log_level.as_deref()).map_err(|error| Failure::Wrong(error.into()))?;
+    let log_level =
+        log::start(config.log, arguments.log_level.as_deref()).map_err(|error| Failure::Wrong(error.into()))?;
     let mode = if arguments.safe_mode { Mode::Safe } else { Mode::Normal };
     if mode == Mode::Safe {
         tracing::warn!("safe mode: everything goes to stable, whatever the weights file says");

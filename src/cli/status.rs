@@ -55,8 +55,11 @@ fn shown(client: &Client, globals: &Globals) -> Result<String, Failure> {
     if globals.json() {
         return Ok(format!("{}\n", serde_json::to_string_pretty(&answer)?));
     }
-    let status: Status = serde_json::from_value(answer)
-        .map_err(|error| Failure::failed(format!("the running weir tells its status in another way ({error}); see it with --output json")))?;
+    let status: Status = serde_json::from_value(answer).map_err(|error| {
+        Failure::failed(format!(
+            "the running weir tells its status in another way ({error}); see it with --output json"
+        ))
+    })?;
     let now = Timestamp::now();
     Ok(table::render(&status, &now.to_zoned(TimeZone::system()), Paint::stdout()))
 }

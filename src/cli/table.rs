@@ -91,9 +91,11 @@ fn warnings(text: &mut String, status: &Status, now: &Zoned, paint: Paint) {
 fn service(text: &mut String, service: &ServiceStatus, paint: Paint) {
     let mut facts = vec![format!("rollback goes to {}", printable(&service.stable))];
     facts.extend(service.undo.as_ref().map(|undo| format!("undo goes to {}", record(undo))));
-    facts.extend(service.draining.as_ref().map(|drain| {
-        format!("{} drains for {} more", printable(&drain.pools.join(", ")), span(drain.seconds_left))
-    }));
+    facts.extend(
+        service.draining.as_ref().map(|drain| {
+            format!("{} drains for {} more", printable(&drain.pools.join(", ")), span(drain.seconds_left))
+        }),
+    );
     let _ = writeln!(text, "\n{}  {}", paint.bold(&printable(&service.name)), paint.dim(&facts.join("; ")));
     let mut rows = vec![TITLES.map(str::to_owned)];
     rows.extend(service.pools.iter().map(|pool| pool_row(service, pool)));
@@ -133,7 +135,9 @@ fn pool_row(service: &ServiceStatus, pool: &PoolStatus) -> [String; TITLES.len()
         ratio(Some(pool.configured_share)),
         ratio(minute.and_then(|minute| minute.effective_share)),
         minute.map_or_else(|| "-".into(), |minute| format!("{:.1}", minute.requests_per_s)),
-        minute.and_then(|minute| minute.error_ratio).map_or_else(|| "-".into(), |ratio| format!("{:.2}%", ratio * 100.0)),
+        minute
+            .and_then(|minute| minute.error_ratio)
+            .map_or_else(|| "-".into(), |ratio| format!("{:.2}%", ratio * 100.0)),
         time(|minute| minute.p50_ms),
         time(|minute| minute.p95_ms),
         time(|minute| minute.p99_ms),

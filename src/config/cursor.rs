@@ -12,7 +12,7 @@ use toml::de::{DeString, DeTable, DeValue};
 
 use super::Parsed;
 use super::keys::{self, Key, Table};
-use super::problem::{Problem, Source};
+use super::problem::{PROBLEMS_MAX, Problem, Source};
 
 /// Reads environment variables; a function, so that tests need not touch the real environment.
 pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -71,14 +71,27 @@ impl<'a> Sink<'a> {
 
     /// Something is wrong with the value at `span`, whatever the rest says.
     pub(crate) fn local(&self, span: Range<usize>, path: &str, found: impl Display, help: impl Display) {
-        let problem = self.source.at(span, path, found.to_string(), help.to_string());
-        self.local.borrow_mut().push(problem);
+        self.push(&self.local, span, path, &found, &help);
     }
 
     /// Something is wrong between this place and another.
     pub(crate) fn whole(&self, span: Range<usize>, path: &str, found: impl Display, help: impl Display) {
-        let problem = self.source.at(span, path, found.to_string(), help.to_string());
-        self.whole.borrow_mut().push(problem);
+        self.push(&self.whole, span, path, &found, &help);
+    }
+
+    /// Finding a place costs a walk over the text, so a hopeless one is not walked over for each of its lines.
+    fn push(
+        &self,
+        list: &RefCell<Vec<Problem>>,
+        span: Range<usize>,
+        path: &str,
+        found: &dyn Display,
+        help: &dyn Display,
+    ) {
+        let mut list = list.borrow_mut();
+        if list.len() < PROBLEMS_MAX {
+            list.push(self.source.at(span, path, found.to_string(), help.to_string()));
+        }
     }
 
     /// Something is wrong outside the text.
@@ -88,8 +101,7 @@ impl<'a> Sink<'a> {
 
     /// Something is legal and perhaps not meant.
     pub(crate) fn note(&self, span: Range<usize>, path: &str, found: impl Display, help: impl Display) {
-        let problem = self.source.at(span, path, found.to_string(), help.to_string());
-        self.notes.borrow_mut().push(problem);
+        self.push(&self.notes, span, path, &found, &help);
     }
 
     /// An environment variable.
@@ -145,6 +157,9 @@ pub(crate) fn shorten(text: &str) -> String {
 
 /// The candidate that `word` was most likely meant to be.
 pub(crate) fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
+    if word.len() > 64 {
+        return None;
+    }
     let word = word.to_ascii_lowercase();
     let scored = candidates.into_iter().map(|candidate| {
         let prefix = word.len() >= 3 && (candidate.starts_with(&word) || word.starts_with(candidate));

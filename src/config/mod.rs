@@ -5,7 +5,7 @@
 //! - [`WeightsFile`]: `weights.toml`, read whole or refused whole, and edited in place
 //! - [`write_weights`]: puts an edited weights file on disk so that no reader ever sees half of it
 //! - [`watch`]: says at once when one of the files changed
-//! - [`schema`], [`diff`]: for editors and for `weir diff`
+//! - [`schema()`], [`diff()`]: for editors and for `weir diff`
 //!
 //! It does not apply anything: the switchboard does. Nothing here can panic on any text.
 
@@ -39,8 +39,8 @@ pub use write::{WriteError, Written, write_weights};
 
 use crate::model::{ListenerSpec, Plan};
 
-/// Largest configuration file that is read; a million bytes hold tens of thousands of routes.
-pub(crate) const FILE_BYTES_MAX: u64 = 8 << 20;
+/// Largest configuration file that is read; it holds tens of thousands of routes.
+pub(crate) const FILE_BYTES_MAX: u64 = 4 << 20;
 
 /// Everything that `weir.toml` says, checked: a `Config` in hand can be served.
 #[derive(Debug, Clone)]
@@ -170,7 +170,7 @@ pub enum ReadError {
     /// It is a directory, a device or a pipe.
     #[error("is not a regular file")]
     NotAFile,
-    /// It is larger than 8 MiB.
+    /// It is larger than 4 MiB.
     #[error("is larger than {FILE_BYTES_MAX} bytes")]
     TooLarge,
     /// A byte is not UTF-8.
@@ -249,7 +249,7 @@ pub(crate) fn parse_toml<'t>(file: &str, text: &'t str) -> Parsed<'t> {
         };
         source.at(error.span().unwrap_or(0..0), "", found, help)
     };
-    let mut problems: Vec<Problem> = errors.iter().map(problem).collect();
+    let mut problems: Vec<Problem> = errors.iter().take(problem::PROBLEMS_MAX).map(problem).collect();
     problems.sort_by_key(|problem| (problem.line, problem.column));
     // The parser recovers and goes on. What it finds on the rest of a line, or after a list that never ends, follows
     // from the first find and would bury it.

@@ -22,12 +22,12 @@ pub struct Problem {
     pub message: String,
     /// What would be right; may be empty.
     pub help: String,
-    /// The source line, for the caret.
+    /// The source line, or the part of it around the place.
     #[serde(skip)]
     source: String,
-    /// How many characters the caret underlines, at least 1.
+    /// Where the caret stands in `source`, and how many characters it underlines.
     #[serde(skip)]
-    width: u32,
+    caret: (u32, u32),
 }
 
 /// Every problem of one text, in the order of the text; at least one.
@@ -44,6 +44,9 @@ pub(crate) struct Source<'a> {
     file: &'a str,
     text: &'a str,
 }
+
+/// Most problems of one text that are kept: more than anybody reads, few enough for a log and an API answer.
+pub(crate) const PROBLEMS_MAX: usize = 200;
 
 /// Longest stretch of a source line that is shown; a line of a megabyte must not flood a log.
 const SOURCE_CHARS_MAX: usize = 200;
@@ -69,7 +72,9 @@ impl<'a> Source<'a> {
         let line_end = self.text[start..].find('\n').map_or(self.text.len(), |at| start + at);
         let line = self.text[..line_start].bytes().filter(|&b| b == b'\n').count() + 1;
         let column = self.text[line_start..start].chars().count() + 1;
-        let width = self.text[start..end.min(line_end).max(start)].chars().count().max(1);
+        let width = self.text[start..end.min(line_end).max(start)].chars().take(SOURCE_CHARS_MAX).count().max(1);
+        let skip = (column - 1).saturating_sub(SOURCE_CHARS_MAX / 2);
+        let source = self.text[line_start..line_end].trim_end_matches('\r').chars().skip(skip).take(SOURCE_CHARS_MAX);
         Problem {
             file: self.file.to_owned(),
             line: line as u32,
@@ -77,8 +82,8 @@ impl<'a> Source<'a> {
             path: path.to_owned(),
             message,
             help,
-            source: self.text[line_start..line_end].trim_end_matches('\r').to_owned(),
-            width: width as u32,
+            source: source.collect(),
+            caret: ((column - 1 - skip) as u32, width as u32),
         }
     }
 }
@@ -90,7 +95,7 @@ impl Problem {
     pub(crate) fn without_place(file: &str, message: String, help: &str) -> Self {
         let file = file.to_owned();
         let (source, path, help) = (String::new(), String::new(), help.to_owned());
-        Self { file, line: 0, column: 0, path, message, help, source, width: 0 }
+        Self { file, line: 0, column: 0, path, message, help, source, caret: (0, 0) }
     }
 
     /// `file:line:column: what was found; what would be right`, on one line.
@@ -105,12 +110,11 @@ impl Problem {
         if self.line == 0 || self.source.trim().is_empty() {
             return None;
         }
-        let before = self.column as usize - 1;
-        let skip = before.saturating_sub(SOURCE_CHARS_MAX / 2);
-        let shown: String = self.source.chars().skip(skip).take(SOURCE_CHARS_MAX).map(printable).collect();
+        let (before, width) = (self.caret.0 as usize, self.caret.1 as usize);
+        let shown: String = self.source.chars().map(printable).collect();
         let blank = |c: char| if c == '\t' { '\t' } else { ' ' };
-        let indent: String = self.source.chars().skip(skip).take(before - skip).map(blank).collect();
-        let carets = "^".repeat((self.width as usize).min(SOURCE_CHARS_MAX / 2));
+        let indent: String = self.source.chars().map(blank).chain(std::iter::repeat(' ')).take(before).collect();
+        let carets = "^".repeat(width.min(SOURCE_CHARS_MAX / 2));
         let number = self.line.to_string();
         let margin = " ".repeat(number.len());
         Some(format!("  {number} | {}\n  {margin} | {indent}{carets}", shown.trim_end()))
@@ -133,10 +137,12 @@ impl fmt::Display for Problem {
 // === impl Problems ===
 
 impl Problems {
-    /// Sorts `list` by place and drops exact repeats; none for an empty list.
+    /// Sorts `list` by place and drops exact repeats; none for an empty list. Of a hopeless text the first
+    /// [`PROBLEMS_MAX`] are kept.
     pub(crate) fn new(mut list: Vec<Problem>) -> Option<Self> {
         list.sort_by(|a, b| (a.line, a.column, &a.message).cmp(&(b.line, b.column, &b.message)));
         list.dedup_by(|a, b| (a.line, a.column, &a.message) == (b.line, b.column, &b.message) && a.file == b.file);
+        list.truncate(PROBLEMS_MAX);
         (!list.is_empty()).then_some(Self { list, unfinished: false })
     }
 

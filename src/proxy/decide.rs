@@ -125,10 +125,11 @@ pub fn second(
         let not = (pool == failed.0).then_some(failed.1);
         pick(question, &service.pools[pool], not, rng).map(|endpoint| (pool, endpoint))
     };
-    if leaves && failed.0 != service.stable {
-        if let Some(found) = in_pool(service.stable, rng) {
-            return Some(found);
-        }
+    if leaves
+        && failed.0 != service.stable
+        && let Some(found) = in_pool(service.stable, rng)
+    {
+        return Some(found);
     }
     in_pool(failed.0, rng).or_else(|| {
         let others =
@@ -360,12 +361,12 @@ fn last_resort(question: &Question<'_>, pool: &Pool, not: Option<usize>) -> Opti
         .find(|&index| Some(index) != not && pool.endpoints[index].admission(now_ms) == Admission::Serving)
 }
 
-/// Whether no other endpoint of the service serves: such an endpoint is never ejected.
+/// Whether no other endpoint that traffic may fail over to serves: such an endpoint is never ejected.
 pub fn is_last_live(service: &Service, pool: usize, endpoint: usize, now: Now) -> bool {
-    let others = service
-        .pools
-        .iter()
-        .enumerate()
-        .flat_map(|(p, it)| it.endpoints.iter().enumerate().map(move |(e, it)| (p, e, it)));
-    others.into_iter().all(|(p, e, it)| (p, e) == (pool, endpoint) || it.admission(now.mono_ms) != Admission::Serving)
+    let takes = |&(index, it): &(usize, &Pool)| it.weight > 0 || index == service.stable;
+    let mut pools = service.pools.iter().enumerate().filter(takes);
+    pools.all(|(p, it)| {
+        let mut endpoints = it.endpoints.iter().enumerate();
+        endpoints.all(|(e, it)| (p, e) == (pool, endpoint) || it.admission(now.mono_ms) != Admission::Serving)
+    })
 }

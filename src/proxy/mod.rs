@@ -1,5 +1,36 @@
-//! The data plane.
+//! The data plane, in the order in which a request meets it: [`listen`] accepts, `connection` waits for a head, [`h1`]
+//! parses it (or `h2`), [`decide`] decides, `forward` and `exchange` do, `relay` (or `stream`) answers, `record` tells.
+//!
+//! Everything runs on the worker's own thread; what is shared with other threads is read only, or written by one.
+
+pub mod listen;
+pub mod worker;
+
+mod connection;
+pub mod h1;
+mod h2;
+
 pub mod decide;
 pub mod dice;
-pub mod h1;
+pub mod explain;
 pub mod refusal;
+
+mod outgoing;
+mod upload;
+
+mod budget;
+mod conns;
+mod exchange;
+mod forward;
+
+mod answer;
+mod body;
+mod client;
+mod relay;
+mod serve;
+mod stream;
+mod tunnel;
+
+mod buffers;
+mod record;
+mod timer;

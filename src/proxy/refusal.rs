@@ -20,6 +20,9 @@ pub enum Refusal {
     /// The body stopped arriving.
     #[error("the request body took too long")]
     BodyTimeout,
+    /// The client left before it was answered.
+    #[error("the client went away")]
+    ClientGone,
     /// The path could be read two ways and a route or prefix depends on it.
     #[error("the path can be read two ways")]
     AmbiguousPath,
@@ -58,6 +61,8 @@ impl Refusal {
             Refusal::Head(Refused::TargetTooLong) => 414,
             Refusal::Head(Refused::HeadTooLarge) => 431,
             Refusal::HeadTimeout | Refusal::BodyTimeout => 408,
+            // Only ever logged: there is nobody to send it to.
+            Refusal::ClientGone => 499,
             Refusal::NoRoute => 404,
             Refusal::Forbidden => 403,
             Refusal::Loop => 508,
@@ -74,6 +79,7 @@ impl Refusal {
             | Refusal::Body(_)
             | Refusal::HeadTimeout
             | Refusal::BodyTimeout
+            | Refusal::ClientGone
             | Refusal::AmbiguousPath
             | Refusal::Forbidden => Fault::Client,
             Refusal::NoRoute | Refusal::Loop | Refusal::NothingServing(_) => Fault::Proxy,
@@ -83,7 +89,10 @@ impl Refusal {
 
     /// Whether the connection must be closed, because nobody can say where the next request begins.
     pub fn closes(&self) -> bool {
-        matches!(self, Refusal::Head(_) | Refusal::Body(_) | Refusal::HeadTimeout | Refusal::BodyTimeout)
+        matches!(
+            self,
+            Refusal::Head(_) | Refusal::Body(_) | Refusal::HeadTimeout | Refusal::BodyTimeout | Refusal::ClientGone
+        )
     }
 
     /// Seconds after which a retry makes sense, for `Retry-After`.

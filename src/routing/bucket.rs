@@ -111,3 +111,80 @@ impl Murmur {
         hash ^ (hash >> 16)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hash(bytes: &[u8]) -> u32 {
+        let mut murmur = Murmur { hash: 0, word: 0, len: 0 };
+        murmur.write(bytes);
+        murmur.finish()
+    }
+
+    fn unit(ip: &str) -> String {
+        let unit = client_unit(ip.parse().expect("an address"));
+        String::from_utf8_lossy(unit.as_bytes()).into_owned()
+    }
+
+    #[test]
+    fn the_hash_is_murmur3_x86_32() {
+        // Known answers of the reference implementation, seed 0.
+        assert_eq!(hash(b""), 0);
+        assert_eq!(hash(b"test"), 0xBA6B_D213);
+        assert_eq!(hash(b"Hello, world!"), 0xC036_3E43);
+    }
+
+    #[test]
+    fn buckets_never_change_between_versions() {
+        // Computed from the definition by an independent program.
+        let golden = [
+            ("", "", 168_554),
+            ("engine", "1", 49_402),
+            ("engine", "2", 606_064),
+            ("engine", "3", 679_182),
+            ("engine", "user-42", 701_340),
+            ("", "user-42", 782_991),
+            ("engine", "192.0.2.7", 542_560),
+            ("engine", "2001:db8:0:1::/64", 490_736),
+            ("rollout-7", "müller", 800_771),
+        ];
+        for (salt, unit, bucket) in golden {
+            assert_eq!(bucket_of(salt, unit.as_bytes()), bucket, "{salt}:{unit}");
+        }
+    }
+
+    #[test]
+    fn short_sequential_ids_spread_evenly() {
+        for salt in ["", "engine", "checkout"] {
+            let buckets: Vec<u32> = (0..100_000_u32).map(|id| bucket_of(salt, id.to_string().as_bytes())).collect();
+            for percent in [1_u32, 5, 10, 50] {
+                let below = buckets.iter().filter(|&&bucket| bucket < percent * 10_000).count() as f64;
+                let share = f64::from(percent) / 100.0;
+                let deviation = (100_000.0 * share * (1.0 - share)).sqrt();
+                assert!((below - 100_000.0 * share).abs() < 4.0 * deviation, "{salt}: {below} below {percent} %");
+            }
+        }
+    }
+
+    #[test]
+    fn the_pieces_in_which_a_hash_is_fed_do_not_matter() {
+        let text = b"a salt:and a unit";
+        for cut in 0..=text.len() {
+            let mut murmur = Murmur { hash: 0, word: 0, len: 0 };
+            murmur.write(&text[..cut]);
+            murmur.write(&text[cut..]);
+            assert_eq!(murmur.finish(), hash(text), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_client_is_its_ipv4_address_or_its_ipv6_network() {
+        assert_eq!(unit("192.0.2.7"), "192.0.2.7");
+        assert_eq!(unit("::ffff:192.0.2.7"), "192.0.2.7");
+        assert_eq!(unit("2001:db8:0:1:2:3:4:5"), "2001:db8:0:1::/64");
+        assert_eq!(unit("2001:db8:0:1:ffff:ffff:ffff:ffff"), "2001:db8:0:1::/64");
+        assert_eq!(unit("::1"), "::/64");
+        assert_eq!(unit("ffff:ffff:ffff:ffff::"), "ffff:ffff:ffff:ffff::/64");
+    }
+}

@@ -34,8 +34,10 @@ const VERSION: u8 = 1;
 const RAW_BYTES: usize = 24;
 const FIELD_BYTES: usize = 8;
 
-/// Values that a [`TicketCache`] remembers: 64 KiB in all, four times the 256 connections of the benchmarks.
-const SLOTS: usize = 1024;
+/// A [`TicketCache`] remembers 1 024 values in 64 KiB, four times the 256 connections of the benchmarks. In sets of four,
+/// since with one slot per place every fifth of 256 clients would share its slot with another and miss every time.
+const SETS: usize = 256;
+const WAYS: usize = 4;
 
 /// Services that a [`TicketCache`] tells apart; with more it starts over. Far above any file that a person would write.
 const SERVICES_MAX: usize = 256;
@@ -80,11 +82,12 @@ pub struct Ticket {
 pub struct CookieValue([u8; VALUE_BYTES]);
 
 /// A small per-worker memory of genuine values, so that a client which sends its cookie with every request costs one
-/// SHA-256 per connection or so. Direct-mapped: two values that fall on one slot take turns. A forged value is never
-/// remembered and pushes nothing out.
+/// SHA-256 per connection or so. A forged value is never remembered and pushes nothing out.
 #[derive(Debug)]
 pub struct TicketCache {
-    slots: Box<[Option<Slot>]>,
+    slots: Box<[[Option<Slot>; WAYS]]>,
+    /// Which of a full set goes next.
+    turn: usize,
     /// The keys that the slots were verified with.
     keys: Option<(u64, Option<u64>)>,
     /// The services that slots refer to by position.
@@ -285,7 +288,7 @@ impl fmt::Debug for CookieValue {
 impl TicketCache {
     /// An empty one.
     pub fn new() -> Self {
-        Self { slots: vec![None; SLOTS].into(), keys: None, services: Vec::new() }
+        Self { slots: vec![[None; WAYS]; SETS].into(), turn: 0, keys: None, services: Vec::new() }
     }
 
     /// Exactly what [`Keys::verify`] answers.
@@ -293,15 +296,14 @@ impl TicketCache {
     pub fn verify(&mut self, keys: &Keys, service: &str, value: &[u8]) -> Option<Ticket> {
         let value: &[u8; VALUE_BYTES] = value.try_into().ok()?;
         if self.keys != Some(keys.id()) {
-            self.slots.fill(None);
+            self.slots.fill([None; WAYS]);
             self.keys = Some(keys.id());
         }
-        let known = self.services.iter().position(|other| &**other == service);
-        if let (Some(slot), Some(known)) = (&self.slots[index(value)], known)
-            && slot.service as usize == known
-            && same(&slot.value, value)
-        {
-            return Some(slot.ticket);
+        if let Some(known) = self.services.iter().position(|other| &**other == service) {
+            let genuine = |slot: &&Slot| slot.service as usize == known && same(&slot.value, value);
+            if let Some(slot) = self.slots[set(value)].iter().flatten().find(genuine) {
+                return Some(slot.ticket);
+            }
         }
         self.verify_anew(keys, service, value)
     }
@@ -311,13 +313,16 @@ impl TicketCache {
         let ticket = keys.verify(service, value)?;
         let known = self.services.iter().position(|other| &**other == service).unwrap_or_else(|| {
             if self.services.len() == SERVICES_MAX {
-                self.slots.fill(None);
+                self.slots.fill([None; WAYS]);
                 self.services.clear();
             }
             self.services.push(service.into());
             self.services.len() - 1
         });
-        self.slots[index(value)] = Some(Slot { value: *value, service: known as u32, ticket });
+        let ways = &mut self.slots[set(value)];
+        self.turn = (self.turn + 1) % WAYS;
+        let way = ways.iter().position(Option::is_none).unwrap_or(self.turn);
+        ways[way] = Some(Slot { value: *value, service: known as u32, ticket });
         Some(ticket)
     }
 }
@@ -328,13 +333,184 @@ impl Default for TicketCache {
     }
 }
 
-/// The slot of a value: from characters of its signature, which are as good as random in a genuine one.
-fn index(value: &[u8; VALUE_BYTES]) -> usize {
+/// The set of a value: from characters of its signature, which are as good as random in a genuine one.
+fn set(value: &[u8; VALUE_BYTES]) -> usize {
     let [.., a, b, c, d] = *value;
-    (u32::from_le_bytes([a, b, c, d]).wrapping_mul(0x9E37_79B9) >> (32 - SLOTS.trailing_zeros())) as usize
+    (u32::from_le_bytes([a, b, c, d]).wrapping_mul(0x9E37_79B9) >> (32 - SETS.trailing_zeros())) as usize
 }
 
 /// Whether two values are equal, in the same time wherever they differ.
+#[inline]
 fn same(a: &[u8; VALUE_BYTES], b: &[u8; VALUE_BYTES]) -> bool {
-    a.iter().zip(b).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
+    let word = |bytes: &[u8; VALUE_BYTES], at: usize| u64::from_ne_bytes(std::array::from_fn(|i| bytes[8 * at + i]));
+    (0..VALUE_BYTES / 8).fold(0, |difference, at| difference | (word(a, at) ^ word(b, at))) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const CHARACTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+    fn key(seed: u8) -> Key {
+        Key::from_bytes(std::array::from_fn(|i| seed.wrapping_add(i as u8)))
+    }
+
+    fn keys() -> Keys {
+        Keys::new(key(0))
+    }
+
+    #[test]
+    fn the_form_never_changes_between_versions() {
+        // Computed from the definition by an independent program.
+        let value = keys().issue("engine", 123_456, 1_700_000_000);
+        assert_eq!(value.as_str(), "AQHiQGVT8QAycBYQLmQ_qkVBXOGhv1KE");
+        let ticket = Ticket { bucket: 123_456, issued_unix: 1_700_000_000, old_key: false };
+        assert_eq!(keys().verify("engine", value.as_str().as_bytes()), Some(ticket));
+    }
+
+    #[test]
+    fn a_change_of_any_bit_or_character_is_refused() {
+        let (keys, mut cache) = (keys(), TicketCache::new());
+        let value = keys.issue("engine", 7, 1_700_000_000);
+        assert!(cache.verify(&keys, "engine", &value.0).is_some());
+        for at in 0..VALUE_BYTES {
+            let bits = (0..8).map(|bit| value.0[at] ^ (1 << bit));
+            for other in bits.chain(CHARACTERS.iter().copied()).filter(|&other| other != value.0[at]) {
+                let mut forged = value.0;
+                forged[at] = other;
+                assert_eq!(keys.verify("engine", &forged), None, "{at}: {other}");
+                assert_eq!(cache.verify(&keys, "engine", &forged), None, "{at}: {other}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_genuine_signature_does_not_carry_an_unknown_version_or_bucket() {
+        for (version, bucket, genuine) in
+            [(VERSION, BUCKETS - 1, true), (VERSION + 1, 7, false), (VERSION, BUCKETS, false)]
+        {
+            let [_, high, middle, low] = bucket.to_be_bytes();
+            let fields = [version, high, middle, low, 0, 0, 0, 0];
+            let value = URL_SAFE_NO_PAD.encode([fields.as_slice(), &key(0).sign("engine", &fields)].concat());
+            assert_eq!(
+                keys().verify("engine", value.as_bytes()).is_some(),
+                genuine,
+                "version {version}, bucket {bucket}"
+            );
+        }
+    }
+
+    #[test]
+    fn only_the_exact_spelling_is_accepted() {
+        let value = keys().issue("engine", 7, 1_700_000_000);
+        let text = value.as_str();
+        let standard = text.replace('-', "+").replace('_', "/");
+        let spellings = [
+            format!("{text}="),
+            format!("{text}AAAA"),
+            format!("\"{text}\""),
+            format!(" {text}"),
+            text[..31].to_owned(),
+            text[..28].to_owned(),
+            String::new(),
+            standard.clone() + "=",
+            "A".repeat(32),
+            "A".repeat(4096),
+        ];
+        for spelling in spellings {
+            assert_eq!(keys().verify("engine", spelling.as_bytes()), None, "{spelling}");
+        }
+        assert!(standard == text || keys().verify("engine", standard.as_bytes()).is_none());
+    }
+
+    #[test]
+    fn another_service_or_key_is_refused_also_from_the_cache() {
+        let (keys, mut cache) = (keys(), TicketCache::new());
+        let value = keys.issue("engine", 7, 1_700_000_000);
+        assert!(cache.verify(&keys, "other", &keys.issue("other", 7, 0).0).is_some());
+        for _ in 0..2 {
+            assert_eq!(cache.verify(&keys, "other", &value.0), None);
+            assert!(cache.verify(&keys, "engine", &value.0).is_some());
+            assert_eq!(cache.verify(&keys, "engin", &value.0), None);
+            assert_eq!(cache.verify(&keys, "", &value.0), None);
+        }
+        assert_eq!(cache.verify(&Keys::new(key(1)), "engine", &value.0), None);
+        assert_eq!(Keys::new(key(1)).verify("engine", &value.0), None);
+    }
+
+    #[test]
+    fn a_rotated_key_is_accepted_and_said_to_be_old_until_it_is_gone() {
+        let (before, mut cache) = (keys(), TicketCache::new());
+        let during = Keys { current: key(1), previous: Some(key(0)) };
+        let value = before.issue("engine", 7, 1_700_000_000);
+        assert_eq!(cache.verify(&before, "engine", &value.0).map(|ticket| ticket.old_key), Some(false));
+        assert_eq!(cache.verify(&during, "engine", &value.0).map(|ticket| ticket.old_key), Some(true));
+        assert_eq!(cache.verify(&Keys::new(key(1)), "engine", &value.0), None);
+        assert_eq!(during.verify("engine", &during.issue("engine", 7, 0).0).map(|ticket| ticket.old_key), Some(false));
+    }
+
+    #[test]
+    fn more_services_than_the_cache_tells_apart_are_still_told_apart() {
+        let (keys, mut cache) = (keys(), TicketCache::new());
+        let services: Vec<String> = (0..SERVICES_MAX + 9).map(|i| format!("service-{i}")).collect();
+        for (i, service) in services.iter().enumerate() {
+            let value = keys.issue(service, i as u32, 0);
+            assert_eq!(cache.verify(&keys, service, &value.0).map(|ticket| ticket.bucket), Some(i as u32));
+            assert_eq!(cache.verify(&keys, &services[(i + 1) % services.len()], &value.0), None);
+        }
+    }
+
+    #[test]
+    fn key_files_hold_one_or_two_keys_in_either_form() {
+        let hex = key(0).to_hex();
+        let base64 = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+        for text in [hex.clone(), hex.to_uppercase(), base64.into(), base64.trim_end_matches('=').into()] {
+            assert_eq!(Keys::parse(&text), Ok(keys()), "{text}");
+        }
+        let two = Keys::parse(&format!("# current\n{}\r\n\n  {base64}  \n", key(9).to_hex()));
+        assert_eq!(two, Ok(Keys { current: key(9), previous: Some(key(0)) }));
+        assert_eq!(two.map(|keys| Keys::parse(&keys.to_text()) == Ok(keys)), Ok(true));
+        assert_eq!(Keys::parse(" \n# nothing\n"), Err(InvalidKeys::None));
+        assert_eq!(Keys::parse(&format!("{hex}\n{hex}\n{hex}")), Err(InvalidKeys::TooMany { line: 3 }));
+        assert_eq!(Keys::parse(&"0".repeat(64)), Err(InvalidKeys::Guessable { line: 1 }));
+        for wrong in [&hex[1..], "secret", &format!("{hex}00"), &"é".repeat(32), &"+".repeat(64)] {
+            assert_eq!(Keys::parse(wrong), Err(InvalidKeys::Malformed { line: 1 }), "{wrong}");
+        }
+        assert_eq!(format!("{:?}", keys()), "Keys { current: Key(..), previous: None }");
+    }
+
+    #[test]
+    fn a_cache_with_more_clients_than_room_still_answers_as_the_keys_do() {
+        let (keys, mut cache) = (keys(), TicketCache::new());
+        let values: Vec<CookieValue> = (0..5_000).map(|bucket| keys.issue("engine", bucket, 0)).collect();
+        for _ in 0..2 {
+            for (bucket, value) in (0..).zip(&values) {
+                assert_eq!(cache.verify(&keys, "engine", &value.0).map(|ticket| ticket.bucket), Some(bucket));
+            }
+        }
+        assert!(cache.slots.iter().flatten().all(Option::is_some), "every place is in use after 5000 values");
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_issued_is_verified(service in "[a-z]{1,64}", bucket in 0..BUCKETS, issued: u32, seed: u8) {
+            let keys = Keys::new(key(seed));
+            let value = keys.issue(&service, bucket, issued.into());
+            let ticket = Some(Ticket { bucket, issued_unix: issued.into(), old_key: false });
+            prop_assert_eq!(keys.verify(&service, value.as_str().as_bytes()), ticket);
+            let mut cache = TicketCache::new();
+            prop_assert_eq!(cache.verify(&keys, &service, &value.0), ticket);
+            prop_assert_eq!(cache.verify(&keys, &service, &value.0), ticket);
+        }
+
+        #[test]
+        fn no_bytes_can_panic_or_pass(value in prop::collection::vec(any::<u8>(), 0..64), text in "\\PC{0,200}") {
+            prop_assert_eq!(keys().verify("engine", &value), None);
+            prop_assert_eq!(TicketCache::new().verify(&keys(), "engine", &value), None);
+            let _ = Keys::parse(&text);
+        }
+    }
 }

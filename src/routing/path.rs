@@ -14,14 +14,19 @@ use super::matcher::has_prefix;
 /// byte, or dot segments that climb above the root. A path with none of these and [`escapes_prefix`] false names
 /// something under its prefix whoever reads it.
 pub fn is_ambiguous(path: &str) -> bool {
-    let bytes = path.as_bytes();
-    if !bytes.iter().any(|&byte| matches!(byte, b'%' | b'\\' | b'.' | 0x7f) || byte < 0x20) {
-        return false;
+    // One pass settles almost every path: an escape, an odd byte or a segment that starts with a dot is rare.
+    let (mut before, mut plain) = (b'/', true);
+    for &byte in path.as_bytes() {
+        plain &= !matches!((before, byte), (_, b'%' | b'\\' | 0x7f | 0..0x20) | (b'/', b'.'));
+        before = byte;
     }
-    bytes.iter().any(|&byte| byte == b'\\' || byte == 0x7f || byte < 0x20)
-        || bytes
-            .windows(3)
-            .any(|window| is_escape(window, b"2f") || is_escape(window, b"5c") || is_escape(window, b"00"))
+    !plain && is_ambiguous_in_full(path)
+}
+
+fn is_ambiguous_in_full(path: &str) -> bool {
+    let bytes = path.as_bytes();
+    bytes.iter().any(|byte| matches!(byte, b'\\' | 0x7f | 0..0x20))
+        || bytes.windows(3).any(|window| [b"2f", b"5c", b"00"].iter().any(|digits| is_escape(window, digits)))
         || escapes_prefix(path, "/")
 }
 
@@ -219,4 +224,227 @@ fn same_authority(scheme: &str, found: &str, own: &str) -> bool {
     let port = if scheme.eq_ignore_ascii_case("https:") { ":443" } else { ":80" };
     let bare = |authority: &'_ str| authority.strip_suffix(port).unwrap_or(authority).to_ascii_lowercase();
     bare(found) == bare(own)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn paths_that_servers_read_differently_are_ambiguous() {
+        for path in [
+            "/a/..%2fadmin",
+            "/a/..%2Fadmin",
+            "/a%5cadmin",
+            "/a%5Cadmin",
+            "/admin%00",
+            "/a\\admin",
+            "/../x",
+            "/%2e%2e/x",
+            "/.%2E/x",
+            "/a/../../x",
+            "/a/..;/../x",
+            "/..",
+            "/a\u{1}",
+            "/a\u{7f}",
+            "/a//../../x",
+        ] {
+            assert!(is_ambiguous(path), "{path}");
+        }
+        for path in [
+            "/",
+            "",
+            "*",
+            "/a/b",
+            "/a//b",
+            "/a/./b",
+            "/a/../b",
+            "/a.b/..c",
+            "/a;x/admin",
+            "/admin%20",
+            "/%61dmin",
+            "/%252e",
+            "/...",
+            "/a%2",
+            "/%",
+            "/a/..%252fadmin",
+            "/.well-known/x",
+            "/a/%2e%2e/admin",
+        ] {
+            assert!(!is_ambiguous(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn dot_segments_that_leave_the_prefix_are_seen_in_every_spelling() {
+        for path in [
+            "/a/../admin",
+            "/a/..",
+            "/a/%2e%2e/admin",
+            "/a/.%2e/admin",
+            "/a/%2E./admin",
+            "/a/..%2fadmin",
+            "/a/..%5cadmin",
+            "/a/..\\admin",
+            "/a/x/../../admin",
+            "/a/../a/x",
+            "/a/..;/admin",
+            "/a/..;v=1/admin",
+            "/a/..%3b/admin",
+            "/a//../admin",
+            "/a/./../admin",
+            "/a%2f..",
+            "/a%2f../x",
+        ] {
+            let expected = !path.starts_with("/a%2f");
+            assert_eq!(escapes_prefix(path, "/a"), expected, "{path}");
+            assert_eq!(escapes_prefix(path, "/a/"), expected, "{path}");
+        }
+        for path in
+            ["/a", "/a/", "/a/x/../y", "/a/./x", "/a/...", "/a/..x", "/a/x;/y", "/a../x", "/b/../x", "/a/%252e%252e/x"]
+        {
+            assert!(!escapes_prefix(path, "/a"), "{path}");
+        }
+        assert!(escapes_prefix("/../x", "/") && escapes_prefix("/a/../..", "/") && !escapes_prefix("/a/..", "/"));
+    }
+
+    #[test]
+    fn dot_segments_are_seen_wherever_some_server_would_resolve_them() {
+        for path in ["/a/../b", "/.", "/a/..", "/%2e/b", "/a/.%2E/b", "/a/..;x/b", "/a%2f../b", "/a\\.\\b", "..", "/./"]
+        {
+            assert!(has_dot_segments(path), "{path}");
+        }
+        for path in ["/", "", "*", "/a.b", "/.well-known/x", "/...", "/a/..b", "/%2e%2ex", "/a//b", "/a?..", "/%252e"] {
+            assert!(!has_dot_segments(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_is_taken_off_by_whole_segments_and_the_query_stays() {
+        for (target, expected) in [
+            ("/canary", Some("/")),
+            ("/canary/", Some("/")),
+            ("/canary/x", Some("/x")),
+            ("/canary?x", Some("/?x")),
+            ("/canary?", Some("/?")),
+            ("/canary/x?a=%2F&b=/canary", Some("/x?a=%2F&b=/canary")),
+            ("/canary//x", Some("//x")),
+            ("/canaryfoo", None),
+            ("/canary../x", None),
+            ("/Canary/x", None),
+            ("/", None),
+            ("/x?/canary", None),
+            ("*", None),
+        ] {
+            assert_eq!(strip(target, "/canary").as_deref(), expected, "{target}");
+            assert_eq!(strip(target, "/canary/").as_deref(), expected, "{target}");
+        }
+        assert_eq!(strip("/x?y", "/").as_deref(), Some("/x?y"));
+    }
+
+    #[test]
+    fn a_prefix_is_replaced_by_whole_segments_and_the_query_stays() {
+        for (target, with, expected) in [
+            ("/old/x?y", "/new", Some("/new/x?y")),
+            ("/old", "/new", Some("/new")),
+            ("/old?y", "/new", Some("/new?y")),
+            ("/old/", "/new", Some("/new/")),
+            ("/old/x", "/new/", Some("/new/x")),
+            ("/old", "/new/", Some("/new/")),
+            ("/old/x", "/", Some("/x")),
+            ("/old", "/", Some("/")),
+            ("/old?y", "/", Some("/?y")),
+            ("/older", "/new", None),
+        ] {
+            assert_eq!(replace(target, "/old", with).as_deref(), expected, "{target} with {with}");
+        }
+        assert_eq!(replace("/x?y", "/", "/new").as_deref(), Some("/new/x?y"));
+    }
+
+    #[test]
+    fn locations_are_mapped_back_under_a_direct_path() {
+        let own = ["www.example.com", "engine-canary:8080"];
+        for (location, expected) in [
+            ("/login?next=/x#top", Some("/canary/login?next=/x#top")),
+            ("/", Some("/canary/")),
+            ("/canary", None),
+            ("/canary/x", None),
+            ("/canaryfoo", Some("/canary/canaryfoo")),
+            ("x", None),
+            ("../x", None),
+            ("?y", None),
+            ("", None),
+            ("http://www.example.com/x", Some("http://www.example.com/canary/x")),
+            ("https://WWW.example.com:443/x?y", Some("https://WWW.example.com:443/canary/x?y")),
+            ("https://www.example.com", Some("https://www.example.com/canary/")),
+            ("https://www.example.com?y", Some("https://www.example.com/canary/?y")),
+            ("http://www.example.com/canary/x", None),
+            ("//www.example.com/x", Some("//www.example.com/canary/x")),
+            ("http://engine-canary:8080/x", Some("/canary/x")),
+            ("http://engine-canary:8080/canary/x", Some("/canary/x")),
+            ("http://other.example.com/x", None),
+            ("http://www.example.com:81/x", None),
+            ("mailto:a@b", None),
+            ("http://www.example.com@evil.example/x", None),
+            ("//evil.example/x", None),
+            ("/a//b", Some("/canary/a//b")),
+        ] {
+            assert_eq!(map_back(location, &own, "/canary").as_deref(), expected, "{location}");
+        }
+    }
+
+    #[test]
+    fn cookie_paths_are_mapped_back_under_a_direct_path() {
+        for (cookie, expected) in [
+            ("a=b; Path=/", Some("a=b; Path=/canary")),
+            ("a=b;path=/x; Secure", Some("a=b;path=/canary/x; Secure")),
+            ("a=b; PATH = /x ;HttpOnly", Some("a=b; PATH = /canary/x ;HttpOnly")),
+            ("a=b; Path=/canary/x", None),
+            ("a=b; Path=/canary", None),
+            ("a=b; Path=/canaryfoo", Some("a=b; Path=/canary/canaryfoo")),
+            ("a=b", None),
+            ("a=b; Path=", None),
+            ("a=b; Path", None),
+            ("Path=/", None),
+            ("__Host-a=b; Secure; Path=/", None),
+            ("a=b; Pathological=/x", None),
+            ("a=b; Path=/x; Path=/", Some("a=b; Path=/canary/x; Path=/canary")),
+            ("", None),
+        ] {
+            let mapped = map_cookie_path(cookie.as_bytes(), "/canary");
+            assert_eq!(mapped.as_deref(), expected.map(str::as_bytes), "{cookie}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_stripped_is_mapped_back(rest in "(/[a-z/.%]{0,20})?(\\?[a-z=/&]{0,10})?") {
+            let target = format!("/canary{rest}");
+            let stripped = strip(&target, "/canary").expect("it is under the prefix");
+            prop_assert!(stripped.starts_with('/'));
+            prop_assert_eq!(replace(&stripped, "/", "/canary").map(|t| t.replacen("/canary/?", "/canary?", 1)).map(|t| {
+                if t == "/canary/" && rest.is_empty() { "/canary".to_owned() } else { t }
+            }), Some(target.replacen("/canary/?", "/canary?", 1)));
+        }
+
+        #[test]
+        fn no_text_can_panic(text in "\\PC{0,60}", prefix in "/?[a-z/%]{0,6}", bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+            let _ = (is_ambiguous(&text), escapes_prefix(&text, &prefix), strip(&text, &prefix), replace(&text, &prefix, "/n"));
+            let _ = (map_back(&text, &["a", &text], &prefix), map_cookie_path(&bytes, &prefix));
+            let under = format!("{prefix}/{text}");
+            let _ = (is_ambiguous(&under), escapes_prefix(&under, &prefix), map_back(&under, &[], &prefix));
+        }
+
+        #[test]
+        fn a_path_that_escapes_in_its_plain_reading_is_seen(segments in prop::collection::vec("\\.\\.|\\.|[ab]|%2e%2e|%2E\\.", 0..8)) {
+            let mut depth = 0_i32;
+            let escapes = segments.iter().any(|segment| {
+                depth += match segment.replace("%2e", ".").replace("%2E", ".").as_str() { ".." => -1, "." => 0, _ => 1 };
+                depth < 0
+            });
+            prop_assert_eq!(escapes_prefix(&format!("/p/{}", segments.join("/")), "/p"), escapes);
+        }
+    }
 }

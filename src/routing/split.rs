@@ -8,9 +8,10 @@
 //! above the 1st, the 4th below the 2nd, and so on; stable takes what is left in the middle. A pool keeps its place at
 //! weight 0, so the places depend on the names alone, and the bucket and the weights alone decide the pool.
 //!
-//! With stable and canary: canary exactly when `bucket < round(share × 1 000 000)`. In general an inner border is
-//! rounded to the nearest bucket, halves away from its end of the line. Raising one pool's weight only ever widens its
-//! range, so no unit leaves it; with at most three pools the same holds for every change that raises its share.
+//! With stable and canary: canary exactly when `bucket < round(share × 1 000 000)`. Every border is rounded to the nearest
+//! bucket, halves up. Raising one pool's weight only ever widens its range, so no unit leaves it. When several weights
+//! change at once, that holds for the two pools at the ends whenever their share rises; no layout on a line can hold it
+//! for all of four or more.
 
 use crate::model::{BUCKETS, Name, Weights};
 
@@ -37,13 +38,6 @@ struct Range {
     pool: usize,
     draw_end: u64,
     bucket_end: u32,
-}
-
-/// Which end of the line a border is measured from.
-#[derive(Clone, Copy)]
-enum From {
-    Bottom,
-    Top,
 }
 
 // === impl Split ===
@@ -138,34 +132,26 @@ impl Split {
     }
 }
 
-/// Pool indices in their places on the line, and how many of them are measured from the bottom.
-fn places(pools: &[Name], stable: &str) -> (Vec<usize>, usize) {
+/// Pool indices in their places on the line.
+fn places(pools: &[Name], stable: &str) -> Vec<usize> {
     let mut others: Vec<usize> = (0..pools.len()).filter(|&i| pools[i].as_str() != stable).collect();
     others.sort_by(|&a, &b| pools[a].cmp(&pools[b]));
     let mut line: Vec<usize> = others.iter().copied().step_by(2).collect();
-    let from_bottom = line.len();
     line.extend(pools.iter().position(|pool| pool.as_str() == stable));
     let from_top: Vec<usize> = others.iter().copied().skip(1).step_by(2).collect();
     line.extend(from_top.into_iter().rev());
-    (line, from_bottom)
+    line
 }
 
 /// The ranges of the pools with a weight above 0, in line order.
-fn ranges(weights: &[u32], total: u64, (line, from_bottom): &(Vec<usize>, usize)) -> Vec<Range> {
-    let (mut below, mut bucket_floor) = (0_u64, 0);
-    let mut ranges = Vec::with_capacity(line.len());
-    for (place, &pool) in line.iter().enumerate() {
-        let weight = u64::from(weights[pool]);
-        if weight == 0 {
-            continue;
-        }
-        below += weight;
-        let end = if place < *from_bottom { From::Bottom } else { From::Top };
-        // Rounding from both ends may let two borders cross by one bucket; the lower one stands.
-        bucket_floor = bucket_border(below, total, end).max(bucket_floor);
-        ranges.push(Range { pool, draw_end: draw_border(below, total), bucket_end: bucket_floor });
-    }
-    ranges
+fn ranges(weights: &[u32], total: u64, line: &[usize]) -> Vec<Range> {
+    let mut below = 0;
+    let weighted = line.iter().filter(|&&pool| weights[pool] > 0);
+    let range = |&pool: &usize| {
+        below += u64::from(weights[pool]);
+        Range { pool, draw_end: draw_border(below, total), bucket_end: bucket_border(below, total) }
+    };
+    weighted.map(range).collect()
 }
 
 /// `below / total` of 2^64, rounded down; the very top of the line has no border and is cut to the largest draw.
@@ -173,11 +159,158 @@ fn draw_border(below: u64, total: u64) -> u64 {
     u64::try_from((u128::from(below) << 64) / u128::from(total)).unwrap_or(u64::MAX)
 }
 
-/// `below / total` of the buckets, rounded to the nearest as seen from its end of the line, halves up.
-fn bucket_border(below: u64, total: u64, end: From) -> u32 {
-    let round = |part: u64| ((2 * part * u64::from(BUCKETS) + total) / (2 * total)) as u32;
-    match end {
-        From::Bottom => round(below),
-        From::Top => BUCKETS - round(total - below),
+/// `below / total` of the buckets, rounded to the nearest, halves up.
+fn bucket_border(below: u64, total: u64) -> u32 {
+    ((2 * below * u64::from(BUCKETS) + total) / (2 * total)) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::Weight;
+
+    const POOLS: [&str; 6] = ["stable", "canary", "beta", "alpha", "zeta", "delta"];
+
+    fn names(count: usize) -> Vec<Name> {
+        POOLS[..count].iter().map(|pool| Name::new(pool).expect("a name")).collect()
+    }
+
+    fn split(weights: &[u32]) -> Split {
+        let pools = names(weights.len());
+        let entries = pools.iter().cloned().zip(weights.iter().map(|&weight| Weight::Relative(weight))).collect();
+        Split::new(&Weights::new(entries).expect("legal weights"), &pools, "stable")
+    }
+
+    /// Buckets of each pool, counted one range at a time.
+    fn buckets(split: &Split, pools: usize) -> Vec<u32> {
+        let mut counts = vec![0; pools];
+        let mut start = 0;
+        for end in split.bucket_ends().chain([BUCKETS]) {
+            if end > start {
+                counts[split.by_bucket(start)] += end - start;
+                start = end;
+            }
+        }
+        counts
+    }
+
+    fn weights() -> impl Strategy<Value = Vec<u32>> {
+        let weight = prop_oneof![Just(0_u32), 0_u32..=100, 0_u32..=1_000_000];
+        prop::collection::vec(weight, 1..=POOLS.len()).prop_filter("all zero", |all| all.iter().any(|&w| w > 0))
+    }
+
+    #[test]
+    fn with_stable_and_canary_a_bucket_below_the_share_is_canary() {
+        for (stable, canary, border) in [(90, 10, 100_000), (50, 50, 500_000), (2, 1, 333_333), (1, 2, 666_667)] {
+            let split = split(&[stable, canary]);
+            assert_eq!((split.by_bucket(0), split.by_bucket(border - 1), split.by_bucket(border)), (1, 1, 0));
+            assert_eq!(split.by_bucket(BUCKETS - 1), 0);
+        }
+    }
+
+    #[test]
+    fn places_go_by_name_from_both_ends_with_stable_in_the_middle() {
+        let split = split(&[20, 16, 16, 16, 16, 16]);
+        let order: Vec<&str> = (0..1_000).map(|i| POOLS[split.by_bucket(i * 1_000)]).collect();
+        let mut order = order;
+        order.dedup();
+        assert_eq!(order, ["alpha", "canary", "zeta", "stable", "delta", "beta"]);
+    }
+
+    #[test]
+    fn all_to_one_pool_and_unnamed_pools() {
+        let pools = names(3);
+        let all = Weights::all_to(&pools[1], pools.iter().cloned());
+        let split = Split::new(&all, &pools, "stable");
+        assert_eq!((split.by_draw(0), split.by_draw(u64::MAX), split.by_bucket(0)), (1, 1, 1));
+        let stranger = Weights::all_to(&Name::new("stranger").expect("a name"), []);
+        let split = Split::new(&stranger, &pools, "stable");
+        assert_eq!((split.by_draw(0), split.by_bucket(BUCKETS - 1)), (0, 0));
+        assert!((split.share(0) - 1.0).abs() < f64::EPSILON && split.share(9) == 0.0);
+    }
+
+    #[test]
+    fn ten_to_fifty_moves_exactly_the_difference_and_back() {
+        let (ten, fifty, none) = (split(&[90, 10]), split(&[50, 50]), split(&[100, 0]));
+        assert_eq!(
+            (ten.moved(&fifty), fifty.moved(&ten), ten.moved(&none), ten.moved(&ten)),
+            (400_000, 400_000, 100_000, 0)
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn a_pool_of_weight_0_is_never_returned(weights in weights(), draw: u64, bucket in 0..BUCKETS) {
+            let split = split(&weights);
+            for draw in [draw, 0, u64::MAX] {
+                prop_assert!(weights[split.by_draw(draw)] > 0);
+            }
+            for bucket in [bucket, 0, BUCKETS - 1, u32::MAX] {
+                prop_assert!(weights[split.by_bucket(bucket)] > 0);
+            }
+        }
+
+        #[test]
+        fn draws_give_every_pool_its_share_within_2_to_the_minus_32(weights in weights()) {
+            let split = split(&weights);
+            let lower: &[Range] = match &split.layout {
+                Layout::One(_) => &[],
+                Layout::Two { low, .. } => std::slice::from_ref(low),
+                Layout::Many { lower, .. } => lower,
+            };
+            let (mut start, mut drawn) = (0_u128, vec![0_u128; weights.len()]);
+            for end in lower.iter().map(|range| u128::from(range.draw_end)).chain([1 << 64]) {
+                drawn[split.by_draw(start as u64)] += end - start;
+                prop_assert_eq!(split.by_draw(start as u64), split.by_draw((end - 1) as u64));
+                start = end;
+            }
+            for (pool, drawn) in drawn.iter().enumerate() {
+                prop_assert!((*drawn as f64 / 2_f64.powi(64) - split.share(pool)).abs() < 2_f64.powi(-32));
+            }
+        }
+
+        #[test]
+        fn buckets_give_every_pool_its_share_to_the_nearest_bucket(weights in weights()) {
+            let split = split(&weights);
+            for (pool, count) in buckets(&split, weights.len()).into_iter().enumerate() {
+                prop_assert!((f64::from(count) - split.share(pool) * 1e6).abs() <= 1.0 + 1e-6, "{pool}: {count}");
+            }
+        }
+
+        #[test]
+        fn raising_a_weight_never_moves_a_unit_off_its_pool(
+            weights in weights(), chosen: prop::sample::Index, more in 1_u32..1_000_000, samples: [u32; 32],
+        ) {
+            let pool = chosen.index(weights.len());
+            let mut raised = weights.clone();
+            raised[pool] = (raised[pool] + more).min(crate::model::WEIGHT_MAX);
+            let (before, after) = (split(&weights), split(&raised));
+            let edges: Vec<u32> = before.bucket_ends().chain(after.bucket_ends()).collect();
+            let edges = edges.iter().flat_map(|&end| [end.saturating_sub(1), end.min(BUCKETS - 1)]);
+            for bucket in samples.iter().map(|sample| sample % BUCKETS).chain(edges) {
+                if before.by_bucket(bucket) == pool {
+                    prop_assert_eq!(after.by_bucket(bucket), pool, "bucket {}", bucket);
+                }
+            }
+        }
+
+        #[test]
+        fn with_two_pools_exactly_the_difference_moves(a in 0_u32..=1000, b in 0_u32..=1000) {
+            let (before, after) = (split(&[1000 - a, a]), split(&[1000 - b, b]));
+            prop_assert_eq!(before.moved(&after), a.abs_diff(b) * 1000);
+            prop_assert_eq!(after.moved(&before), a.abs_diff(b) * 1000);
+        }
+
+        #[test]
+        fn moved_counts_what_a_scan_counts(before in weights(), after in weights()) {
+            let count = before.len().min(after.len());
+            prop_assume!(before[..count].iter().any(|&w| w > 0) && after[..count].iter().any(|&w| w > 0));
+            let (before, after) = (split(&before[..count]), split(&after[..count]));
+            // Every 997th bucket is enough to catch a range that was left out or counted twice.
+            let scanned = (0..BUCKETS).step_by(997).filter(|&b| before.by_bucket(b) != after.by_bucket(b)).count();
+            prop_assert!((f64::from(before.moved(&after)) - scanned as f64 * 997.0).abs() <= 997.0 * 12.0);
+        }
     }
 }

@@ -19,7 +19,7 @@ const FILE_BYTES_MAX: u64 = 64 << 10;
 
 /// Keys and where they come from.
 #[derive(Debug)]
-pub struct Keyring {
+pub(super) struct Keyring {
     source: Source,
     keys: Arc<Keys>,
     text: String,
@@ -62,7 +62,7 @@ pub enum KeyError {
 
 impl Keyring {
     /// Reads `key_file`, or the generated key beside `weights`; makes that one when there is none.
-    pub fn open(key_file: Option<&Path>, weights: &Path) -> Result<Self, KeyError> {
+    pub(super) fn open(key_file: Option<&Path>, weights: &Path) -> Result<Self, KeyError> {
         let source = Source::of(key_file, weights);
         if let Source::Named(path) = &source {
             let (text, keys) = load(path)?;
@@ -84,12 +84,12 @@ impl Keyring {
     }
 
     /// The keys in use.
-    pub fn keys(&self) -> &Arc<Keys> {
+    pub(super) fn keys(&self) -> &Arc<Keys> {
         &self.keys
     }
 
     /// Looks again: true when the keys are others than before. On an error the old ones stay.
-    pub fn refresh(&mut self) -> Result<bool, KeyError> {
+    pub(super) fn refresh(&mut self) -> Result<bool, KeyError> {
         match load(self.source.path()) {
             Ok((text, _)) if text == self.text => Ok(false),
             Ok((text, keys)) => {

@@ -16,24 +16,24 @@ const LATENCY_EVERY: u64 = 5;
 
 /// The last minute.
 #[derive(Debug, Default)]
-pub struct Sampler {
+pub(super) struct Sampler {
     ring: VecDeque<Sample>,
     taken: u64,
 }
 
 /// What a pool did over a window.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Window {
+pub(super) struct Window {
     /// Its length in seconds.
-    pub seconds: f64,
+    pub(super) seconds: f64,
     /// Requests that were sent to the pool first.
-    pub requests: u64,
+    pub(super) requests: u64,
     /// Attempts, retries from other pools included.
-    pub attempts: u64,
+    pub(super) attempts: u64,
     /// Attempts that the pool is to blame for.
-    pub failed: u64,
+    pub(super) failed: u64,
     /// Latencies, over the last whole multiple of five seconds.
-    pub latency: Summary,
+    pub(super) latency: Summary,
 }
 
 #[derive(Debug)]
@@ -54,7 +54,7 @@ struct Sums {
 
 impl Sampler {
     /// Takes a sample of every pool of `snapshot` at `now_ms`.
-    pub fn take(&mut self, snapshot: &Snapshot, now_ms: u64) {
+    pub(super) fn take(&mut self, snapshot: &Snapshot, now_ms: u64) {
         let with_latency = self.taken.is_multiple_of(LATENCY_EVERY);
         self.taken += 1;
         let pools = snapshot.services.iter().flat_map(|service| service.pools.iter().map(move |pool| (service, pool)));
@@ -70,7 +70,14 @@ impl Sampler {
     }
 
     /// What the pool did over about the last `seconds`, at most a minute; none before the first sample.
-    pub fn window(&self, service: &Name, pool: &Name, meter: &PoolMeter, seconds: u64, now_ms: u64) -> Option<Window> {
+    pub(super) fn window(
+        &self,
+        service: &Name,
+        pool: &Name,
+        meter: &PoolMeter,
+        seconds: u64,
+        now_ms: u64,
+    ) -> Option<Window> {
         let key = (service.clone(), pool.clone());
         let from_ms = now_ms.saturating_sub(seconds * 1000);
         let known = || self.ring.iter().filter_map(|sample| Some((sample.at_ms, sample.pools.get(&key)?)));

@@ -12,7 +12,7 @@ const RECORD_BYTES_MAX: u64 = 4 << 20;
 
 /// Where the history is kept.
 #[derive(Debug)]
-pub struct Store {
+pub(super) struct Store {
     path: PathBuf,
     warned: bool,
 }
@@ -21,13 +21,13 @@ pub struct Store {
 
 impl Store {
     /// Beside `weights`, as `.NAME.history.json`.
-    pub fn beside(weights: &Path) -> Self {
+    pub(super) fn beside(weights: &Path) -> Self {
         let name = weights.file_name().unwrap_or_default().to_string_lossy();
         Self { path: weights.with_file_name(format!(".{name}.history.json")), warned: false }
     }
 
     /// What was kept; nothing when there is no record or it cannot be read.
-    pub fn load(&self) -> History {
+    pub(super) fn load(&self) -> History {
         match read(&self.path) {
             Ok(history) => history,
             Err(error) if error.kind() == io::ErrorKind::NotFound => History::default(),
@@ -39,7 +39,7 @@ impl Store {
     }
 
     /// Keeps `history`; warns once when that is not possible.
-    pub fn save(&mut self, history: &History) {
+    pub(super) fn save(&mut self, history: &History) {
         let text = serde_json::to_vec_pretty(history).map_err(io::Error::other);
         let result = text.and_then(|text| replace(&self.path, &text, 0o644));
         match result {
@@ -64,7 +64,7 @@ fn read(path: &Path) -> io::Result<History> {
 }
 
 /// Puts `bytes` in the place of `path` by a rename, so that a reader sees the old text or the new one and nothing else.
-pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+pub(super) fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let draft = path.with_file_name(format!("{name}.{}.tmp", std::process::id()));
     let written = (|| {

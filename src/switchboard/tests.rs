@@ -66,7 +66,7 @@ fn a_bad_file_changes_nothing_and_shows_as_failed() {
     assert!(!status.last_reload.ok);
     assert!(status.last_reload.problems[0].contains("weights.toml:1:"), "{:?}", status.last_reload.problems);
     assert_eq!((bench.live(), bench.generation()), ((90, 10), 1));
-    assert!(matches!(bench.set(50, 50, None), Ok(_)), "a file that can be edited is mended by new weights");
+    assert!(bench.set(50, 50, None).is_ok(), "a file that can be edited is mended by new weights");
     assert!(bench.board.status().last_reload.ok);
 }
 
@@ -242,6 +242,10 @@ fn safe_mode_sends_everything_to_stable_whatever_the_file_says() {
     assert_eq!(bench.live(), (100, 0));
     assert!(matches!(bench.set(50, 50, None), Err(Refused::SafeMode)));
     assert!(bench.board.status().safe_mode);
+    let bench = bench.restarted(Mode::Normal);
+    assert_eq!(bench.live(), (1, 1));
+    bench.undo().expect("the edit is on record");
+    assert_eq!(bench.live(), (90, 10), "safe mode is nothing to go back to");
 }
 
 #[test]

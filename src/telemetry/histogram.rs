@@ -1,6 +1,6 @@
 //! Latency histogram with fixed memory: log-linear buckets, one writer, mergeable over workers.
 //!
-//! A power of two is cut into [`SUB`] equal cells, so a cell is at most 1/16 of its lower edge wide and its middle is
+//! A power of two is cut into 16 equal cells, so a cell is at most 1/16 of its lower edge wide and its middle is
 //! within 3.2 % of everything in it. A cell that holds one of [`BOUNDS_S`] is cut once more exactly there, so the
 //! Prometheus counts and the quantiles come from the same numbers and are exact at every `le`.
 

@@ -56,7 +56,7 @@ metrics! {
     SPLIT_CONFIGURED = "weir_split_configured_ratio" Gauge ["service,pool"]
         "Share of new requests that the weights give the pool, 0 to 1.";
     SPLIT_EFFECTIVE = "weir_split_effective_ratio" Gauge ["service,pool"]
-        "Share of the service's requests that the pool got over the last minute; absent without requests.";
+        "Share of the service's requests that the pool got over the last 10 seconds; absent without requests.";
     POOL_WEIGHT = "weir_pool_weight" Gauge ["service,pool"]
         "Weight of the pool as the weights file has it.";
     POOL_ADMITTED = "weir_pool_admitted_ratio" Gauge ["service,pool"]

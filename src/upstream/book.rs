@@ -62,8 +62,8 @@ struct Entry {
     v6: Family,
     /// Lookups that came to an end, good or bad.
     lookups: u64,
-    /// Whether the last lookup found nothing; said once in the log.
-    failing: bool,
+    /// Why the last lookup found nothing; said once in the log.
+    problem: Option<String>,
 }
 
 #[derive(Debug, Default)]
@@ -100,6 +100,15 @@ pub(crate) fn ttl(v4: &Reply, v6: &Reply) -> Option<u32> {
     }
 }
 
+/// Why neither family has an answer; none when one has.
+fn problem(v4: &Reply, v6: &Reply) -> Option<String> {
+    match (v4, v6) {
+        (Reply::Found { .. }, _) | (_, Reply::Found { .. }) => None,
+        (Reply::Failed(reason), _) | (_, Reply::Failed(reason)) => Some(reason.clone()),
+        (Reply::Absent, Reply::Absent) => Some("no such name".into()),
+    }
+}
+
 // === impl Book ===
 
 impl Book {
@@ -120,6 +129,11 @@ impl Book {
         self.names.get(host).map(Entry::addresses).unwrap_or_default()
     }
 
+    /// Why the last lookup found nothing, if it did not.
+    pub(crate) fn problem(&self, host: &str) -> Option<&str> {
+        self.names.get(host)?.problem.as_deref()
+    }
+
     /// Whether every name was looked up at least once.
     pub(crate) fn all_looked_up(&self) -> bool {
         self.names.values().all(|entry| entry.lookups > 0)
@@ -133,9 +147,9 @@ impl Book {
         entry.v4.note(v4, found(v6), now_ms);
         entry.v6.note(v6, found(v4), now_ms);
         entry.lookups += 1;
-        let failing = !found(v4) && !found(v6);
-        let turned = (failing != entry.failing).then_some(failing);
-        entry.failing = failing;
+        let problem = problem(v4, v6);
+        let turned = (problem.is_some() != entry.problem.is_some()).then_some(problem.is_some());
+        entry.problem = problem;
         let moved = entry.addresses() != before;
         let yielded = self.yield_reassigned();
         Change { addresses: moved || yielded, failing: turned }

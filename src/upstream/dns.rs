@@ -74,8 +74,8 @@ impl Dns {
     /// Looks a name up. It always ends, within [`LOOKUP_MAX`].
     pub(crate) async fn lookup(&self, host: &str) -> Answer {
         let (resolver, hosts, docker, problem) = self.refreshed();
-        // A name in a compose file never has a dot at its end; hickory's hosts file always has one.
-        let Ok(name) = DnsName::from_utf8(host) else {
+        // Relaxed: compose names containers with underscores, which no strict host name has.
+        let Ok(name) = DnsName::from_str_relaxed(host) else {
             let reply = Reply::Failed("not a host name".into());
             return Answer { v4: reply.clone(), v6: reply, docker: false };
         };

@@ -1,7 +1,7 @@
 //! One address of a pool and its live state: health, ejection, in-flight.
 //!
 //! Workers ask [`Endpoint::admission`] and report outcomes; the control thread records probes. What the states mean and
-//! how they change is pure and in [`super::gate`]. Which endpoint gets a request is the balancer's choice, not ours,
+//! how they change is pure and in `gate`. Which endpoint gets a request is the balancer's choice, not ours,
 //! and connections belong to the workers.
 
 use std::net::SocketAddr;
@@ -254,6 +254,11 @@ impl Endpoint {
         self.revise(now_ms, |_| Ledger::SERVES);
     }
 
+    /// Uses it until its first probe says otherwise, when it had none yet.
+    pub(crate) fn trust(&self, now_ms: u64) {
+        self.revise(now_ms, |ledger| if ledger == Ledger::AWAITED { Ledger::TRUSTED } else { ledger });
+    }
+
     /// Whether the next probe should come quickly.
     pub(crate) fn in_transition(&self) -> bool {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner).in_transition()
@@ -452,6 +457,20 @@ mod tests {
         assert!(endpoint.take_trial(until + super::super::gate::TRIAL_MS));
         endpoint.give_back_trial(until + 11_000);
         assert!(endpoint.take_trial(until + 11_000));
+    }
+
+    #[test]
+    fn of_many_workers_one_gets_the_trial() {
+        let endpoint = endpoint(Ledger::SERVES);
+        for round in 0..200 {
+            let until = eject(&endpoint, 1 + round * 100_000);
+            let taken = std::thread::scope(|scope| {
+                let workers: Vec<_> = (0..4).map(|_| scope.spawn(|| endpoint.take_trial(until))).collect();
+                workers.into_iter().map(|worker| worker.join().expect("a worker")).filter(|it| *it).count()
+            });
+            assert_eq!(taken, 1);
+            endpoint.report(Outcome::Answered, until, &policy(), || false);
+        }
     }
 
     #[test]

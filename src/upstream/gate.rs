@@ -160,8 +160,9 @@ impl Ledger {
             Proof::Passed if failures >= fall => Proof::Failed,
             unchanged => unchanged,
         };
-        let moved = proof != self.proof;
-        Self { proof, passes: 0, failures: if moved { 0 } else { failures }, ..self }
+        // A fallen endpoint begins anew; one that waits remembers that it was probed.
+        let fell = proof != self.proof && proof == Proof::Failed;
+        Self { proof, passes: 0, failures: if fell { 0 } else { failures }, ..self }
     }
 
     /// Whether the next probe may change the verdict soon, so that it should come quickly.

@@ -1,7 +1,24 @@
 //! The other side: endpoints by identity with their live state, names, probes, ejection and the pool breaker.
 //!
 //! Live state belongs to identity (service, pool, origin, address), never to a snapshot, and survives every reload.
-//! Connections to endpoints belong to the workers and live in `proxy`.
+//! Connections to endpoints belong to the workers and live in `proxy`; nothing here publishes a snapshot.
+//!
+//! In reading order: [`endpoint`] (what workers ask and report; its transitions are pure in `gate`), [`pool`] (the
+//! breaker), [`registry`] (state by identity), [`names`] (what an origin stands for; the rules are pure in `book`, a
+//! lookup is in `dns`), [`probe`] (schedules; one probe is in `check`), [`upstreams`] (the owner of it all).
+//!
+//! What happens when things go wrong:
+//!
+//! | fault | what is done |
+//! |---|---|
+//! | an endpoint fails its answers | ejected after `failures` in a row, 1 s doubling to 60 s, then one real request tries it |
+//! | an endpoint fails its probes | down after `fall` in a row; up after `rise`; a new one after its first pass |
+//! | every endpoint of a service fails its answers | the last live one is never ejected; if that happens in a race, one is let back within 250 ms |
+//! | every endpoint fails its probes | the pool is down; the first that passes serves |
+//! | half of a pool's requests fail | the pool rests and recovers in a line, so long as another sound pool can serve |
+//! | names: no reply, SERVFAIL | the last good addresses are kept for as long as it lasts |
+//! | names: no such name, empty answer | kept for 30 s, then gone |
+//! | an address leaves the answer | its endpoint drains: see [`endpoint::Endpoint::is_draining`] |
 
 mod book;
 mod check;

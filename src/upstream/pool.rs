@@ -1,7 +1,7 @@
 //! The live state of a pool: its counters and the breaker that rests it.
 //!
 //! Workers read one number, how many of a thousand requests the breaker lets through. The control side computes it from
-//! the counters, about four times a second: [`judge`] is pure, [`PoolState::tick`] feeds it.
+//! the counters, about four times a second: [`judge`] is pure, a tick feeds it.
 //!
 //! A pool that is the only one of its service that could serve keeps everything, whatever its errors. Between two ticks
 //! that can be out of date, so a caller that finds no other pool sends to a resting one as its last resort.
@@ -73,8 +73,7 @@ struct Window {
 /// What becomes of the breaker at `now_ms`, given what happened in its window.
 /// Errors at or above the ratio of enough requests rest a pool; a rest ends in a recovery, a recovery in serving.
 pub fn judge(phase: Phase, window: Tally, now_ms: u64, policy: &Breaker) -> Phase {
-    let enough = window.attempts >= policy.min_requests.max(1);
-    let broken = enough && window.failed as f64 >= policy.error_ratio * window.attempts as f64 && window.failed > 0;
+    let broken = window.is_broken(policy);
     let rested = Phase::Resting { until_ms: now_ms + millis(policy.rest) };
     match phase {
         Phase::Resting { until_ms } if now_ms < until_ms => phase,
@@ -82,6 +81,16 @@ pub fn judge(phase: Phase, window: Tally, now_ms: u64, policy: &Breaker) -> Phas
         Phase::Serving | Phase::Recovering { .. } if broken => rested,
         Phase::Recovering { since_ms } if now_ms >= since_ms + millis(policy.recovery) => Phase::Serving,
         Phase::Serving | Phase::Recovering { .. } => phase,
+    }
+}
+
+// === impl Tally ===
+
+impl Tally {
+    /// Whether the errors reach the ratio, of enough requests.
+    fn is_broken(self, policy: &Breaker) -> bool {
+        let enough = self.attempts >= policy.min_requests.max(1);
+        enough && self.failed > 0 && self.failed as f64 >= policy.error_ratio * self.attempts as f64
     }
 }
 
@@ -122,7 +131,8 @@ impl PoolState {
             meter: Sharded::new(workers),
             admit: AtomicU32::new(ALL_PER_MILLE),
             rests: AtomicU64::new(0),
-            breaker: Mutex::new(Window { phase: Phase::Serving, samples: VecDeque::new() }),
+            // A new pool has counted nothing, so that what happens before its first tick is judged too.
+            breaker: Mutex::new(Window { phase: Phase::Serving, samples: VecDeque::from([(0, Tally::default())]) }),
         }
     }
 
@@ -148,13 +158,22 @@ impl PoolState {
         self.breaker.lock().unwrap_or_else(PoisonError::into_inner).phase
     }
 
+    /// Whether it could take another pool's requests: it neither rests nor fails enough to rest.
+    pub(crate) fn is_sound(&self, now_ms: u64, policy: &Breaker) -> bool {
+        let total = self.total();
+        let mut window = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
+        let resting = matches!(window.phase, Phase::Resting { until_ms } if now_ms < until_ms);
+        !resting && !window.seen(now_ms, total, policy).is_broken(policy)
+    }
+
     /// Judges it; control side, every 250 ms or sooner. `spare` says whether another pool could take its requests:
     /// without one it keeps everything. The phases before and after, when they differ.
     pub(crate) fn tick(&self, now_ms: u64, policy: &Breaker, spare: Spare) -> Option<(Phase, Phase)> {
         let total = self.total();
         let mut window = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
         let before = window.phase;
-        let seen = window.observe(now_ms, total, policy);
+        let seen = window.seen(now_ms, total, policy);
+        window.sample(now_ms, total, policy);
         let judged = judge(before, seen, now_ms, policy);
         let rests = matches!(judged, Phase::Resting { .. });
         let after = match spare {
@@ -200,15 +219,19 @@ pub(crate) enum Spare {
 // === impl Window ===
 
 impl Window {
-    /// Adds a sample and says what happened since the oldest one that the window still holds.
-    fn observe(&mut self, now_ms: u64, total: Tally, policy: &Breaker) -> Tally {
+    /// Adds a sample, unless the last one is so young that more would not fit the window.
+    fn sample(&mut self, now_ms: u64, total: Tally, policy: &Breaker) {
+        let apart = millis(policy.window) / (SAMPLES_MAX as u64 - 2);
+        if self.samples.back().is_none_or(|(at, _)| at + apart <= now_ms) {
+            self.samples.push_back((now_ms, total));
+        }
+    }
+
+    /// What happened since the oldest sample that the window still holds.
+    fn seen(&mut self, now_ms: u64, total: Tally, policy: &Breaker) -> Tally {
         let length = millis(policy.window).max(1);
         while self.samples.len() > 1 && self.samples[1].0 + length <= now_ms {
             self.samples.pop_front();
-        }
-        let apart = length / (SAMPLES_MAX as u64 - 2);
-        if self.samples.back().is_none_or(|(at, _)| at + apart <= now_ms) {
-            self.samples.push_back((now_ms, total));
         }
         let oldest = self.samples.front().map_or(total, |(_, tally)| *tally);
         Tally {

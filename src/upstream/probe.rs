@@ -1,13 +1,14 @@
 //! Active probes: one task per probed endpoint on the control thread, with its own schedule.
 //!
 //! A task lives as long as its endpoint is a target with the same policy, so that a publication neither restarts a
-//! schedule nor forgets what was shown. What a result means is the ledger's business ([`super::gate`]); how a probe
-//! goes over the wire is in [`super::check`].
+//! schedule nor forgets what was shown. What a result means is the ledger's business (`gate`); how a probe
+//! goes over the wire is in `check`.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -46,6 +47,7 @@ pub(crate) struct Prober {
     turns: Arc<Semaphore>,
     /// How many endpoints had their first probe.
     firsts: watch::Sender<u64>,
+    control: Handle,
 }
 
 #[derive(Debug)]
@@ -65,11 +67,17 @@ struct Chatter {
 // === impl Prober ===
 
 impl Prober {
+    /// No probes yet; they will run on the current runtime.
     pub(crate) fn new() -> Self {
-        Self { tasks: Mutex::default(), turns: Arc::new(Semaphore::new(PARALLEL_MAX)), firsts: watch::Sender::new(0) }
+        Self {
+            tasks: Mutex::default(),
+            turns: Arc::new(Semaphore::new(PARALLEL_MAX)),
+            firsts: watch::Sender::new(0),
+            control: Handle::current(),
+        }
     }
 
-    /// Probes exactly these endpoints from now on. Must be called within the control runtime.
+    /// Probes exactly these endpoints from now on.
     pub(crate) fn set<'a>(&self, targets: impl IntoIterator<Item = &'a Target>) {
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         let mut kept = HashMap::new();
@@ -110,7 +118,7 @@ impl Prober {
     fn begin(&self, endpoint: Arc<Endpoint>, health: Health) -> Task {
         let (sender, first) = watch::channel(false);
         let (turns, firsts, policy) = (Arc::clone(&self.turns), self.firsts.clone(), health.clone());
-        let handle = tokio::spawn(async move {
+        let handle = self.control.spawn(async move {
             let mut chatter = Chatter::default();
             loop {
                 probe(&endpoint, &policy, &turns, &mut chatter).await;

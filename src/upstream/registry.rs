@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use super::endpoint::{Endpoint, EndpointId};
+use super::endpoint::{Admission, Endpoint, EndpointId};
 use super::gate::Ledger;
 use super::pool::PoolState;
 use super::slots::Slots;
@@ -62,6 +62,17 @@ impl Registry {
     pub fn probed_endpoint(&self, id: &EndpointId) -> Arc<Endpoint> {
         let serving = self.serving.load(Ordering::Relaxed);
         self.find_or_make(id, Some(if serving { Ledger::AWAITED } else { Ledger::TRUSTED }))
+    }
+
+    /// Of the endpoints that one service is going to be published with (those of pools that take traffic): when none of
+    /// them serves, the new ones are used until their first probe, as at process start. Otherwise a service whose only
+    /// container was created again under another address would answer 503 until the first probe is back.
+    /// To be called before the publication; [`super::upstreams::Upstreams::set_targets`] makes up for it after.
+    pub fn trust_new_if_nothing_serves<'a>(&self, endpoints: impl Iterator<Item = &'a Arc<Endpoint>> + Clone) {
+        let now_ms = clock::now().mono_ms;
+        if endpoints.clone().all(|endpoint| endpoint.admission(now_ms) == Admission::Refused) {
+            endpoints.for_each(|endpoint| endpoint.trust(now_ms));
+        }
     }
 
     /// Forgets every pool and endpoint that is not in these sets. Forgotten endpoints drain.
@@ -198,6 +209,21 @@ mod tests {
         assert_eq!(registry.endpoint(&id("stable", 3)).state_kind(), StateKind::Serving);
         // A known one keeps its state over a reload.
         assert_eq!(registry.probed_endpoint(&id("stable", 1)).state_kind(), StateKind::Serving);
+    }
+
+    #[test]
+    fn a_new_endpoint_is_used_at_once_only_when_nothing_else_of_its_service_serves() {
+        let registry = Registry::new(1);
+        registry.set_serving();
+        let (old, new) = (registry.endpoint(&id("stable", 1)), registry.probed_endpoint(&id("stable", 2)));
+        registry.trust_new_if_nothing_serves([&old, &new].into_iter());
+        assert_eq!(new.state_kind(), StateKind::Unproved);
+        registry.trust_new_if_nothing_serves([&new].into_iter());
+        assert_eq!(new.state_kind(), StateKind::Serving);
+        // Its first failed probe ends that, and it is not trusted a second time.
+        new.probed(false, 1, 2, 3);
+        registry.trust_new_if_nothing_serves([&new].into_iter());
+        assert_eq!(new.state_kind(), StateKind::Unproved);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::endpoint::{Admission, Endpoint, StateKind};
 use super::names::Names;
-use super::pool::{Phase, PoolState, Spare};
+use super::pool::{PoolState, Spare};
 use super::probe::{Prober, Target};
 use super::registry::Registry;
 use crate::model::{Breaker, Name};
@@ -91,12 +91,18 @@ impl Upstreams {
     }
 
     /// Says what is published now: everything else is forgotten and drains, probes follow, breakers judge by these
-    /// policies. Called after each publication, within the control runtime.
+    /// policies. Called after each publication.
     pub fn set_targets(&self, pools: Vec<PoolTarget>) {
         let named_pools = pools.iter().map(|target| (target.pool.service.clone(), target.pool.name.clone())).collect();
         let targets = || pools.iter().flat_map(|target| &target.endpoints);
         let named = targets().map(|target| target.endpoint.id.clone()).collect::<HashSet<_>>();
         self.registry.retain(&named_pools, &named);
+        let services: HashSet<&Name> = pools.iter().map(|target| &target.pool.service).collect();
+        for service in services {
+            let takes = |target: &&PoolTarget| target.takes_traffic && target.pool.service == *service;
+            let endpoints = pools.iter().filter(takes).flat_map(|target| &target.endpoints);
+            self.registry.trust_new_if_nothing_serves(endpoints.map(|target| &target.endpoint));
+        }
         self.prober.set(targets());
         let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
         let mut old: HashMap<u64, u64> = published.drain(..).flat_map(|watched| watched.ejections).collect();
@@ -138,8 +144,8 @@ impl Watched {
 
     /// Whether it can take another pool's requests now.
     fn can_spare(&self, now_ms: u64) -> bool {
-        let resting = matches!(self.target.pool.phase(), Phase::Resting { .. });
-        self.target.takes_traffic && !resting && self.endpoints().any(|endpoint| serves(endpoint, now_ms))
+        let PoolTarget { pool, breaker, takes_traffic, .. } = &self.target;
+        *takes_traffic && pool.is_sound(now_ms, breaker) && self.endpoints().any(|endpoint| serves(endpoint, now_ms))
     }
 }
 
@@ -150,12 +156,12 @@ fn serves(endpoint: &Endpoint, now_ms: u64) -> bool {
 /// One round of judging: rests and recoveries of pools, services left without a live endpoint, lines for ejections.
 fn tick(published: &mut [Watched], now_ms: u64) {
     reprieve_services_without_endpoints(published, now_ms);
-    for index in 0..published.len() {
-        let target = &published[index].target;
-        let other = |(at, other): (usize, &Watched)| {
-            at != index && other.target.pool.service == target.pool.service && other.can_spare(now_ms)
-        };
-        let spare = if published.iter().enumerate().any(other) { Spare::Some } else { Spare::None };
+    // Settled before anything rests: of two pools that fail alike neither rests, whatever their order.
+    let spares: Vec<bool> = published.iter().map(|watched| watched.can_spare(now_ms)).collect();
+    for (index, Watched { target, .. }) in published.iter().enumerate() {
+        let same = |other: &Watched| other.target.pool.service == target.pool.service;
+        let other = |at: usize| at != index && spares[at] && same(&published[at]);
+        let spare = if (0..published.len()).any(other) { Spare::Some } else { Spare::None };
         if let Some((before, after)) = target.pool.tick(now_ms, &target.breaker, spare) {
             let (service, pool) = (&*target.pool.service, &*target.pool.name);
             let (before, after) = (before.as_str(), after.as_str());
@@ -290,6 +296,17 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_service_whose_only_endpoint_moved_has_no_gap() {
+        let (old, new) = (Upstream::start(Manners::Status(200)).await, Upstream::start(Manners::Status(200)).await);
+        let upstreams = Upstreams::start(1, vec![]);
+        publish(&upstreams, &[("stable", &[old.addr])], Some(&health(60_000)));
+        assert!(upstreams.first_round(LONG).await);
+        upstreams.set_serving();
+        publish(&upstreams, &[("stable", &[new.addr])], Some(&health(60_000)));
+        assert_eq!(kind(&upstreams, new.addr), StateKind::Serving);
+    }
+
+    #[tokio::test]
     async fn a_dead_endpoint_goes_down_comes_back_and_says_why() {
         let upstream = Upstream::start(Manners::Status(200)).await;
         let upstreams = Upstreams::start(1, vec![]);
@@ -331,8 +348,8 @@ mod tests {
     async fn without_probes_a_fallen_endpoint_gets_requests_again() {
         let dead = Upstream::start(Manners::Status(500)).await;
         let upstreams = Upstreams::start(1, vec![]);
-        upstreams.set_serving();
         publish(&upstreams, &[("stable", &[dead.addr])], Some(&health(20)));
+        assert!(upstreams.first_round(LONG).await);
         assert_eq!(kind(&upstreams, dead.addr), StateKind::Unproved);
         publish(&upstreams, &[("stable", &[dead.addr])], None);
         assert_eq!(kind(&upstreams, dead.addr), StateKind::Serving);
@@ -358,8 +375,6 @@ mod tests {
         publish(&upstreams, &[("stable", &[upstream.addr]), ("canary", &[upstream.addr])], None);
         let pool = |pool: &str| upstreams.registry().pool(&name("engine"), &name(pool));
         let canary = pool("canary");
-        // The first tick must have seen the counters at rest.
-        tokio::time::sleep(TICK).await;
         canary.meter.of(0).attempts.add(30);
         (0..20).for_each(|_| canary.meter.of(0).fault(crate::model::Fault::UpstreamTimeout));
         until("the rest", || !canary.admits(0)).await;
@@ -368,6 +383,28 @@ mod tests {
         // Stable leaves: canary is all there is.
         publish(&upstreams, &[("canary", &[upstream.addr])], None);
         until("the last resort", || canary.admits(u64::MAX)).await;
+    }
+
+    #[tokio::test]
+    async fn of_two_pools_that_fail_alike_neither_rests() {
+        let upstream = Upstream::start(Manners::Status(200)).await;
+        let upstreams = Upstreams::start(1, vec![]);
+        publish(&upstreams, &[("stable", &[upstream.addr]), ("canary", &[upstream.addr])], None);
+        let pools = ["stable", "canary"].map(|pool| upstreams.registry().pool(&name("engine"), &name(pool)));
+        let mut watched = upstreams.published.lock().expect("the lock");
+        tick(&mut watched, 1_000_000);
+        for pool in &pools {
+            pool.meter.of(0).attempts.add(40);
+            (0..40).for_each(|_| pool.meter.of(0).fault(crate::model::Fault::UpstreamConnect));
+        }
+        tick(&mut watched, 1_000_250);
+        assert!(pools.iter().all(|pool| pool.admits(u64::MAX) && pool.rests() == 0));
+        // Stable is well again: its old errors leave the window, and canary rests for new ones.
+        (1_000_500..1_011_000).step_by(250).for_each(|now_ms| tick(&mut watched, now_ms));
+        pools[1].meter.of(0).attempts.add(40);
+        (0..40).for_each(|_| pools[1].meter.of(0).fault(crate::model::Fault::UpstreamConnect));
+        tick(&mut watched, 1_011_250);
+        assert!(pools[0].admits(u64::MAX) && !pools[1].admits(0));
     }
 
     #[tokio::test]

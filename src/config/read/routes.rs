@@ -1,5 +1,8 @@
 //! `[[routes]]`: which request goes to which service, or straight to one pool.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
 use regex::{Regex, RegexBuilder};
 use toml::de::DeValue;
 
@@ -14,25 +17,26 @@ const REGEX_BYTES_MAX: usize = 1 << 20;
 pub(super) fn routes(root: &Fields<'_>, services: &[At<ServiceSpec>]) -> Vec<RouteSpec> {
     let tables = root.list("routes", "routes[]");
     let mut routes: Vec<RouteSpec> = Vec::new();
-    let mut seen: Vec<(String, usize)> = Vec::new();
+    // The first route of each name, and of each condition.
+    let (mut names, mut seen) = (HashMap::new(), HashMap::new());
     for (i, fields) in tables.iter().enumerate() {
         let route = route(fields, i, services);
-        if let Some(same) = routes.iter().position(|other| other.name == route.name) {
+        if let Some(same) = names.insert(route.name.clone(), i) {
             let found = format!("route {} has the name of route {}: \"{}\"", i + 1, same + 1, shorten(&route.name));
             fields.sink.whole(fields.key_span("name"), &fields.path_of("name"), found, "give each route its own name");
         }
         let condition = format!("{} {:?}", route.priority, route.matches);
-        match seen.iter().find(|(other, _)| *other == condition) {
-            Some((_, first)) => {
+        match seen.entry(condition) {
+            Entry::Occupied(first) => {
                 let found = format!(
                     "{} can never be reached: route {} matches the same requests",
                     route_name(&route),
-                    first + 1
+                    first.get() + 1
                 );
                 let help = "take one of them out, or give this one another match or a higher priority";
                 fields.sink.whole(place(fields), &fields.path, found, help);
             }
-            None => seen.push((condition, i)),
+            Entry::Vacant(free) => drop(free.insert(i)),
         }
         routes.push(route);
     }
@@ -225,7 +229,9 @@ fn path(fields: &Fields<'_>) -> Option<PathMatch> {
 
 /// An expression over the whole of a value.
 fn regex(fields: &Fields<'_>, text: &At<String>) -> Option<Regex> {
-    match RegexBuilder::new(&format!("^(?:{})$", text.value)).size_limit(REGEX_BYTES_MAX).build() {
+    let build = |pattern: &str| RegexBuilder::new(pattern).size_limit(REGEX_BYTES_MAX).build();
+    // First alone: `a)|(b` is only an expression once it stands in brackets, and would step out of the anchors.
+    match build(&text.value).and_then(|_| build(&format!("^(?:{})$", text.value))) {
         Ok(regex) => Some(regex),
         Err(error) => {
             let why = error.to_string();

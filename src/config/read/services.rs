@@ -1,5 +1,6 @@
 //! `[services.NAME]` and its pools.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use crate::config::cursor::{At, Fields, meant, shorten};
@@ -134,9 +135,10 @@ fn origins(pool: &Fields<'_>) -> Vec<Origin> {
         pool.sink.local(pool.span.clone(), &pool.path, found, "write endpoints = [\"http://HOST:PORT\"]");
     }
     let mut origins: Vec<Origin> = Vec::new();
+    let mut seen = HashSet::new();
     for text in texts {
         match origin::parse(&text.value) {
-            Ok(origin) if origins.contains(&origin) => {
+            Ok(origin) if !seen.insert(origin.clone()) => {
                 pool.refuse(&text, format!("{origin} is named twice"), "name each endpoint once");
             }
             Ok(origin) => origins.push(origin),

@@ -4,6 +4,9 @@
 //! - What looks half written (missing, empty, not TOML) is reported if it stays so over [`GRACE`]. Whatever is whole
 //!   within the grace is reported at once.
 //! - What the poll found without an event may be in the middle of a write: it must stay for [`TWICE`].
+//!
+//! A limit: a second in-place save that is written in several pieces, and read because of the close of the first, is
+//! reported as it stands if the pieces so far are whole TOML. Its own close corrects that within microseconds.
 
 use std::time::{Duration, Instant};
 

@@ -1,0 +1,231 @@
+"""The upstream and the proxies: how each is configured and started. Every proxy gets the same job: split two pools
+90/10, keep upstream connections alive, probe the pools where it can, write no access log, run on the cores it is given.
+"""
+
+import json
+import os
+import time
+
+from lab import machine
+from lab.machine import Process, free_port
+
+STABLE_BODY = "stable answers with fifty-four bytes counted exactly.."
+CANARY_BODY = "canary answers with fifty-four bytes counted exactly.."
+NO_LIMIT = 1_000_000_000
+AS_ROOT = "user root root;" if os.geteuid() == 0 else ""
+
+
+class Upstream:
+    """One nginx with two ports, `stable` and `canary`, told apart by the first byte of their small answer."""
+
+    def __init__(self, room, cores):
+        self.stable, self.canary = free_port(), free_port()
+        files = room / "files"
+        files.mkdir(exist_ok=True)
+        (files / "100k").write_bytes(b"x" * 100_000)
+        (files / "10m").write_bytes(b"x" * 10_000_000)
+        server = """server {{ listen 127.0.0.1:{port} backlog=4096; root {files};
+            location = / {{ return 200 "{body}"; }} location = /healthz {{ return 200 "ok"; }} }}"""
+        servers = "\n".join(
+            server.format(port=port, files=files, body=body)
+            for port, body in ((self.stable, STABLE_BODY), (self.canary, CANARY_BODY))
+        )
+        text = f"""{nginx_main(room, len(cores))}
+            http {{ access_log off; default_type text/plain; sendfile on; tcp_nopush on; open_file_cache max=16;
+            keepalive_requests {NO_LIMIT}; keepalive_timeout 1h; {nginx_temp(room)}
+            {servers} }}"""
+        path = write(room / "upstream.conf", text)
+        self.process = Process(["nginx", "-c", path, "-e", room / "upstream.err"], cores, room / "upstream.log")
+        machine.wait_until_it_answers(self.process, self.stable)
+
+
+class Proxy:
+    """A running proxy: `port` speaks HTTP/1.1, `port_h2` (often the same) cleartext HTTP/2."""
+
+    def __init__(self, name, tools, room, upstream, cores, cookie=False):
+        self.name, self.room = name, room
+        self.port = self.port_h2 = free_port()
+        self.admin = free_port()
+        room.mkdir(parents=True, exist_ok=True)
+        argv, env = PEERS[name](self, tools, upstream, len(cores), cookie)
+        self.process = Process(argv, cores, room / "log", env)
+        try:
+            machine.wait_until_it_answers(self.process, self.port)
+        except RuntimeError:
+            self.process.stop()
+            raise
+        time.sleep(0.5)
+
+    def stop(self):
+        self.process.stop()
+
+
+def write(path, text):
+    path.write_text(text)
+    return path
+
+
+def weir(proxy, tools, upstream, workers, cookie):
+    affinity = '[services.engine.affinity]\nby = "cookie"\nname = "weir"\n' if cookie else ""
+    text = f"""weights = "weights.toml"
+
+[listeners.public]
+address = "127.0.0.1:{proxy.port}"
+
+[admin]
+address = "127.0.0.1:{proxy.admin}"
+{tools.weir_extra}
+[services.engine]
+stable = "stable"
+
+[services.engine.pools.stable]
+endpoints = ["http://127.0.0.1:{upstream.stable}"]
+
+[services.engine.pools.canary]
+endpoints = ["http://127.0.0.1:{upstream.canary}"]
+{affinity}
+[services.engine.health]
+path = "/healthz"
+interval = "2s"
+
+[services.engine.timeouts]
+response_header = "30s"
+"""
+    config = write(proxy.room / "weir.toml", text)
+    proxy.weights = write(proxy.room / "weights.toml", "[engine]\nstable = 90\ncanary = 10\n")
+    return [tools.weir, "run", "--config", config], {"WEIR_WORKERS": str(workers)}
+
+
+def haproxy(proxy, tools, upstream, threads, cookie):
+    proxy.port_h2 = free_port()
+    sticky = "cookie weir insert indirect nocache" if cookie else ""
+    text = f"""global
+    nbthread {threads}
+    maxconn 8000
+defaults
+    mode http
+    http-reuse always
+    timeout connect 1s
+    timeout client 5m
+    timeout server 30s
+frontend public
+    bind 127.0.0.1:{proxy.port} backlog 4096
+    bind 127.0.0.1:{proxy.port_h2} proto h2
+    default_backend engine
+backend engine
+    option httpchk GET /healthz
+    {sticky}
+    server stable 127.0.0.1:{upstream.stable} weight 90 check inter 2s {'cookie stable' if cookie else ''}
+    server canary 127.0.0.1:{upstream.canary} weight 10 check inter 2s {'cookie canary' if cookie else ''}
+"""
+    return ["haproxy", "-db", "-f", write(proxy.room / "haproxy.cfg", text)], None
+
+
+def nginx(proxy, tools, upstream, workers, cookie, tuning=""):
+    proxy.port_h2 = free_port()
+    text = f"""{nginx_main(proxy.room, workers)}
+http {{ access_log off; keepalive_requests {NO_LIMIT}; keepalive_timeout 1h; {nginx_temp(proxy.room)} {tuning}
+    upstream engine {{ server 127.0.0.1:{upstream.stable} weight=9; server 127.0.0.1:{upstream.canary};
+        keepalive 256; keepalive_requests {NO_LIMIT}; }}
+    server {{ listen 127.0.0.1:{proxy.port} backlog=4096; listen 127.0.0.1:{proxy.port_h2} http2;
+        location / {{ proxy_pass http://engine; proxy_http_version 1.1; proxy_set_header Connection ""; }} }} }}"""
+    path = write(proxy.room / "nginx.conf", text)
+    return ["nginx", "-c", path, "-e", proxy.room / "error.log"], None
+
+
+def nginx_tuned(proxy, tools, upstream, workers, cookie):
+    tuning = "proxy_buffer_size 64k; proxy_buffers 16 64k; proxy_busy_buffers_size 256k; proxy_max_temp_file_size 0;"
+    return nginx(proxy, tools, upstream, workers, cookie, tuning)
+
+
+def nginx_main(room, workers):
+    return f"""daemon off; worker_processes {workers}; {AS_ROOT} pid {room}/nginx.pid; error_log stderr crit;
+        worker_rlimit_nofile 65536; events {{ worker_connections 16384; }}"""
+
+
+def nginx_temp(room):
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    return " ".join(f"{kind}_temp_path {room}/temp-{kind};" for kind in kinds)
+
+
+def envoy(proxy, tools, upstream, threads, cookie):
+    def cluster(name, port):
+        address = {"socket_address": {"address": "127.0.0.1", "port_value": port}}
+        limits = {name: 20000 for name in ("max_connections", "max_pending_requests", "max_requests")}
+        check = {"timeout": "1s", "interval": "2s", "unhealthy_threshold": 3, "healthy_threshold": 2}
+        return {
+            "name": name,
+            "type": "STATIC",
+            "connect_timeout": "1s",
+            "circuit_breakers": {"thresholds": [limits]},
+            "health_checks": [{**check, "http_health_check": {"path": "/healthz"}}],
+            "load_assignment": {
+                "cluster_name": name,
+                "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}],
+            },
+        }
+
+    weights = [{"name": "stable", "weight": 90}, {"name": "canary", "weight": 10}]
+    route = {"match": {"prefix": "/"}, "route": {"weighted_clusters": {"clusters": weights}, "timeout": "0s"}}
+    types = "type.googleapis.com/envoy.extensions.filters"
+    manager = {
+        "@type": f"{types}.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "public",
+        "codec_type": "AUTO",
+        "route_config": {"virtual_hosts": [{"name": "engine", "domains": ["*"], "routes": [route]}]},
+        "http_filters": [
+            {"name": "envoy.filters.http.router", "typed_config": {"@type": f"{types}.http.router.v3.Router"}}
+        ],
+    }
+    listener = {
+        "address": {"socket_address": {"address": "127.0.0.1", "port_value": proxy.port}},
+        "filter_chains": [
+            {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
+        ],
+    }
+    clusters = [cluster("stable", upstream.stable), cluster("canary", upstream.canary)]
+    text = json.dumps({"static_resources": {"listeners": [listener], "clusters": clusters}})
+    path = write(proxy.room / "envoy.json", text)
+    flags = ["--concurrency", threads, "--disable-hot-restart", "--log-level", "error"]
+    return [tools.envoy, "-c", path, *flags], None
+
+
+def caddy(proxy, tools, upstream, threads, cookie):
+    text = f"""{{
+    admin off
+    auto_https off
+    servers {{
+        protocols h1 h2 h2c
+    }}
+}}
+http://127.0.0.1:{proxy.port} {{
+    bind 127.0.0.1
+    reverse_proxy 127.0.0.1:{upstream.stable} 127.0.0.1:{upstream.canary} {{
+        lb_policy random
+        health_uri /healthz
+        health_interval 2s
+        transport http {{
+            keepalive_idle_conns_per_host 256
+        }}
+    }}
+}}
+"""
+    path = write(proxy.room / "Caddyfile", text)
+    env = {"GOMAXPROCS": str(threads), "HOME": str(proxy.room), "XDG_CONFIG_HOME": str(proxy.room)}
+    return ["caddy", "run", "--config", path, "--adapter", "caddyfile"], env
+
+
+def pingora(proxy, tools, upstream, threads, cookie):
+    address = "127.0.0.1:{}".format
+    return [tools.pingora, address(proxy.port), address(upstream.stable), address(upstream.canary)], None
+
+
+PEERS = {
+    "weir": weir,
+    "haproxy": haproxy,
+    "nginx": nginx,
+    "nginx-tuned": nginx_tuned,
+    "envoy": envoy,
+    "caddy": caddy,
+    "pingora": pingora,
+}

@@ -1,0 +1,46 @@
+//! Load clients that `benches/compare` and `benches/instructions` need and that wrk and h2load do not offer.
+//!
+//! One thread per client, raw sockets and epoll, HTTP/1.1 with `Content-Length` answers only. Every command prints one
+//! JSON object. It is not a general load generator and not part of weir: it refuses answers it cannot count exactly.
+
+mod connection;
+mod epoll;
+mod fetch;
+mod histogram;
+mod hold;
+mod options;
+mod rate;
+mod shift;
+
+use std::process::ExitCode;
+
+use crate::options::Options;
+
+const USAGE: &str = "\
+usage: load COMMAND --target ADDRESS:PORT [--path /] [--header 'name: value']…
+  fetch  --requests N                              one connection, one request after the other
+  rate   --rate PER_SECOND --connections N --seconds S --warm-up S   open loop: latency from the intended start
+  hold   --connections N                           one request each, then hold them until standard input ends
+  shift  --connections N --shifts N --gap-ms MS --how file|rename|put --file PATH --admin ADDRESS:PORT --service NAME
+  reload --connections N --shifts N --gap-ms MS --file PATH --service NAME    many rewrites, then one decisive shift";
+
+fn main() -> ExitCode {
+    let result = Options::parse(std::env::args().skip(1)).and_then(|options| match options.command.as_str() {
+        "fetch" => fetch::run(&options),
+        "rate" => rate::run(&options),
+        "hold" => hold::run(&options),
+        "shift" => shift::run(&options),
+        "reload" => shift::run_reloads(&options),
+        other => Err(std::io::Error::other(format!("no command {other}"))),
+    });
+    match result {
+        Ok(report) => {
+            println!("{report}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("load: {error}\n{USAGE}");
+            ExitCode::FAILURE
+        }
+    }
+}

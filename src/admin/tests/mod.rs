@@ -1,0 +1,6 @@
+//! Promises of the admin API over real sockets: a switchboard over two real files, a listener on port 0.
+
+mod changes;
+mod safety;
+mod stage;
+mod views;

@@ -1,0 +1,192 @@
+//! The composition root: from a configuration to a running process. It alone knows every room.
+//!
+//! [`App::build`] takes everything from the system that may be refused (files, keys, addresses), and starts nothing;
+//! [`App::run`] starts everything and comes back when the process should end. The control thread is the caller's: it
+//! runs the admin API, names, probes and signals. Workers are threads of their own (`workers`); files are watched by
+//! another, which applies what it reads itself, so that a busy control thread delays no shift.
+
+pub mod log;
+mod plane;
+mod run;
+mod sockets;
+mod stop;
+mod tasks;
+pub mod workers;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::Socket;
+use tokio::runtime::Runtime;
+
+use self::log::LogLevelSwitch;
+use self::sockets::Bound;
+use self::workers::InvalidWorkers;
+use crate::admin::access::{Access, AccessError};
+use crate::config::{Config, Problems};
+use crate::model::Name;
+use crate::switchboard::writer::{Mode, StartError, Switchboard};
+use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::control;
+use crate::telemetry::count::Sharded;
+use crate::telemetry::meter::WorkerShard;
+use crate::upstream::upstreams::Upstreams;
+
+/// The variable that names the file which the ports are written to once the process listens.
+pub const PORTS_ENV: &str = "WEIR_PORTS_FILE";
+
+/// A process that could serve: everything is bound and checked, nothing runs.
+pub struct App {
+    runtime: Runtime,
+    parts: Parts,
+}
+
+/// What the process is made of.
+struct Parts {
+    upstreams: Arc<Upstreams>,
+    switchboard: Arc<Switchboard>,
+    access_log: Arc<AccessLog>,
+    meter: Arc<Sharded<WorkerShard>>,
+    listeners: Vec<Bound>,
+    admin: (SocketAddr, Socket),
+    access: Access,
+    log_level: LogLevelSwitch,
+    ports_file: Option<PathBuf>,
+    workers: usize,
+}
+
+/// How the process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Everything in flight finished, or had its time.
+    Gracefully,
+    /// A second signal cut it short.
+    ByForce,
+}
+
+/// Why the process cannot start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The files do not hold.
+    #[error("{0}")]
+    Problems(Problems),
+    /// The number of workers is none.
+    #[error(transparent)]
+    Workers(#[from] InvalidWorkers),
+    /// The admin API would be open to strangers, or its token cannot be read.
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    /// Keys, or weights that do not fit.
+    #[error(transparent)]
+    Start(StartError),
+    /// An address cannot be bound.
+    #[error("cannot listen on {address} ({what})")]
+    Bind {
+        /// `listeners.NAME` or `admin`.
+        what: String,
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The system refused something else.
+    #[error("{what}")]
+    System {
+        /// What was asked of it.
+        what: &'static str,
+        /// What it said.
+        #[source]
+        source: io::Error,
+    },
+    /// A worker thread ended although nobody asked it to.
+    #[error("worker {0} ended by itself")]
+    WorkerLost(usize),
+}
+
+// === impl App ===
+
+impl App {
+    /// Reads the rest of what `config` names and binds every address.
+    pub fn build(config: Config, mode: Mode, log_level: LogLevelSwitch) -> Result<Self, AppError> {
+        control::install();
+        let workers = workers::count(config.workers)?;
+        let access = Access::new(config.admin.address, config.admin.token_file.as_deref())?;
+        match sockets::raise_descriptor_limit() {
+            Ok(limit) => tracing::debug!(limit, "descriptors"),
+            Err(error) => tracing::warn!(%error, "the limit of open descriptors stays as it was"),
+        }
+        let mut listeners = Vec::with_capacity(config.listeners.len());
+        for spec in &config.listeners {
+            let bound = Bound::new(&spec.name, spec.address, workers);
+            let refused =
+                |source| AppError::Bind { what: format!("listeners.{}", spec.name), address: spec.address, source };
+            listeners.push(bound.map_err(refused)?);
+        }
+        let address = config.admin.address;
+        let refused = |source| AppError::Bind { what: "admin".into(), address, source };
+        let admin = sockets::bind_admin(address).map_err(refused)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().thread_name("weir-control").build();
+        let runtime =
+            runtime.map_err(|source| AppError::System { what: "no runtime for the control thread", source })?;
+        let within = runtime.enter();
+        let upstreams = Upstreams::start(workers, config.dns.servers.clone());
+        let access_log = Arc::new(AccessLog::start(&config.plan.access_log));
+        let switchboard = Switchboard::open(config, mode, workers, upstreams.clone()).map_err(AppError::from)?;
+        drop(within);
+        let parts = Parts {
+            upstreams,
+            switchboard: Arc::new(switchboard),
+            access_log,
+            meter: Arc::new(Sharded::new(workers)),
+            listeners,
+            admin,
+            access,
+            log_level,
+            ports_file: std::env::var_os(PORTS_ENV).map(PathBuf::from),
+            workers,
+        };
+        Ok(Self { runtime, parts })
+    }
+
+    /// Serves until a signal ends it. The calling thread is the control thread from here on.
+    pub fn run(self) -> Result<Ended, AppError> {
+        let Self { runtime, parts } = self;
+        let ended = runtime.block_on(parts.run());
+        // A write that hangs on a dead disk must not keep the process from ending.
+        runtime.shutdown_timeout(Duration::from_millis(200));
+        ended
+    }
+
+    /// The address of each listener, port 0 replaced by what the system chose.
+    pub fn addresses(&self) -> Vec<(Name, SocketAddr)> {
+        self.parts.listeners.iter().map(|bound| (bound.name.clone(), bound.address)).collect()
+    }
+
+    /// The address of the admin API.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.parts.admin.0
+    }
+}
+
+impl From<StartError> for AppError {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Problems(problems) => AppError::Problems(problems),
+            other @ (StartError::Key(_) | StartError::Refused(_)) => AppError::Start(other),
+        }
+    }
+}
+
+impl AppError {
+    /// Whether the configuration is to blame rather than the system.
+    pub fn blames_config(&self) -> bool {
+        match self {
+            AppError::Problems(_) | AppError::Workers(_) | AppError::Access(_) | AppError::Start(_) => true,
+            AppError::Bind { .. } | AppError::System { .. } | AppError::WorkerLost(_) => false,
+        }
+    }
+}

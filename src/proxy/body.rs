@@ -1,0 +1,91 @@
+//! Message bodies as they stand on the wire: where they end, and how they are framed anew.
+
+use std::io::Write;
+
+use super::h1::chunked::{BadChunk, Decoder, Piece};
+use super::h1::request::Framing;
+use super::h1::response::ResponseFraming;
+
+/// Reads one body out of the bytes of a connection.
+#[derive(Debug)]
+pub(crate) enum BodyReader {
+    /// It is complete.
+    Done,
+    /// This many bytes are left.
+    Length(u64),
+    /// Chunked.
+    Chunked(Decoder),
+    /// Until the peer closes.
+    Close,
+}
+
+// === impl BodyReader ===
+
+impl BodyReader {
+    pub(crate) fn of_request(framing: Framing) -> Self {
+        match framing {
+            Framing::None => BodyReader::Done,
+            Framing::Length(length) => BodyReader::Length(length),
+            Framing::Chunked => BodyReader::Chunked(Decoder::default()),
+        }
+    }
+
+    pub(crate) fn of_response(framing: ResponseFraming) -> Self {
+        match framing {
+            ResponseFraming::None => BodyReader::Done,
+            ResponseFraming::Length(length) => BodyReader::Length(length),
+            ResponseFraming::Chunked => BodyReader::Chunked(Decoder::default()),
+            ResponseFraming::Close => BodyReader::Close,
+        }
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        matches!(self, BodyReader::Done)
+    }
+
+    /// The next piece at the front of `input`, and how many bytes it uses up, as [`Decoder::decode`].
+    pub(crate) fn next(&mut self, input: &[u8]) -> Result<(usize, Piece), BadChunk> {
+        match self {
+            BodyReader::Done => Ok((0, Piece::End)),
+            _ if input.is_empty() => Ok((0, Piece::More)),
+            BodyReader::Length(left) => {
+                let n = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
+                *left -= n as u64;
+                if *left == 0 {
+                    *self = BodyReader::Done;
+                }
+                Ok((n, Piece::Data(0..n)))
+            }
+            BodyReader::Close => Ok((input.len(), Piece::Data(0..input.len()))),
+            BodyReader::Chunked(decoder) => {
+                let found = decoder.decode(input)?;
+                if found.1 == Piece::End {
+                    *self = BodyReader::Done;
+                }
+                Ok(found)
+            }
+        }
+    }
+
+    /// The peer has closed: whether the body is whole.
+    pub(crate) fn close(&mut self) -> bool {
+        if matches!(self, BodyReader::Close) {
+            *self = BodyReader::Done;
+        }
+        self.is_done()
+    }
+}
+
+/// Appends one chunk; nothing for no data, which would end the body.
+pub(crate) fn push_chunk(out: &mut Vec<u8>, data: &[u8]) {
+    if !data.is_empty() {
+        let _ = write!(out, "{:x}\r\n", data.len());
+        out.extend_from_slice(data);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// Appends the last chunk.
+pub(crate) fn push_last_chunk(out: &mut Vec<u8>) {
+    out.extend_from_slice(b"0\r\n\r\n");
+}

@@ -1,0 +1,190 @@
+//! One attempt: a request to one endpoint over one connection, up to the head of its answer.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::h1::response::{self, Response};
+use super::refusal::Refusal;
+use super::timer::Timer;
+use super::upload::{Downstream, Upload};
+use crate::model::{Fault, Timeouts};
+
+/// Interim answers (1xx) that one request may get; curl and browsers expect one or two.
+const INTERIM_MAX: u32 = 16;
+
+/// A connection to an endpoint, in use.
+#[derive(Debug)]
+pub(crate) struct Conn {
+    pub(crate) stream: TcpStream,
+    /// What has been read and not been used.
+    pub(crate) buf: Vec<u8>,
+    /// Whether it served another request before.
+    pub(crate) reused: bool,
+}
+
+/// Why an attempt ended without an answer.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The client's doing; the endpoint is not to blame.
+    Client(Refusal),
+    /// The endpoint's doing.
+    Endpoint {
+        /// The kind.
+        fault: Fault,
+        /// In a few words, for log and client.
+        reason: &'static str,
+        /// Whether it had begun to answer.
+        answered: bool,
+    },
+}
+
+/// What the wait for an answer sees.
+enum Event {
+    /// The answer's head.
+    Head(Response),
+    /// Body bytes moved: the idle deadline starts again.
+    Moved,
+    /// It failed.
+    Failed(Failure),
+}
+
+/// Opens a connection.
+pub(crate) async fn connect(addr: SocketAddr, timer: &mut Timer, timeouts: &Timeouts) -> Result<TcpStream, Failure> {
+    let failed = |reason| Failure::Endpoint { fault: Fault::UpstreamConnect, reason, answered: false };
+    match timer.limit(Instant::now() + timeouts.connect, TcpStream::connect(addr)).await {
+        Ok(Ok(stream)) => {
+            let _ = stream.set_nodelay(true);
+            Ok(stream)
+        }
+        Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => Err(failed("connect_refused")),
+        Ok(Err(_)) => Err(failed("connect_failed")),
+        Err(_) => Err(failed("connect_timeout")),
+    }
+}
+
+/// Sends the request and waits for the head of the final answer.
+pub(crate) async fn exchange<D: Downstream>(
+    conn: &mut Conn,
+    upload: &mut Upload,
+    down: &mut D,
+    timer: &mut Timer,
+    timeouts: &Timeouts,
+    to_head: bool,
+) -> Result<Response, Failure> {
+    let mut wait = Wait { interim: 0, to_head, lines: Vec::with_capacity(16) };
+    loop {
+        let limit = if upload.is_complete() { timeouts.response_header } else { timeouts.idle };
+        let event = std::future::poll_fn(|cx| wait.poll(cx, conn, upload, down));
+        match timer.limit(Instant::now() + limit, event).await {
+            Ok(Event::Head(response)) => return Ok(response),
+            Ok(Event::Moved) => {}
+            Ok(Event::Failed(failure)) => return Err(failure),
+            Err(_) if !upload.is_complete() && !upload.waits_for_endpoint() => {
+                return Err(Failure::Client(Refusal::BodyTimeout));
+            }
+            Err(_) => {
+                let answered = !conn.buf.is_empty();
+                return Err(Failure::Endpoint { fault: Fault::UpstreamTimeout, reason: "timeout", answered });
+            }
+        }
+    }
+}
+
+struct Wait {
+    interim: u32,
+    to_head: bool,
+    lines: Vec<response::Line>,
+}
+
+// === impl Wait ===
+
+impl Wait {
+    fn poll<D: Downstream>(
+        &mut self,
+        cx: &mut Context<'_>,
+        conn: &mut Conn,
+        upload: &mut Upload,
+        down: &mut D,
+    ) -> Poll<Event> {
+        let mark = upload.mark();
+        let sent = match upload.poll(cx, &mut conn.stream, down) {
+            Poll::Ready(Err(refusal)) => return Poll::Ready(Event::Failed(Failure::Client(refusal))),
+            Poll::Ready(Ok(())) => true,
+            Poll::Pending => false,
+        };
+        while let Poll::Ready(read) = poll_read(cx, &mut conn.stream, &mut conn.buf) {
+            let answered = !conn.buf.is_empty() || self.interim > 0;
+            let failed = |fault, reason| Poll::Ready(Event::Failed(Failure::Endpoint { fault, reason, answered }));
+            match read {
+                Ok(0) if answered => return failed(Fault::UpstreamAnswer, "closed_in_head"),
+                Ok(0) => return failed(Fault::UpstreamAnswer, "closed"),
+                Err(_) => return failed(Fault::UpstreamAnswer, "reset"),
+                Ok(_) => match self.parse(conn) {
+                    Ok(Some(response)) => return Poll::Ready(Event::Head(response)),
+                    Ok(None) => {}
+                    Err(reason) => return failed(Fault::UpstreamAnswer, reason),
+                },
+            }
+        }
+        if sent && down.poll_gone(cx).is_ready() {
+            return Poll::Ready(Event::Failed(Failure::Client(Refusal::ClientGone)));
+        }
+        // Moved bytes move the deadline; the first write of a request without a body needs no second look.
+        if upload.mark() != mark && (!sent || mark.1) { Poll::Ready(Event::Moved) } else { Poll::Pending }
+    }
+
+    /// The final head in the buffer, interim ones skipped.
+    fn parse(&mut self, conn: &mut Conn) -> Result<Option<Response>, &'static str> {
+        loop {
+            let lines = std::mem::take(&mut self.lines);
+            match response::parse(&conn.buf, self.to_head, lines).map_err(|_| "malformed_answer")? {
+                Err(lines) => {
+                    self.lines = lines;
+                    return Ok(None);
+                }
+                Ok(response) if response.status >= 200 || response.status == 101 => return Ok(Some(response)),
+                Ok(interim) => {
+                    self.interim += 1;
+                    if self.interim > INTERIM_MAX {
+                        return Err("too_many_interim_answers");
+                    }
+                    conn.buf.drain(..interim.head_bytes);
+                    self.lines = interim.lines;
+                    if conn.buf.is_empty() {
+                        return Ok(None);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Reads into the spare room of `buf`, which grows by half when there is none.
+pub(crate) fn poll_read(
+    cx: &mut Context<'_>,
+    stream: &mut TcpStream,
+    buf: &mut Vec<u8>,
+) -> Poll<std::io::Result<usize>> {
+    if buf.capacity() - buf.len() < 1024 {
+        buf.reserve(buf.capacity().max(4096) / 2);
+    }
+    let mut spare = ReadBuf::uninit(buf.spare_capacity_mut());
+    match Pin::new(stream).poll_read(cx, &mut spare) {
+        Poll::Ready(Ok(())) => {
+            let n = spare.filled().len();
+            // SAFETY: `poll_read` has initialised the first `n` bytes of the spare capacity, as `ReadBuf` vouches.
+            #[expect(unsafe_code, reason = "reading into spare capacity without zeroing it first")]
+            unsafe {
+                buf.set_len(buf.len() + n);
+            }
+            Poll::Ready(Ok(n))
+        }
+        Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+        Poll::Pending => Poll::Pending,
+    }
+}

@@ -1,0 +1,275 @@
+//! The attempts of one request: a connection, an exchange, and at most one safe retry elsewhere.
+//!
+//! What is never repeated: a request that is not idempotent once a byte of it went out, one whose body is no longer at
+//! hand, and one that timed out. Every failed attempt counts against the pool that failed, whatever the client sees.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::decide::{self, Decision, Question};
+use super::exchange::{Conn, Failure, connect, exchange};
+use super::h1::response::Response;
+use super::outgoing::Outgoing;
+use super::refusal::Refusal;
+use super::timer::Timer;
+use super::upload::{Downstream, Upload};
+use super::worker::Worker;
+use crate::model::Fault;
+use crate::switchboard::snapshot::{Pool, Service, Snapshot};
+use crate::upstream::endpoint::{Endpoint, Outcome};
+
+/// What is forwarded.
+pub(crate) struct Job<'a> {
+    pub(crate) worker: &'a Rc<Worker>,
+    pub(crate) snapshot: &'a Rc<Arc<Snapshot>>,
+    pub(crate) question: &'a Question<'a>,
+    pub(crate) outgoing: &'a Outgoing<'a>,
+    pub(crate) decision: &'a Decision,
+}
+
+/// An answer, as far as its head.
+pub(crate) struct Answered {
+    pub(crate) conn: Conn,
+    pub(crate) response: Response,
+    pub(crate) upload: Upload,
+    pub(crate) attempt: Attempt,
+    pub(crate) trail: Trail,
+}
+
+/// What became of the attempts, for telemetry.
+#[derive(Debug, Default)]
+pub(crate) struct Trail {
+    /// `canary:connect_refused,` for each failed attempt; empty when the first went well.
+    pub(crate) failed: String,
+    /// Whether the answer came from a retry.
+    pub(crate) retried: bool,
+    /// From sending to the answer's head.
+    pub(crate) upstream_us: Option<u64>,
+    /// The (pool, endpoint) of the last attempt.
+    pub(crate) last: Option<(usize, usize)>,
+}
+
+/// An attempt under way: counts as in flight until it is dropped.
+pub(crate) struct Attempt {
+    worker: Rc<Worker>,
+    snapshot: Rc<Arc<Snapshot>>,
+    service: usize,
+    pool: usize,
+    endpoint: usize,
+    /// Whether the endpoint has been told how it went; a trial that was not is given back.
+    reported: Cell<bool>,
+}
+
+/// Forwards until there is an answer or no permitted attempt is left.
+pub(crate) async fn forward<D: Downstream>(
+    job: &Job<'_>,
+    down: &mut D,
+    timer: &mut Timer,
+) -> Result<Answered, (Refusal, Trail)> {
+    let mut trail = Trail::default();
+    let service = &job.snapshot.services[job.decision.service];
+    job.worker.budgets.borrow_mut().deposit(service.slot, &service.spec.retry);
+    let mut body = Vec::new();
+    let complete = match down.buffered(&mut body) {
+        Ok(complete) => complete,
+        Err(refusal) => return Err((refusal, trail)),
+    };
+    let (mut target, mut fresh) = ((job.decision.pool, job.decision.endpoint), false);
+    loop {
+        let attempt = Attempt::begin(job, target);
+        trail.last = Some(target);
+        let begun = Instant::now();
+        let (mut conn, mut upload) = match prepare(job, &attempt, fresh, &body, complete, timer).await {
+            Ok(prepared) => prepared,
+            Err(Failure::Client(refusal)) => return Err((refusal, trail)),
+            Err(Failure::Endpoint { fault, reason, .. }) => {
+                let endpoint = attempt.endpoint();
+                (job.worker.hurry)(&endpoint.id.origin);
+                attempt.fail(fault, job.question);
+                match again(job, &mut trail, target, fault, reason, true) {
+                    Some(next) => target = next,
+                    None => return Err((Refusal::Upstream { fault, reason }, trail)),
+                }
+                continue;
+            }
+        };
+        let to_head = job.question.head.method() == "HEAD";
+        match exchange(&mut conn, &mut upload, down, timer, &service.spec.timeouts, to_head).await {
+            Ok(response) => {
+                trail.upstream_us = Some(begun.elapsed().as_micros() as u64);
+                attempt.answer(response.status, job.question);
+                return Ok(Answered { conn, response, upload, attempt, trail });
+            }
+            Err(Failure::Client(refusal)) => return Err((refusal, trail)),
+            Err(Failure::Endpoint { fault, reason, answered }) => {
+                let timed_out = fault == Fault::UpstreamTimeout;
+                let repeatable =
+                    upload.is_replayable() && !timed_out && (job.question.repeatable || upload.is_unsent());
+                // A connection that was idle may have been closed just as we wrote: nobody's failure, but only what
+                // may run twice can be sent again (RFC 9110 §9.2.2).
+                if conn.reused && !answered && repeatable && !fresh {
+                    fresh = true;
+                    continue;
+                }
+                attempt.fail(fault, job.question);
+                match again(job, &mut trail, target, fault, reason, repeatable) {
+                    Some(next) => (target, fresh) = (next, false),
+                    None => return Err((Refusal::Upstream { fault, reason }, trail)),
+                }
+            }
+        }
+    }
+}
+
+/// A connection and the bytes to send over it.
+async fn prepare(
+    job: &Job<'_>,
+    attempt: &Attempt,
+    fresh: bool,
+    body: &[u8],
+    complete: bool,
+    timer: &mut Timer,
+) -> Result<(Conn, Upload), Failure> {
+    let worker = job.worker;
+    let endpoint = attempt.endpoint();
+    let idle = match fresh {
+        true => None,
+        false => worker.conns.borrow_mut().take(endpoint, job.question.now.mono_ms),
+    };
+    let reused = idle.is_some();
+    let stream = match idle {
+        Some(stream) => stream,
+        None => {
+            let stream = connect(endpoint.id.addr, timer, &attempt.service().spec.timeouts).await?;
+            endpoint.meter.of(worker.index).connections.add(1);
+            stream
+        }
+    };
+    let mut buffers = worker.buffers.borrow_mut();
+    let (mut out, buf) = (buffers.take(), buffers.take());
+    drop(buffers);
+    job.outgoing.write(&endpoint.authority, &mut out).map_err(Failure::Client)?;
+    out.extend_from_slice(body);
+    Ok((Conn { stream, buf, reused }, Upload::new(out, complete)))
+}
+
+/// Where to try once more, when the rules and the budget allow it.
+fn again(
+    job: &Job<'_>,
+    trail: &mut Trail,
+    failed: (usize, usize),
+    fault: Fault,
+    reason: &'static str,
+    repeatable: bool,
+) -> Option<(usize, usize)> {
+    let service = &job.snapshot.services[job.decision.service];
+    let pool = &service.pools[failed.0];
+    pool.endpoints[failed.1].note_error(reason);
+    trail.failed.push_str(&pool.name);
+    trail.failed.push(':');
+    trail.failed.push_str(reason);
+    trail.failed.push(',');
+    tracing::debug!(service = %service.name, pool = %pool.name, endpoint = %pool.endpoints[failed.1].id.addr, reason,
+        kind = fault.as_str(), "attempt failed");
+    if !repeatable || trail.retried {
+        return None;
+    }
+    let mut chance = job.worker.chance.borrow_mut();
+    let next = decide::second(job.question, job.decision, failed, &mut chance.rng)?;
+    let now_ms = job.question.now.mono_ms;
+    if !job.worker.budgets.borrow_mut().withdraw(service.slot, &service.spec.retry, now_ms) {
+        return None;
+    }
+    trail.retried = true;
+    pool.state.meter.of(job.worker.index).retries.add(1);
+    Some(next)
+}
+
+// === impl Attempt ===
+
+impl Attempt {
+    fn begin(job: &Job<'_>, (pool, endpoint): (usize, usize)) -> Self {
+        let attempt = Self {
+            worker: Rc::clone(job.worker),
+            snapshot: Rc::clone(job.snapshot),
+            service: job.decision.service,
+            pool,
+            endpoint,
+            reported: Cell::new(false),
+        };
+        let worker = job.worker.index;
+        let shard = attempt.pool().state.meter.of(worker);
+        shard.attempts.add(1);
+        shard.in_flight.add(1);
+        attempt.endpoint().meter.of(worker).in_flight.add(1);
+        attempt
+    }
+
+    pub(crate) fn service(&self) -> &Service {
+        &self.snapshot.services[self.service]
+    }
+
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.service().pools[self.pool]
+    }
+
+    pub(crate) fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.pool().endpoints[self.endpoint]
+    }
+
+    /// An answer's head came. 502, 503 and 504 are the endpoint saying that it cannot serve.
+    fn answer(&self, status: u16, question: &Question<'_>) {
+        self.endpoint().meter.of(self.worker.index).code(status);
+        if matches!(status, 502..=504) {
+            self.fail(Fault::UpstreamAnswer, question);
+        } else {
+            self.report(Outcome::Answered, question);
+        }
+    }
+
+    /// Counts a failure against pool and endpoint, at the moment that it is seen: an attempt may have taken long.
+    pub(crate) fn fail(&self, fault: Fault, question: &Question<'_>) {
+        let worker = self.worker.index;
+        self.pool().state.meter.of(worker).fault(fault);
+        self.endpoint().meter.of(worker).faults[fault.index()].add(1);
+        let now = self.worker.now(Instant::now());
+        self.report(Outcome::Failed, &Question { now, ..*question });
+    }
+
+    fn report(&self, outcome: Outcome, question: &Question<'_>) {
+        let service = self.service();
+        self.reported.set(true);
+        let last_live = || decide::is_last_live(service, self.pool, self.endpoint, question.now);
+        self.endpoint().report(outcome, question.now.mono_ms, &service.spec.breaker, last_live);
+    }
+
+    /// Keeps the connection for the next request, or closes it.
+    pub(crate) fn give_back(&self, mut conn: Conn, upload: Upload, response: &Response, whole: bool, now_ms: u64) {
+        let reusable = whole && response.keep_alive && upload.is_whole() && conn.buf.is_empty();
+        let mut buffers = self.worker.buffers.borrow_mut();
+        buffers.put(std::mem::take(&mut conn.buf));
+        buffers.put(upload.into_buffer());
+        if reusable && !self.endpoint().is_draining() {
+            let limits = &self.snapshot.limits;
+            let ours_ms = limits.upstream_keep_alive.as_millis() as u64;
+            // A second less than the endpoint says, so that it does not close just as we write.
+            let theirs_ms = response.keep_alive_s.map_or(u64::MAX, |s| s.saturating_sub(1).saturating_mul(1000));
+            let until_ms = now_ms.saturating_add(ours_ms.min(theirs_ms));
+            self.worker.conns.borrow_mut().put(self.endpoint(), conn.stream, until_ms, limits.upstream_idle_max);
+        }
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        let worker = self.worker.index;
+        self.pool().state.meter.of(worker).in_flight.sub(1);
+        let endpoint = self.endpoint();
+        endpoint.meter.of(worker).in_flight.sub(1);
+        if !self.reported.get() {
+            endpoint.give_back_trial(self.worker.now(Instant::now()).mono_ms);
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! A worker's thread: accepts, spreads connections over the workers, sweeps, drains, ends.
+//!
+//! Every worker listens on a socket of its own (`SO_REUSEPORT`), which spreads accept without a lock but by a hash that
+//! leaves few long-lived connections uneven. So a worker that accepts while another has fewer connections hands the
+//! new one over; established connections never move.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+use tokio::task::spawn_local;
+
+use super::connection;
+use super::worker::{Seat, Worker};
+
+/// How far the end of the process is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// It serves.
+    Serving,
+    /// No new connection; what is in flight finishes, every answer closes its connection.
+    Draining,
+    /// Everything ends now.
+    Ended,
+}
+
+/// What a worker thread is handed.
+pub struct Berth {
+    /// What the worker itself needs.
+    pub seat: Seat,
+    /// Its sockets, listening and not blocking, in the order of the snapshot's listeners.
+    pub listeners: Vec<StdListener>,
+    /// The number of the newest snapshot; changes after it is published.
+    pub revision: watch::Receiver<u64>,
+    /// How far the end is. Its sender being gone means [`Phase::Ended`].
+    pub phase: watch::Receiver<Phase>,
+    /// All workers, this one included.
+    pub crew: Arc<Crew>,
+    /// Connections handed over by other workers.
+    pub handed: mpsc::Receiver<Handed>,
+}
+
+/// All workers, as each of them sees the others.
+#[derive(Debug)]
+pub struct Crew {
+    mates: Box<[Mate]>,
+}
+
+/// A connection on its way to another worker.
+#[derive(Debug)]
+pub struct Handed {
+    stream: StdStream,
+    peer: SocketAddr,
+    listener: usize,
+}
+
+/// One worker, as the others see it. Written once per connection, never per request.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Mate {
+    load: AtomicUsize,
+    hand: mpsc::Sender<Handed>,
+}
+
+/// Connections on their way to one worker; more wait in the sender's accept queue.
+const HANDED_MAX: usize = 256;
+
+/// Pause after accept failed for want of descriptors or memory: long enough not to spin, short enough not to be noticed
+/// once there are some again.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+
+/// How often idle endpoint connections are looked through.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// How often the access log is handed to its writer when little is logged.
+const FLUSH: Duration = Duration::from_millis(100);
+
+/// Descriptors that are kept for everything but client connections and their endpoint connections.
+const DESCRIPTORS_RESERVED: u64 = 40;
+
+// === impl Crew ===
+
+impl Crew {
+    /// A crew of `workers`, and each one's end of the hand-over.
+    pub fn new(workers: usize) -> (Arc<Self>, Vec<mpsc::Receiver<Handed>>) {
+        let (mates, handed) = (0..workers)
+            .map(|_| {
+                let (hand, handed) = mpsc::channel(HANDED_MAX);
+                (Mate { load: AtomicUsize::new(0), hand }, handed)
+            })
+            .collect::<(Vec<_>, Vec<_>)>();
+        (Arc::new(Self { mates: mates.into() }), handed)
+    }
+
+    /// The worker with the fewest connections; `own` when none has fewer than it.
+    fn least_loaded(&self, own: usize) -> usize {
+        let load = |index: usize| self.mates[index].load.load(Ordering::Relaxed);
+        let least = (0..self.mates.len()).min_by_key(|&index| load(index)).unwrap_or(own);
+        if load(least) < load(own) { least } else { own }
+    }
+}
+
+/// Takes a connection's place in the load of its worker, until it is dropped.
+struct Place {
+    crew: Arc<Crew>,
+    index: usize,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.crew.mates[self.index].load.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Runs a worker on this thread until the end.
+pub fn run(berth: Berth) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default())?;
+    runtime.block_on(work(berth))
+}
+
+async fn work(berth: Berth) -> io::Result<()> {
+    let Berth { seat, listeners, mut revision, mut phase, crew, handed } = berth;
+    let worker = Worker::new(seat);
+    let accepting: Vec<_> = listeners
+        .into_iter()
+        .enumerate()
+        .map(|(index, listener)| {
+            let listener = TcpListener::from_std(listener)?;
+            let (worker, crew, phase) = (Rc::clone(&worker), Arc::clone(&crew), phase.clone());
+            Ok(spawn_local(accept(worker, crew, listener, index, phase)))
+        })
+        .collect::<io::Result<_>>()?;
+    let receiving = spawn_local(receive(Rc::clone(&worker), Arc::clone(&crew), handed));
+    let upkeep = spawn_local(upkeep(Rc::clone(&worker)));
+    loop {
+        tokio::select! {
+            // Ending goes first, so that a stream of publications cannot delay it.
+            biased;
+            changed = phase.changed() => if changed.is_err() || *phase.borrow() != Phase::Serving { break },
+            published = revision.changed() => if published.is_err() { break } else { worker.prune() },
+        }
+    }
+    // Connections that the system has accepted already are accepted still; then the sockets close.
+    for accepting in accepting {
+        let _ = accepting.await;
+    }
+    worker.begin_drain();
+    let ended = async {
+        while phase.has_changed().is_ok() && *phase.borrow() != Phase::Ended {
+            if phase.changed().await.is_err() {
+                break;
+            }
+        }
+    };
+    tokio::select! {
+        // Whichever comes first: nothing left to do, or no time left.
+        biased;
+        () = connection::all_closed(&worker) => {}
+        () = ended => {}
+    }
+    receiving.abort();
+    upkeep.abort();
+    worker.logger.borrow_mut().flush();
+    Ok(())
+}
+
+/// Accepts on one socket until draining begins.
+async fn accept(
+    worker: Rc<Worker>,
+    crew: Arc<Crew>,
+    listener: TcpListener,
+    index: usize,
+    mut phase: watch::Receiver<Phase>,
+) {
+    loop {
+        while worker.shard().open.value() >= connections_max(&worker, &crew) {
+            tokio::select! {
+                // Draining ends the wait as well as room does.
+                biased;
+                _ = phase.changed() => return,
+                () = tokio::time::sleep(ACCEPT_PAUSE) => {}
+            }
+        }
+        let accepted = tokio::select! {
+            // What waits is accepted before draining is noticed: it is a client that got through.
+            biased;
+            accepted = listener.accept() => accepted,
+            _ = phase.wait_for(|phase| *phase != Phase::Serving) => return,
+        };
+        match accepted {
+            Ok((stream, peer)) => place(&worker, &crew, stream, peer, index),
+            Err(error) if is_exhaustion(&error) => {
+                tracing::warn!(%error, "cannot accept; waiting for descriptors");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+            // The client was gone before it was accepted.
+            Err(_) => {}
+        }
+    }
+}
+
+/// Client connections that this worker may hold: its part of the limit, and of the descriptors, of which a request
+/// needs two.
+fn connections_max(worker: &Worker, crew: &Crew) -> u64 {
+    let workers = crew.mates.len() as u64;
+    let limit = worker.snapshot().limits.connections_max as u64;
+    let descriptors = descriptors_max().saturating_sub(DESCRIPTORS_RESERVED + 8 * workers) / 2;
+    (limit.min(descriptors) / workers).max(2)
+}
+
+fn descriptors_max() -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a valid place for the answer.
+    #[expect(unsafe_code, reason = "getrlimit has no safe form in libc")]
+    let answered = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
+    if answered == 0 { limit.rlim_cur } else { 1024 }
+}
+
+fn is_exhaustion(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+}
+
+/// Serves a connection here, or hands it to a worker with fewer.
+fn place(worker: &Rc<Worker>, crew: &Arc<Crew>, stream: TcpStream, peer: SocketAddr, listener: usize) {
+    worker.shard().accepted.add(1);
+    let mut index = worker.index;
+    if crew.mates.len() > 1 {
+        index = crew.least_loaded(worker.index);
+    }
+    crew.mates[index].load.fetch_add(1, Ordering::Relaxed);
+    let place = Place { crew: Arc::clone(crew), index };
+    if index == worker.index {
+        return begin(worker, place, stream, peer, listener);
+    }
+    // The receiver takes its own place; on the way the load is already counted.
+    let handed = stream.into_std().map(|stream| Handed { stream, peer, listener });
+    if let Ok(handed) = handed
+        && crew.mates[index].hand.try_send(handed).is_ok()
+    {
+        std::mem::forget(place);
+    }
+}
+
+/// Takes connections over from other workers.
+async fn receive(worker: Rc<Worker>, crew: Arc<Crew>, mut handed: mpsc::Receiver<Handed>) {
+    while let Some(Handed { stream, peer, listener }) = handed.recv().await {
+        let place = Place { crew: Arc::clone(&crew), index: worker.index };
+        if let Ok(stream) = TcpStream::from_std(stream) {
+            begin(&worker, place, stream, peer, listener);
+        }
+    }
+}
+
+fn begin(worker: &Rc<Worker>, place: Place, stream: TcpStream, peer: SocketAddr, listener: usize) {
+    let _ = stream.set_nodelay(true);
+    let open = connection::Open::new(worker);
+    let worker = Rc::clone(worker);
+    spawn_local(async move {
+        connection::run(worker, stream, peer, listener).await;
+        drop((open, place));
+    });
+}
+
+/// What a worker does beside serving.
+async fn upkeep(worker: Rc<Worker>) {
+    let mut tick = tokio::time::interval(FLUSH);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    let mut ticks = 0_u32;
+    loop {
+        tick.tick().await;
+        let now_ms = worker.now(std::time::Instant::now()).mono_ms;
+        worker.logger.borrow_mut().flush_due(now_ms);
+        ticks = ticks.wrapping_add(1);
+        if u128::from(ticks) * FLUSH.as_millis() % SWEEP.as_millis() == 0 {
+            worker.conns.borrow_mut().sweep(now_ms);
+        }
+    }
+}

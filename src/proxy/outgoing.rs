@@ -1,0 +1,268 @@
+//! Writes the request head that an endpoint gets: the canonical head without what belongs to the client's connection,
+//! one `Cookie`, one framing, and our own fields last, where nothing the client sends can stand behind them.
+
+use std::io::Write;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::decide::Decision;
+use super::dice::Rng;
+use super::h1::request::Framing;
+use super::refusal::Refusal;
+use crate::model::{FieldId, Head, Rewrite};
+use crate::routing::matcher::contains;
+use crate::routing::path;
+use crate::switchboard::snapshot::Snapshot;
+
+/// Longest request id that is kept from a client.
+const REQUEST_ID_BYTES_MAX: usize = 128;
+
+/// Where a request came from, as far as anybody can be believed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Caller {
+    /// The address at the other end of the connection.
+    pub(crate) peer: IpAddr,
+    /// The client: the peer, or what trusted proxies say.
+    pub(crate) client: IpAddr,
+    /// Whether the peer is a trusted proxy.
+    pub(crate) trusted: bool,
+    /// Whether the client came by TLS, as a trusted proxy says.
+    pub(crate) https: bool,
+}
+
+/// A request id: kept from the client or made.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RequestId {
+    bytes: [u8; 32],
+    kept: Option<crate::model::Span>,
+}
+
+/// What goes into a head beside the canonical one.
+pub(crate) struct Outgoing<'a> {
+    pub(crate) snapshot: &'a Snapshot,
+    pub(crate) head: &'a Head,
+    pub(crate) decision: &'a Decision,
+    pub(crate) caller: &'a Caller,
+    pub(crate) id: &'a RequestId,
+    pub(crate) instance: &'a str,
+    pub(crate) framing: Framing,
+    pub(crate) upgrade: bool,
+}
+
+// === impl Caller ===
+
+impl Caller {
+    /// Reads `X-Forwarded-For` from the right, as far as the proxies that wrote it are trusted.
+    #[inline]
+    pub(crate) fn new(head: &Head, peer: IpAddr, trusted_proxies: &[IpNet]) -> Self {
+        let peer = peer.to_canonical();
+        if trusted_proxies.is_empty() || !contains(trusted_proxies, peer) {
+            return Self { peer, client: peer, trusted: false, https: false };
+        }
+        let mut client = peer;
+        let lines = head.fields.iter().filter(|field| is(head, field.name, b"x-forwarded-for"));
+        let hops = lines.rev().flat_map(|field| head.slice(field.value).rsplit(|&b| b == b','));
+        for hop in hops {
+            let Some(ip) = address(hop.trim_ascii()) else { break };
+            client = ip.to_canonical();
+            if !contains(trusted_proxies, client) {
+                break;
+            }
+        }
+        let https = head.value("x-forwarded-proto").is_some_and(|proto| proto.eq_ignore_ascii_case(b"https"));
+        Self { peer, client, trusted: true, https }
+    }
+}
+
+fn is(head: &Head, name: crate::model::Span, known: &[u8]) -> bool {
+    head.slice(name) == known
+}
+
+/// An address with or without a port.
+fn address(text: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(text).ok()?;
+    let bare = text.strip_prefix('[').and_then(|rest| rest.split_once(']')).map_or(text, |(inner, _)| inner);
+    bare.parse().ok().or_else(|| text.parse::<std::net::SocketAddr>().ok().map(|addr| addr.ip()))
+}
+
+// === impl RequestId ===
+
+impl RequestId {
+    /// The client's id when it is short and visible, else a new one of 128 bits.
+    #[inline]
+    pub(crate) fn new(head: &Head, rng: &mut Rng) -> Self {
+        let shown = head.fields.iter().find(|field| field.id == FieldId::RequestId);
+        let legal = |value: &[u8]| {
+            !value.is_empty() && value.len() <= REQUEST_ID_BYTES_MAX && value.iter().all(u8::is_ascii_graphic)
+        };
+        if let Some(field) = shown.filter(|field| legal(head.slice(field.value))) {
+            return Self { bytes: [0; 32], kept: Some(field.value) };
+        }
+        const HEX: &[u8; 16] = b"0123456789abcdef";
+        let (mut bytes, mut bits) = ([0; 32], [rng.draw(), rng.draw()]);
+        for (i, byte) in bytes.iter_mut().enumerate() {
+            *byte = HEX[(bits[i / 16] & 15) as usize];
+            bits[i / 16] >>= 4;
+        }
+        Self { bytes, kept: None }
+    }
+
+    /// As text.
+    pub(crate) fn as_bytes<'a>(&'a self, head: &'a Head) -> &'a [u8] {
+        self.kept.map_or(&self.bytes[..], |span| head.slice(span))
+    }
+}
+
+// === impl Outgoing ===
+
+impl Outgoing<'_> {
+    /// Appends the head for an endpoint whose own authority is `authority`.
+    pub(crate) fn write(&self, authority: &str, out: &mut Vec<u8>) -> Result<(), Refusal> {
+        let head = self.head;
+        out.extend_from_slice(head.slice(head.method));
+        out.push(b' ');
+        self.target(out)?;
+        out.extend_from_slice(b" HTTP/1.1\r\nhost: ");
+        let preserve = self.snapshot.services[self.decision.service].spec.preserve_host;
+        match head.authority.is_empty() || !preserve {
+            true => out.extend_from_slice(authority.as_bytes()),
+            false => out.extend_from_slice(head.slice(head.authority)),
+        }
+        out.extend_from_slice(b"\r\n");
+        self.fields(out)?;
+        self.framing(out);
+        self.own_fields(out);
+        out.extend_from_slice(b"\r\n");
+        Ok(())
+    }
+
+    fn target(&self, out: &mut Vec<u8>) -> Result<(), Refusal> {
+        let target = self.head.target();
+        match self.edit() {
+            None => out.extend_from_slice(target.as_bytes()),
+            Some((prefix, None)) => {
+                let stripped = path::strip(target, prefix).ok_or(Refusal::AmbiguousPath)?;
+                out.extend_from_slice(stripped.as_bytes());
+            }
+            Some((prefix, Some(with))) => {
+                if path::escapes_prefix(self.head.path(), prefix) {
+                    return Err(Refusal::AmbiguousPath);
+                }
+                let replaced = path::replace(target, prefix, with).ok_or(Refusal::AmbiguousPath)?;
+                out.extend_from_slice(replaced.as_bytes());
+            }
+        }
+        Ok(())
+    }
+
+    /// What becomes of the path: the prefix that goes and what takes its place.
+    fn edit(&self) -> Option<(&str, Option<&str>)> {
+        edit(self.snapshot, self.decision)
+    }
+
+    /// The client's own fields, in order; cookies joined into one line (RFC 9113 §8.2.3).
+    fn fields(&self, out: &mut Vec<u8>) -> Result<(), Refusal> {
+        let head = self.head;
+        let mut cookies = false;
+        for field in &head.fields {
+            match field.id {
+                FieldId::Other => {
+                    let (name, value) = (field.name.range(), field.value.range());
+                    // An HTTP/1 line that is canonical already is copied in one piece.
+                    let whole = head.bytes.get(name.start..value.end + 2);
+                    if let Some(whole) = whole.filter(|line| value.start == name.end + 2 && line.ends_with(b"\r\n")) {
+                        out.extend_from_slice(whole);
+                    } else {
+                        push(out, &head.bytes[name], &head.bytes[value]);
+                    }
+                }
+                FieldId::Via => {
+                    if memchr::memmem::find(head.slice(field.value), self.instance.as_bytes()).is_some() {
+                        return Err(Refusal::Loop);
+                    }
+                    push(out, b"via", head.slice(field.value));
+                }
+                FieldId::Cookie => cookies = true,
+                _ => {}
+            }
+        }
+        if cookies {
+            out.extend_from_slice(b"cookie: ");
+            let mut first = true;
+            for field in head.fields.iter().filter(|field| field.id == FieldId::Cookie) {
+                if !std::mem::take(&mut first) {
+                    out.extend_from_slice(b"; ");
+                }
+                out.extend_from_slice(head.slice(field.value));
+            }
+            out.extend_from_slice(b"\r\n");
+        }
+        Ok(())
+    }
+
+    fn framing(&self, out: &mut Vec<u8>) {
+        match self.framing {
+            Framing::Length(length) => {
+                let _ = write!(out, "content-length: {length}\r\n");
+            }
+            Framing::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+            // RFC 9110 §8.6: a method that expects a body says that there is none.
+            Framing::None if matches!(self.head.method(), "POST" | "PUT" | "PATCH") => {
+                out.extend_from_slice(b"content-length: 0\r\n");
+            }
+            Framing::None => {}
+        }
+        if self.upgrade {
+            out.extend_from_slice(b"connection: upgrade\r\nupgrade: websocket\r\n");
+        }
+    }
+
+    fn own_fields(&self, out: &mut Vec<u8>) {
+        let (head, caller) = (self.head, self.caller);
+        out.extend_from_slice(b"x-forwarded-for: ");
+        if caller.trusted {
+            for field in head.fields.iter().filter(|field| is(head, field.name, b"x-forwarded-for")) {
+                out.extend_from_slice(head.slice(field.value));
+                out.extend_from_slice(b", ");
+            }
+        }
+        let _ = write!(out, "{}", caller.peer);
+        out.extend_from_slice(if caller.https {
+            b"\r\nx-forwarded-proto: https\r\n"
+        } else {
+            b"\r\nx-forwarded-proto: http\r\n"
+        });
+        let told = caller.trusted.then(|| head.value("x-forwarded-host")).flatten();
+        let host = told.unwrap_or(head.slice(head.authority));
+        if !host.is_empty() {
+            push(out, b"x-forwarded-host", host);
+        }
+        if let Some((prefix, _)) = self.edit() {
+            push(out, b"x-forwarded-prefix", prefix.as_bytes());
+        }
+        push(out, b"x-request-id", self.id.as_bytes(head));
+        out.extend_from_slice(b"via: 1.1 ");
+        out.extend_from_slice(self.instance.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// What becomes of the path under a decision: the prefix that goes, and what takes its place.
+pub(crate) fn edit<'a>(snapshot: &'a Snapshot, decision: &Decision) -> Option<(&'a str, Option<&'a str>)> {
+    if decision.direct {
+        return Some((&snapshot.services[decision.service].pools[decision.pool].prefix, None));
+    }
+    match &snapshot.table.routes()[decision.route?].spec.rewrite {
+        Rewrite::Keep => None,
+        Rewrite::Strip(prefix) => Some((prefix, None)),
+        Rewrite::Replace { prefix, with } => Some((prefix, Some(with))),
+    }
+}
+
+fn push(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}

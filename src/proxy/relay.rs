@@ -1,0 +1,226 @@
+//! The way down: an endpoint's answer to an HTTP/1 client, streamed with back-pressure.
+//!
+//! A body that ends before it is whole never looks whole to the client: the connection is closed without the last byte
+//! or the last chunk.
+
+use std::io::Write;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use tokio::io::AsyncWrite;
+
+use super::body::{BodyReader, push_chunk, push_last_chunk};
+use super::buffers::{BUFFER_BYTES, LARGE_BYTES};
+use super::client::Client;
+use super::exchange::{Conn, poll_read};
+use super::h1::chunked::Piece;
+use super::h1::response::{Response, ResponseFraming};
+use super::timer::Timer;
+use super::upload::Upload;
+use super::worker::Worker;
+use crate::model::Fault;
+
+/// Body bytes that are gathered before they are written to the client, where they have to be framed anew.
+const PIECE_BYTES: usize = 64 * 1024;
+
+/// How a relayed body ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The client has everything.
+    Whole,
+    /// It was cut short, by whose fault.
+    Cut(Fault),
+}
+
+/// One answer on its way down.
+pub(crate) struct Relay<'r, 'c> {
+    worker: &'r Worker,
+    pub(crate) client: &'r mut Client<'c>,
+    pub(crate) conn: &'r mut Conn,
+    pub(crate) upload: &'r mut Upload,
+    pub(crate) body: BodyReader,
+    /// Whether the client gets chunks.
+    pub(crate) chunked: bool,
+    /// What is written before anything else, at first the head.
+    pub(crate) out: Vec<u8>,
+    sent: usize,
+    /// Body bytes handed to the client's socket, framing aside.
+    pub(crate) bytes_out: u64,
+    /// Bytes at the front of `conn.buf` that are to be written as they are.
+    direct: usize,
+    direct_sent: usize,
+    /// Whether the last read filled the buffer, so that a larger one would save reads.
+    filled: bool,
+}
+
+/// Writes the framing of an answer; true when the body goes out in chunks.
+pub(crate) fn write_framing(response: &Response, http10: bool, out: &mut Vec<u8>) -> bool {
+    match response.framing {
+        ResponseFraming::None => {
+            // RFC 9110 §8.6: no Content-Length with 1xx and 204; with HEAD and 304 it tells of the body not sent.
+            if let Some(length) = response.length.filter(|_| response.status >= 200 && response.status != 204) {
+                let _ = write!(out, "content-length: {length}\r\n");
+            }
+            false
+        }
+        ResponseFraming::Length(length) => {
+            let _ = write!(out, "content-length: {length}\r\n");
+            false
+        }
+        ResponseFraming::Chunked | ResponseFraming::Close if http10 => false,
+        ResponseFraming::Chunked | ResponseFraming::Close => {
+            out.extend_from_slice(b"transfer-encoding: chunked\r\n");
+            true
+        }
+    }
+}
+
+// === impl Relay ===
+
+impl<'r, 'c> Relay<'r, 'c> {
+    pub(crate) fn new(
+        worker: &'r Worker,
+        client: &'r mut Client<'c>,
+        conn: &'r mut Conn,
+        upload: &'r mut Upload,
+        response: &Response,
+        chunked: bool,
+        out: Vec<u8>,
+    ) -> Self {
+        conn.buf.drain(..response.head_bytes);
+        let body = BodyReader::of_response(response.framing);
+        Self {
+            worker,
+            client,
+            conn,
+            upload,
+            body,
+            chunked,
+            out,
+            sent: 0,
+            bytes_out: 0,
+            direct: 0,
+            direct_sent: 0,
+            filled: false,
+        }
+    }
+
+    /// Streams until the end. `idle`: how long nothing may move.
+    pub(crate) async fn run(&mut self, timer: &mut Timer, idle: Duration) -> End {
+        if let Err(fault) = self.gather() {
+            return End::Cut(fault);
+        }
+        loop {
+            let step = std::future::poll_fn(|cx| self.poll(cx));
+            match timer.limit(Instant::now() + idle, step).await {
+                Ok(Some(end)) => return end,
+                Ok(None) => {}
+                Err(_) if self.waits_for_client() => return End::Cut(Fault::Client),
+                Err(_) => return End::Cut(Fault::UpstreamTimeout),
+            }
+        }
+    }
+
+    fn waits_for_client(&self) -> bool {
+        self.sent < self.out.len() || self.direct_sent < self.direct
+    }
+
+    /// One step of progress, or the end.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<End>> {
+        // The upload goes on beside the answer; what breaks there shows here as the endpoint's close.
+        let _ = self.upload.poll(cx, &mut self.conn.stream, self.client);
+        let mut moved = false;
+        loop {
+            while self.waits_for_client() {
+                let (from, sent) = match self.sent < self.out.len() {
+                    true => (&self.out[..], &mut self.sent),
+                    false => (&self.conn.buf[..self.direct], &mut self.direct_sent),
+                };
+                match Pin::new(&mut *self.client.stream).poll_write(cx, &from[*sent..]) {
+                    Poll::Ready(Ok(n)) if n > 0 => {
+                        *sent += n;
+                        moved = true;
+                    }
+                    Poll::Ready(_) => return Poll::Ready(Some(End::Cut(Fault::Client))),
+                    Poll::Pending if moved => return Poll::Ready(None),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+            self.settle();
+            if self.body.is_done() {
+                return Poll::Ready(Some(End::Whole));
+            }
+            match poll_read(cx, &mut self.conn.stream, &mut self.conn.buf) {
+                Poll::Ready(Ok(0)) if self.body.close() => {
+                    self.last_chunk();
+                }
+                Poll::Ready(Ok(n)) if n > 0 => {
+                    self.filled = self.conn.buf.len() == self.conn.buf.capacity();
+                    if let Err(fault) = self.gather() {
+                        return Poll::Ready(Some(End::Cut(fault)));
+                    }
+                }
+                Poll::Ready(_) => return Poll::Ready(Some(End::Cut(Fault::UpstreamAnswer))),
+                Poll::Pending if moved => return Poll::Ready(None),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Everything gathered has been written: the buffers are empty again.
+    fn settle(&mut self) {
+        self.out.clear();
+        self.sent = 0;
+        self.conn.buf.drain(..self.direct);
+        (self.direct, self.direct_sent) = (0, 0);
+        let long = match self.body {
+            BodyReader::Length(left) => left as usize > 2 * BUFFER_BYTES,
+            _ => std::mem::take(&mut self.filled),
+        };
+        if long && self.conn.buf.is_empty() && self.conn.buf.capacity() < LARGE_BYTES {
+            let mut buffers = self.worker.buffers.borrow_mut();
+            let small = std::mem::replace(&mut self.conn.buf, buffers.take_large());
+            buffers.put(small);
+        }
+    }
+
+    /// Turns what has been read into what is to be written. A body of known length goes out as it lies in the buffer;
+    /// the first piece travels with the head, so that a small answer is one write.
+    fn gather(&mut self) -> Result<(), Fault> {
+        let mut at = 0;
+        loop {
+            let input = &self.conn.buf[at..];
+            let (used, piece) = self.body.next(input).map_err(|_| Fault::UpstreamAnswer)?;
+            match piece {
+                Piece::Data(range) => {
+                    self.bytes_out += range.len() as u64;
+                    if self.chunked {
+                        push_chunk(&mut self.out, &input[range]);
+                    } else if at == 0 && range.start == 0 && (self.out.is_empty() || range.len() > PIECE_BYTES) {
+                        self.direct = range.end;
+                        return Ok(());
+                    } else {
+                        self.out.extend_from_slice(&input[range]);
+                    }
+                    at += used;
+                }
+                Piece::More => {
+                    self.conn.buf.drain(..at + used);
+                    return Ok(());
+                }
+                Piece::End => {
+                    self.conn.buf.drain(..at + used);
+                    self.last_chunk();
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn last_chunk(&mut self) {
+        if std::mem::take(&mut self.chunked) {
+            push_last_chunk(&mut self.out);
+        }
+    }
+}

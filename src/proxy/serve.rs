@@ -1,0 +1,311 @@
+//! One HTTP/1 request from head to answer: decide, forward, relay, tell.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use super::answer::Back;
+use super::client::Client;
+use super::decide::{Decision, Dice, Question, decide};
+use super::forward::{Answered, Job, Trail, forward};
+use super::h1::request::{Framing, Parsed};
+use super::h1::response::ResponseFraming;
+use super::outgoing::{Caller, Outgoing, RequestId};
+use super::record::{Story, tell};
+use super::refusal::Refusal;
+use super::relay::{End, Relay, write_framing};
+use super::timer::Timer;
+use super::tunnel;
+use super::worker::Worker;
+use crate::model::{Fault, Head};
+use crate::switchboard::snapshot::Snapshot;
+
+/// The connection that a request came by.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Via {
+    pub(crate) peer: IpAddr,
+    pub(crate) listener: usize,
+}
+
+/// What becomes of the client's connection.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum After {
+    /// The next request may come; what has been read of it stands in the head's buffer.
+    Next,
+    /// It is closed; nothing the client may still be sending matters.
+    Close,
+    /// It is closed once the client has had a chance to read the answer to a request it may still be sending.
+    Linger,
+}
+
+/// Everything that is known of one request.
+struct Request<'a> {
+    worker: &'a Rc<Worker>,
+    snapshot: Rc<Arc<Snapshot>>,
+    via: Via,
+    parsed: Parsed,
+    began: Instant,
+}
+
+/// Serves the request whose head has been parsed.
+pub(crate) async fn serve(
+    worker: &Rc<Worker>,
+    via: Via,
+    stream: &mut TcpStream,
+    head: &mut Head,
+    parsed: Parsed,
+    timer: &mut Timer,
+) -> After {
+    let request = Request { worker, snapshot: worker.snapshot(), via, parsed, began: Instant::now() };
+    request.serve(stream, head, timer).await
+}
+
+// === impl Request ===
+
+impl Request<'_> {
+    async fn serve(&self, stream: &mut TcpStream, head: &mut Head, timer: &mut Timer) -> After {
+        // What stands behind the head is the client's to read; most requests have nothing there.
+        let mut rest = Vec::new();
+        if head.bytes.len() > self.parsed.head_bytes || self.parsed.framing != Framing::None {
+            rest = self.worker.buffers.borrow_mut().take();
+            rest.extend_from_slice(&head.bytes[self.parsed.head_bytes..]);
+            head.bytes.truncate(self.parsed.head_bytes);
+        }
+        let mut client = Client::new(stream, rest, self.parsed.framing, self.parsed.expects_continue);
+        let after = self.answer(&mut client, head, timer).await;
+        head.bytes.clear();
+        if after == After::Next {
+            head.bytes.extend_from_slice(client.unused());
+        }
+        let rest = client.rest;
+        if rest.capacity() > 0 {
+            self.worker.buffers.borrow_mut().put(rest);
+        }
+        after
+    }
+
+    async fn answer(&self, client: &mut Client<'_>, head: &Head, timer: &mut Timer) -> After {
+        let snapshot = &self.snapshot;
+        let now = self.worker.now(self.began);
+        let caller = Caller::new(head, self.via.peer, &snapshot.trusted_proxies);
+        let idempotent = matches!(head.method(), "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE");
+        let question = Question {
+            snapshot,
+            listener: self.via.listener,
+            head,
+            client: caller.client,
+            now,
+            worker: self.worker.index,
+            repeatable: idempotent && !self.parsed.upgrade,
+        };
+        let (decided, id) = self.decide(&question);
+        let told = Told { request: self, head, caller: &caller, id: &id };
+        let decision = match decided {
+            Ok(decision) => decision,
+            Err(refusal) => return told.refuse(client, None, &Trail::default(), refusal, timer).await,
+        };
+        let outgoing = Outgoing {
+            snapshot,
+            head,
+            decision: &decision,
+            caller: &caller,
+            id: &id,
+            instance: &self.worker.instance,
+            framing: self.parsed.framing,
+            upgrade: self.parsed.upgrade,
+        };
+        let job = Job { worker: self.worker, snapshot, question: &question, outgoing: &outgoing, decision: &decision };
+        match forward(&job, client, timer).await {
+            Ok(answered) => told.relay(&question, &decision, client, answered, timer).await,
+            Err((refusal, trail)) => told.refuse(client, Some(&decision), &trail, refusal, timer).await,
+        }
+    }
+
+    fn decide(&self, question: &Question<'_>) -> (Result<Decision, Refusal>, RequestId) {
+        let mut chance = self.worker.chance.borrow_mut();
+        let chance = &mut *chance;
+        let mut dice = Dice { splitters: &mut chance.splitters, tickets: &mut chance.tickets, rng: &mut chance.rng };
+        let decided = decide(question, &mut dice);
+        (decided, RequestId::new(question.head, dice.rng))
+    }
+}
+
+/// What telemetry and the answer have to know.
+struct Told<'a> {
+    request: &'a Request<'a>,
+    head: &'a Head,
+    caller: &'a Caller,
+    id: &'a RequestId,
+}
+
+// === impl Told ===
+
+impl Told<'_> {
+    /// Sends the endpoint's answer down.
+    async fn relay(
+        &self,
+        question: &Question<'_>,
+        decision: &Decision,
+        client: &mut Client<'_>,
+        answered: Answered,
+        timer: &mut Timer,
+    ) -> After {
+        let Answered { mut conn, response, mut upload, attempt, trail } = answered;
+        let worker = self.request.worker;
+        let parsed = &self.request.parsed;
+        let upgraded = response.status == 101;
+        if upgraded && !(parsed.upgrade && response.upgrade) {
+            attempt.fail(Fault::UpstreamAnswer, question);
+            let refusal = Refusal::Upstream { fault: Fault::UpstreamAnswer, reason: "unasked_upgrade" };
+            return self.refuse(client, Some(decision), &trail, refusal, timer).await;
+        }
+        let keep = parsed.keep_alive && worker.draining().is_none() && client.is_read() && !upgraded;
+        let mut out = worker.buffers.borrow_mut().take();
+        out.extend_from_slice(b"HTTP/1.1 ");
+        out.extend_from_slice(&conn.buf[response.status_line.range()]);
+        out.extend_from_slice(b"\r\n");
+        let authority = &attempt.endpoint().authority;
+        let snapshot = &self.request.snapshot;
+        let back = Back { snapshot, head: self.head, decision, caller: self.caller, authority, now: question.now };
+        back.fields(&response, &conn.buf, |name, value| {
+            out.extend_from_slice(name);
+            out.extend_from_slice(b": ");
+            out.extend_from_slice(value);
+            out.extend_from_slice(b"\r\n");
+        });
+        let chunked = write_framing(&response, parsed.http10, &mut out);
+        out.extend_from_slice(match (upgraded, keep, parsed.http10) {
+            (true, ..) => b"connection: upgrade\r\nupgrade: websocket\r\n\r\n",
+            (false, true, false) => b"\r\n",
+            (false, true, true) => b"connection: keep-alive\r\n\r\n",
+            (false, false, _) => b"connection: close\r\n\r\n",
+        });
+        let idle = attempt.service().spec.timeouts.idle;
+        let mut relay = Relay::new(worker, client, &mut conn, &mut upload, &response, chunked, out);
+        let end = relay.run(timer, idle).await;
+        let mut bytes_out = relay.bytes_out;
+        worker.buffers.borrow_mut().put(relay.out);
+        if upgraded && end == End::Whole {
+            bytes_out += tunnel::run(client, &mut conn).await;
+        }
+        let fault = match end {
+            End::Whole => (500..600).contains(&response.status).then_some(Fault::UpstreamAnswer),
+            End::Cut(fault) => Some(fault),
+        };
+        if let End::Cut(fault) = end
+            && fault.blames_pool()
+        {
+            attempt.fail(fault, question);
+        }
+        self.tell(Some(decision), &trail, response.status, fault, (client.bytes_in, bytes_out));
+        let whole = end == End::Whole && !upgraded;
+        let endless = response.framing == ResponseFraming::Close && parsed.http10;
+        let unread = !client.is_read();
+        let after = match whole {
+            true if keep && !endless && !unread => After::Next,
+            true if unread || !client.unused().is_empty() => After::Linger,
+            _ => After::Close,
+        };
+        attempt.give_back(conn, upload, &response, whole, question.now.mono_ms);
+        after
+    }
+
+    /// Answers in the proxy's own name.
+    async fn refuse(
+        &self,
+        client: &mut Client<'_>,
+        decision: Option<&Decision>,
+        trail: &Trail,
+        refusal: Refusal,
+        timer: &mut Timer,
+    ) -> After {
+        // A small body that has arrived already is read, so that the connection can go on.
+        let mut rest = Vec::new();
+        let read = super::upload::Downstream::buffered(client, &mut rest).unwrap_or(false);
+        let keep =
+            self.request.parsed.keep_alive && read && !refusal.closes() && self.request.worker.draining().is_none();
+        let to_head = self.head.method() == "HEAD";
+        let sent = match refusal {
+            Refusal::ClientGone => false,
+            _ => send(client.stream, &refusal, keep, to_head, timer).await,
+        };
+        let bytes = (client.bytes_in, 0);
+        self.tell(decision, trail, refusal.status(), Some(refusal.fault()), bytes);
+        match (sent, keep) {
+            (true, true) => After::Next,
+            (true, false) => After::Linger,
+            (false, _) => After::Close,
+        }
+    }
+
+    fn tell(&self, decision: Option<&Decision>, trail: &Trail, status: u16, fault: Option<Fault>, bytes: (u64, u64)) {
+        let story = Story {
+            began: self.request.began,
+            client: Some(self.caller.client),
+            protocol: if self.request.parsed.http10 { "HTTP/1.0" } else { "HTTP/1.1" },
+            request_id: self.id.as_bytes(self.head),
+            decision,
+            trail,
+            status,
+            fault,
+            bytes_in: bytes.0,
+            bytes_out: bytes.1,
+        };
+        tell(self.request.worker, &self.request.snapshot, self.head, &story);
+    }
+}
+
+/// Sends weir's own answer; false when the client does not take it.
+pub(crate) async fn send(
+    stream: &mut TcpStream,
+    refusal: &Refusal,
+    keep: bool,
+    to_head: bool,
+    timer: &mut Timer,
+) -> bool {
+    let text = response_text(refusal, keep, to_head);
+    // An answer of a few hundred bytes fits any socket buffer; a client that does not take it is not worth waiting for.
+    let deadline = Instant::now() + std::time::Duration::from_secs(1);
+    matches!(timer.limit(deadline, stream.write_all(text.as_bytes())).await, Ok(Ok(())))
+}
+
+/// weir's own answer to an HTTP/1 client.
+fn response_text(refusal: &Refusal, keep: bool, to_head: bool) -> String {
+    use std::fmt::Write;
+    let (status, phrase) = (refusal.status(), refusal.phrase());
+    let body = format!("weir: {refusal}\n");
+    let mut text = format!("HTTP/1.1 {status} {phrase}\r\ncontent-type: text/plain; charset=utf-8\r\n");
+    let _ = write!(text, "content-length: {}\r\n", body.len());
+    if status == 405 {
+        text.push_str("allow: GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH\r\n");
+    }
+    if let Some(seconds) = refusal.retry_after_s() {
+        let _ = write!(text, "retry-after: {seconds}\r\n");
+    }
+    text.push_str(if keep { "\r\n" } else { "connection: close\r\n\r\n" });
+    if !to_head {
+        text.push_str(&body);
+    }
+    text
+}
+
+/// Tells of a head that could not be read.
+pub(crate) fn tell_unread(worker: &Worker, snapshot: &Snapshot, via: Via, refusal: &Refusal, began: Instant) {
+    let story = Story {
+        began,
+        client: Some(via.peer),
+        protocol: "HTTP/1.1",
+        request_id: b"",
+        decision: None,
+        trail: &Trail::default(),
+        status: refusal.status(),
+        fault: Some(refusal.fault()),
+        bytes_in: 0,
+        bytes_out: 0,
+    };
+    tell(worker, snapshot, &Head::default(), &story);
+}

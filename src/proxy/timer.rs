@@ -1,0 +1,88 @@
+//! One timer per connection, moved lazily: a deadline that only ever moves away costs no work in the timer wheel.
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use tokio::time::Sleep;
+
+/// The deadline passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Elapsed;
+
+/// A timer that many waits of one task share.
+#[derive(Debug)]
+pub(crate) struct Timer {
+    sleep: Pin<Box<Sleep>>,
+    armed_for: Option<Instant>,
+}
+
+// === impl Timer ===
+
+impl Timer {
+    pub(crate) fn new() -> Self {
+        Self { sleep: Box::pin(tokio::time::sleep_until(Instant::now().into())), armed_for: None }
+    }
+
+    /// Runs `future` until it is done or `deadline` has passed.
+    pub(crate) async fn limit<F: Future>(&mut self, deadline: Instant, future: F) -> Result<F::Output, Elapsed> {
+        let mut future = pin!(future);
+        std::future::poll_fn(|cx| {
+            if let Poll::Ready(output) = future.as_mut().poll(cx) {
+                return Poll::Ready(Ok(output));
+            }
+            self.poll_elapsed(cx, deadline).map(|()| Err(Elapsed))
+        })
+        .await
+    }
+
+    /// Ready when `deadline` has passed.
+    pub(crate) fn poll_elapsed(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+        // Armed for an earlier moment is good enough: it fires, and is armed anew for what is left.
+        if self.armed_for.is_none_or(|armed| armed > deadline) {
+            self.arm(deadline);
+        }
+        while self.sleep.as_mut().poll(cx).is_ready() {
+            if Instant::now() >= deadline {
+                self.armed_for = None;
+                return Poll::Ready(());
+            }
+            self.arm(deadline);
+        }
+        Poll::Pending
+    }
+
+    fn arm(&mut self, deadline: Instant) {
+        self.sleep.as_mut().reset(deadline.into());
+        self.armed_for = Some(deadline);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_deadline_fires_whether_it_moved_away_or_closer() {
+        let mut timer = Timer::new();
+        for ms in [30, 60, 10] {
+            let deadline = Instant::now() + Duration::from_millis(ms);
+            assert_eq!(timer.limit(deadline, std::future::pending::<()>()).await, Err(Elapsed));
+            assert!(Instant::now() >= deadline);
+            let _ = timer.limit(Instant::now() + Duration::from_millis(5), async {}).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_done_in_time_is_returned() {
+        let mut timer = Timer::new();
+        let deadline = Instant::now() + Duration::from_secs(5);
+        assert_eq!(timer.limit(deadline, async { 7 }).await, Ok(7));
+        let soon = Instant::now() + Duration::from_millis(20);
+        assert_eq!(timer.limit(soon, std::future::pending::<()>()).await, Err(Elapsed));
+        assert!(Instant::now() >= soon);
+    }
+}

@@ -1,0 +1,105 @@
+//! The way up: the request head and body on their way to an endpoint, whatever protocol the client speaks.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::AsyncWrite;
+use tokio::net::TcpStream;
+
+use super::refusal::Refusal;
+
+/// Body bytes that are written to an endpoint at once; also what a retry can replay (Linkerd's 64 KiB).
+pub(crate) const PIECE_BYTES: usize = 64 * 1024;
+
+/// The client's side of one exchange.
+pub(crate) trait Downstream {
+    /// Appends what has already arrived of the body, framed for the endpoint, without waiting. True: it is complete.
+    fn buffered(&mut self, out: &mut Vec<u8>) -> Result<bool, Refusal>;
+
+    /// Appends more of the body, framed for the endpoint. Ready(true): it is complete.
+    fn poll_body(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<Result<bool, Refusal>>;
+
+    /// Ready when the client has gone, asked only when its body is complete.
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+}
+
+/// One request on its way to one endpoint.
+#[derive(Debug)]
+pub(crate) struct Upload {
+    out: Vec<u8>,
+    sent: usize,
+    /// The last body byte is in `out`.
+    complete: bool,
+    /// The endpoint takes no more; an answer may still come.
+    broken: bool,
+    /// Whether anything but what `out` held at first was needed.
+    streamed: bool,
+}
+
+// === impl Upload ===
+
+impl Upload {
+    /// An upload of `out`: the head, and the body so far.
+    pub(crate) fn new(out: Vec<u8>, complete: bool) -> Self {
+        Self { out, sent: 0, complete, broken: false, streamed: false }
+    }
+
+    /// Whether the endpoint has been handed everything.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.complete && !self.broken && self.sent == self.out.len()
+    }
+
+    /// Whether nothing more is to come from the client.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    /// Whether it waits for the endpoint to take bytes, and not for the client to send them.
+    pub(crate) fn waits_for_endpoint(&self) -> bool {
+        self.sent < self.out.len()
+    }
+
+    /// Whether the same request can be sent again from what is at hand.
+    pub(crate) fn is_replayable(&self) -> bool {
+        !self.streamed
+    }
+
+    /// Whether not a single byte went out.
+    pub(crate) fn is_unsent(&self) -> bool {
+        self.sent == 0 && !self.streamed
+    }
+
+    /// A measure that grows with every byte that moves.
+    pub(crate) fn mark(&self) -> (usize, bool) {
+        (self.sent, self.streamed)
+    }
+
+    /// Sends what there is and what comes. Ready: all is sent, or the endpoint takes no more.
+    pub(crate) fn poll<D: Downstream>(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut TcpStream,
+        down: &mut D,
+    ) -> Poll<Result<(), Refusal>> {
+        loop {
+            while !self.broken && self.sent < self.out.len() {
+                match ready!(Pin::new(&mut *stream).poll_write(cx, &self.out[self.sent..])) {
+                    Ok(n) if n > 0 => self.sent += n,
+                    _ => self.broken = true,
+                }
+            }
+            if self.complete || self.broken {
+                return Poll::Ready(Ok(()));
+            }
+            self.out.clear();
+            self.sent = 0;
+            self.streamed = true;
+            self.complete = ready!(down.poll_body(cx, &mut self.out))?;
+        }
+    }
+
+    /// Gives the buffer back.
+    pub(crate) fn into_buffer(self) -> Vec<u8> {
+        self.out
+    }
+}

@@ -1,0 +1,175 @@
+//! One worker: a thread with its own runtime, connections, splitters, buffers and counters. Nothing here is shared with
+//! another worker but what is read only, or written by this worker alone.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use arc_swap::{ArcSwap, Cache};
+use tokio::sync::Notify;
+
+use super::budget::Budgets;
+use super::buffers::Buffers;
+use super::conns::Conns;
+use super::dice::{Rng, Splitters};
+use crate::model::{Head, Now, Origin};
+use crate::routing::cookie::TicketCache;
+use crate::switchboard::snapshot::Snapshot;
+use crate::telemetry::access_log::Logger;
+use crate::telemetry::clock;
+use crate::telemetry::count::Sharded;
+use crate::telemetry::meter::WorkerShard;
+
+/// What a worker is handed at its start.
+pub struct Seat {
+    /// Its index, from 0.
+    pub index: usize,
+    /// Where snapshots are published.
+    pub published: Arc<ArcSwap<Snapshot>>,
+    /// Counters that belong to no pool.
+    pub meter: Arc<Sharded<WorkerShard>>,
+    /// Its access log.
+    pub logger: Logger,
+    /// Asks for a name to be resolved at once, after a connection to one of its addresses failed.
+    pub hurry: Arc<dyn Fn(&Origin) + Send + Sync>,
+    /// This process in `Via`, such as `weir-1f2e3d4c`.
+    pub instance: Arc<str>,
+}
+
+/// A worker's state; everything runs on its thread.
+pub(crate) struct Worker {
+    pub(crate) index: usize,
+    cache: RefCell<Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>>,
+    current: RefCell<Rc<Arc<Snapshot>>>,
+    pub(crate) chance: RefCell<Chance>,
+    pub(crate) conns: RefCell<Conns>,
+    pub(crate) buffers: RefCell<Buffers>,
+    pub(crate) budgets: RefCell<Budgets>,
+    /// Spare heads; each keeps its list of fields, and gives up its bytes.
+    pub(crate) heads: RefCell<Vec<Head>>,
+    pub(crate) logger: RefCell<Logger>,
+    pub(crate) meter: Arc<Sharded<WorkerShard>>,
+    pub(crate) hurry: Arc<dyn Fn(&Origin) + Send + Sync>,
+    pub(crate) instance: Arc<str>,
+    /// When draining began.
+    draining: Cell<Option<Instant>>,
+    /// Wakes connections that wait for a request when draining begins.
+    pub(crate) drain: Notify,
+    /// Told whenever a client connection has ended.
+    pub(crate) closed: Notify,
+    /// The wall clock in microseconds as read at a moment, so that a request costs one clock reading instead of two.
+    unix: Cell<(Instant, u64)>,
+}
+
+/// A worker's sources of chance.
+#[derive(Debug)]
+pub(crate) struct Chance {
+    pub(crate) splitters: Splitters,
+    pub(crate) tickets: TicketCache,
+    pub(crate) rng: Rng,
+}
+
+// === impl Worker ===
+
+impl Worker {
+    pub(crate) fn new(seat: Seat) -> Rc<Self> {
+        let mut seed = [0_u8; 8];
+        // Without the system's randomness there is still the address of the seat and its index; nothing secret hangs
+        // on this generator.
+        if getrandom::fill(&mut seed).is_err() {
+            seed = (seat.index as u64 + 0x9e37_79b9_7f4a_7c15).to_ne_bytes();
+        }
+        let mut cache = Cache::new(seat.published);
+        let current = Rc::new(Arc::clone(cache.load()));
+        let chance = Chance {
+            splitters: Splitters::default(),
+            tickets: TicketCache::new(),
+            rng: Rng::new(u64::from_ne_bytes(seed)),
+        };
+        Rc::new(Self {
+            index: seat.index,
+            cache: RefCell::new(cache),
+            current: RefCell::new(current),
+            chance: RefCell::new(chance),
+            conns: RefCell::default(),
+            buffers: RefCell::default(),
+            budgets: RefCell::default(),
+            heads: RefCell::default(),
+            logger: RefCell::new(seat.logger),
+            meter: seat.meter,
+            hurry: seat.hurry,
+            instance: seat.instance,
+            draining: Cell::new(None),
+            drain: Notify::new(),
+            closed: Notify::new(),
+            unix: Cell::new((Instant::now(), unix_us_now())),
+        })
+    }
+
+    /// The snapshot that is published now. One atomic load when it has not changed; the count that keeps it alive for
+    /// the request is this thread's own.
+    #[inline]
+    pub(crate) fn snapshot(&self) -> Rc<Arc<Snapshot>> {
+        let mut cache = self.cache.borrow_mut();
+        let latest = cache.load();
+        let mut current = self.current.borrow_mut();
+        if !Arc::ptr_eq(latest, &current) {
+            *current = Rc::new(Arc::clone(latest));
+        }
+        Rc::clone(&current)
+    }
+
+    /// `at` in microseconds since the Unix epoch; the wall clock is read once a second.
+    #[inline]
+    pub(crate) fn unix_us(&self, at: Instant) -> u64 {
+        let (read_at, unix_us) = self.unix.get();
+        let since = at.saturating_duration_since(read_at).as_micros() as u64;
+        if since < 1_000_000 {
+            return unix_us + since;
+        }
+        let unix_us = unix_us_now();
+        self.unix.set((at, unix_us));
+        unix_us
+    }
+
+    /// `at` on both clocks.
+    #[inline]
+    pub(crate) fn now(&self, at: Instant) -> Now {
+        Now { mono_ms: clock::mono_ms(at), unix_s: self.unix_us(at) / 1_000_000 }
+    }
+
+    /// This worker's counters.
+    #[inline]
+    pub(crate) fn shard(&self) -> &WorkerShard {
+        self.meter.of(self.index)
+    }
+
+    /// Since when it has been draining.
+    #[inline]
+    pub(crate) fn draining(&self) -> Option<Instant> {
+        self.draining.get()
+    }
+
+    /// Begins to drain: every answer closes its connection.
+    pub(crate) fn begin_drain(&self) {
+        if self.draining.get().is_none() {
+            self.draining.set(Some(Instant::now()));
+        }
+        self.drain.notify_waiters();
+    }
+
+    /// Closes idle connections of endpoints that the published snapshot no longer names.
+    pub(crate) fn prune(&self) {
+        let snapshot = self.snapshot();
+        let pools = snapshot.services.iter().flat_map(|service| service.pools.iter());
+        let endpoints: std::collections::HashSet<(u32, u64)> =
+            pools.flat_map(|pool| pool.endpoints.iter()).map(|endpoint| (endpoint.slot, endpoint.serial)).collect();
+        self.conns.borrow_mut().retain(|slot, serial| endpoints.contains(&(slot, serial)));
+    }
+}
+
+fn unix_us_now() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.unwrap_or_default().as_micros() as u64
+}

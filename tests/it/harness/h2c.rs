@@ -1,0 +1,153 @@
+//! A cleartext HTTP/2 client with prior knowledge, blocking on the outside.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::client::{SendRequest, handshake};
+use tokio::net::TcpStream;
+use tokio::runtime::{Builder, Runtime};
+
+/// One answer over HTTP/2.
+#[derive(Debug, Clone)]
+pub struct Answer2 {
+    /// Status code.
+    pub status: u16,
+    /// Fields.
+    pub fields: http::HeaderMap,
+    /// Body as far as it came.
+    pub body: Vec<u8>,
+    /// Why the body was cut, if it was.
+    pub cut: Option<String>,
+}
+
+impl Answer2 {
+    /// Which upstream answered; empty when weir did.
+    pub fn upstream(&self) -> &str {
+        self.fields.get("x-upstream").and_then(|v| v.to_str().ok()).unwrap_or_default()
+    }
+
+    /// First value of a field.
+    pub fn field(&self, name: &str) -> Option<&str> {
+        self.fields.get(name).and_then(|v| v.to_str().ok())
+    }
+}
+
+/// One HTTP/2 connection on a runtime of its own.
+#[derive(Debug)]
+pub struct H2Client {
+    runtime: Runtime,
+    sender: SendRequest<Bytes>,
+    over: std::sync::Arc<std::sync::Mutex<Option<String>>>,
+}
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl H2Client {
+    /// Connects; fails the test when that does not work.
+    #[track_caller]
+    pub fn to(address: SocketAddr) -> Self {
+        let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime can be built");
+        let over = std::sync::Arc::new(std::sync::Mutex::new(None));
+        let told = std::sync::Arc::clone(&over);
+        let sender = runtime.block_on(async {
+            let stream = TcpStream::connect(address).await.expect("weir accepts");
+            let (sender, connection) = handshake(stream).await.expect("weir speaks cleartext HTTP/2");
+            tokio::spawn(async move {
+                let how = match connection.await {
+                    Ok(()) => "closed".to_owned(),
+                    Err(error) => error.to_string(),
+                };
+                *told.lock().expect("nobody panics with it") = Some(how);
+            });
+            sender
+        });
+        Self { runtime, sender, over }
+    }
+
+    /// `GET path` and its answer.
+    #[track_caller]
+    pub fn get(&mut self, path: &str) -> Answer2 {
+        self.ask("GET", path, &[], b"").unwrap_or_else(|error| panic!("GET {path} over h2: {error}"))
+    }
+
+    /// A request and its answer.
+    pub fn ask(
+        &mut self,
+        method: &str,
+        path: &str,
+        fields: &[(&str, &str)],
+        body: &[u8],
+    ) -> Result<Answer2, h2::Error> {
+        let request = compose(method, path, fields);
+        let sender = self.sender.clone();
+        let body = Bytes::copy_from_slice(body);
+        self.runtime.block_on(async { within(one(sender, request, body)).await })
+    }
+
+    /// The same GET on `count` streams at once.
+    pub fn many(&mut self, count: usize, path: &str) -> Vec<Result<Answer2, h2::Error>> {
+        let sender = self.sender.clone();
+        self.runtime.block_on(async {
+            let streams: Vec<_> = (0..count)
+                .map(|_| tokio::spawn(one(sender.clone(), compose("GET", path, &[]), Bytes::new())))
+                .collect();
+            let mut answers = Vec::new();
+            for stream in streams {
+                answers.push(within(async { stream.await.expect("a client task does not panic") }).await);
+            }
+            answers
+        })
+    }
+
+    /// Lets the connection work until the peer has ended it; how it ended, if within `time`.
+    pub fn over_within(&mut self, time: Duration) -> Option<String> {
+        let over = std::sync::Arc::clone(&self.over);
+        self.runtime.block_on(async move {
+            let began = tokio::time::Instant::now();
+            while began.elapsed() < time {
+                if let Some(how) = over.lock().expect("nobody panics with it").clone() {
+                    return Some(how);
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            None
+        })
+    }
+}
+
+fn compose(method: &str, path: &str, fields: &[(&str, &str)]) -> http::Request<()> {
+    let authority = fields.iter().find(|(name, _)| *name == ":authority").map_or("test", |(_, value)| value);
+    let mut request = http::Request::builder().method(method).uri(format!("http://{authority}{path}"));
+    for (name, value) in fields.iter().filter(|(name, _)| !name.starts_with(':')) {
+        request = request.header(*name, *value);
+    }
+    request.body(()).expect("a test composes valid requests")
+}
+
+async fn within<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, work).await.expect("an answer over h2 within ten seconds")
+}
+
+async fn one(sender: SendRequest<Bytes>, request: http::Request<()>, body: Bytes) -> Result<Answer2, h2::Error> {
+    let mut sender = sender.ready().await?;
+    let (response, mut stream) = sender.send_request(request, body.is_empty())?;
+    if !body.is_empty() {
+        stream.send_data(body, true)?;
+    }
+    let (parts, mut incoming) = response.await?.into_parts();
+    let mut answer = Answer2 { status: parts.status.as_u16(), fields: parts.headers, body: Vec::new(), cut: None };
+    while let Some(piece) = incoming.data().await {
+        match piece {
+            Ok(piece) => {
+                incoming.flow_control().release_capacity(piece.len())?;
+                answer.body.extend_from_slice(&piece);
+            }
+            Err(error) => {
+                answer.cut = Some(error.to_string());
+                break;
+            }
+        }
+    }
+    Ok(answer)
+}

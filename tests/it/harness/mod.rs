@@ -1,0 +1,41 @@
+//! The stage on which promises are tried: servers that misbehave on cue, the built binary, and clients that notice.
+//!
+//! Everything here speaks to `weir` from outside: sockets, files, signals, its log. Nothing of the library is used, so
+//! that a test holds for the program that people run. Each upstream has a loopback address of its own, so that a port
+//! which was let go (a killed server) is not taken by a neighbour test.
+//!
+//! Read `upstream` first, then `weir`, then `client`.
+
+#![allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    missing_docs,
+    reason = "two test programs share these modules and each uses a part; a test program exports nothing"
+)]
+
+pub mod admin;
+pub mod behaviour;
+pub mod client;
+pub mod dns;
+pub mod h2c;
+pub mod load;
+pub mod log;
+pub mod setup;
+pub mod temp;
+pub mod upstream;
+pub mod upstream_answer;
+pub mod upstream_serve;
+pub mod wait;
+pub mod weir;
+pub mod wire;
+
+pub use admin::Metrics;
+pub use behaviour::{Behaviour, Door, Health, Reply, Then};
+pub use client::{Answer, Client, End};
+pub use h2c::H2Client;
+pub use load::Load;
+pub use setup::Setup;
+pub use upstream::{Seen, Upstream};
+pub use wait::{Patience, eventually, never};
+pub use weir::Weir;

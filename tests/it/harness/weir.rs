@@ -1,0 +1,310 @@
+//! The built program under test: started in a directory of its own, edited, signalled, measured, and ended.
+
+use std::collections::BTreeMap;
+use std::fs::Permissions;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use super::client::Client;
+use super::h2c::H2Client;
+use super::log::Log;
+use super::setup::Setup;
+use super::temp::TempDir;
+
+/// How long the program may take until it listens: the first probe round is allowed a second of it.
+const START_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A user without any right of its own; root would write where the mode forbids it.
+const NOBODY: u32 = 65_534;
+
+/// How the program ended instead of listening.
+#[derive(Debug)]
+pub struct Failure {
+    /// Its exit code, if it ended.
+    pub code: Option<i32>,
+    /// What it wrote to stderr and stdout.
+    pub log: String,
+}
+
+/// A running program. Killed on drop; a panic in its log fails the test.
+#[derive(Debug)]
+pub struct Weir {
+    directory: TempDir,
+    process: Child,
+    stdout: Log,
+    stderr: Log,
+    listeners: BTreeMap<String, SocketAddr>,
+    admin: SocketAddr,
+}
+
+impl Weir {
+    /// Writes the directory, starts the program, reads its ports.
+    pub fn start(setup: &Setup) -> Result<Self, Failure> {
+        let directory = TempDir::new();
+        std::fs::create_dir(directory.path().join("config")).expect("a fresh directory takes a child");
+        let config = directory.path().join("config");
+        write(&config.join("weir.toml"), &setup.config_text());
+        if let Some(weights) = setup.weights_text() {
+            write(&config.join("weights.toml"), weights);
+        }
+        for (name, content) in setup.extra_files() {
+            write(&config.join(name), content);
+        }
+        if setup.is_read_only() {
+            forbid_writing(&directory);
+        }
+        Self::start_in(directory, setup.environment(), setup.is_read_only(), setup.is_unread())
+    }
+
+    fn start_in(
+        directory: TempDir,
+        environment: &[(String, String)],
+        as_nobody: bool,
+        unread: bool,
+    ) -> Result<Self, Failure> {
+        let ports = directory.path().join("ports.json");
+        let _ = std::fs::remove_file(&ports);
+        let mut command = command();
+        command.arg("run").arg("--config").arg(directory.path().join("config/weir.toml"));
+        command.env("WEIR_PORTS_FILE", &ports).envs(environment.iter().map(|(k, v)| (k, v)));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // SAFETY: a plain system call without arguments.
+        if as_nobody && unsafe { libc::geteuid() } == 0 {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        let mut process = command.spawn().expect("the built binary can be started");
+        let output = process.stdout.take().expect("stdout is piped");
+        let mut stdout = if unread { Log::unread(output) } else { Log::of(output) };
+        let mut stderr = Log::of(process.stderr.take().expect("stderr is piped"));
+        let began = Instant::now();
+        loop {
+            if let Some((listeners, admin)) = read_ports(&ports) {
+                return Ok(Self { directory, process, stdout, stderr, listeners, admin });
+            }
+            let ended = process.try_wait().expect("a child can be asked");
+            if ended.is_some() || began.elapsed() > START_PATIENCE {
+                let _ = process.kill();
+                let _ = process.wait();
+                stdout.finish();
+                stderr.finish();
+                let log = format!("{}\n{}", stderr.text(), stdout.text());
+                return Err(Failure { code: ended.and_then(|status| status.code()), log });
+            }
+            std::thread::sleep(Duration::from_millis(3));
+        }
+    }
+
+    /// Runs a verb to its end with this program's configuration and admin address.
+    pub fn verb(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
+        let mut command = command();
+        command.args(arguments).env("WEIR_CONFIG", self.config_path()).env("WEIR_ADMIN", self.admin.to_string());
+        let output = command.stdin(Stdio::null()).output().expect("the built binary can be started");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    }
+
+    /// The public listener.
+    pub fn address(&self) -> SocketAddr {
+        self.listener("public")
+    }
+
+    /// A listener by name.
+    #[track_caller]
+    pub fn listener(&self, name: &str) -> SocketAddr {
+        self.listeners[name]
+    }
+
+    /// The admin listener.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// A new connection to the public listener.
+    #[track_caller]
+    pub fn client(&self) -> Client {
+        Client::to(self.address())
+    }
+
+    /// A new HTTP/2 connection to the public listener.
+    #[track_caller]
+    pub fn h2(&self) -> H2Client {
+        H2Client::to(self.address())
+    }
+
+    /// The directory that holds both files.
+    pub fn config_directory(&self) -> PathBuf {
+        self.directory.path().join("config")
+    }
+
+    /// `weir.toml`.
+    pub fn config_path(&self) -> PathBuf {
+        self.config_directory().join("weir.toml")
+    }
+
+    /// `weights.toml`.
+    pub fn weights_path(&self) -> PathBuf {
+        self.config_directory().join("weights.toml")
+    }
+
+    /// The weights file as it is now.
+    pub fn weights_text(&self) -> String {
+        std::fs::read_to_string(self.weights_path()).expect("the weights file can be read")
+    }
+
+    /// Saves the weights file in place: open, truncate, write, close.
+    pub fn save_weights(&self, text: &str) {
+        write(&self.weights_path(), text);
+    }
+
+    /// Saves the weights of stable and canary in place.
+    pub fn save_split(&self, [stable, canary]: [u32; 2]) {
+        self.save_weights(&format!("[engine]\nstable = {stable}\ncanary = {canary}\n"));
+    }
+
+    /// Saves the weights file as most editors do: a new file renamed over the old.
+    pub fn replace_weights(&self, text: &str) {
+        let new = self.config_directory().join(".weights.toml.swp");
+        write(&new, text);
+        std::fs::rename(&new, self.weights_path()).expect("a rename inside one directory works");
+    }
+
+    /// Saves `weir.toml` in place.
+    pub fn save_config(&self, text: &str) {
+        write(&self.config_path(), text);
+    }
+
+    /// Sends a signal by number.
+    pub fn signal(&self, signal: i32) {
+        let pid = i32::try_from(self.process.id()).expect("a process id fits");
+        // SAFETY: the process was started here and not waited for, so the id is still its own.
+        unsafe { libc::kill(pid, signal) };
+    }
+
+    /// Waits for the program's own end; its status, if it ends within `time`.
+    pub fn ended_within(&mut self, time: Duration) -> Option<ExitStatus> {
+        let began = Instant::now();
+        while began.elapsed() < time {
+            if let Some(status) = self.process.try_wait().expect("a child can be asked") {
+                return Some(status);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        None
+    }
+
+    /// Ends the program by `kill -9` and starts it again in the same directory.
+    pub fn restart(mut self) -> Result<Self, Failure> {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let directory = std::mem::replace(&mut self.directory, TempDir::new());
+        Self::start_in(directory, &[], false, false)
+    }
+
+    /// Process id, for `/proc`.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// What it wrote to stderr: its own log.
+    pub fn log(&self) -> &Log {
+        &self.stderr
+    }
+
+    /// What it wrote to stdout: the access log.
+    pub fn access_log(&self) -> &Log {
+        &self.stdout
+    }
+
+    /// Resident memory in bytes.
+    pub fn resident_bytes(&self) -> u64 {
+        let status = self.proc("status");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or("VmRSS: 0 kB");
+        line.split_whitespace().nth(1).and_then(|n| n.parse::<u64>().ok()).unwrap_or(0) * 1024
+    }
+
+    /// Open file descriptors.
+    pub fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid())).map_or(0, Iterator::count)
+    }
+
+    /// Processor time used so far, user and system.
+    pub fn processor_time(&self) -> Duration {
+        let stat = self.proc("stat");
+        let after = stat.rsplit(')').next().unwrap_or("");
+        let field = |n: usize| after.split_whitespace().nth(n).and_then(|v| v.parse::<u64>().ok()).unwrap_or(0);
+        // utime and stime are fields 14 and 15 of proc(5), in ticks of 10 ms on Linux.
+        Duration::from_millis((field(11) + field(12)) * 10)
+    }
+
+    /// Limits the program's file descriptors from outside.
+    pub fn limit_descriptors(&self, count: u64) {
+        let limit = libc::rlimit { rlim_cur: count, rlim_max: count };
+        let pid = i32::try_from(self.process.id()).expect("a process id fits");
+        // SAFETY: the pointer is to a live value, and the old limit is not asked for.
+        let done = unsafe { libc::prlimit(pid, libc::RLIMIT_NOFILE, &raw const limit, std::ptr::null_mut()) };
+        assert_eq!(done, 0, "the limit of a child can be lowered");
+    }
+
+    fn proc(&self, file: &str) -> String {
+        std::fs::read_to_string(format!("/proc/{}/{file}", self.pid())).unwrap_or_default()
+    }
+}
+
+impl Drop for Weir {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        self.stdout.finish();
+        self.stderr.finish();
+        if std::thread::panicking() {
+            eprintln!("--- log of weir ---\n{}", self.stderr.text());
+        } else {
+            let panics: Vec<_> = self.stderr.lines().into_iter().filter(|line| line.contains("panicked")).collect();
+            assert!(panics.is_empty(), "weir panicked: {panics:#?}");
+        }
+    }
+}
+
+/// The built binary with no setting of the surroundings. `WEIR_TEST_BINARY` names another one, such as that of the
+/// release profile.
+pub fn command() -> Command {
+    let built = || env!("CARGO_BIN_EXE_weir").into();
+    let mut command = Command::new(std::env::var_os("WEIR_TEST_BINARY").unwrap_or_else(built));
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("WEIR_") || text == "RUST_LOG" {
+            command.env_remove(&name);
+        }
+    }
+    command
+}
+
+fn write(path: &Path, text: &str) {
+    std::fs::write(path, text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+}
+
+/// Leaves the ports file as the only thing that another user can make.
+fn forbid_writing(directory: &TempDir) {
+    let mode = |path: &Path, mode: u32| {
+        std::fs::set_permissions(path, Permissions::from_mode(mode)).expect("the mode of an own file can be changed");
+    };
+    mode(directory.path(), 0o777);
+    let config = directory.path().join("config");
+    for entry in std::fs::read_dir(&config).expect("the directory is there") {
+        mode(&entry.expect("an entry").path(), 0o444);
+    }
+    mode(&config, 0o555);
+}
+
+fn read_ports(path: &Path) -> Option<(BTreeMap<String, SocketAddr>, SocketAddr)> {
+    let text = std::fs::read(path).ok()?;
+    let ports: serde_json::Value = serde_json::from_slice(&text).expect("the ports file is written atomically");
+    let address = |value: &serde_json::Value| value.as_str()?.parse::<SocketAddr>().ok();
+    let listeners = ports["listeners"].as_object()?;
+    let listeners = listeners.iter().map(|(name, value)| Some((name.clone(), address(value)?)));
+    Some((listeners.collect::<Option<_>>()?, address(&ports["admin"])?))
+}

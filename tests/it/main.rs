@@ -1,0 +1,23 @@
+//! The promises of weir, tried against the built program over real sockets.
+//!
+//! One file per chapter of what it must do; every test is named for the fact that it holds. `harness` is the stage and
+//! has tests of its own in `stage`. What is pure is tested beside its code instead.
+
+mod admin;
+mod affinity;
+mod cli;
+mod endpoints;
+mod faults;
+mod forward;
+mod harness;
+mod hostile_upstream;
+mod identity;
+mod reload;
+mod retry;
+mod route;
+mod see;
+mod smuggling;
+mod split;
+mod stage;
+mod stop;
+mod truth;
