@@ -13,11 +13,14 @@ pub(super) fn signed(question: Question, reason: &str) -> Question {
     if reason.is_empty() { question } else { question.header("x-weir-reason", reason) }
 }
 
-/// The person: who became root by sudo, else the login name, else the number.
+/// The person: who became root by sudo, else the login name, else the user's number, which for 0 everybody knows.
 fn who() -> String {
     let named = |name: &str| std::env::var(name).ok().filter(|name| !name.is_empty());
-    // SAFETY: geteuid takes nothing and cannot fail.
-    let number = || format!("uid {}", unsafe { libc::geteuid() });
+    let number = || {
+        // SAFETY: geteuid takes nothing and cannot fail.
+        let uid = unsafe { libc::geteuid() };
+        if uid == 0 { "root".to_owned() } else { format!("uid {uid}") }
+    };
     named("SUDO_USER").or_else(|| named("USER")).or_else(|| named("LOGNAME")).unwrap_or_else(number)
 }
 

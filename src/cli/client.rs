@@ -230,18 +230,18 @@ impl Client {
 fn words(status: StatusCode, document: &Value) -> String {
     let member = |key: &str| document[key].as_str().map(printable).unwrap_or_default();
     let (title, detail) = (member("title"), member("detail"));
+    let listed = document["problems"].as_array().is_some_and(|problems| !problems.is_empty());
+    // With a list of problems the detail only repeats it.
+    let detail = if listed && !title.is_empty() { String::new() } else { detail };
     let mut text = match (title.is_empty(), detail.is_empty()) {
         (true, true) => format!("weir answered {status}"),
-        (false, true) => title,
+        (false, true) => lower_first(&title),
         (true, false) => detail,
         (false, false) => format!("{}: {detail}", lower_first(&title)),
     };
     for problem in document["problems"].as_array().into_iter().flatten() {
         let line = problem.as_str().map_or_else(|| placed(problem), printable);
-        // The detail often is the only problem.
-        if !text.contains(&line) {
-            let _ = write!(text, "\n  {line}");
-        }
+        let _ = write!(text, "\n  {line}");
     }
     if let Some(cause) = document["cause"].as_str() {
         let _ = write!(text, ": {}", printable(cause));
@@ -289,7 +289,7 @@ mod tests {
         ]});
         assert_eq!(
             words(StatusCode::UNPROCESSABLE_ENTITY, &document),
-            "The files do not hold\n  weights.toml:3:1: no pool \"canray\"; write canary\n  another\u{fffd}[31m"
+            "the files do not hold\n  weights.toml:3:1: no pool \"canray\"; write canary\n  another\u{fffd}[31m"
         );
     }
 }

@@ -7,7 +7,7 @@ use super::failure::Failure;
 use super::{command, screen};
 
 #[derive(Debug, Args)]
-#[command(after_long_help = "\
+#[command(after_help = "\
 Examples:
   weir completions bash > /etc/bash_completion.d/weir
   weir completions zsh > \"${fpath[1]}/_weir\"

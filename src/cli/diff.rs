@@ -14,7 +14,7 @@ use crate::config::{Config, Problems, WeightsFile, diff, read_weights, restart_n
 use crate::switchboard::status::Status;
 
 #[derive(Debug, Args)]
-#[command(after_long_help = "\
+#[command(after_help = "\
 Without a file it compares what is live with the files as they are saved.
 
 Examples:

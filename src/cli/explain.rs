@@ -5,15 +5,17 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use clap::Args;
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::client::{Client, Question};
 use super::failure::Failure;
 use super::screen::{Paint, printable};
 use super::{Globals, screen};
+use crate::model::BUCKETS;
 
 #[derive(Debug, Args)]
-#[command(after_long_help = "\
+#[command(after_help = "\
 Examples:
   weir explain /pay
   weir explain --host shop.example -H 'x-beta-user: true' --client-ip 10.1.2.3 '/pay?step=2'
@@ -46,6 +48,7 @@ pub(super) fn execute(arguments: &Arguments, globals: &Globals) -> Result<(), Fa
     if globals.json() {
         return screen::print_json(&answer);
     }
+    let answer: Explanation = serde_json::from_value(answer)?;
     screen::print(&render(&answer, Paint::stdout()))
 }
 
@@ -104,47 +107,66 @@ fn cookie(text: &str) -> Result<(String, String), String> {
     Ok((name.trim().to_owned(), value.trim().to_owned()))
 }
 
-/// The decision for people: what was found out in the order that the API tells it, one fact per line.
-fn render(answer: &Value, paint: Paint) -> String {
-    let mut text = String::new();
-    let Some(members) = answer.as_object() else { return format!("{answer}\n") };
-    let width = members.keys().map(|key| key.chars().count()).max().unwrap_or(0);
-    for (key, value) in members {
-        let label = format!("{:width$}", printable(&key.replace('_', " ")));
-        match value {
-            Value::Null => {}
-            Value::Array(items) if items.iter().any(|item| !item.is_string() || items.len() > 1) => {
-                let _ = writeln!(text, "{}", paint.dim(label.trim_end()));
-                for item in items {
-                    let _ = writeln!(text, "  {}", inline(item));
-                }
-            }
-            _ => {
-                let shown = inline(value);
-                let decisive = matches!(key.as_str(), "pool" | "endpoint" | "why");
-                let shown = if decisive { paint.bold(&shown) } else { shown };
-                let _ = writeln!(text, "{}  {shown}", paint.dim(&label));
-            }
-        }
-    }
-    text
+/// What the admin API tells; members that it does not know are none.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Explanation {
+    generation: u64,
+    routes: Vec<RouteTried>,
+    service: Option<String>,
+    pool: Option<String>,
+    why: Option<String>,
+    reason: String,
+    bucket: Option<u32>,
+    shares: Vec<PoolShare>,
+    endpoint: Option<String>,
+    forwarded_path: Option<String>,
+    status: Option<u16>,
 }
 
-/// A value on one line.
-fn inline(value: &Value) -> String {
-    match value {
-        Value::Null => "none".into(),
-        Value::Bool(true) => "yes".into(),
-        Value::Bool(false) => "no".into(),
-        Value::Number(number) => number.to_string(),
-        Value::String(text) => printable(text),
-        Value::Array(items) => items.iter().map(inline).collect::<Vec<_>>().join(", "),
-        Value::Object(members) => {
-            let shown = members.iter().filter(|(_, value)| !value.is_null());
-            let pairs = shown.map(|(key, value)| format!("{} {}", printable(&key.replace('_', " ")), inline(value)));
-            pairs.collect::<Vec<_>>().join(", ")
+#[derive(Debug, Deserialize)]
+struct RouteTried {
+    name: String,
+    matched: bool,
+}
+
+#[derive(Debug, Deserialize)]
+struct PoolShare {
+    pool: String,
+    weight: u32,
+    share: f64,
+}
+
+/// The decision for people: first where it goes, then what led to it.
+fn render(answer: &Explanation, paint: Paint) -> String {
+    let shown = |text: &Option<String>| text.as_deref().map(printable).unwrap_or_default();
+    let mut text = match (&answer.pool, answer.status) {
+        (Some(_), _) => {
+            let pool = paint.bold(&format!("pool {}", shown(&answer.pool)));
+            format!("{pool} of {}, endpoint {}\n", shown(&answer.service), shown(&answer.endpoint))
         }
-    }
+        (None, Some(status)) => format!("{}\n", paint.red(&format!("weir answers {status} itself"))),
+        (None, None) => "nothing is decided\n".to_owned(),
+    };
+    let mut line = |label: &str, value: String| {
+        if !value.is_empty() {
+            let _ = writeln!(text, "  {}  {value}", paint.dim(&format!("{label:10}")));
+        }
+    };
+    let why = answer.why.as_deref().map(|why| format!("{}: ", printable(why))).unwrap_or_default();
+    line("why", why + &printable(&answer.reason));
+    let route = |route: &RouteTried| {
+        let name = printable(&route.name);
+        if route.matched { paint.bold(&format!("{name} matches")) } else { format!("{name} does not match") }
+    };
+    line("routes", answer.routes.iter().map(route).collect::<Vec<_>>().join(", "));
+    line("bucket", answer.bucket.map(|bucket| format!("{bucket} of {BUCKETS}")).unwrap_or_default());
+    let share = |pool: &PoolShare| format!("{} {} ({:.1}%)", printable(&pool.pool), pool.weight, pool.share * 100.0);
+    line("weights", answer.shares.iter().map(share).collect::<Vec<_>>().join(", "));
+    let path = shown(&answer.forwarded_path);
+    line("path", if path.is_empty() { path } else { format!("{path} is what the endpoint sees") });
+    line("generation", answer.generation.to_string());
+    text
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use super::{Globals, screen};
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Args)]
-#[command(after_long_help = "\
+#[command(after_help = "\
 Example, in an image:
   HEALTHCHECK --interval=10s CMD [\"/weir\", \"healthcheck\"]")]
 pub(super) struct Arguments {

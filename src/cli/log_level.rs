@@ -7,7 +7,7 @@ use super::failure::Failure;
 use super::{Globals, screen};
 
 #[derive(Debug, Args)]
-#[command(after_long_help = "\
+#[command(after_help = "\
 Examples:
   weir log-level debug
   weir log-level info,weir::upstream=debug")]

@@ -44,7 +44,7 @@ use self::failure::Failure;
 
 /// The command line.
 #[derive(Debug, Parser)]
-#[command(name = "weir", version, about, max_term_width = 100, after_long_help = EXAMPLES, arg_required_else_help = true)]
+#[command(name = "weir", version, about, max_term_width = 100, after_help = EXAMPLES, arg_required_else_help = true)]
 #[command(disable_help_subcommand = true)]
 struct Cli {
     #[command(flatten)]
@@ -56,7 +56,7 @@ struct Cli {
 const EXAMPLES: &str = "\
 Examples:
   weir demo                                     see it work, without any file or container
-  weir check --config /etc/weir/weir.toml       every problem of the configuration, before it is used
+  weir check --config /etc/weir/weir.toml       every problem, before it is used
   weir run --config /etc/weir/weir.toml         serve
   weir status --watch                           what is live, second by second
   weir set engine stable=50 canary=50           the next request goes by it
@@ -67,7 +67,6 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or bad configuration.";
 /// What every verb takes.
 #[derive(Debug, Clone, Args)]
 struct Globals {
-    /// Text for people, or JSON for programs
     #[arg(long, short, global = true, value_name = "FORM", default_value = "human", hide_possible_values = true)]
     #[arg(help = "Print text for people (human) or data for programs (json)", help_heading = "Everywhere")]
     output: Output,

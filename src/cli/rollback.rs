@@ -9,7 +9,7 @@ use super::{Globals, change, offline};
 use crate::model::Name;
 
 #[derive(Debug, Args)]
-#[command(after_long_help = "\
+#[command(after_help = "\
 Example:
   weir rollback engine --reason \"errors on /pay\"")]
 pub(super) struct Arguments {

@@ -9,7 +9,7 @@ use crate::app::{App, AppError, Ended, log};
 use crate::switchboard::writer::Mode;
 
 #[derive(Debug, Args)]
-#[command(after_long_help = "\
+#[command(after_help = "\
 Signals:
   SIGTERM, SIGINT   finish what is in flight for up to 10 s, then end; a second one ends at once
   SIGHUP            read the files again

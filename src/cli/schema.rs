@@ -7,7 +7,7 @@ use super::screen;
 use crate::config;
 
 #[derive(Debug, Args)]
-#[command(after_long_help = "\
+#[command(after_help = "\
 Example, for an editor with a TOML language server:
   weir schema > weir.schema.json
   and in the first line of weir.toml:  #:schema ./weir.schema.json")]

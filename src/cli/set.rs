@@ -9,7 +9,7 @@ use super::{Globals, change, offline};
 use crate::model::{Name, Weight, Weights};
 
 #[derive(Debug, Args)]
-#[command(after_long_help = "\
+#[command(after_help = "\
 Every pool that has traffic must be named, so that no typing error moves it all. A pool at 0 gets no new request.
 
 Examples:

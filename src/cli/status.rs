@@ -16,7 +16,7 @@ use crate::switchboard::status::Status;
 const PAUSE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Args)]
-#[command(after_long_help = "\
+#[command(after_help = "\
 Examples:
   weir status
   weir status --watch

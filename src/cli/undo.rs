@@ -9,7 +9,7 @@ use super::{Globals, change};
 use crate::model::Name;
 
 #[derive(Debug, Args)]
-#[command(after_long_help = "\
+#[command(after_help = "\
 Doing it twice comes back to where you were. `weir status` shows where it would go.")]
 pub(super) struct Arguments {
     /// The service

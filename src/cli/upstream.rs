@@ -39,7 +39,7 @@ const BACKLOG: i32 = 4096;
 const DRAIN: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Clone, Args)]
-#[command(after_long_help = "\
+#[command(after_help = "\
 Example:
   weir upstream --name canary --listen 127.0.0.1:9002 --delay 20ms --error-rate 0.05")]
 pub(super) struct Arguments {
