@@ -62,23 +62,26 @@ Examples:
   weir set engine stable=50 canary=50           the next request goes by it
   weir rollback engine --reason \"errors on /pay\"
 
+Without --config it is /etc/weir/weir.toml, config/weir.toml or weir.toml, the first that exists.
+Without --admin and --token-file they are as the configuration says.
+
 Exit codes: 0 done, 1 failed, 2 wrong usage or bad configuration.";
 
 /// What every verb takes.
 #[derive(Debug, Clone, Args)]
 struct Globals {
     #[arg(long, short, global = true, value_name = "FORM", default_value = "human", hide_possible_values = true)]
-    #[arg(help = "Print text for people (human) or data for programs (json)", help_heading = "Everywhere")]
+    #[arg(help = "Print text (human) or data (json)", help_heading = "Everywhere")]
     output: Output,
-    /// The configuration file; without it /etc/weir/weir.toml, config/weir.toml or weir.toml
+    /// The configuration file
     #[arg(long, short, global = true, value_name = "FILE", env = "WEIR_CONFIG", hide_env_values = true)]
     #[arg(help_heading = "Everywhere")]
     config: Option<PathBuf>,
-    /// Where a running weir takes commands; without it the admin address of the configuration
+    /// Where a running weir takes commands
     #[arg(long, global = true, value_name = "URL", env = "WEIR_ADMIN", hide_env_values = true)]
     #[arg(help_heading = "Everywhere")]
     admin: Option<String>,
-    /// The file with the admin token; without it the one that the configuration names
+    /// The file with the admin token
     #[arg(long, global = true, value_name = "FILE", env = "WEIR_ADMIN_TOKEN_FILE", hide_env_values = true)]
     #[arg(help_heading = "Everywhere")]
     token_file: Option<PathBuf>,

@@ -10,12 +10,12 @@ use crate::model::{Name, Weight, Weights};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Every pool that has traffic must be named, so that no typing error moves it all. A pool at 0 gets no new request.
+Every pool that has traffic must be named, so that no typing error moves it all.
 
 Examples:
   weir set engine stable=90 canary=10
   weir set engine stable=99.5% canary=0.5% --reason \"first users\"
-  weir set engine stable=50 canary=50 --if-match 12      only if nobody changed anything since generation 12")]
+  weir set engine stable=50 canary=50 --if-match 12   only if 12 is still the generation")]
 pub(super) struct Arguments {
     /// The service
     #[arg(value_parser = change::name)]

@@ -258,3 +258,72 @@ fn milliseconds(ms: f64) -> String {
         ms => format!("{:.1}s", ms / 1000.0),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use jiff::tz::TimeZone;
+
+    use super::*;
+
+    /// Compares with a file of `tests/golden/cli`; `WEIR_UPDATE_GOLDEN=1` refreshes it.
+    #[track_caller]
+    fn golden(name: &str, actual: &str) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/cli").join(name);
+        if std::env::var_os("WEIR_UPDATE_GOLDEN").is_some() {
+            std::fs::write(&path, actual).expect("the golden directory can be written");
+        }
+        let expected = std::fs::read_to_string(&path).unwrap_or_default();
+        assert_eq!(expected, actual, "WEIR_UPDATE_GOLDEN=1 refreshes {}", path.display());
+    }
+
+    fn status() -> Status {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/cli/status.json");
+        let text = std::fs::read_to_string(path).expect("the status is there");
+        serde_json::from_str(&text).expect("it is a status")
+    }
+
+    fn now() -> Zoned {
+        let now: Timestamp = "2026-11-21T03:02:10Z".parse().expect("a time");
+        now.to_zoned(TimeZone::UTC)
+    }
+
+    #[test]
+    fn a_night_with_everything_wrong_is_told_in_one_table() {
+        golden("status.txt", &render(&status(), &now(), Paint::plain()));
+    }
+
+    #[test]
+    fn a_quiet_night_begins_with_serving() {
+        let mut status = status();
+        status.stale = None;
+        status.last_reload.ok = true;
+        status.services.truncate(1);
+        status.services[0].pending = None;
+        for pool in &mut status.services[0].pools {
+            pool.endpoints.retain(|endpoint| endpoint.state == "serving");
+        }
+        let table = render(&status, &now(), Paint::plain());
+        assert!(table.starts_with("serving  generation 12"), "{table}");
+        assert!(!table.contains('!'), "{table}");
+    }
+
+    #[test]
+    fn a_stranger_cannot_write_to_the_terminal() {
+        let mut status = status();
+        status.history[0].cause.reason = "\u{1b}[2Jgone".into();
+        status.services[0].pools[0].endpoints[0].last_error = Some("\u{1b}]0;title\u{7}".into());
+        status.last_reload.problems = vec!["\u{1b}[31m".into()];
+        assert!(!render(&status, &now(), Paint::plain()).contains('\u{1b}'));
+    }
+
+    #[test]
+    fn spans_and_times_stay_short() {
+        assert_eq!([span(5), span(125), span(7_300), span(200_000)], ["5 s", "2 min", "2 h 1 min", "2 d 7 h"]);
+        let times = [0.123, 12.345, 123.4, 12_345.0].map(milliseconds);
+        assert_eq!(times, ["0.12ms", "12.3ms", "123ms", "12.3s"]);
+        assert_eq!(moment("2026-11-20T23:00:00Z", &now()), "2026-11-20 23:00:00 (4 h 2 min ago)");
+        assert_eq!(moment("nonsense\u{7}", &now()), "nonsense\u{fffd}");
+    }
+}

@@ -27,6 +27,7 @@ pub(super) struct Live {
     paint: Paint,
     loaded: bool,
     served: Option<[u64; 2]>,
+    /// The newest generation that was told.
     generation: u64,
     problems: Vec<String>,
 }
@@ -79,7 +80,8 @@ impl Live {
             let reason = reason.map(|reason| format!("  \"{reason}\"")).unwrap_or_default();
             events.push(self.paint.green(&format!("generation {} is live: {what}{reason}", entry.generation)));
         }
-        self.generation = status.generation;
+        // Not the generation that is live: it is on record a moment later.
+        self.generation = status.history.first().map_or(self.generation, |entry| entry.generation);
         if status.last_reload.problems != self.problems {
             self.problems.clone_from(&status.last_reload.problems);
             if self.problems.is_empty() {
