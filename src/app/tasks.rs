@@ -39,7 +39,9 @@ pub(super) fn watch_files(switchboard: &Arc<Switchboard>) -> io::Result<Watcher>
 fn heard(switchboard: &Switchboard, event: Event) {
     match event {
         Event::Changed { main, weights } => {
-            let from = [&main, &weights].into_iter().flatten().map(|reading| reading.path.display().to_string());
+            let readings = [&main, &weights].into_iter().flatten();
+            readings.clone().for_each(|reading| switchboard.note_fresh(&reading.path));
+            let from = readings.map(|reading| reading.path.display().to_string());
             let cause = Cause::by(How::File).from(from.collect::<Vec<_>>().join(", "));
             let change = Change::FileChanged {
                 config: main.map(|reading| reading.hash),
@@ -47,13 +49,12 @@ fn heard(switchboard: &Switchboard, event: Event) {
             };
             // Whatever was wrong is logged and kept for `status` by the switchboard.
             let _ = switchboard.apply(change, &cause, None);
-            switchboard.note_stale(None);
         }
-        Event::Stale { path } => switchboard.note_stale(Some(format!(
+        Event::Stale { path } => switchboard.note_stale(format!(
             "{} is a bind mount of a single file that was replaced on the host: no edit can arrive any more; \
              mount its directory instead and start weir anew",
             path.display()
-        ))),
+        )),
         Event::PollOnly { reason } => {
             tracing::warn!(reason, "no file events here; saved files are found by a look every second");
         }

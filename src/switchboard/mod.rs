@@ -1,6 +1,6 @@
 //! The one writer: `Change` → reconcile (pure) → publish. Only this room publishes a snapshot.
 //!
-//! In the order a change meets them: [`change`] says what may be asked; [`writer`] takes it, one at a time; `reload` and
+//! In the order a change meets them: [`change`] says what may be asked; [`writer`] takes it, one at a time, with what it knows on its `desk`; `reload` and
 //! `weights` work out what the files should say, through `files`; [`reconcile`] works out what is live next; [`publish`]
 //! builds the [`snapshot`]; [`history`] and `store` remember; [`status`] shows, put together by `view`. `keyring` holds the keys of the affinity
 //! cookies, `sample` the last minute of the counters.
@@ -10,6 +10,7 @@
 pub mod change;
 pub mod writer;
 
+mod desk;
 mod files;
 mod reload;
 mod weights;
@@ -26,6 +27,8 @@ mod sample;
 pub mod status;
 mod view;
 
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

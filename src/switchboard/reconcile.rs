@@ -148,3 +148,117 @@ fn drain(before: &ServiceState, spec: &ServiceSpec, weights: &Weights, now: Now)
     running.pools.retain(|pool| weights.of(pool) == 0 && spec.pool_index(pool).is_some());
     (!running.pools.is_empty()).then_some(running)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::model::Weight;
+
+    /// A plan of these services, each with stable and canary.
+    fn plan(services: &[u8], drain: Option<Duration>) -> Arc<Plan> {
+        let tables = services.iter().map(|name| {
+            format!(
+                "[services.s{name}.pools.stable]\nendpoints = [\"http://127.0.0.1:1\"]\n\
+                 [services.s{name}.pools.canary]\nendpoints = [\"http://127.0.0.1:2\"]\n\
+                 [services.s{name}.affinity]\nby = \"cookie\"\n"
+            )
+        });
+        let text = tables.collect::<String>() + "[[routes]]\nservice = \"s0\"\n";
+        let config = Config::parse(&text, "weir.toml", &|_| None).expect("a configuration");
+        let mut plan = Arc::unwrap_or_clone(config.plan);
+        for service in &mut plan.services {
+            service.affinity.on_zero = drain.map_or(OnZero::Evict, OnZero::Drain);
+        }
+        Arc::new(plan)
+    }
+
+    fn weights(stable: u32, canary: u32) -> Weights {
+        let entry = |pool, weight| (Name::new(pool).expect("a name"), Weight::Relative(weight));
+        Weights::new(vec![entry("stable", stable), entry("canary", canary)]).expect("weights")
+    }
+
+    fn wanted(plan: &Arc<Plan>, pairs: &[(u32, u32)]) -> Wanted {
+        let names = plan.services.iter().map(|service| service.name.clone());
+        let weights = names.zip(pairs.iter().map(|&(stable, canary)| weights(stable, canary))).collect();
+        Wanted { plan: plan.clone(), weights, plan_changed: false, evict: None }
+    }
+
+    fn at(mono_ms: u64) -> Now {
+        Now { mono_ms, unix_s: mono_ms / 1000 }
+    }
+
+    prop_compose! {
+        /// Service 0 and some others.
+        fn names()(others in proptest::collection::btree_set(1_u8..6, 0..5)) -> Vec<u8> {
+            std::iter::once(0).chain(others).collect()
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn a_service_keeps_its_slot_and_slots_stay_dense(steps in proptest::collection::vec(names(), 1..8)) {
+            let mut state: Option<State> = None;
+            let mut most = 0;
+            for names in steps {
+                let plan = plan(&names, None);
+                let next = Wanted { plan_changed: true, ..wanted(&plan, &[]) };
+                let next = reconcile(state.as_ref(), next, 1, at(1)).expect("it holds").state;
+                most = most.max(names.len());
+                for (i, spec) in next.plan.services.iter().enumerate() {
+                    let slot = next.services[i].slot;
+                    prop_assert!(next.services[..i].iter().all(|other| other.slot != slot), "one slot, two services");
+                    prop_assert!(slot < 2 * most, "slots grow without need");
+                    let before = state.as_ref().and_then(|old| {
+                        let at = old.plan.services.iter().position(|other| other.name == spec.name)?;
+                        Some(old.services[at].slot)
+                    });
+                    prop_assert!(before.is_none_or(|before| before == slot), "a service lost its slot");
+                }
+                state = Some(next);
+            }
+        }
+
+        #[test]
+        fn the_generation_rises_by_one_exactly_when_something_changed(
+            pairs in proptest::collection::vec((1_u32..4, 0_u32..4), 1..12),
+        ) {
+            let plan = plan(&[0], None);
+            let mut state: Option<State> = None;
+            for pair in pairs {
+                let next = reconcile(state.as_ref(), wanted(&plan, &[pair]), 7, at(1)).expect("it holds");
+                let same = state.as_ref().is_some_and(|old| old.services[0].weights == weights(pair.0, pair.1));
+                let before = state.as_ref().map_or(6, |old| old.generation);
+                prop_assert_eq!((next.changed, next.state.generation), (!same, before + u64::from(!same)));
+                prop_assert_eq!(next.changes.len(), usize::from(!same));
+                let again = reconcile(Some(&next.state), wanted(&plan, &[pair]), 7, at(1)).expect("it holds");
+                prop_assert!(!again.changed && again.state.generation == next.state.generation);
+                state = Some(next.state);
+            }
+        }
+
+        #[test]
+        fn only_pools_at_zero_drain_and_never_beyond_their_time(
+            steps in proptest::collection::vec(((1_u32..3, 0_u32..3), 1_u64..4_000), 1..16),
+        ) {
+            let plan = plan(&[0], Some(Duration::from_secs(5)));
+            let (mut state, mut now_ms): (Option<State>, u64) = (None, 1);
+            for (pair, wait_ms) in steps {
+                now_ms += wait_ms;
+                let next = reconcile(state.as_ref(), wanted(&plan, &[pair]), 1, at(now_ms)).expect("it holds").state;
+                if let Some(drain) = &next.services[0].drain {
+                    prop_assert_eq!(pair.1, 0, "a pool with weight drains");
+                    prop_assert!(drain.until_ms > now_ms && drain.until_ms <= now_ms + 5_000);
+                    prop_assert!(drain.before.of("canary") > 0, "nobody could be bound to it");
+                }
+                state = Some(next);
+            }
+        }
+    }
+}

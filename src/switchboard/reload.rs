@@ -3,13 +3,25 @@
 use std::sync::Arc;
 
 use super::change::{Applied, Cause, How, Refused};
+use super::desk::Desk;
 use super::files::{Content, Look, problem};
 use super::reconcile::Wanted;
-use super::writer::{Desk, Switchboard, timestamp};
+use super::writer::{Switchboard, timestamp};
 use crate::config::watch::ContentHash;
-use crate::config::{self, Config, Problems};
+use crate::config::{self, Config, Problem, Problems};
 use crate::model::{Name, Weights};
 use crate::telemetry::{clock, names};
+
+/// What is known of the configuration as it stands on disk.
+#[derive(Debug, Clone)]
+pub(super) enum OnDisk {
+    /// It is what is live.
+    Live,
+    /// It holds, but not together with the weights file: it waits for that one.
+    Waiting,
+    /// It does not hold.
+    Broken(Problems),
+}
 
 /// What a look at the files leads to.
 struct Judged {
@@ -42,6 +54,8 @@ impl Switchboard {
     /// Applies what stands in the files, and says what is wrong with them also when it was said before.
     pub(super) fn reload(&self, desk: &mut Desk, cause: &Cause) -> Result<Applied, Refused> {
         let look = desk.files.look();
+        // Read it anew whatever is known of it: the environment and token files that it names count as well.
+        desk.on_disk = OnDisk::Waiting;
         self.take_in(desk, look, cause)
     }
 
@@ -67,6 +81,8 @@ impl Switchboard {
             (Some(problems), Some(key)) => Some(problems.join(key)),
             (problems, key) => problems.or(key),
         };
+        // Before anything is live, so that who sees the new traffic also sees how the reload went.
+        note(desk, problems, cause);
         let mut changed = false;
         if let Some(written) = judged.weights {
             if rewritten {
@@ -85,7 +101,12 @@ impl Switchboard {
             let wanted = Wanted { plan_changed, ..desk.wanted() };
             changed = self.commit(desk, wanted, cause)?;
         }
-        note(desk, problems, changed, cause);
+        let result = match &desk.problems {
+            Some(_) => "failure",
+            None if changed => "success",
+            None => "unchanged",
+        };
+        metrics::counter!(names::CONFIG_RELOADS.name, "result" => result).increment(1);
         match &desk.problems {
             Some(problems) => Err(Refused::Problems(problems.clone())),
             None => Ok(desk.applied(changed)),
@@ -108,40 +129,60 @@ impl Switchboard {
 
 /// Judges both files. Weights hold against the configuration that stands beside them; when that one does not hold, the
 /// live one counts, so that a broken `weir.toml` never keeps an operator from moving traffic.
-fn judge(desk: &Desk, look: &mut Look) -> Judged {
-    let config = desk.files.parse_config(&look.config).and_then(|config| {
-        let fields = config::restart_needed(&desk.config, &config);
-        let help = "restart weir, or take the change back; nothing of the file is live before that";
-        let refuse = |field: &String| problem(&desk.files.config, &format!("{field} needs a restart to change"), help);
-        fields.iter().map(refuse).reduce(Problems::join).map_or(Ok(config), Err)
-    });
+fn judge(desk: &mut Desk, look: &mut Look) -> Judged {
+    let config = match &desk.on_disk {
+        OnDisk::Live if look.config == desk.seen.config => Ok(None),
+        OnDisk::Broken(problems) if look.config == desk.seen.config => Err(problems.clone()),
+        OnDisk::Live | OnDisk::Broken(_) | OnDisk::Waiting => read_config(desk, look),
+    };
     let mut files = desk.files.clone();
-    if let Ok(config) = &config
+    if let Ok(Some(config)) = &config
         && config.weights_path != files.weights
     {
         files.weights = config.weights_path.clone();
         look.weights = Content::of(&files.weights);
     }
-    let plan = config.as_ref().map_or(&desk.config.plan, |config| &config.plan);
+    let plan = config.as_ref().ok().and_then(Option::as_ref).map_or(&desk.config.plan, |config| &config.plan);
     let weights = if look.weights == desk.seen.weights && desk.started_without_weights {
         files.first_weights(&look.weights, plan)
     } else {
         files.parse_weights(&look.weights, plan)
     };
-    match (config, weights) {
-        (Ok(config), Ok(weights)) => {
-            for note in config.notes.iter().chain(&weights.notes) {
-                tracing::warn!("{}", note.headline());
-            }
-            let config = (!same(&config, &desk.config)).then(|| Arc::new(config));
-            Judged { config, weights: Some(weights.services), problems: None }
-        }
-        (Err(problems), Ok(weights)) => {
-            Judged { config: None, weights: Some(weights.services), problems: Some(problems) }
-        }
-        (Ok(_), Err(problems)) => Judged { config: None, weights: None, problems: Some(problems) },
-        (Err(problems), Err(more)) => Judged { config: None, weights: None, problems: Some(problems.join(more)) },
+    for note in weights.iter().flat_map(|file| &file.notes) {
+        tracing::warn!("{}", note.headline());
     }
+    let (on_disk, judged) = match (config, weights) {
+        (Ok(config), Ok(weights)) => (OnDisk::Live, Judged { config, weights: Some(weights.services), problems: None }),
+        (Err(problems), Ok(weights)) => {
+            let judged = Judged { config: None, weights: Some(weights.services), problems: Some(problems.clone()) };
+            (OnDisk::Broken(problems), judged)
+        }
+        (Ok(config), Err(problems)) => {
+            let on_disk = if config.is_some() { OnDisk::Waiting } else { OnDisk::Live };
+            (on_disk, Judged { config: None, weights: None, problems: Some(problems) })
+        }
+        (Err(problems), Err(more)) => {
+            let all = problems.clone().join(more);
+            (OnDisk::Broken(problems), Judged { config: None, weights: None, problems: Some(all) })
+        }
+    };
+    desk.on_disk = on_disk;
+    judged
+}
+
+/// The configuration on disk: none when it says what is live already.
+fn read_config(desk: &Desk, look: &Look) -> Result<Option<Arc<Config>>, Problems> {
+    let config = desk.files.parse_config(&look.config)?;
+    let fields = config::restart_needed(&desk.config, &config);
+    let help = "restart weir, or take the change back; nothing of the file is live before that";
+    let refuse = |field: &String| problem(&desk.files.config, &format!("{field} needs a restart to change"), help);
+    if let Some(problems) = fields.iter().map(refuse).reduce(Problems::join) {
+        return Err(problems);
+    }
+    for note in &config.notes {
+        tracing::warn!("{}", note.headline());
+    }
+    Ok((!same(&config, &desk.config)).then(|| Arc::new(config)))
 }
 
 /// Whether two configurations say the same. Regular expressions cannot be compared, what they print can.
@@ -150,15 +191,10 @@ fn same(a: &Config, b: &Config) -> bool {
 }
 
 /// Keeps how the reload went, and logs every problem once.
-fn note(desk: &mut Desk, problems: Option<Problems>, changed: bool, cause: &Cause) {
+fn note(desk: &mut Desk, problems: Option<Problems>, cause: &Cause) {
     let how = cause.how.as_str();
-    let result = match &problems {
-        Some(_) => "failure",
-        None if changed => "success",
-        None => "unchanged",
-    };
-    metrics::counter!(names::CONFIG_RELOADS.name, "result" => result).increment(1);
-    for problem in problems.iter().flat_map(Problems::iter) {
+    let known = |problem: &&Problem| desk.problems.iter().flat_map(Problems::iter).any(|known| known == *problem);
+    for problem in problems.iter().flat_map(Problems::iter).filter(|problem| !known(problem)) {
         tracing::error!(how, "{problem}");
     }
     if let Some(problems) = &problems {

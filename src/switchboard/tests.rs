@@ -242,6 +242,10 @@ fn safe_mode_sends_everything_to_stable_whatever_the_file_says() {
     assert_eq!(bench.live(), (100, 0));
     assert!(matches!(bench.set(50, 50, None), Err(Refused::SafeMode)));
     assert!(bench.board.status().safe_mode);
+    let bench = bench.restarted(Mode::Normal);
+    assert_eq!(bench.live(), (1, 1));
+    bench.undo().expect("the edit is on record");
+    assert_eq!(bench.live(), (90, 10), "safe mode is nothing to go back to");
 }
 
 #[test]

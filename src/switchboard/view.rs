@@ -2,11 +2,12 @@
 
 use std::sync::PoisonError;
 
+use super::desk::Shown;
 use super::history::Record;
 use super::sample::{Sampler, Window};
 use super::snapshot::{Pool, Service, Snapshot};
 use super::status::{DrainStatus, EndpointStatus, Minute, PoolStatus, ServiceStatus, Status};
-use super::writer::{Mode, Shown, Switchboard};
+use super::writer::{Mode, Switchboard};
 use crate::model::Now;
 use crate::telemetry::clock;
 use crate::telemetry::histogram::Summary;

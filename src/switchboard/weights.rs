@@ -2,10 +2,11 @@
 //! questions later.
 
 use super::change::{Applied, Cause, Refused};
+use super::desk::Desk;
 use super::files::Content;
 use super::history::Held;
 use super::reconcile::{Wanted, all_to_stable, check_pools};
-use super::writer::{Desk, Mode, Switchboard};
+use super::writer::{Mode, Switchboard};
 use crate::model::{Name, ServiceSpec, Weight, Weights};
 
 // === impl Switchboard ===
@@ -70,8 +71,7 @@ impl Switchboard {
             Err(refused) => {
                 let path = desk.files.weights.display();
                 let note = format!(
-                    "the traffic of {service} goes to {}, but {path} does not say so yet ({}): save [{service}] with {} in it",
-                    spec.stable,
+                    "the rollback of {service} is live, but {path} does not say so ({}): save it with {} for [{service}]",
                     cause_of(&refused),
                     super::history::Record(weights),
                 );

@@ -4,24 +4,26 @@
 //! One lock makes the writers wait for each other, never a worker: a worker only loads the snapshot. What is decided is
 //! in [`super::reconcile`]; this file does it. Reloads are in [`super::reload`], weights in [`super::weights`].
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use super::change::{Applied, Cause, Change, How, Refused};
-use super::files::{Content, Files, Look};
-use super::history::{Entry, Held, History, Record};
+use super::desk::{Desk, Shown, wanted};
+use super::files::{Content, Files};
 use super::keyring::{KeyError, Keyring};
 use super::publish::{self, Sources};
-use super::reconcile::{self, Next, State, Wanted};
+use super::reconcile::{self, Wanted};
+use super::reload::OnDisk;
 use super::sample::Sampler;
 use super::snapshot::{Pool, Service, Snapshot};
 use super::status::Reload;
 use super::store::Store;
 use crate::config::watch::ContentHash;
 use crate::config::{Config, Problems};
-use crate::model::{Name, Origin, ServiceSpec, Weights};
+use crate::model::Origin;
 use crate::telemetry::clock;
 use crate::upstream::probe::Target;
 use crate::upstream::upstreams::{PoolTarget, Upstreams};
@@ -52,38 +54,6 @@ pub(super) struct Birth {
     pub(super) at: String,
     pub(super) mono_ms: u64,
     pub(super) workers: usize,
-}
-
-/// What the writer has before it; behind the lock.
-pub(super) struct Desk {
-    pub(super) files: Files,
-    /// Both files as they were at the last look.
-    pub(super) seen: Look,
-    pub(super) config: Arc<Config>,
-    /// What the weights file said when it last held.
-    pub(super) written: Vec<(Name, Weights)>,
-    pub(super) state: State,
-    pub(super) revision: u64,
-    pub(super) history: History,
-    pub(super) store: Store,
-    pub(super) keyring: Keyring,
-    pub(super) mode: Mode,
-    /// There was no weights file at the start and none was saved since.
-    pub(super) started_without_weights: bool,
-    /// What is wrong with the files as they are on disk.
-    pub(super) problems: Option<Problems>,
-    pub(super) reload: Reload,
-    pub(super) stale: Option<String>,
-}
-
-/// What readers may see of the desk without its lock.
-#[derive(Debug, Clone)]
-pub(super) struct Shown {
-    pub(super) config: Arc<Config>,
-    pub(super) history: History,
-    pub(super) mode: Mode,
-    pub(super) reload: Reload,
-    pub(super) stale: Option<String>,
 }
 
 /// Why there is nothing to start with.
@@ -132,6 +102,8 @@ impl Switchboard {
             store,
             keyring,
             mode,
+            // The caller read it a moment before the first look.
+            on_disk: OnDisk::Waiting,
             problems: None,
             reload: Reload { ok: true, at: timestamp(), success_unix_s: now.unix_s, problems: Vec::new() },
             stale: None,
@@ -196,15 +168,20 @@ impl Switchboard {
         result
     }
 
-    /// A file can no longer be seen to change, or can again. Logged here once per change of the note.
-    pub fn note_stale(&self, note: Option<String>) {
+    /// A file can no longer be seen to change, for the reason and with the fix in `note`, which begins with its path.
+    /// The watcher says so every 30 s, and so does the log.
+    pub fn note_stale(&self, note: String) {
+        tracing::error!("{note}");
         let mut desk = self.lock();
-        if desk.stale != note {
-            match &note {
-                Some(note) => tracing::error!("{note}"),
-                None => tracing::info!("the files can be seen to change again"),
-            }
-            desk.stale = note;
+        desk.stale = Some(note);
+        self.shown.store(Arc::new(desk.shown()));
+    }
+
+    /// An edit of `path` arrived: it can be seen to change again.
+    pub fn note_fresh(&self, path: &Path) {
+        let mut desk = self.lock();
+        if desk.stale.take_if(|note| note.starts_with(&*path.to_string_lossy())).is_some() {
+            tracing::info!(path = %path.display(), "the file can be seen to change again");
             self.shown.store(Arc::new(desk.shown()));
         }
     }
@@ -285,90 +262,6 @@ impl Switchboard {
         };
         self.upstreams.set_targets(pools.map(target).collect());
     }
-}
-
-// === impl Desk ===
-
-impl Desk {
-    /// The service of that name in the configuration that is live.
-    pub(super) fn spec(&self, service: &Name) -> Result<ServiceSpec, Refused> {
-        let spec = self.config.plan.services.iter().find(|spec| spec.name == *service);
-        spec.cloned().ok_or_else(|| Refused::UnknownService(service.to_string()))
-    }
-
-    /// The weights that are live.
-    pub(super) fn live(&self) -> Vec<(Name, Weights)> {
-        let names = self.state.plan.services.iter().map(|spec| spec.name.clone());
-        names.zip(self.state.services.iter().map(|service| service.weights.clone())).collect()
-    }
-
-    /// What the files and the rollbacks that they do not say yet ask for.
-    pub(super) fn wanted(&self) -> Wanted {
-        wanted(&self.config, &self.written, &self.history, self.mode, false)
-    }
-
-    pub(super) fn applied(&self, changed: bool) -> Applied {
-        Applied { generation: self.state.generation, revision: self.revision, changed, pending: None }
-    }
-
-    /// Puts the history on disk.
-    pub(super) fn keep(&mut self) {
-        self.store.save(&self.history);
-    }
-
-    /// Replaces what is held of `service`.
-    pub(super) fn hold(&mut self, service: &Name, held: Option<Held>) {
-        let others = self.history.held().iter().filter(|held| held.service != service.as_str()).cloned();
-        self.history.hold(others.chain(held).collect());
-    }
-
-    /// Logs a generation and keeps it.
-    fn record(&mut self, mut next: Next, cause: &Cause) {
-        if next.changed {
-            // The first generation of a process goes on from the last one of the process before it.
-            for change in &mut next.changes {
-                let last = || self.history.live(&change.service).cloned().map(Record);
-                change.before = change.before.take().or_else(last);
-            }
-            next.changes.retain(|change| change.before.as_ref() != Some(&change.after));
-            let generation = self.state.generation;
-            log(generation, &next, cause);
-            let named = |service: &str| self.state.plan.services.iter().any(|spec| spec.name.as_str() == service);
-            self.history.keep_services(named);
-            let cause = cause.clone();
-            self.history.push(Entry { generation, at: timestamp(), cause, changes: next.changes });
-        }
-        self.keep();
-    }
-
-    pub(super) fn shown(&self) -> Shown {
-        Shown {
-            config: self.config.clone(),
-            history: self.history.clone(),
-            mode: self.mode,
-            reload: self.reload.clone(),
-            stale: self.stale.clone(),
-        }
-    }
-}
-
-fn log(generation: u64, next: &Next, cause: &Cause) {
-    let (how, who, from, reason) = (cause.how.as_str(), &*cause.who, &*cause.from, &*cause.reason);
-    if next.changes.is_empty() {
-        tracing::info!(generation, how, who, from, reason, "the configuration is live");
-    }
-    for change in &next.changes {
-        let before = change.before.as_ref().map(ToString::to_string).unwrap_or_default();
-        let (service, after) = (&*change.service, change.after.to_string());
-        tracing::info!(generation, how, who, from, reason, service, before, after, "weights are live");
-    }
-}
-
-fn wanted(config: &Config, written: &[(Name, Weights)], history: &History, mode: Mode, plan_changed: bool) -> Wanted {
-    let held = |service: &Name| history.held().iter().any(|held| held.service == service.as_str());
-    // A service that is left out sends everything to stable.
-    let weights = written.iter().filter(|(name, _)| mode == Mode::Normal && !held(name)).cloned().collect();
-    Wanted { plan: config.plan.clone(), weights, plan_changed, evict: None }
 }
 
 fn build(desk: &Desk, upstreams: &Upstreams) -> Snapshot {
