@@ -157,13 +157,14 @@ class Stack:
         return api.getresponse().status
 
     def edit(self, stable, canary, by):
-        """Saves the weights file as editors do; the answer is when the save was done."""
+        """Saves the weights file as editors do, keeping its owner; the answer is when the save was done."""
         path = self.config / "weights.toml"
         text = re.sub(r"(?m)^stable = \S+", f"stable = {stable}", path.read_text())
         text = re.sub(r"(?m)^canary = \S+", f"canary = {canary}", text)
         if by == "rename":
             other = path.with_suffix(".new")
             other.write_text(text)
+            os.chown(other, USER, USER)
             os.replace(other, path)
         else:
             path.write_text(text)

@@ -1,7 +1,8 @@
-//! `/healthz` says that the process lives, `/readyz` that it takes requests: between listening and draining.
+//! `/healthz` says that the process lives, `/readyz` that a request would be served: it listens, it does not drain, and
+//! every service has an endpoint that serves.
 //!
-//! A pool that is down does not make weir unready: it serves what it can, and a container that waits for weir while
-//! weir waits for the container would never start.
+//! A pool that is down does not make weir unready while another one serves: its share fails over. Whoever starts
+//! containers in order should wait for `/healthz`, since weir itself may be what waits for them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -11,6 +12,8 @@ use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
 
 use super::routes::Admin;
+use crate::telemetry::clock;
+use crate::upstream::endpoint::Admission;
 
 const STARTING: u8 = 0;
 const LISTENING: u8 = 1;
@@ -48,6 +51,7 @@ pub(super) async fn healthz() -> &'static str {
 pub(super) async fn readyz(State(admin): State<Arc<Admin>>, RawQuery(query): RawQuery) -> Response {
     let state = admin.readiness.0.load(Ordering::Acquire);
     let (code, word) = match state {
+        LISTENING if !serves(&admin) => (StatusCode::SERVICE_UNAVAILABLE, "nothing serves"),
         LISTENING => (StatusCode::OK, "ready"),
         DRAINING => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
         _ => (StatusCode::SERVICE_UNAVAILABLE, "starting"),
@@ -59,7 +63,17 @@ pub(super) async fn readyz(State(admin): State<Arc<Admin>>, RawQuery(query): Raw
     (code, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()
 }
 
-/// One line per check, as Kubernetes prints them. Only the first decides.
+/// Whether every service has an endpoint that takes requests.
+fn serves(admin: &Admin) -> bool {
+    let (snapshot, now_ms) = (admin.board.switchboard.snapshot().load_full(), clock::now().mono_ms);
+    let mut services = snapshot.services.iter();
+    services.all(|service| {
+        let mut endpoints = service.pools.iter().flat_map(|pool| pool.endpoints.iter());
+        endpoints.any(|endpoint| endpoint.admission(now_ms) == Admission::Serving)
+    })
+}
+
+/// One line per check, as Kubernetes prints them.
 fn checks(admin: &Admin, state: u8, text: &mut String) {
     let status = admin.board.switchboard.status();
     let mut line = |holds: bool, what: &str, note: &str| {

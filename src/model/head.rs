@@ -44,6 +44,8 @@ pub enum FieldId {
     Via,
     /// A field whose name holds `_` and would be read as another one that matters: dropped.
     Shadow,
+    /// `x-weir-override-token`: a secret between the client and weir, which goes no further.
+    Secret,
     /// A field that `connection` nominated: dropped.
     Nominated,
     /// Any other field.
@@ -211,6 +213,7 @@ impl FieldId {
             b"expect" => FieldId::Expect,
             b"via" => FieldId::Via,
             b"x-request-id" => FieldId::RequestId,
+            b"x-weir-override-token" => FieldId::Secret,
             b"x-real-ip" | b"forwarded" => FieldId::Forwarded,
             _ if name.starts_with(b"x-forwarded-") => Self::forwarded(&name[12..]),
             _ if name.contains(&b'_') => Self::underscored(name),

@@ -30,6 +30,8 @@ impl Back<'_> {
                 Fate::Drop | Fate::Length => {}
                 Fate::Copy => field(name, value),
                 Fate::Location => field(name, &prefix.map_or(Cow::Borrowed(value), |it| self.location(value, it))),
+                // The name is ours: an endpoint's cookie of that name would take the client's bucket away.
+                Fate::SetCookie if self.is_ours(value) => {}
                 Fate::SetCookie => {
                     let mapped = prefix.and_then(|it| path::map_cookie_path(value, it));
                     field(name, mapped.as_deref().unwrap_or(value));
@@ -39,6 +41,14 @@ impl Back<'_> {
         if self.decision.issue {
             self.cookie(&mut field);
         }
+    }
+
+    fn is_ours(&self, set_cookie: &[u8]) -> bool {
+        let AffinityBy::Cookie { name, .. } = &self.snapshot.services[self.decision.service].spec.affinity.by else {
+            return false;
+        };
+        let set = set_cookie.split(|&b| b == b'=').next().unwrap_or_default();
+        set.trim_ascii() == name.as_bytes()
     }
 
     /// The prefix that was taken off this request's path and has to come back.

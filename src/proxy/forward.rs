@@ -76,19 +76,18 @@ pub(crate) async fn forward<D: Downstream>(
         Ok(complete) => complete,
         Err(refusal) => return Err((refusal, trail)),
     };
-    let (mut target, mut fresh) = ((job.decision.pool, job.decision.endpoint), false);
+    let mut target = (job.decision.pool, job.decision.endpoint);
     loop {
         let attempt = Attempt::begin(job, target);
-        trail.last = Some(target);
+        let fresh = trail.last.replace(target) == Some(target);
         let begun = Instant::now();
         let (mut conn, mut upload) = match prepare(job, &attempt, fresh, &body, complete, timer).await {
             Ok(prepared) => prepared,
             Err(Failure::Client(refusal)) => return Err((refusal, trail)),
             Err(Failure::Endpoint { fault, reason, .. }) => {
-                let endpoint = attempt.endpoint();
-                (job.worker.hurry)(&endpoint.id.origin);
+                (job.worker.hurry)(&attempt.endpoint().id.origin);
                 attempt.fail(fault, job.question);
-                match again(job, &mut trail, target, fault, reason, true) {
+                match again(job, &mut trail, target, reason, Retriable::Elsewhere) {
                     Some(next) => target = next,
                     None => return Err((Refusal::Upstream { fault, reason }, trail)),
                 }
@@ -104,23 +103,33 @@ pub(crate) async fn forward<D: Downstream>(
             }
             Err(Failure::Client(refusal)) => return Err((refusal, trail)),
             Err(Failure::Endpoint { fault, reason, answered }) => {
-                let timed_out = fault == Fault::UpstreamTimeout;
-                let repeatable =
-                    upload.is_replayable() && !timed_out && (job.question.repeatable || upload.is_unsent());
-                // A connection that was idle may have been closed just as we wrote: nobody's failure, but only what
-                // may run twice can be sent again (RFC 9110 §9.2.2).
-                if conn.reused && !answered && repeatable && !fresh {
-                    fresh = true;
-                    continue;
-                }
                 attempt.fail(fault, job.question);
-                match again(job, &mut trail, target, fault, reason, repeatable) {
-                    Some(next) => (target, fresh) = (next, false),
+                let repeatable = job.question.repeatable || upload.is_unsent();
+                let retriable = match upload.is_replayable() && fault != Fault::UpstreamTimeout && repeatable {
+                    false => Retriable::No,
+                    // A connection that was idle may have been closed just as we wrote, so the endpoint is worth a
+                    // second try where there is no other.
+                    true if conn.reused && !answered => Retriable::Anywhere,
+                    true => Retriable::Elsewhere,
+                };
+                match again(job, &mut trail, target, reason, retriable) {
+                    Some(next) => target = next,
                     None => return Err((Refusal::Upstream { fault, reason }, trail)),
                 }
             }
         }
     }
+}
+
+/// Whether and where a failed attempt may be repeated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Retriable {
+    /// It might run twice, or cannot be sent again.
+    No,
+    /// On another endpoint.
+    Elsewhere,
+    /// On another endpoint, or over a fresh connection to the same.
+    Anywhere,
 }
 
 /// A connection and the bytes to send over it.
@@ -160,9 +169,8 @@ fn again(
     job: &Job<'_>,
     trail: &mut Trail,
     failed: (usize, usize),
-    fault: Fault,
     reason: &'static str,
-    repeatable: bool,
+    retriable: Retriable,
 ) -> Option<(usize, usize)> {
     let service = &job.snapshot.services[job.decision.service];
     let pool = &service.pools[failed.0];
@@ -172,12 +180,13 @@ fn again(
     trail.failed.push_str(reason);
     trail.failed.push(',');
     tracing::debug!(service = %service.name, pool = %pool.name, endpoint = %pool.endpoints[failed.1].id.addr, reason,
-        kind = fault.as_str(), "attempt failed");
-    if !repeatable || trail.retried {
+        "attempt failed");
+    if retriable == Retriable::No || trail.retried {
         return None;
     }
     let mut chance = job.worker.chance.borrow_mut();
-    let next = decide::second(job.question, job.decision, failed, &mut chance.rng)?;
+    let same = (retriable == Retriable::Anywhere).then_some(failed);
+    let next = decide::second(job.question, job.decision, failed, &mut chance.rng).or(same)?;
     let now_ms = job.question.now.mono_ms;
     if !job.worker.budgets.borrow_mut().withdraw(service.slot, &service.spec.retry, now_ms) {
         return None;

@@ -177,8 +177,9 @@ async fn accept(
     index: usize,
     mut phase: watch::Receiver<Phase>,
 ) {
+    let descriptors_max = descriptors_max();
     loop {
-        while worker.shard().open.value() >= connections_max(&worker, &crew) {
+        while worker.shard().open.value() >= connections_max(&worker, &crew, descriptors_max) {
             tokio::select! {
                 // Draining ends the wait as well as room does.
                 biased;
@@ -206,10 +207,10 @@ async fn accept(
 
 /// Client connections that this worker may hold: its part of the limit, and of the descriptors, of which a request
 /// needs two.
-fn connections_max(worker: &Worker, crew: &Crew) -> u64 {
+fn connections_max(worker: &Worker, crew: &Crew, descriptors_max: u64) -> u64 {
     let workers = crew.mates.len() as u64;
     let limit = worker.snapshot().limits.connections_max as u64;
-    let descriptors = descriptors_max().saturating_sub(DESCRIPTORS_RESERVED + 8 * workers) / 2;
+    let descriptors = descriptors_max.saturating_sub(DESCRIPTORS_RESERVED + 8 * workers) / 2;
     (limit.min(descriptors) / workers).max(2)
 }
 
@@ -257,7 +258,6 @@ async fn receive(worker: Rc<Worker>, crew: Arc<Crew>, mut handed: mpsc::Receiver
 }
 
 fn begin(worker: &Rc<Worker>, place: Place, stream: TcpStream, peer: SocketAddr, listener: usize) {
-    let _ = stream.set_nodelay(true);
     let open = connection::Open::new(worker);
     let worker = Rc::clone(worker);
     spawn_local(async move {

@@ -17,7 +17,7 @@ use super::exchange::{Conn, poll_read};
 use super::h1::chunked::Piece;
 use super::h1::response::{Response, ResponseFraming};
 use super::timer::Timer;
-use super::upload::Upload;
+use super::upload::{Downstream, Upload};
 use super::worker::Worker;
 use crate::model::Fault;
 
@@ -162,6 +162,9 @@ impl<'r, 'c> Relay<'r, 'c> {
                     }
                 }
                 Poll::Ready(_) => return Poll::Ready(Some(End::Cut(Fault::UpstreamAnswer))),
+                Poll::Pending if self.client.is_read() && self.client.poll_gone(cx).is_ready() => {
+                    return Poll::Ready(Some(End::Cut(Fault::Client)));
+                }
                 Poll::Pending if moved => return Poll::Ready(None),
                 Poll::Pending => return Poll::Pending,
             }

@@ -130,10 +130,10 @@ fn access_log(fields: &Fields<'_>, dir: &Path) -> AccessLog {
         Some(text) => match text.value.as_str() {
             "off" => LogSink::Off,
             "stdout" | "-" => LogSink::Stdout,
-            file if file.contains('/') && !file.contains('\0') => LogSink::File(dir.join(file)),
+            file if file.contains(['/', '.']) && !file.contains('\0') => LogSink::File(dir.join(file)),
             other => {
                 let help =
-                    "write \"off\", \"stdout\", or the path of a file with a '/' in it, such as \"./access.log\"";
+                    "write \"off\", \"stdout\", or the path of a file with a '/' or '.' in it, such as \"access.log\"";
                 fields.refuse(&text, format!("\"{}\" is not a place for a log", shorten(other)), help);
                 LogSink::Off
             }
