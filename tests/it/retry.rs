@@ -9,7 +9,7 @@ const SOON: Duration = Duration::from_secs(3);
 /// Everything goes to the canary by weight; stable is where failover and retries go.
 fn canary_first() -> (Upstream, Upstream, Weir) {
     let (stable, canary) = (Upstream::named("stable"), Upstream::named("canary"));
-    let setup = Setup::pair(&stable, &canary, [0, 1]).table("breaker", "failures = 1000\nmin_requests = 100000");
+    let setup = Setup::pair(&stable, &canary, [0, 1]).table("breaker", "failures = 1000000\nmin_requests = 1000000");
     let weir = setup.table("timeouts", "response_header = \"300ms\"\nidle = \"400ms\"").start();
     (stable, canary, weir)
 }
@@ -104,7 +104,7 @@ fn a_get_without_an_answer_is_retried_once_and_no_more() {
 fn the_second_try_goes_to_another_endpoint_of_the_pool() {
     let (good, bad) = (Upstream::named("good"), Upstream::named("bad"));
     let setup = Setup::new().pool("stable", &[&good, &bad]).weights("stable = 1\n");
-    let weir = setup.table("breaker", "failures = 1000\nmin_requests = 100000").start();
+    let weir = setup.table("breaker", "failures = 1000000\nmin_requests = 1000000").start();
     bad.behave(Behaviour::ResetAfterHead);
     let mut client = weir.client();
     for _ in 0..30 {

@@ -112,7 +112,7 @@ fn whatever_a_client_sends_a_line_stays_one_line_of_json() {
     let (stable, canary) = pair();
     let weir = Setup::pair(&stable, &canary, [1, 1]).text("[access_log]\nto = \"stdout\"").start();
     let mut client = weir.client();
-    let agent = "\"quoted\\\" \u{1b}[31m é \t end";
+    let agent = "\"quoted\\\" é \t end </script>";
     client.get_with("/odd%0d%0a?\"'<script>", &[("user-agent", agent)]);
     client.get("/after");
     line_of(&weir, "/after");

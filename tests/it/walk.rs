@@ -95,6 +95,9 @@ fn whatever_happens_weight_zero_gets_nothing_and_no_client_notices() {
             1 => match model.down.take() {
                 Some(down) => {
                     upstreams[down].restart();
+                    // It serves again after two passes; until then another death could leave nothing.
+                    let serving = || weir.metrics().sum("weir_endpoint_up", &[]) == 4.0;
+                    eventually("it is back", Duration::from_secs(5), serving);
                     model.disturbed = Some(Instant::now());
                 }
                 None => {
