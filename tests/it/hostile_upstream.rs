@@ -166,9 +166,10 @@ fn a_body_that_is_cut_never_ends_cleanly() {
         let cut = answer.end == End::Cut || answer.status == 502;
         assert!(cut, "{id}: {} {:?} {:?} wanted {verdict:?}", answer.status, answer.end, answer.text());
         house.stable.next(Behaviour::raw_and_close(&text));
-        let over_h2 = house.weir.h2().ask("POST", "/", &[], b"x");
-        let over_h2 = over_h2.unwrap_or_else(|error| panic!("{id}: no answer over h2: {error}"));
-        assert!(over_h2.cut.is_some() || over_h2.status == 502, "{id} over h2: {over_h2:?}");
+        // A reset that overtakes the head is visible as well: h2 forgets what it has queued on a stream that it resets.
+        if let Ok(over_h2) = house.weir.h2().ask("POST", "/", &[], b"x") {
+            assert!(over_h2.cut.is_some() || over_h2.status == 502, "{id} over h2: {over_h2:?}");
+        }
         assert_eq!(house.weir.client().get("/next").text(), "stable\n", "{id}");
     }
 }
