@@ -166,8 +166,10 @@ fn a_body_that_is_cut_never_ends_cleanly() {
         let cut = answer.end == End::Cut || answer.status == 502;
         assert!(cut, "{id}: {} {:?} {:?} wanted {verdict:?}", answer.status, answer.end, answer.text());
         house.stable.next(Behaviour::raw_and_close(&text));
-        let over_h2 = house.weir.h2().ask("POST", "/", &[], b"x").expect("an answer");
-        assert!(over_h2.cut.is_some() || over_h2.status == 502, "{id} over h2: {over_h2:?}");
+        // A reset that overtakes the head is visible as well: h2 forgets what it has queued on a stream that it resets.
+        if let Ok(over_h2) = house.weir.h2().ask("POST", "/", &[], b"x") {
+            assert!(over_h2.cut.is_some() || over_h2.status == 502, "{id} over h2: {over_h2:?}");
+        }
         assert_eq!(house.weir.client().get("/next").text(), "stable\n", "{id}");
     }
 }
@@ -224,12 +226,18 @@ fn an_upgrade_that_nobody_asked_for_is_a_502() {
 }
 
 #[test]
-fn a_request_for_an_upgrade_is_an_ordinary_request() {
+fn an_upgrade_that_is_not_granted_leaves_an_ordinary_connection() {
     let house = House::new();
-    for (id, method, upgrade) in [("U-01", "GET", "websocket"), ("U-04", "GET", "h2c"), ("U-05", "POST", "websocket")] {
+    for (id, method, upgrade, passes) in [
+        ("U-01", "GET", "websocket", true),
+        ("U-04", "GET", "h2c", false),
+        ("U-05", "POST", "websocket", false),
+        ("U-05", "GET", "TLS/1.0", false),
+    ] {
         let head = format!(
             "{method} /up HTTP/1.1\r\nHost: test\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: {upgrade}\r\n\
-             HTTP2-Settings: AAMAAABkAAQAAP__\r\nSec-WebSocket-Version: 13\r\n\r\n"
+             HTTP2-Settings: AAMAAABkAAQAAP__\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         );
         let mut client = house.weir.client();
         client.send(format!("{head}GET /piped HTTP/1.1\r\nHost: test\r\n\r\n").as_bytes()).expect("it is sent");
@@ -237,10 +245,10 @@ fn a_request_for_an_upgrade_is_an_ordinary_request() {
         assert_eq!(client.answer().expect("an answer to the pipelined request").status, 200, "{id}");
         let seen = house.stable.seen();
         let request = seen.iter().rfind(|seen| seen.target == "/up").expect("it went upstream");
-        for name in ["upgrade", "http2-settings"] {
-            assert_eq!(request.field(name), None, "{id}: {name}");
-        }
-        assert_eq!(seen.last().expect("one").target, "/piped", "{id}");
+        assert_eq!(request.field("upgrade").is_some(), passes, "{id}");
+        assert_eq!(request.field("http2-settings"), None, "{id}");
+        assert_eq!(seen.last().expect("one").target, "/piped", "{id}: parsed and routed as a request");
+        house.stable.forget();
     }
 }
 

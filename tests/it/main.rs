@@ -21,3 +21,4 @@ mod split;
 mod stage;
 mod stop;
 mod truth;
+mod walk;

@@ -198,3 +198,21 @@ fn the_last_twenty_generations_are_kept_with_their_cause() {
         assert!(find(entry, "cause").is_some(), "{entry}");
     }
 }
+
+#[test]
+fn over_a_mount_of_the_single_file_a_put_writes_in_place() {
+    let (stable, canary) = pair();
+    let weir = match Setup::pair(&stable, &canary, [90, 10]).mounted().try_start() {
+        Ok(weir) => weir,
+        Err(failure) if failure.log.contains("not permitted") => {
+            println!("left out: this machine does not allow mounts ({})", failure.log);
+            return;
+        }
+        Err(failure) => panic!("{failure:?}"),
+    };
+    let answer = weir.put_split([50, 50]);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let text = std::fs::read_to_string(weir.outside_path()).expect("the file is there");
+    assert!(text.contains("canary = 50"), "{text}");
+    assert_eq!(weir.split(), [50, 50]);
+}

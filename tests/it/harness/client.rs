@@ -17,6 +17,7 @@ const EXPECTED_FIELDS: &[&str] = &[
     "content-length",
     "content-security-policy",
     "content-type",
+    "cross-origin-resource-policy",
     "date",
     "etag",
     "location",

@@ -20,6 +20,7 @@ pub struct Setup {
     workers: usize,
     read_only: bool,
     unread: bool,
+    mounted: bool,
 }
 
 impl Setup {
@@ -38,6 +39,7 @@ impl Setup {
             workers: 2,
             read_only: false,
             unread: false,
+            mounted: false,
         }
     }
 
@@ -125,6 +127,17 @@ impl Setup {
     pub fn read_only(mut self) -> Self {
         self.read_only = true;
         self
+    }
+
+    /// The program sees its weights file as a mount of that single file.
+    pub fn mounted(mut self) -> Self {
+        self.mounted = true;
+        self
+    }
+
+    /// Whether the weights file is a mount of its own.
+    pub fn is_mounted(&self) -> bool {
+        self.mounted
     }
 
     /// Nobody reads the program's standard output.

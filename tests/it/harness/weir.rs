@@ -1,6 +1,7 @@
 //! The built program under test: started in a directory of its own, edited, signalled, measured, and ended.
 
 use std::collections::BTreeMap;
+use std::ffi::CString;
 use std::fs::Permissions;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
@@ -57,28 +58,30 @@ impl Weir {
         if setup.is_read_only() {
             forbid_writing(&directory);
         }
-        Self::start_in(directory, setup.environment(), setup.is_read_only(), setup.is_unread())
+        Self::start_in(directory, setup)
     }
 
-    fn start_in(
-        directory: TempDir,
-        environment: &[(String, String)],
-        as_nobody: bool,
-        unread: bool,
-    ) -> Result<Self, Failure> {
+    fn start_in(directory: TempDir, setup: &Setup) -> Result<Self, Failure> {
         let ports = directory.path().join("ports.json");
         let _ = std::fs::remove_file(&ports);
         let mut command = command();
         command.arg("run").arg("--config").arg(directory.path().join("config/weir.toml"));
-        command.env("WEIR_PORTS_FILE", &ports).envs(environment.iter().map(|(k, v)| (k, v)));
+        command.env("WEIR_PORTS_FILE", &ports).envs(setup.environment().iter().cloned());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        if setup.is_mounted() {
+            mount_weights(&mut command, directory.path());
+        }
         // SAFETY: a plain system call without arguments.
-        if as_nobody && unsafe { libc::geteuid() } == 0 {
+        if setup.is_read_only() && unsafe { libc::geteuid() } == 0 {
             command.uid(NOBODY).gid(NOBODY);
         }
-        let mut process = command.spawn().expect("the built binary can be started");
+        let mut process = match command.spawn() {
+            Ok(process) => process,
+            Err(error) if setup.is_mounted() => return Err(Failure { code: None, log: error.to_string() }),
+            Err(error) => panic!("the built binary cannot be started: {error}"),
+        };
         let output = process.stdout.take().expect("stdout is piped");
-        let mut stdout = if unread { Log::unread(output) } else { Log::of(output) };
+        let mut stdout = if setup.is_unread() { Log::unread(output) } else { Log::of(output) };
         let mut stderr = Log::of(process.stderr.take().expect("stderr is piped"));
         let began = Instant::now();
         loop {
@@ -150,6 +153,11 @@ impl Weir {
         self.config_directory().join("weights.toml")
     }
 
+    /// The weights file outside of the mount, when it is mounted as a single file.
+    pub fn outside_path(&self) -> PathBuf {
+        self.directory.path().join("outside/weights.toml")
+    }
+
     /// The weights file as it is now.
     pub fn weights_text(&self) -> String {
         std::fs::read_to_string(self.weights_path()).expect("the weights file can be read")
@@ -201,7 +209,7 @@ impl Weir {
         let _ = self.process.kill();
         let _ = self.process.wait();
         let directory = std::mem::replace(&mut self.directory, TempDir::new());
-        Self::start_in(directory, &[], false, false)
+        Self::start_in(directory, &Setup::new())
     }
 
     /// Process id, for `/proc`.
@@ -298,6 +306,28 @@ fn forbid_writing(directory: &TempDir) {
         mode(&entry.expect("an entry").path(), 0o444);
     }
     mode(&config, 0o555);
+}
+
+/// Lets the child see `outside/weights.toml` bound over its weights file, in a mount namespace of its own, as a
+/// container does with a single file. Starting it fails where the machine does not allow that.
+fn mount_weights(command: &mut Command, directory: &Path) {
+    let outside = directory.join("outside/weights.toml");
+    std::fs::create_dir_all(directory.join("outside")).expect("a new directory");
+    std::fs::copy(directory.join("config/weights.toml"), &outside).expect("the file can be copied");
+    let path = |path: &Path| CString::new(path.as_os_str().as_encoded_bytes()).expect("a path without NUL");
+    let (outside, inside) = (path(&outside), path(&directory.join("config/weights.toml")));
+    let bind = move || {
+        let none = std::ptr::null();
+        // SAFETY: system calls on strings that live as long as the closure; nothing is allocated after the fork.
+        let done = unsafe {
+            libc::unshare(libc::CLONE_NEWNS) == 0
+                && libc::mount(none, c"/".as_ptr(), none, libc::MS_REC | libc::MS_PRIVATE, none.cast()) == 0
+                && libc::mount(outside.as_ptr(), inside.as_ptr(), none, libc::MS_BIND, none.cast()) == 0
+        };
+        if done { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+    };
+    // SAFETY: see above; the closure only makes system calls.
+    unsafe { command.pre_exec(bind) };
 }
 
 fn read_ports(path: &Path) -> Option<(BTreeMap<String, SocketAddr>, SocketAddr)> {
