@@ -1,14 +1,12 @@
-//! The `weir` program: arguments to verb to exit code.
+//! The `weir` program: arguments to verb to exit code. What the verbs do is in [`weir::cli`].
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use weir::cli::Cli;
-
+/// The allocator of the release binary; the system's serves where the feature is off.
 #[cfg(feature = "mimalloc")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    Cli::parse().execute()
+    weir::cli::main()
 }

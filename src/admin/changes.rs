@@ -28,6 +28,9 @@ const WHO_MAX: usize = 80;
 /// The header in which a caller may say who they are. It is noted, not believed.
 const WHO: &str = "x-weir-who";
 
+/// The header in which a caller of `PUT weights`, whose body is only weights, may say why.
+const REASON: &str = "x-weir-reason";
+
 pub(super) type ServicePath = Result<Path<String>, PathRejection>;
 
 /// `GET /api/v1/services/{service}/weights`.
@@ -47,7 +50,8 @@ pub(super) async fn set_weights(
 ) -> Result<Response, Problem> {
     let service = service_name(path)?;
     let expected = if_match(request.headers())?;
-    let cause = cause(&request, String::new());
+    let reason = request.headers().get(REASON).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    let cause = cause(&request, clean(&reason.unwrap_or_default()));
     let weights = read_weights(body::read(request.into_body()).await?)?;
     let change = Change::Weights { service: service.clone(), weights };
     let applied = admin.apply("weights", change, cause, expected).await?;
@@ -169,12 +173,16 @@ fn read_weights(fields: Fields) -> Result<Weights, Problem> {
     Weights::new(entries).map_err(|error| Refused::from(error).into())
 }
 
+fn clean(reason: &str) -> String {
+    reason.chars().take(REASON_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
 /// The reason, cut and cleaned rather than refused: nothing about it may stand in the way of a rollback.
 async fn read_reason(request: Request) -> Result<String, Problem> {
     let mut fields = body::read(request.into_body()).await?;
     let reason = fields.text("reason")?.unwrap_or_default();
     fields.finish("reason")?;
-    Ok(reason.chars().take(REASON_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect())
+    Ok(clean(&reason))
 }
 
 /// The generation of `If-Match`: quoted as the `ETag` was, or bare. `*` asks only that something is live.

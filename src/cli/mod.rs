@@ -1,38 +1,194 @@
-//! The verbs of the command line, one file each. Every verb ends in an exit code: 0 done, 1 failed, 2 wrong usage or
-//! bad configuration.
+//! What a person types: the arguments of every verb, one file per verb, and the exit codes.
+//!
+//! Exit codes: 0 done, 1 failed, 2 wrong usage or bad configuration. Text for people goes to stdout, errors to stderr;
+//! `--output json` prints data instead. A reader that goes away (`weir status | head -1`) is no failure.
+//!
+//! Verbs that ask a running weir use its admin API through `client`; they decide nothing about traffic themselves.
 
-pub mod run;
+mod client;
+mod failure;
+mod place;
+mod screen;
 
+mod run;
+
+mod check;
+mod diff;
+mod explain;
+mod status;
+mod table;
+
+mod change;
+mod offline;
+mod rollback;
+mod set;
+mod undo;
+
+mod healthcheck;
+mod log_level;
+mod reload;
+
+mod completions;
+mod schema;
+mod version;
+
+mod demo;
+mod upstream;
+
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
-/// Exit code of wrong usage and of a bad configuration.
-pub const USAGE: u8 = 2;
+use self::failure::Failure;
 
-/// A traffic splitter: save the weights file and live traffic moves at once.
+/// The command line.
 #[derive(Debug, Parser)]
-#[command(name = "weir", version, max_term_width = 100)]
-pub struct Cli {
-    /// What to do.
+#[command(name = "weir", version, about, max_term_width = 100, after_help = EXAMPLES, arg_required_else_help = true)]
+#[command(disable_help_subcommand = true)]
+struct Cli {
+    #[command(flatten)]
+    globals: Globals,
     #[command(subcommand)]
-    pub verb: Verb,
+    verb: Verb,
 }
 
-/// What weir can do.
+const EXAMPLES: &str = "\
+Examples:
+  weir demo                                     see it work, without any file or container
+  weir check --config /etc/weir/weir.toml       every problem, before it is used
+  weir run --config /etc/weir/weir.toml         serve
+  weir status --watch                           what is live, second by second
+  weir set engine stable=50 canary=50           the next request goes by it
+  weir rollback engine --reason \"errors on /pay\"
+
+Without --config it is /etc/weir/weir.toml, config/weir.toml or weir.toml, the first that exists.
+Without --admin and --token-file they are as the configuration says.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage or bad configuration.";
+
+/// What every verb takes.
+#[derive(Debug, Clone, Args)]
+struct Globals {
+    #[arg(long, short, global = true, value_name = "FORM", default_value = "human", hide_possible_values = true)]
+    #[arg(help = "Print text (human) or data (json)", help_heading = "Everywhere")]
+    output: Output,
+    /// The configuration file
+    #[arg(long, short, global = true, value_name = "FILE", env = "WEIR_CONFIG", hide_env_values = true)]
+    #[arg(help_heading = "Everywhere")]
+    config: Option<PathBuf>,
+    /// Where a running weir takes commands
+    #[arg(long, global = true, value_name = "URL", env = "WEIR_ADMIN", hide_env_values = true)]
+    #[arg(help_heading = "Everywhere")]
+    admin: Option<String>,
+    /// The file with the admin token
+    #[arg(long, global = true, value_name = "FILE", env = "WEIR_ADMIN_TOKEN_FILE", hide_env_values = true)]
+    #[arg(help_heading = "Everywhere")]
+    token_file: Option<PathBuf>,
+}
+
+/// Form of what is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Human,
+    Json,
+}
+
 #[derive(Debug, Subcommand)]
-pub enum Verb {
-    /// Serve.
-    Run(run::Run),
+enum Verb {
+    /// Serve: split traffic as the configuration and the weights file say
+    Run(run::Arguments),
+    /// Say every problem of the configuration and the weights file
+    #[command(visible_alias = "validate")]
+    Check,
+    /// Say what a changed file would do, before it is saved
+    Diff(diff::Arguments),
+    /// Show what is live: weights, shares, errors, latencies, endpoints, last changes
+    Status(status::Arguments),
+    /// Set the weights of a service, in the file and live
+    Set(set::Arguments),
+    /// Send everything of a service to its stable pool, at once
+    Rollback(rollback::Arguments),
+    /// Go back to the weights before the last change of a service
+    Undo(undo::Arguments),
+    /// Say where a described request would go, and why
+    Explain(explain::Arguments),
+    /// Exit 0 when a running weir is healthy, else 1 (for HEALTHCHECK)
+    Healthcheck(healthcheck::Arguments),
+    /// Have a running weir read its files again
+    Reload,
+    /// Change how much a running weir logs
+    LogLevel(log_level::Arguments),
+    /// Print the JSON Schema of weir.toml, for editors
+    Schema(schema::Arguments),
+    /// Print the completions of a shell
+    Completions(completions::Arguments),
+    /// Print the version
+    Version,
+    /// Start two small upstreams and weir before them, to play with
+    Demo(demo::Arguments),
+    /// Answer every request with a name: an upstream for tests
+    Upstream(upstream::Arguments),
 }
 
-// === impl Cli ===
+/// Reads the arguments of the process, does what they say, and tells how it went.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    failure::exit_code(cli.verb.execute(&cli.globals))
+}
 
-impl Cli {
-    /// Does what was asked.
-    pub fn execute(self) -> ExitCode {
-        match self.verb {
-            Verb::Run(run) => run.execute(),
+/// The definition of the command line, for completions.
+fn command() -> clap::Command {
+    Cli::command()
+}
+
+// === impl Verb ===
+
+impl Verb {
+    fn execute(self, globals: &Globals) -> Result<(), Failure> {
+        match self {
+            Verb::Run(arguments) => run::execute(&arguments, globals),
+            Verb::Check => check::execute(globals),
+            Verb::Diff(arguments) => diff::execute(&arguments, globals),
+            Verb::Status(arguments) => status::execute(&arguments, globals),
+            Verb::Set(arguments) => set::execute(&arguments, globals),
+            Verb::Rollback(arguments) => rollback::execute(&arguments, globals),
+            Verb::Undo(arguments) => undo::execute(&arguments, globals),
+            Verb::Explain(arguments) => explain::execute(&arguments, globals),
+            Verb::Healthcheck(arguments) => healthcheck::execute(&arguments, globals),
+            Verb::Reload => reload::execute(globals),
+            Verb::LogLevel(arguments) => log_level::execute(&arguments, globals),
+            Verb::Schema(arguments) => schema::execute(&arguments),
+            Verb::Completions(arguments) => completions::execute(&arguments),
+            Verb::Version => version::execute(globals),
+            Verb::Demo(arguments) => demo::execute(&arguments),
+            Verb::Upstream(arguments) => upstream::execute(&arguments),
+        }
+    }
+}
+
+// === impl Globals ===
+
+impl Globals {
+    fn json(&self) -> bool {
+        self.output == Output::Json
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn every_verb_is_one_line_of_the_help() {
+        for verb in command().get_subcommands() {
+            let about = verb.get_about().unwrap_or_else(|| panic!("{} says nothing", verb.get_name())).to_string();
+            assert!(!about.contains('\n') && about.len() <= 80, "{}: {about}", verb.get_name());
         }
     }
 }

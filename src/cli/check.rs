@@ -1,0 +1,131 @@
+//! `weir check`: every problem of the configuration and of the weights file, all at once, with file, line and column.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use toml::de::DeTable;
+
+use super::failure::{Failure, WRONG};
+use super::screen::Paint;
+use super::{Globals, place, screen};
+use crate::admin::access::{Access, AccessError};
+use crate::config::{Config, Problem, Problems, WeightsFile, read_weights};
+use crate::model::Weights;
+
+/// What was found.
+#[derive(Debug, Serialize)]
+struct Report {
+    ok: bool,
+    problems: Vec<Problem>,
+    notes: Vec<Problem>,
+}
+
+pub(super) fn execute(globals: &Globals) -> Result<(), Failure> {
+    let path = place::config_path(globals);
+    let mut report = Report { ok: true, problems: Vec::new(), notes: Vec::new() };
+    let summary = match Config::load(&path) {
+        Ok(config) => {
+            report.notes.extend(config.notes.iter().cloned());
+            let weights = read_weights(&config.weights_path, &config.plan);
+            weights.map_err(|problems| report.add(&problems)).ok().map(|weights| {
+                report.notes.extend(weights.notes.iter().cloned());
+                (summary(&config, &weights), exposure(&config, globals))
+            })
+        }
+        Err(problems) => {
+            report.add(&problems);
+            if let Some(Err(problems)) = weights_beside(&path) {
+                report.add(&problems);
+            }
+            None
+        }
+    };
+    let (line, access) = summary.unwrap_or_else(|| (String::new(), Ok(())));
+    if globals.json() {
+        screen::print_json(&report)?;
+    } else {
+        report.tell(&line, access.is_ok())?;
+    }
+    match access {
+        Err(error) => Err(Failure::Wrong(error.into())),
+        Ok(()) if report.ok => Ok(()),
+        Ok(()) => Err(Failure::Said(WRONG)),
+    }
+}
+
+/// Whether the admin API would be open to strangers: a configuration that `run` refuses must not pass here.
+fn exposure(config: &Config, globals: &Globals) -> Result<(), AccessError> {
+    let token_file = globals.token_file.as_ref().or(config.admin.token_file.as_ref());
+    Access::new(config.admin.address, token_file.map(PathBuf::as_path)).map(drop)
+}
+
+/// One line on what would be served.
+fn summary(config: &Config, weights: &WeightsFile) -> String {
+    let listeners: Vec<String> = config.listeners.iter().map(|listener| listener.address.to_string()).collect();
+    let services: Vec<String> =
+        weights.services.iter().map(|(name, weights)| format!("{name} {}", line(weights))).collect();
+    let routes = config.plan.routes.len();
+    let plural = if routes == 1 { "" } else { "s" };
+    format!("{}: {}; {routes} route{plural}; on {}", config.path.display(), services.join("; "), listeners.join(", "))
+}
+
+fn line(weights: &Weights) -> String {
+    weights.iter().map(|(pool, weight)| format!("{pool}={weight}")).collect::<Vec<_>>().join(" ")
+}
+
+/// The weights file of a configuration that does not hold: checked all the same, against the services and pools that it
+/// names, so that one run of `check` shows the problems of both. None when not even those can be made out.
+fn weights_beside(path: &Path) -> Option<Result<WeightsFile, Problems>> {
+    let text = std::fs::read_to_string(path).ok()?;
+    let (tree, _) = DeTable::parse_recoverable(&text);
+    let services = tree.get_ref().get("services")?.get_ref().as_table()?;
+    let mut bare = toml::Table::new();
+    let mut routes = Vec::new();
+    for (service, members) in services {
+        let (service, members) = (service.get_ref().to_string(), members.get_ref().as_table()?);
+        let pools = members.get("pools")?.get_ref().as_table()?;
+        let endpoints = toml::Value::Array(vec!["http://127.0.0.1:1".into()]);
+        let pool = toml::Table::from_iter([("endpoints".to_owned(), endpoints)]);
+        let pools: toml::Table = pools.keys().map(|name| (name.get_ref().to_string(), pool.clone().into())).collect();
+        let mut table = toml::Table::from_iter([("pools".to_owned(), pools.into())]);
+        if let Some(stable) = members.get("stable").and_then(|value| value.get_ref().as_str()) {
+            table.insert("stable".into(), stable.into());
+        }
+        let place = toml::Table::from_iter([("path_prefix".to_owned(), format!("/{}", routes.len()).into())]);
+        let route = [("service".to_owned(), service.clone().into()), ("match".to_owned(), place.into())];
+        routes.push(toml::Value::Table(toml::Table::from_iter(route)));
+        bare.insert(service, table.into());
+    }
+    let bare = toml::Table::from_iter([("services".to_owned(), bare.into()), ("routes".to_owned(), routes.into())]);
+    let plan = Config::parse(&bare.to_string(), path, &|_| None).ok()?.plan;
+    let file = tree.get_ref().get("weights").and_then(|value| value.get_ref().as_str()).unwrap_or("weights.toml");
+    Some(read_weights(path.parent().unwrap_or(Path::new("")).join(file), &plan))
+}
+
+// === impl Report ===
+
+impl Report {
+    fn add(&mut self, problems: &Problems) {
+        self.ok = false;
+        self.problems.extend(problems.iter().cloned());
+    }
+
+    /// For people: problems to stderr, notes and the summary to stdout.
+    fn tell(&self, summary: &str, complete: bool) -> Result<(), Failure> {
+        for note in &self.notes {
+            screen::note(&note.to_string());
+        }
+        for problem in &self.problems {
+            screen::complain(&format!("{problem}\n"));
+        }
+        if self.ok && complete {
+            return screen::print(&format!("{} {summary}\n", Paint::stdout().green("ok")));
+        }
+        if !self.ok {
+            let count = self.problems.len();
+            let plural = if count == 1 { "" } else { "s" };
+            screen::complain(&format!("{count} problem{plural}; weir takes a file over as a whole or not at all"));
+        }
+        Ok(())
+    }
+}

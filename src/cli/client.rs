@@ -1,0 +1,295 @@
+//! Asks the admin API of a running weir, and puts its refusals into words. One request per connection, with deadlines.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, StatusCode, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::TcpStream;
+
+use super::failure::Failure;
+use super::place::{self, Place};
+use super::screen::printable;
+use super::{Globals, screen};
+
+/// Time for a connection. The admin API is on this machine or near.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Time for an answer: a little more than the admin API gives itself, so that its own words arrive.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(35);
+
+/// Largest answer that is read; a status of thousands of endpoints is below it.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+
+/// What weir is asked.
+#[derive(Debug)]
+pub(super) struct Question {
+    method: Method,
+    path: String,
+    body: Option<Value>,
+    headers: Vec<(&'static str, HeaderValue)>,
+}
+
+/// The admin API of one running weir.
+#[derive(Debug)]
+pub(super) struct Client {
+    place: Place,
+    json: bool,
+    timeout: Duration,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ClientError {
+    /// Nobody listens there.
+    #[error("no weir answers at http://{authority} ({reason})")]
+    NotRunning { authority: String, reason: String },
+    /// It listens but did not answer in time, or not in HTTP.
+    #[error("http://{authority} gave no answer: {reason}")]
+    NoAnswer { authority: String, reason: String },
+    /// The token file cannot be used.
+    #[error("cannot read the admin token file {file}")]
+    Token {
+        file: String,
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// An answer, whatever its status.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) body: Bytes,
+}
+
+// === impl Question ===
+
+impl Question {
+    pub(super) fn get(path: impl Into<String>) -> Self {
+        Self { method: Method::GET, path: path.into(), body: None, headers: Vec::new() }
+    }
+
+    pub(super) fn post(path: impl Into<String>, body: Value) -> Self {
+        Self { method: Method::POST, body: Some(body), ..Self::get(path) }
+    }
+
+    pub(super) fn put(path: impl Into<String>, body: Value) -> Self {
+        Self { method: Method::PUT, body: Some(body), ..Self::get(path) }
+    }
+
+    /// With a header; a value that is none is left out.
+    pub(super) fn header(mut self, name: &'static str, value: &str) -> Self {
+        self.headers.extend(HeaderValue::from_bytes(value.as_bytes()).ok().map(|value| (name, value)));
+        self
+    }
+}
+
+// === impl Client ===
+
+impl Client {
+    /// The running weir that the arguments or the configuration name.
+    pub(super) fn new(globals: &Globals) -> Result<Self, Failure> {
+        Ok(Self { place: place::admin(globals)?, json: globals.json(), timeout: ANSWER_TIMEOUT })
+    }
+
+    /// One at a known address, without a token.
+    pub(super) fn at(authority: String) -> Self {
+        Self { place: Place { authority, token_file: None }, json: false, timeout: ANSWER_TIMEOUT }
+    }
+
+    /// With another deadline for an answer.
+    pub(super) fn within(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Asks and waits. A refusal is a failure, said as the API said it.
+    pub(super) fn ask(&self, question: Question) -> Result<Value, Failure> {
+        let answer = match self.send(question) {
+            Ok(answer) => answer,
+            Err(error) => return Err(self.unanswered(error)),
+        };
+        let document: Option<Value> = serde_json::from_slice(&answer.body).ok();
+        match document {
+            Some(document) if answer.status.is_success() => Ok(document),
+            Some(document) => Err(self.refused(answer.status, &document)),
+            None => Err(Failure::failed(format!(
+                "http://{} answered {} without a document; is it the admin address of weir?",
+                self.place.authority, answer.status
+            ))),
+        }
+    }
+
+    /// Asks and waits; every status is an answer.
+    pub(super) fn send(&self, question: Question) -> Result<Answer, ClientError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| self.no_answer(error.to_string()))?;
+        runtime.block_on(self.exchange(question))
+    }
+
+    /// The same within a runtime.
+    pub(super) async fn exchange(&self, question: Question) -> Result<Answer, ClientError> {
+        let request = self.request(question)?;
+        let stream = match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(&self.place.authority)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return Err(self.not_running(&error)),
+            Err(_) => return Err(self.no_answer("the connection timed out".into())),
+        };
+        let exchange = async {
+            let failed = |error: hyper::Error| self.no_answer(error.to_string());
+            let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
+            let driver = tokio::spawn(connection);
+            let response = sender.send_request(request).await.map_err(failed)?;
+            let status = response.status();
+            let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
+            let body = body.map_err(|error| self.no_answer(error.to_string()))?.to_bytes();
+            driver.abort();
+            Ok(Answer { status, body })
+        };
+        let late = || self.no_answer(format!("nothing came within {} s", self.timeout.as_secs_f32()));
+        tokio::time::timeout(self.timeout, exchange).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    fn request(&self, question: Question) -> Result<Request<Full<Bytes>>, ClientError> {
+        let body = question.body.map(|body| Bytes::from(body.to_string()));
+        let mut request = Request::new(Full::new(body.clone().unwrap_or_default()));
+        *request.method_mut() = question.method;
+        *request.uri_mut() = question.path.parse().map_err(|error| self.no_answer(format!("{error}")))?;
+        let headers = request.headers_mut();
+        let host = HeaderValue::from_str(&self.place.authority).map_err(|error| self.no_answer(error.to_string()))?;
+        headers.insert(header::HOST, host);
+        headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("weir/", env!("CARGO_PKG_VERSION"))));
+        if body.is_some() {
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        if let Some(token) = self.token()? {
+            headers.insert(header::AUTHORIZATION, token);
+        }
+        for (name, value) in question.headers {
+            headers.insert(name, value);
+        }
+        Ok(request)
+    }
+
+    fn token(&self) -> Result<Option<HeaderValue>, ClientError> {
+        let Some(path) = &self.place.token_file else { return Ok(None) };
+        let unreadable = |source| ClientError::Token { file: path.display().to_string(), source };
+        let text = std::fs::read_to_string(path).map_err(unreadable)?;
+        let value = HeaderValue::from_str(&format!("Bearer {}", text.trim()));
+        let value = value.map_err(|_| unreadable(std::io::Error::other("it holds no token")))?;
+        Ok(Some(value))
+    }
+
+    fn not_running(&self, error: &std::io::Error) -> ClientError {
+        let reason = if error.kind() == std::io::ErrorKind::ConnectionRefused {
+            "connection refused".to_owned()
+        } else {
+            error.to_string()
+        };
+        ClientError::NotRunning { authority: self.place.authority.clone(), reason }
+    }
+
+    fn no_answer(&self, reason: String) -> ClientError {
+        ClientError::NoAnswer { authority: self.place.authority.clone(), reason }
+    }
+
+    /// What to do when nobody answers.
+    fn unanswered(&self, error: ClientError) -> Failure {
+        let advice = match &error {
+            ClientError::NotRunning { .. } => {
+                "\n  is it running? start it with: weir run --config FILE\
+                 \n  does it take commands elsewhere? name the place with --admin URL or WEIR_ADMIN"
+            }
+            ClientError::NoAnswer { .. } => "\n  is this the admin address of weir? name another with --admin URL",
+            ClientError::Token { .. } => "\n  name another with --token-file or WEIR_ADMIN_TOKEN_FILE",
+        };
+        let mut text = error.to_string();
+        let mut cause = std::error::Error::source(&error);
+        while let Some(error) = cause {
+            let _ = write!(text, ": {error}");
+            cause = error.source();
+        }
+        Failure::failed(text + advice)
+    }
+
+    /// Says a refusal: as the API's own document, or in words.
+    fn refused(&self, status: StatusCode, document: &Value) -> Failure {
+        if self.json {
+            return screen::print_json(document).err().unwrap_or(Failure::Said(1));
+        }
+        Failure::failed(words(status, document))
+    }
+}
+
+/// A problem document in words: what, why, every single problem, and what to do.
+fn words(status: StatusCode, document: &Value) -> String {
+    let member = |key: &str| document[key].as_str().map(printable).unwrap_or_default();
+    let (title, detail) = (member("title"), member("detail"));
+    let listed = document["problems"].as_array().is_some_and(|problems| !problems.is_empty());
+    // With a list of problems the detail only repeats it.
+    let detail = if listed && !title.is_empty() { String::new() } else { detail };
+    let mut text = match (title.is_empty(), detail.is_empty()) {
+        (true, true) => format!("weir answered {status}"),
+        (false, true) => lower_first(&title),
+        (true, false) => detail,
+        (false, false) => format!("{}: {detail}", lower_first(&title)),
+    };
+    for problem in document["problems"].as_array().into_iter().flatten() {
+        let line = problem.as_str().map_or_else(|| placed(problem), printable);
+        let _ = write!(text, "\n  {line}");
+    }
+    if let Some(cause) = document["cause"].as_str() {
+        let _ = write!(text, ": {}", printable(cause));
+    }
+    match (status, document["code"].as_str().unwrap_or_default()) {
+        (StatusCode::UNAUTHORIZED, _) => text += "\n  name the token file with --token-file or WEIR_ADMIN_TOKEN_FILE",
+        (_, "conflict") => text += "\n  look with `weir status` and decide anew",
+        _ => {}
+    }
+    text
+}
+
+/// `file:line:column: what was found; what would be right` of a problem object.
+fn placed(problem: &Value) -> String {
+    let member = |key: &str| problem[key].as_str().map(printable).unwrap_or_default();
+    let line = problem["line"].as_u64().filter(|line| *line > 0);
+    let place = line.map(|line| format!(":{line}:{}", problem["column"].as_u64().unwrap_or(1))).unwrap_or_default();
+    let help = Some(member("help")).filter(|help| !help.is_empty()).map(|help| format!("; {help}")).unwrap_or_default();
+    format!("{}{place}: {}{help}", member("file"), member("message"))
+}
+
+fn lower_first(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map(|first| first.to_lowercase().chain(chars).collect()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_told_with_every_problem_and_what_to_do() {
+        let document = json!({
+            "title": "Somebody else was first", "code": "conflict", "detail": "the generation is 9 now, not 7",
+        });
+        assert_eq!(
+            words(StatusCode::CONFLICT, &document),
+            "somebody else was first: the generation is 9 now, not 7\n  look with `weir status` and decide anew"
+        );
+        let document = json!({ "title": "The files do not hold", "problems": [
+            { "file": "weights.toml", "line": 3, "column": 1, "message": "no pool \"canray\"", "help": "write canary" },
+            "another\u{1b}[31m",
+        ]});
+        assert_eq!(
+            words(StatusCode::UNPROCESSABLE_ENTITY, &document),
+            "the files do not hold\n  weights.toml:3:1: no pool \"canray\"; write canary\n  another\u{fffd}[31m"
+        );
+    }
+}

@@ -1,0 +1,97 @@
+//! Writing to people: colours where a terminal wants them, and readers that go away.
+//!
+//! Colours follow `NO_COLOR` (<https://no-color.org>) and are left out when the output is no terminal.
+
+use std::io::{self, ErrorKind, IsTerminal, Write};
+
+use super::failure::Failure;
+
+/// Puts colour on text, or leaves it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Paint(bool);
+
+// === impl Paint ===
+
+impl Paint {
+    /// For stdout.
+    pub(super) fn stdout() -> Self {
+        Self(wanted() && io::stdout().is_terminal())
+    }
+
+    /// For stderr.
+    fn stderr() -> Self {
+        Self(wanted() && io::stderr().is_terminal())
+    }
+
+    /// Never.
+    #[cfg(test)]
+    pub(super) fn plain() -> Self {
+        Self(false)
+    }
+
+    pub(super) fn bold(self, text: &str) -> String {
+        self.sgr("1", text)
+    }
+
+    pub(super) fn dim(self, text: &str) -> String {
+        self.sgr("2", text)
+    }
+
+    pub(super) fn red(self, text: &str) -> String {
+        self.sgr("1;31", text)
+    }
+
+    pub(super) fn yellow(self, text: &str) -> String {
+        self.sgr("33", text)
+    }
+
+    pub(super) fn green(self, text: &str) -> String {
+        self.sgr("32", text)
+    }
+
+    fn sgr(self, code: &str, text: &str) -> String {
+        if self.0 && !text.is_empty() { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
+
+fn wanted() -> bool {
+    let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    !set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+/// Whether stdout is a terminal, so that a line may be rewritten in place.
+pub(super) fn is_terminal() -> bool {
+    io::stdout().is_terminal()
+}
+
+/// Writes to stdout, as it is. A reader that went away ends the verb well: it saw what it wanted.
+pub(super) fn print(text: &str) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|error| match error.kind() {
+        ErrorKind::BrokenPipe => Failure::Said(0),
+        _ => Failure::Failed(anyhow::Error::new(error).context("cannot write to stdout")),
+    })
+}
+
+/// Writes a document as indented JSON.
+pub(super) fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(value)?;
+    print(&format!("{text}\n"))
+}
+
+/// Writes an error to stderr. Nothing can be done when that fails too.
+pub(super) fn complain(text: &str) {
+    let word = Paint::stderr().red("error:");
+    let _ = writeln!(io::stderr().lock(), "{word} {text}");
+}
+
+/// Writes something worth knowing to stderr.
+pub(super) fn note(text: &str) {
+    let word = Paint::stderr().yellow("note:");
+    let _ = writeln!(io::stderr().lock(), "{word} {text}");
+}
+
+/// Text from a foreign source, made safe for a terminal: control characters cannot move the cursor or change colours.
+pub(super) fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}

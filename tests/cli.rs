@@ -1,0 +1,459 @@
+//! Promises of the command line that need no running proxy: what is printed, exit codes, files changed without a weir,
+//! the test upstream, the demo. Golden files in `tests/golden/cli` are refreshed with `WEIR_UPDATE_GOLDEN=1`.
+//!
+//! A stand-in for the admin API gives fixed answers, so that what a verb sends and prints can be compared as a whole.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+const VERBS: [&str; 16] = [
+    "run",
+    "check",
+    "diff",
+    "status",
+    "set",
+    "rollback",
+    "undo",
+    "explain",
+    "healthcheck",
+    "reload",
+    "log-level",
+    "schema",
+    "completions",
+    "version",
+    "demo",
+    "upstream",
+];
+
+const CONFIG: &str = "\
+[services.engine.pools.stable]
+endpoints = [\"http://127.0.0.1:1\"]
+[services.engine.pools.canary]
+endpoints = [\"http://127.0.0.1:2\"]
+";
+
+// === a directory with a configuration ===
+
+struct Dir(PathBuf);
+
+impl Dir {
+    fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("weir-cli-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&path).expect("the temporary directory can be written");
+        Self(path)
+    }
+
+    fn with(self, name: &str, text: &str) -> Self {
+        std::fs::write(self.0.join(name), text).expect("the temporary directory can be written");
+        self
+    }
+
+    fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.0.join(name)).expect("the file is there")
+    }
+
+    /// A verb, started here and with nothing of the surroundings.
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+        for (name, _) in std::env::vars_os() {
+            let text = name.to_string_lossy();
+            if text.starts_with("WEIR_") || text == "COLUMNS" {
+                command.env_remove(&name);
+            }
+        }
+        command.args(arguments).current_dir(&self.0).env("USER", "ada").env_remove("SUDO_USER").stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a verb to its end: exit code, stdout, stderr.
+    fn weir(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
+        let output = self.command(arguments).output().expect("the binary starts");
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[track_caller]
+fn golden(name: &str, actual: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/cli").join(name);
+    if std::env::var_os("WEIR_UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, actual).expect("the golden directory can be written");
+    }
+    let expected = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(expected, actual, "WEIR_UPDATE_GOLDEN=1 refreshes {}", path.display());
+}
+
+// === a stand-in for the admin API ===
+
+/// Gives one fixed answer per connection and keeps what it was asked.
+struct Admin {
+    address: SocketAddr,
+    thread: JoinHandle<Vec<String>>,
+}
+
+impl Admin {
+    fn answering(answers: &[(u16, &str)]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let address = listener.local_addr().expect("it has an address");
+        let answers: Vec<(u16, String)> = answers.iter().map(|(status, body)| (*status, (*body).to_owned())).collect();
+        let thread = std::thread::spawn(move || answers.iter().map(|answer| serve(&listener, answer)).collect());
+        Self { address, thread }
+    }
+
+    /// What it was asked, each request with its head in lower case.
+    fn asked(self) -> Vec<String> {
+        self.thread.join().expect("it was asked as often as expected")
+    }
+}
+
+fn serve(listener: &TcpListener, (status, body): &(u16, String)) -> String {
+    let (mut stream, _) = listener.accept().expect("a connection");
+    stream.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
+    let mut reader = BufReader::new(stream.try_clone().expect("a second handle"));
+    let (mut head, mut length) = (String::new(), 0);
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).expect("a line");
+        if line.trim().is_empty() {
+            break;
+        }
+        let line = line.trim().to_lowercase();
+        if let Some(value) = line.strip_prefix("content-length: ") {
+            length = value.parse().expect("a length");
+        }
+        head += &format!("{line}\n");
+    }
+    let mut sent = vec![0; length];
+    reader.read_exact(&mut sent).expect("the body");
+    let kind = if *status < 400 { "application/json" } else { "application/problem+json" };
+    let length = body.len();
+    let head_out = format!("HTTP/1.1 {status} X\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n\r\n");
+    stream.write_all(format!("{head_out}{body}").as_bytes()).expect("the answer is taken");
+    format!("{head}\n{}", String::from_utf8(sent).expect("text"))
+}
+
+/// Runs a verb against the stand-in.
+fn against(admin: Admin, arguments: &[&str]) -> (Option<i32>, String, String, Vec<String>) {
+    let dir = Dir::new();
+    let address = admin.address.to_string();
+    let (code, out, err) = dir.weir(&[&["--admin", &address], arguments].concat());
+    (code, out, err, admin.asked())
+}
+
+// === what is printed ===
+
+#[test]
+fn the_help_of_every_verb_is_as_recorded() {
+    let dir = Dir::new();
+    let (code, mut text, _) = dir.weir(&["--help"]);
+    assert_eq!(code, Some(0));
+    for verb in VERBS {
+        let (code, help, _) = dir.weir(&[verb, "--help"]);
+        assert_eq!(code, Some(0), "{verb}");
+        text += &format!("\n$ weir {verb} --help\n{help}");
+    }
+    golden("help.txt", &text);
+}
+
+#[test]
+fn check_tells_every_problem_of_both_files_at_once() {
+    let wrong = CONFIG.replace("endpoints = [\"http://127.0.0.1:2\"]", "endponts = [\"http://127.0.0.1:2\"]");
+    let dir = Dir::new().with("weir.toml", &format!("workers = \"two\"\n{wrong}"));
+    let dir = dir.with("weights.toml", "[engine]\nstable = -1\ncanray = 10\n");
+    let (code, out, err) = dir.weir(&["check"]);
+    assert_eq!((code, out.as_str()), (Some(2), ""));
+    golden("check.txt", &err);
+    let (code, out, _) = dir.weir(&["check", "--output", "json"]);
+    let report: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(code, Some(2));
+    assert_eq!(report["ok"], false);
+    assert!(report["problems"].as_array().is_some_and(|list| list.len() >= 4), "{report}");
+}
+
+#[test]
+fn check_of_good_files_is_one_line() {
+    let dir = Dir::new().with("weir.toml", CONFIG).with("weights.toml", "[engine]\nstable = 90\ncanary = 10\n");
+    for verb in ["check", "validate"] {
+        let (code, out, err) = dir.weir(&[verb]);
+        assert_eq!((code, err.as_str()), (Some(0), ""));
+        assert_eq!(out, "ok weir.toml: engine stable=90 canary=10; 1 route; on 0.0.0.0:8080\n");
+    }
+}
+
+#[test]
+fn check_refuses_an_admin_address_that_run_would_refuse() {
+    let dir = Dir::new().with("weir.toml", &format!("[admin]\naddress = \"0.0.0.0:9901\"\n{CONFIG}"));
+    let (code, _, err) = dir.weir(&["check"]);
+    assert_eq!(code, Some(2), "{err}");
+    assert!(err.contains("token"), "{err}");
+}
+
+#[test]
+fn diff_says_what_would_change_in_words_and_as_data() {
+    let dir = Dir::new().with("weir.toml", CONFIG).with("weights.toml", "[engine]\nstable = 90\ncanary = 10\n");
+    let next = CONFIG.replace("127.0.0.1:2", "127.0.0.1:3");
+    let dir = dir.with("next.toml", &format!("workers = 3\n{next}[services.engine.health]\npath = \"/ready\"\n"));
+    let dir = dir.with("half.toml", "[engine]\nstable = 50\ncanary = 50\n").with("bad.toml", "[engine]\nx = 1\n");
+    let (code, out, err) = dir.weir(&["diff", "--weights", "half.toml", "--to", "next.toml"]);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    golden("diff.txt", &out);
+    let (_, out, _) = dir.weir(&["diff", "--weights", "half.toml", "-o", "json"]);
+    let changes: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(changes["changes"].as_array().map(Vec::len), Some(1), "{changes}");
+    let (code, out, _) = dir.weir(&["diff", "--weights", "weights.toml"]);
+    assert_eq!((code, out.as_str()), (Some(0), "nothing would change\n"));
+    let (code, _, err) = dir.weir(&["diff", "--weights", "bad.toml"]);
+    assert_eq!(code, Some(2));
+    assert!(err.contains("bad.toml:2:1"), "{err}");
+}
+
+#[test]
+fn explain_tells_where_a_request_goes_and_why() {
+    let canary = r#"{"generation":7,"routes":[{"name":"beta","matched":false},{"name":"default","matched":true}],
+        "route":"default","service":"engine","pool":"canary","why":"cookie","reason":"bucket 912345 belongs to canary",
+        "bucket":912345,"shares":[{"pool":"stable","weight":90,"share":0.9},{"pool":"canary","weight":10,"share":0.1}],
+        "endpoint":"10.0.3.9:8080","forwarded_path":"/pay","status":null}"#;
+    let arguments = ["explain", "-H", "X-User: 7", "--client-ip", "10.0.0.1", "http://shop.example/canary/pay?x=1"];
+    let (code, out, _, asked) = against(Admin::answering(&[(200, canary)]), &arguments);
+    assert_eq!(code, Some(0));
+    let body = asked[0].split("\n\n").nth(1).expect("a body");
+    let described: serde_json::Value = serde_json::from_str(body).expect("JSON");
+    let meant = serde_json::json!({
+        "method": "GET", "path": "/canary/pay?x=1", "host": "shop.example", "client_ip": "10.0.0.1",
+        "headers": { "x-user": ["7"] },
+    });
+    assert_eq!(described, meant);
+    let refused = r#"{"generation":7,"reason":"no endpoint of pool stable of service engine can serve","status":503}"#;
+    let (_, refused, _, _) = against(Admin::answering(&[(200, refused)]), &["explain", "/"]);
+    golden("explain.txt", &format!("{out}\n{refused}"));
+}
+
+// === changes ===
+
+const LIVE: &str = r#"{"service":"engine","generation":7,"weights":{"stable":90,"canary":10},"stable":"stable"}"#;
+
+#[test]
+fn set_says_who_and_why_and_tells_what_is_live() {
+    let done = r#"{"service":"engine","generation":8,"weights":{"stable":50,"canary":50},"stable":"stable",
+        "pending":null,"undo":{"stable":90,"canary":10},"changed":true}"#;
+    let arguments = ["set", "engine", "stable=50", "canary=50", "--if-match", "7", "--reason", "half of it"];
+    let (code, out, err, asked) = against(Admin::answering(&[(200, LIVE), (200, done)]), &arguments);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    let lines =
+        "engine is at stable=50 canary=50 (generation 8)\nbefore: stable=90 canary=10; `weir undo engine` goes back\n";
+    assert_eq!(out, lines);
+    let put = &asked[1];
+    assert!(put.starts_with("put /api/v1/services/engine/weights http/1.1"), "{put}");
+    assert!(put.ends_with(r#"{"stable":50,"canary":50}"#), "{put}");
+    for field in ["x-weir-who: ada", "x-weir-reason: half of it", "if-match: \"7\"", "content-type: application/json"] {
+        assert!(put.contains(&format!("\n{field}\n")), "{field} is not in {put}");
+    }
+}
+
+#[test]
+fn a_refusal_is_told_in_words_or_as_the_document_and_exits_one() {
+    let conflict = r#"{"type":"urn:weir:problem:conflict","title":"Somebody else was first","status":409,
+        "code":"conflict","detail":"the generation is 9 now, not 7","generation":9}"#;
+    let arguments = ["undo", "engine", "--if-match", "7"];
+    let (code, out, err, _) = against(Admin::answering(&[(409, conflict)]), &arguments);
+    assert_eq!((code, out.as_str()), (Some(1), ""));
+    let words =
+        "error: somebody else was first: the generation is 9 now, not 7\n  look with `weir status` and decide anew\n";
+    assert_eq!(err, words);
+    let (code, out, _, _) = against(Admin::answering(&[(409, conflict)]), &[&["-o", "json"], &arguments[..]].concat());
+    let document: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!((code, &document["generation"]), (Some(1), &9.into()));
+}
+
+#[test]
+fn a_pool_that_has_traffic_cannot_be_forgotten() {
+    let (code, _, err, asked) = against(Admin::answering(&[(200, LIVE)]), &["set", "engine", "canary=10"]);
+    assert_eq!(code, Some(2));
+    assert!(err.contains("stable=0"), "{err}");
+    assert_eq!(asked.len(), 1, "nothing was changed");
+}
+
+#[test]
+fn a_rollback_that_the_file_does_not_say_yet_says_so() {
+    let done = r#"{"service":"engine","generation":8,"weights":{"stable":100,"canary":0},"changed":true,
+        "pending":"weights.toml is read-only: save it","undo":null}"#;
+    let (code, out, err, asked) = against(Admin::answering(&[(200, done)]), &["rollback", "engine", "--reason", "p95"]);
+    assert_eq!(code, Some(0));
+    assert_eq!(out, "engine is at stable=100 canary=0 (generation 8)\n");
+    assert_eq!(err, "note: weights.toml is read-only: save it\n");
+    assert!(asked[0].ends_with(r#"{"reason":"p95"}"#), "{}", asked[0]);
+}
+
+#[test]
+fn the_token_that_the_configuration_names_is_sent() {
+    let admin = Admin::answering(&[(200, "ok"), (200, "ok")]);
+    let config = format!("[admin]\naddress = \"{}\"\ntoken_file = \"token\"\n{CONFIG}", admin.address);
+    let dir = Dir::new().with("weir.toml", &config).with("token", "0123456789abcdef\n");
+    assert_eq!(dir.weir(&["healthcheck"]).0, Some(0));
+    // Also from a configuration that does not hold at the moment.
+    let dir = dir.with("weir.toml", &format!("{config}\nno_such_key = 1\n"));
+    assert_eq!(dir.weir(&["healthcheck", "--strict"]).0, Some(0));
+    for asked in admin.asked() {
+        assert!(asked.contains("\nauthorization: bearer 0123456789abcdef\n"), "{asked}");
+    }
+}
+
+#[test]
+fn without_a_running_weir_the_verbs_say_so_and_exit_one() {
+    // A port that was free a moment ago and that nobody listens on.
+    let address = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
+    let dir = Dir::new().with("weir.toml", &format!("[admin]\naddress = \"{address}\"\n{CONFIG}"));
+    let verbs: [&[&str]; 5] =
+        [&["status"], &["set", "engine", "stable=1"], &["rollback", "engine"], &["undo", "engine"], &["reload"]];
+    for verb in verbs {
+        let (code, _, err) = dir.weir(verb);
+        assert_eq!(code, Some(1), "{verb:?}: {err}");
+        assert!(err.contains(&format!("no weir answers at http://{address}")) && err.contains("weir run"), "{err}");
+    }
+    assert_eq!(dir.weir(&["healthcheck"]).0, Some(1));
+}
+
+#[test]
+fn offline_changes_keep_the_comments_of_the_weights_file() {
+    let dir = Dir::new().with("weir.toml", CONFIG);
+    let dir = dir.with("weights.toml", "# ours\n[engine]\nstable = 90 # most\ncanary = 10\n");
+    let (code, out, err) = dir.weir(&["set", "engine", "stable=50", "canary=50", "--offline"]);
+    assert_eq!(code, Some(0), "{err}");
+    assert!(out.contains("weights.toml says engine stable=50 canary=50"), "{out}");
+    assert_eq!(dir.read("weights.toml"), "# ours\n[engine]\nstable = 50 # most\ncanary = 50\n");
+    assert_eq!(dir.weir(&["set", "engine", "canary=1", "--offline"]).0, Some(2));
+    assert_eq!(dir.weir(&["rollback", "engine", "--offline"]).0, Some(0));
+    assert_eq!(dir.read("weights.toml"), "# ours\n[engine]\nstable = 100 # most\ncanary = 0\n");
+    let dir = dir.with("weights.toml", "[engine\nstable == 90");
+    assert_eq!(dir.weir(&["rollback", "engine", "--offline"]).0, Some(0), "also over a file that does not hold");
+    assert_eq!(dir.read("weights.toml"), "[engine]\nstable = 100\ncanary = 0\n");
+}
+
+#[test]
+fn wrong_usage_exits_two() {
+    let dir = Dir::new().with("weir.toml", CONFIG);
+    let lines: [&[&str]; 10] = [
+        &[],
+        &["no-such-verb"],
+        &["set", "engine"],
+        &["set", "engine", "stable"],
+        &["set", "engine", "stable=-1"],
+        &["set", "engine", "stable=0", "canary=0"],
+        &["set", "engine", "stable=50%", "canary=40%"],
+        &["set", "../engine", "stable=1"],
+        &["status", "--admin", "https://127.0.0.1:9901"],
+        &["status", "--output", "yaml"],
+    ];
+    for line in lines {
+        let (code, _, err) = dir.weir(line);
+        assert_eq!(code, Some(2), "{line:?}: {err}");
+        assert!(!err.is_empty(), "{line:?}");
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let dir = Dir::new();
+    let mut child = dir.command(&["schema"]).stdout(Stdio::piped()).spawn().expect("it starts");
+    drop(child.stdout.take());
+    assert_eq!(child.wait().expect("it ends").code(), Some(0));
+}
+
+// === the test upstream and the demo ===
+
+/// A child that is killed when its test ends early.
+struct Running(Child);
+
+impl Running {
+    fn first_line(&mut self) -> String {
+        let mut line = String::new();
+        let out = self.0.stdout.as_mut().expect("stdout is piped");
+        BufReader::new(out).read_line(&mut line).expect("a line");
+        line
+    }
+
+    fn terminate(mut self) -> Option<i32> {
+        let pid = i32::try_from(self.0.id()).expect("a process id fits");
+        // SAFETY: the process was started here and not waited for, so the id is still its own.
+        unsafe { libc::kill(pid, libc::SIGTERM) };
+        self.0.wait().expect("it ends").code()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn ask(address: &str, request: &str) -> String {
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    stream.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
+    stream.write_all(request.as_bytes()).expect("it is sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer to its end");
+    answer
+}
+
+#[test]
+fn the_test_upstream_answers_with_its_name_and_echoes() {
+    let dir = Dir::new();
+    let arguments = ["upstream", "--name", "blue", "--listen", "127.0.0.1:0", "--workers", "2"];
+    let mut upstream = Running(dir.command(&arguments).stdout(Stdio::piped()).spawn().expect("it starts"));
+    let line = upstream.first_line();
+    let address = line.trim().strip_prefix("blue listens on ").expect("its address").to_owned();
+    let answer = ask(&address, "GET /any?x HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert!(answer.contains("\r\nx-upstream: blue\r\n") && answer.ends_with("\r\n\r\nblue\n"), "{answer}");
+    let echo = "POST /echo HTTP/1.1\r\nhost: a\r\nx-y: Z\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello";
+    let answer = ask(&address, echo);
+    assert!(answer.contains("POST /echo HTTP/1.1\n") && answer.contains("x-y: Z\n"), "{answer}");
+    assert!(answer.ends_with("\n\nhello"), "{answer}");
+    assert!(ask(&address, "GET /healthz HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").ends_with("ok\n"));
+    assert_eq!(upstream.terminate(), Some(0));
+}
+
+#[test]
+fn the_test_upstream_can_fail_as_often_as_it_is_told() {
+    let dir = Dir::new();
+    let arguments = ["upstream", "--listen", "127.0.0.1:0", "--error-rate", "1", "--body-bytes", "3"];
+    let mut upstream = Running(dir.command(&arguments).stdout(Stdio::piped()).spawn().expect("it starts"));
+    let address = upstream.first_line().trim().rsplit(' ').next().expect("its address").to_owned();
+    for _ in 0..10 {
+        let answer = ask(&address, "GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+        assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
+    }
+    let health = ask(&address, "GET /healthz HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+    assert!(health.starts_with("HTTP/1.1 200 "), "{health}");
+}
+
+#[test]
+fn the_demo_splits_its_own_load_and_ends_without_a_failed_request() {
+    let dir = Dir::new();
+    let (code, out, err) = dir.weir(&["demo", "--load", "--seconds", "2", "--port", "0", "--dir", "try"]);
+    assert_eq!(code, Some(0), "{out}{err}");
+    assert!(out.contains("set engine stable=50 canary=50") && out.contains("weights.toml"), "{out}");
+    assert!(out.contains("generation 1 stable=90 canary=10") && out.contains("failed 0"), "{out}");
+    assert!(out.contains(" requests sent, 0 failed\n"), "{out}");
+    assert!(!out.contains('\u{1b}'), "no terminal, no colours: {out}");
+    assert!(dir.read("try/weights.toml").contains("canary = 10"));
+    // A directory of its own is not the demo's to overwrite.
+    let dir = dir.with("try/weir.toml", CONFIG);
+    let (code, _, err) = dir.weir(&["demo", "--seconds", "1", "--port", "0", "--dir", "try"]);
+    assert_eq!(code, Some(1), "{err}");
+    assert_eq!(dir.read("try/weir.toml"), CONFIG);
+}
