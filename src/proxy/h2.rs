@@ -57,7 +57,8 @@ pub(crate) async fn run(worker: Rc<Worker>, stream: TcpStream, read: Vec<u8>, vi
         let worker = Rc::clone(&worker);
         service_fn(move |request| {
             let worker = Rc::clone(&worker);
-            async move { Ok::<_, Infallible>(serve(worker, via, request).await) }
+            // Boxed here, because hyper moves the future of a stream several times before it runs.
+            Box::pin(async move { Ok::<_, Infallible>(serve(worker, via, request).await) })
         })
     };
     let io = TokioIo::new(Prefixed { read, at: 0, stream });
@@ -210,11 +211,9 @@ pub(crate) fn refusal_response(refusal: &Refusal, to_head: bool) -> Response<Ans
 #[derive(Debug, Clone, Copy)]
 struct Local;
 
-impl<F: Future + 'static> Executor<F> for Local {
+impl<F: Future<Output: 'static> + 'static> Executor<F> for Local {
     fn execute(&self, future: F) {
-        tokio::task::spawn_local(async move {
-            future.await;
-        });
+        tokio::task::spawn_local(future);
     }
 }
 
