@@ -173,6 +173,7 @@ fn endpoint_line(endpoint: &EndpointStatus, width: usize, paint: Paint) -> Strin
         other => paint.red(&format!("{:8}", printable(other))),
     };
     let mut notes = Vec::new();
+    notes.extend(endpoint.state_for_s.map(|seconds| format!("for {}", span(seconds))));
     if endpoint.in_flight > 0 {
         notes.push(format!("{} in flight", endpoint.in_flight));
     }
@@ -184,7 +185,7 @@ fn endpoint_line(endpoint: &EndpointStatus, width: usize, paint: Paint) -> Strin
     }
     let origin = printable(&endpoint.origin);
     if !origin.contains(&endpoint.address) {
-        notes.insert(0, format!("of {origin}"));
+        notes.push(format!("found at {origin}"));
     }
     let line = format!("{:width$}  {state}  {}", printable(&endpoint.address), paint.dim(&notes.join(", ")));
     line.trim_end().to_owned()
