@@ -38,6 +38,28 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause after accept failed (no descriptors left), so that it does not spin.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
+/// Descriptors held back, so that an operator gets in when clients have taken all others.
+const RESERVE: usize = 4;
+
+/// Descriptors that do nothing but be there.
+#[derive(Debug, Default)]
+struct Reserve(Vec<std::fs::File>);
+
+impl Reserve {
+    /// Fills it up as far as there are descriptors.
+    fn fill(&mut self) {
+        while self.0.len() < RESERVE {
+            let Ok(file) = std::fs::File::open("/dev/null") else { return };
+            self.0.push(file);
+        }
+    }
+
+    /// Frees one for a connection; false when none is left.
+    fn spend(&mut self) -> bool {
+        self.0.pop().is_some()
+    }
+}
+
 /// The other end of a connection.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Peer(pub(super) SocketAddr);
@@ -58,8 +80,12 @@ pub async fn serve(
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     tokio::pin!(stop);
+    let mut reserve = Reserve::default();
+    reserve.fill();
     loop {
-        while connections.try_join_next().is_some() {}
+        while connections.try_join_next().is_some() {
+            reserve.fill();
+        }
         let accepted = async {
             let permit = Arc::clone(&permits).acquire_owned().await.map_err(io::Error::other)?;
             listener.accept().await.map(|(stream, peer)| (stream, peer, permit))
@@ -70,6 +96,7 @@ pub async fn serve(
             () = &mut stop => break,
             accepted = accepted => match accepted {
                 Ok(accepted) => accepted,
+                Err(error) if error.raw_os_error() == Some(libc::EMFILE) && reserve.spend() => continue,
                 Err(error) => {
                     tracing::warn!(%error, "the admin API cannot accept a connection");
                     tokio::time::sleep(ACCEPT_AGAIN).await;

@@ -98,42 +98,42 @@ pub fn decide(question: &Question<'_>, dice: &mut Dice<'_>) -> Result<Decision, 
         issue: choice.issue,
         may_leave,
     };
-    if let Some(endpoint) = pick(question, &service.pools[choice.pool], None, dice.rng) {
+    if let Some(endpoint) = pick(question, &service.pools[choice.pool], none, dice.rng) {
         return Ok(decided(choice.pool, endpoint, choice.why));
     }
     if may_leave && service.spec.on_pool_down == OnPoolDown::Failover {
         if let Some((pool, endpoint)) = fail_over(question, service, choice.pool, choice.bucket, dice.rng) {
             return Ok(decided(pool, endpoint, Why::Failover));
         }
-    } else if let Some(endpoint) = last_resort(question, &service.pools[choice.pool], None) {
+    } else if let Some(endpoint) = last_resort(question, &service.pools[choice.pool]) {
         return Ok(decided(choice.pool, endpoint, choice.why));
     }
     Err(Refusal::NothingServing(format!("pool {} of service {}", service.pools[choice.pool].name, service.name).into()))
 }
 
-/// Where a failed request may be tried once more: another endpoint, and on stable if the first try was elsewhere.
-/// `failed` is the (pool, endpoint) of the first try.
-pub fn second(
+/// Where a failed request may be tried once more: another endpoint, and on stable if the last try was elsewhere.
+/// `failed` holds the (pool, endpoint) of every try, the last one last.
+pub fn next(
     question: &Question<'_>,
     decision: &Decision,
-    failed: (usize, usize),
+    failed: &[(usize, usize)],
     rng: &mut Rng,
 ) -> Option<(usize, usize)> {
     let service = &question.snapshot.services[decision.service];
+    let last = failed.last()?.0;
     let leaves = decision.may_leave && service.spec.on_pool_down == OnPoolDown::Failover;
     let in_pool = |pool: usize, rng: &mut Rng| {
-        let not = (pool == failed.0).then_some(failed.1);
+        let not = |endpoint: usize| failed.contains(&(pool, endpoint));
         pick(question, &service.pools[pool], not, rng).map(|endpoint| (pool, endpoint))
     };
     if leaves
-        && failed.0 != service.stable
+        && last != service.stable
         && let Some(found) = in_pool(service.stable, rng)
     {
         return Some(found);
     }
-    in_pool(failed.0, rng).or_else(|| {
-        let others =
-            (0..service.pools.len()).filter(|&pool| leaves && pool != failed.0 && service.pools[pool].weight > 0);
+    in_pool(last, rng).or_else(|| {
+        let others = (0..service.pools.len()).filter(|&pool| leaves && pool != last && service.pools[pool].weight > 0);
         others.into_iter().find_map(|pool| in_pool(pool, rng))
     })
 }
@@ -283,13 +283,13 @@ fn stuck(
 
 /// Step 6: least-request of two choices among the endpoints that serve; an endpoint whose ejection is over gets one
 /// repeatable request as its trial.
-pub fn pick(question: &Question<'_>, pool: &Pool, not: Option<usize>, rng: &mut Rng) -> Option<usize> {
+pub fn pick(question: &Question<'_>, pool: &Pool, not: impl Fn(usize) -> bool, rng: &mut Rng) -> Option<usize> {
     let now_ms = question.now.mono_ms;
     if !pool.state.admits(rng.draw()) {
         return None;
     }
     let endpoints = &pool.endpoints;
-    let admission = |index: usize| match Some(index) == not {
+    let admission = |index: usize| match not(index) {
         true => Admission::Refused,
         false => endpoints[index].admission(now_ms),
     };
@@ -346,19 +346,18 @@ fn fail_over(
     let order = drawn.into_iter().chain(rest).chain(std::iter::once(service.stable));
     let found = order
         .into_iter()
-        .find_map(|pool| pick(question, &service.pools[pool], None, rng).map(|endpoint| (pool, endpoint)));
+        .find_map(|pool| pick(question, &service.pools[pool], none, rng).map(|endpoint| (pool, endpoint)));
     // Nothing serves in full: rather a rested or recovering endpoint than an error.
     found.or_else(|| {
         let order = [down, service.stable];
-        order.into_iter().find_map(|pool| last_resort(question, &service.pools[pool], None).map(|e| (pool, e)))
+        order.into_iter().find_map(|pool| last_resort(question, &service.pools[pool]).map(|e| (pool, e)))
     })
 }
 
 /// An endpoint that serves although its pool's breaker rests: the breaker must not be what leaves nothing.
-fn last_resort(question: &Question<'_>, pool: &Pool, not: Option<usize>) -> Option<usize> {
+fn last_resort(question: &Question<'_>, pool: &Pool) -> Option<usize> {
     let now_ms = question.now.mono_ms;
-    (0..pool.endpoints.len())
-        .find(|&index| Some(index) != not && pool.endpoints[index].admission(now_ms) == Admission::Serving)
+    (0..pool.endpoints.len()).find(|&index| pool.endpoints[index].admission(now_ms) == Admission::Serving)
 }
 
 /// Whether no other endpoint that traffic may fail over to serves: such an endpoint is never ejected.
@@ -369,4 +368,9 @@ pub fn is_last_live(service: &Service, pool: usize, endpoint: usize, now: Now) -
         let mut endpoints = it.endpoints.iter().enumerate();
         endpoints.all(|(e, it)| (p, e) == (pool, endpoint) || it.admission(now.mono_ms) != Admission::Serving)
     })
+}
+
+/// Excludes no endpoint.
+fn none(_: usize) -> bool {
+    false
 }

@@ -135,7 +135,8 @@ impl Wait {
             return Poll::Ready(Event::Failed(Failure::Client(Refusal::ClientGone)));
         }
         // Moved bytes move the deadline; the first write of a request without a body needs no second look.
-        if upload.mark() != mark && (!sent || mark.1) { Poll::Ready(Event::Moved) } else { Poll::Pending }
+        let moved = upload.mark();
+        if moved != mark && (!sent || moved.1) { Poll::Ready(Event::Moved) } else { Poll::Pending }
     }
 
     /// The final head in the buffer, interim ones skipped.

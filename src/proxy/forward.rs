@@ -1,4 +1,5 @@
-//! The attempts of one request: a connection, an exchange, and at most one safe retry elsewhere.
+//! The attempts of one request: a connection, an exchange, and at most one safe retry elsewhere. An attempt that made no
+//! connection sent nothing, so it leaves the retry to be used.
 //!
 //! What is never repeated: a request that is not idempotent once a byte of it went out, one whose body is no longer at
 //! hand, and one that timed out. Every failed attempt counts against the pool that failed, whatever the client sees.
@@ -43,13 +44,20 @@ pub(crate) struct Answered {
 pub(crate) struct Trail {
     /// `canary:connect_refused,` for each failed attempt; empty when the first went well.
     pub(crate) failed: String,
-    /// Whether the answer came from a retry.
+    /// Whether another attempt followed the first.
     pub(crate) retried: bool,
     /// From sending to the answer's head.
     pub(crate) upstream_us: Option<u64>,
     /// The (pool, endpoint) of the last attempt.
     pub(crate) last: Option<(usize, usize)>,
+    /// The (pool, endpoint) of each failed attempt.
+    tried: Vec<(usize, usize)>,
+    /// Attempts of which bytes went out.
+    sends: u32,
 }
+
+/// Attempts per request, those included that made no connection.
+const ATTEMPTS_MAX: usize = 3;
 
 /// An attempt under way: counts as in flight until it is dropped.
 pub(crate) struct Attempt {
@@ -104,6 +112,7 @@ pub(crate) async fn forward<D: Downstream>(
             Err(Failure::Client(refusal)) => return Err((refusal, trail)),
             Err(Failure::Endpoint { fault, reason, answered }) => {
                 attempt.fail(fault, job.question);
+                trail.sends += 1;
                 let repeatable = job.question.repeatable || upload.is_unsent();
                 let retriable = match upload.is_replayable() && fault != Fault::UpstreamTimeout && repeatable {
                     false => Retriable::No,
@@ -181,14 +190,16 @@ fn again(
     trail.failed.push(',');
     tracing::debug!(service = %service.name, pool = %pool.name, endpoint = %pool.endpoints[failed.1].id.addr, reason,
         "attempt failed");
-    if retriable == Retriable::No || trail.retried {
+    trail.tried.push(failed);
+    let policy = &service.spec.retry;
+    if retriable == Retriable::No || trail.sends > policy.attempts || trail.tried.len() >= ATTEMPTS_MAX {
         return None;
     }
     let mut chance = job.worker.chance.borrow_mut();
     let same = (retriable == Retriable::Anywhere).then_some(failed);
-    let next = decide::second(job.question, job.decision, failed, &mut chance.rng).or(same)?;
+    let next = decide::next(job.question, job.decision, &trail.tried, &mut chance.rng).or(same)?;
     let now_ms = job.question.now.mono_ms;
-    if !job.worker.budgets.borrow_mut().withdraw(service.slot, &service.spec.retry, now_ms) {
+    if !job.worker.budgets.borrow_mut().withdraw(service.slot, policy, now_ms) {
         return None;
     }
     trail.retried = true;

@@ -31,6 +31,8 @@ pub(crate) enum End {
     Whole,
     /// It was cut short, by whose fault.
     Cut(Fault),
+    /// It was found broken before a byte of the answer went out.
+    Unsent(Fault),
 }
 
 /// One answer on its way down.
@@ -109,7 +111,7 @@ impl<'r, 'c> Relay<'r, 'c> {
     /// Streams until the end. `idle`: how long nothing may move.
     pub(crate) async fn run(&mut self, timer: &mut Timer, idle: Duration) -> End {
         if let Err(fault) = self.gather() {
-            return End::Cut(fault);
+            return End::Unsent(fault);
         }
         loop {
             let step = std::future::poll_fn(|cx| self.poll(cx));

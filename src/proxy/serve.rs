@@ -192,9 +192,14 @@ impl Told<'_> {
         if upgraded && end == End::Whole {
             bytes_out += tunnel::run(client, &mut conn).await;
         }
+        if let End::Unsent(fault) = end {
+            attempt.fail(fault, question);
+            let refusal = Refusal::Upstream { fault, reason: "malformed_body" };
+            return self.refuse(client, Some(decision), &trail, refusal, timer).await;
+        }
         let fault = match end {
             End::Whole => (500..600).contains(&response.status).then_some(Fault::UpstreamAnswer),
-            End::Cut(fault) => Some(fault),
+            End::Cut(fault) | End::Unsent(fault) => Some(fault),
         };
         if let End::Cut(fault) = end
             && fault.blames_pool()
