@@ -13,7 +13,7 @@ use crate::routing::cookie::TicketCache;
 use crate::routing::matcher::contains;
 use crate::routing::path::{escapes_prefix, has_dot_segments, is_ambiguous};
 use crate::switchboard::snapshot::{Pool, Service, Snapshot};
-use crate::upstream::endpoint::Admission;
+use crate::upstream::endpoint::{Admission, StateKind};
 
 /// What is asked: one request, one snapshot, one moment.
 #[derive(Debug, Clone, Copy)]
@@ -105,7 +105,7 @@ pub fn decide(question: &Question<'_>, dice: &mut Dice<'_>) -> Result<Decision, 
         if let Some((pool, endpoint)) = fail_over(question, service, choice.pool, choice.bucket, dice.rng) {
             return Ok(decided(pool, endpoint, Why::Failover));
         }
-    } else if let Some(endpoint) = last_resort(question, &service.pools[choice.pool]) {
+    } else if let Some(endpoint) = last_resort(question, &service.pools[choice.pool], none) {
         return Ok(decided(choice.pool, endpoint, choice.why));
     }
     Err(Refusal::NothingServing(format!("pool {} of service {}", service.pools[choice.pool].name, service.name).into()))
@@ -132,10 +132,19 @@ pub fn next(
     {
         return Some(found);
     }
-    in_pool(last, rng).or_else(|| {
-        let others = (0..service.pools.len()).filter(|&pool| leaves && pool != last && service.pools[pool].weight > 0);
-        others.into_iter().find_map(|pool| in_pool(pool, rng))
-    })
+    in_pool(last, rng)
+        .or_else(|| {
+            let others =
+                (0..service.pools.len()).filter(|&pool| leaves && pool != last && service.pools[pool].weight > 0);
+            others.into_iter().find_map(|pool| in_pool(pool, rng))
+        })
+        .or_else(|| {
+            let pools = [last, if leaves { service.stable } else { last }];
+            pools.into_iter().find_map(|pool| {
+                let not = |endpoint: usize| failed.contains(&(pool, endpoint));
+                last_resort(question, &service.pools[pool], not).map(|endpoint| (pool, endpoint))
+            })
+        })
 }
 
 /// Steps 4 and 5: route and pool.
@@ -350,14 +359,17 @@ fn fail_over(
     // Nothing serves in full: rather a rested or recovering endpoint than an error.
     found.or_else(|| {
         let order = [down, service.stable];
-        order.into_iter().find_map(|pool| last_resort(question, &service.pools[pool]).map(|e| (pool, e)))
+        order.into_iter().find_map(|pool| last_resort(question, &service.pools[pool], none).map(|e| (pool, e)))
     })
 }
 
-/// An endpoint that serves although its pool's breaker rests: the breaker must not be what leaves nothing.
-fn last_resort(question: &Question<'_>, pool: &Pool) -> Option<usize> {
+/// An endpoint to try when the alternative is an error: one that serves although its pool's breaker rests, else one that
+/// is ejected and whose probes have not failed, since it may be back already.
+fn last_resort(question: &Question<'_>, pool: &Pool, not: impl Fn(usize) -> bool) -> Option<usize> {
     let now_ms = question.now.mono_ms;
-    (0..pool.endpoints.len()).find(|&index| pool.endpoints[index].admission(now_ms) == Admission::Serving)
+    let find = |holds: &dyn Fn(usize) -> bool| (0..pool.endpoints.len()).find(|&index| !not(index) && holds(index));
+    find(&|index| pool.endpoints[index].admission(now_ms) == Admission::Serving)
+        .or_else(|| find(&|index| matches!(pool.endpoints[index].state_kind(), StateKind::Ejected { .. })))
 }
 
 /// Whether no other endpoint that traffic may fail over to serves: such an endpoint is never ejected.

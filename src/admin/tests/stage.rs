@@ -25,6 +25,8 @@ use crate::upstream::upstreams::Upstreams;
 pub(super) const TOKEN: &str = "a-token-of-the-tests-0123456789";
 
 const CONFIG: &str = r#"
+[services.engine.health]
+kind = "off"
 [services.engine.pools.stable]
 endpoints = ["http://127.0.0.1:8001"]
 [services.engine.pools.canary]
