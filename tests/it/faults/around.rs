@@ -104,8 +104,9 @@ fn f17_a_client_that_aborts_frees_its_upstream_and_blames_nobody() {
     let stable = Upstream::named("stable");
     let weir = Setup::single(&stable).start();
     stable.behave_on("/down", Behaviour::StallMidBody { sent: 10, of: 1_000 });
-    let beside = Load::start(weir.address(), 4, PAUSE);
+    assert_eq!(weir.client().get("/").status, 200);
     let before = weir.descriptors();
+    let beside = Load::start(weir.address(), 4, PAUSE);
     for number in 0..20 {
         let path = if number % 2 == 0 { "/down" } else { "/up" };
         let length = if number % 2 == 0 { "" } else { "Content-Length: 1000\r\n" };
@@ -128,7 +129,8 @@ fn f17_a_client_that_aborts_frees_its_upstream_and_blames_nobody() {
     for kind in ["upstream_connect", "upstream_answer", "upstream_timeout"] {
         assert_eq!(weir.metrics().sum("weir_pool_faults_total", &[("kind", kind)]), 0.0, "{kind}");
     }
-    eventually("nothing leaks", SOON, || weir.descriptors() <= before + 4);
+    // Idle connections to the upstream are kept for four seconds.
+    eventually("nothing leaks", SOON * 3, || weir.descriptors() <= before + 4);
 }
 
 #[test]
@@ -249,18 +251,19 @@ fn f23_no_prefix_of_a_file_ever_serves_and_no_save_is_lost() {
 #[test]
 fn f29_without_descriptors_it_waits_calmly_and_recovers() {
     let stable = Upstream::named("stable");
-    let weir = Setup::single(&stable).table("health", "kind = \"off\"").start();
+    let weir = Setup::single(&stable).table("health", "kind = \"off\"").descriptors(64).start();
     let mut served = weir.client();
     assert_eq!(served.get("/").status, 200);
-    weir.limit_descriptors(weir.descriptors() as u64 + 12);
-    let crowd: Vec<_> = (0..60).filter_map(|_| Client::try_to(weir.address()).ok()).collect();
+    let crowd: Vec<_> = (0..200).filter_map(|_| Client::try_to(weir.address()).ok()).collect();
     wait(300);
     let (began, used) = (Instant::now(), weir.processor_time());
     wait(1_000);
     let busy = (weir.processor_time() - used).as_secs_f64() / began.elapsed().as_secs_f64();
     assert!(busy < 0.1, "{:.0} % of a core while it waits", busy * 100.0);
     assert_eq!(served.get("/").status, 200, "who is in is served");
-    assert_eq!(weir.admin_get("/healthz").status, 200, "the operator gets in");
+    for _ in 0..3 {
+        assert_eq!(weir.admin_get("/healthz").status, 200, "the operator gets in");
+    }
     drop(crowd);
     eventually("new clients get in", SOON, || {
         Client::try_to(weir.address())

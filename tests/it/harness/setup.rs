@@ -21,6 +21,7 @@ pub struct Setup {
     read_only: bool,
     unread: bool,
     mounted: bool,
+    descriptors: Option<u64>,
 }
 
 impl Setup {
@@ -40,6 +41,7 @@ impl Setup {
             read_only: false,
             unread: false,
             mounted: false,
+            descriptors: None,
         }
     }
 
@@ -138,6 +140,17 @@ impl Setup {
     /// Whether the weights file is a mount of its own.
     pub fn is_mounted(&self) -> bool {
         self.mounted
+    }
+
+    /// The program may open this many file descriptors.
+    pub fn descriptors(mut self, count: u64) -> Self {
+        self.descriptors = Some(count);
+        self
+    }
+
+    /// How many file descriptors the program may open, if that is limited.
+    pub fn descriptor_limit(&self) -> Option<u64> {
+        self.descriptors
     }
 
     /// Nobody reads the program's standard output.

@@ -68,6 +68,9 @@ impl Weir {
         command.arg("run").arg("--config").arg(directory.path().join("config/weir.toml"));
         command.env("WEIR_PORTS_FILE", &ports).envs(setup.environment().iter().cloned());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        if let Some(count) = setup.descriptor_limit() {
+            limit_descriptors(&mut command, count);
+        }
         if setup.is_mounted() {
             mount_weights(&mut command, directory.path());
         }
@@ -248,15 +251,6 @@ impl Weir {
         Duration::from_millis((field(11) + field(12)) * 10)
     }
 
-    /// Limits the program's file descriptors from outside.
-    pub fn limit_descriptors(&self, count: u64) {
-        let limit = libc::rlimit { rlim_cur: count, rlim_max: count };
-        let pid = i32::try_from(self.process.id()).expect("a process id fits");
-        // SAFETY: the pointer is to a live value, and the old limit is not asked for.
-        let done = unsafe { libc::prlimit(pid, libc::RLIMIT_NOFILE, &raw const limit, std::ptr::null_mut()) };
-        assert_eq!(done, 0, "the limit of a child can be lowered");
-    }
-
     fn proc(&self, file: &str) -> String {
         std::fs::read_to_string(format!("/proc/{}/{file}", self.pid())).unwrap_or_default()
     }
@@ -306,6 +300,20 @@ fn forbid_writing(directory: &TempDir) {
         mode(&entry.expect("an entry").path(), 0o444);
     }
     mode(&config, 0o555);
+}
+
+/// Limits the child's file descriptors.
+fn limit_descriptors(command: &mut Command, count: u64) {
+    let set = move || {
+        let limit = libc::rlimit { rlim_cur: count, rlim_max: count };
+        // SAFETY: a system call with a pointer to a live value.
+        match unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        }
+    };
+    // SAFETY: the closure only makes a system call.
+    unsafe { command.pre_exec(set) };
 }
 
 /// Lets the child see `outside/weights.toml` bound over its weights file, in a mount namespace of its own, as a
