@@ -22,3 +22,4 @@ mod stage;
 mod stop;
 mod truth;
 mod walk;
+mod websocket;

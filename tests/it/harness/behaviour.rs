@@ -39,6 +39,8 @@ pub enum Then {
     Hold,
     /// Nothing is said and nothing is read until the peer leaves.
     Freeze,
+    /// Every byte is sent back, until the peer leaves.
+    Echo,
 }
 
 /// An ordinary answer that a test shapes.

@@ -50,6 +50,19 @@ fn hold(wire: &mut Wire) {
     while matches!(wire.fill(), Ok(count) if count > 0) {}
 }
 
+/// Sends every byte back until the peer leaves.
+fn echo(wire: &mut Wire) {
+    loop {
+        let bytes = wire.take_ahead();
+        if !bytes.is_empty() && wire.write(&bytes).is_err() {
+            return;
+        }
+        if !matches!(wire.fill(), Ok(count) if count > 0) {
+            return;
+        }
+    }
+}
+
 /// Waits until the peer leaves, without reading a byte.
 fn freeze(wire: &Wire) {
     let mut poll = libc::pollfd { fd: wire.stream().as_raw_fd(), events: libc::POLLRDHUP, revents: 0 };
@@ -76,6 +89,7 @@ fn serve(wire: &mut Wire, shared: &Arc<Shared>, connection: u64) {
             Ok(Next::Reset) => return reset(wire),
             Ok(Next::Hold) => return hold(wire),
             Ok(Next::Freeze) => return freeze(wire),
+            Ok(Next::Echo) => return echo(wire),
             Err(_) => return,
         }
     }
@@ -87,6 +101,7 @@ enum Next {
     Reset,
     Hold,
     Freeze,
+    Echo,
 }
 
 impl From<Then> for Next {
@@ -97,6 +112,7 @@ impl From<Then> for Next {
             Then::Reset => Self::Reset,
             Then::Hold => Self::Hold,
             Then::Freeze => Self::Freeze,
+            Then::Echo => Self::Echo,
         }
     }
 }

@@ -74,6 +74,11 @@ impl Wire {
         &self.ahead
     }
 
+    /// The same bytes, taken out.
+    pub fn take_ahead(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.ahead)
+    }
+
     /// Bounds every later read.
     pub fn patience(&self, time: Duration) {
         self.stream.set_read_timeout(Some(time)).expect("a read timeout above zero is accepted");
