@@ -16,15 +16,15 @@ use super::outgoing::Outgoing;
 use super::refusal::Refusal;
 use super::timer::Timer;
 use super::upload::{Downstream, Upload};
-use super::worker::Worker;
+use super::worker::{Lease, Worker};
 use crate::model::Fault;
-use crate::switchboard::snapshot::{Pool, Service, Snapshot};
+use crate::switchboard::snapshot::{Pool, Service};
 use crate::upstream::endpoint::{Endpoint, Outcome};
 
 /// What is forwarded.
 pub(crate) struct Job<'a> {
     pub(crate) worker: &'a Rc<Worker>,
-    pub(crate) snapshot: &'a Rc<Arc<Snapshot>>,
+    pub(crate) snapshot: &'a Rc<Lease>,
     pub(crate) question: &'a Question<'a>,
     pub(crate) outgoing: &'a Outgoing<'a>,
     pub(crate) decision: &'a Decision,
@@ -62,7 +62,7 @@ const ATTEMPTS_MAX: usize = 3;
 /// An attempt under way: counts as in flight until it is dropped.
 pub(crate) struct Attempt {
     worker: Rc<Worker>,
-    snapshot: Rc<Arc<Snapshot>>,
+    snapshot: Rc<Lease>,
     service: usize,
     pool: usize,
     endpoint: usize,

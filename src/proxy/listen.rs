@@ -276,7 +276,7 @@ async fn upkeep(worker: Rc<Worker>) {
         let now_ms = worker.now(std::time::Instant::now()).mono_ms;
         worker.logger.borrow_mut().flush_due(now_ms);
         ticks = ticks.wrapping_add(1);
-        if u128::from(ticks) * FLUSH.as_millis() % SWEEP.as_millis() == 0 {
+        if (u128::from(ticks) * FLUSH.as_millis()).is_multiple_of(SWEEP.as_millis()) {
             worker.conns.borrow_mut().sweep(now_ms);
         }
     }

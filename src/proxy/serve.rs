@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::io::AsyncWriteExt;
@@ -20,7 +19,7 @@ use super::refusal::Refusal;
 use super::relay::{End, Relay, write_framing};
 use super::timer::Timer;
 use super::tunnel;
-use super::worker::Worker;
+use super::worker::{Lease, Worker};
 use crate::model::{Fault, Head};
 use crate::switchboard::snapshot::Snapshot;
 
@@ -45,7 +44,7 @@ pub(crate) enum After {
 /// Everything that is known of one request.
 struct Request<'a> {
     worker: &'a Rc<Worker>,
-    snapshot: Rc<Arc<Snapshot>>,
+    snapshot: Rc<Lease>,
     via: Via,
     parsed: Parsed,
     began: Instant,

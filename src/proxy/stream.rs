@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -26,14 +25,13 @@ use super::refusal::Refusal;
 use super::serve::Via;
 use super::timer::Timer;
 use super::upload::Upload;
-use super::worker::Worker;
+use super::worker::{Lease, Worker};
 use crate::model::{Fault, Head};
-use crate::switchboard::snapshot::Snapshot;
 
 /// One request on a stream, and what its answer's body has to know until its end.
 pub(crate) struct Stream {
     worker: Rc<Worker>,
-    snapshot: Rc<Arc<Snapshot>>,
+    snapshot: Rc<Lease>,
     via: Via,
     head: Head,
     framing: Framing,

@@ -41,7 +41,7 @@ pub struct Seat {
 pub(crate) struct Worker {
     pub(crate) index: usize,
     cache: RefCell<Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>>,
-    current: RefCell<Rc<Arc<Snapshot>>>,
+    current: RefCell<Rc<Lease>>,
     pub(crate) chance: RefCell<Chance>,
     pub(crate) conns: RefCell<Conns>,
     pub(crate) buffers: RefCell<Buffers>,
@@ -60,6 +60,17 @@ pub(crate) struct Worker {
     pub(crate) closed: Notify,
     /// The wall clock in microseconds as read at a moment, so that a request costs one clock reading instead of two.
     unix: Cell<(Instant, u64)>,
+}
+
+/// A worker's hold on a snapshot. Requests share it by a count of this thread's own, so that the count which all threads
+/// share is touched once per publication and not once per request.
+pub(crate) struct Lease(Arc<Snapshot>);
+
+impl std::ops::Deref for Lease {
+    type Target = Snapshot;
+    fn deref(&self) -> &Snapshot {
+        &self.0
+    }
 }
 
 /// A worker's sources of chance.
@@ -81,7 +92,7 @@ impl Worker {
             seed = (seat.index as u64 + 0x9e37_79b9_7f4a_7c15).to_ne_bytes();
         }
         let mut cache = Cache::new(seat.published);
-        let current = Rc::new(Arc::clone(cache.load()));
+        let current = Rc::new(Lease(Arc::clone(cache.load())));
         let chance = Chance {
             splitters: Splitters::default(),
             tickets: TicketCache::new(),
@@ -110,12 +121,12 @@ impl Worker {
     /// The snapshot that is published now. One atomic load when it has not changed; the count that keeps it alive for
     /// the request is this thread's own.
     #[inline]
-    pub(crate) fn snapshot(&self) -> Rc<Arc<Snapshot>> {
+    pub(crate) fn snapshot(&self) -> Rc<Lease> {
         let mut cache = self.cache.borrow_mut();
         let latest = cache.load();
         let mut current = self.current.borrow_mut();
-        if !Arc::ptr_eq(latest, &current) {
-            *current = Rc::new(Arc::clone(latest));
+        if !Arc::ptr_eq(latest, &current.0) {
+            *current = Rc::new(Lease(Arc::clone(latest)));
         }
         Rc::clone(&current)
     }
