@@ -71,7 +71,7 @@ pub struct Response {
     pub keep_alive: bool,
     /// `Keep-Alive: timeout=`, in seconds, when the endpoint says one.
     pub keep_alive_s: Option<u64>,
-    /// Whether it says `Connection: upgrade`.
+    /// Whether it says `Connection: upgrade` and `Upgrade: websocket`.
     pub upgrade: bool,
 }
 
@@ -86,6 +86,7 @@ struct Gathered {
     close: bool,
     keep_alive: bool,
     upgrade: bool,
+    websocket: bool,
     keep_alive_s: Option<u64>,
     nominated: bool,
 }
@@ -103,6 +104,7 @@ pub fn parse(bytes: &[u8], to_head: bool, mut lines: Vec<Line>) -> Result<Result
         close: false,
         keep_alive: false,
         upgrade: false,
+        websocket: false,
         keep_alive_s: None,
         nominated: false,
     };
@@ -128,7 +130,7 @@ pub fn parse(bytes: &[u8], to_head: bool, mut lines: Vec<Line>) -> Result<Result
         length: gathered.length,
         keep_alive: !gathered.close && (!http10 || gathered.keep_alive) && framing != ResponseFraming::Close,
         keep_alive_s: gathered.keep_alive_s,
-        upgrade: gathered.upgrade,
+        upgrade: gathered.upgrade && gathered.websocket,
     }))
 }
 
@@ -230,7 +232,11 @@ fn fate(name: &[u8], value: &[u8], gathered: &mut Gathered) -> Result<Fate, BadR
         8 if is(b"location") => Fate::Location,
         16 if is(b"content-location") => Fate::Location,
         2 if is(b"te") => Fate::Drop,
-        7 if is(b"trailer") || is(b"upgrade") => Fate::Drop,
+        7 if is(b"upgrade") => {
+            gathered.websocket = value.eq_ignore_ascii_case(b"websocket");
+            Fate::Drop
+        }
+        7 if is(b"trailer") => Fate::Drop,
         16 if is(b"proxy-connection") => Fate::Drop,
         18 if is(b"proxy-authenticate") => Fate::Drop,
         _ => Fate::Copy,
