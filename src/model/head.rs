@@ -178,8 +178,13 @@ impl Head {
 
     /// The value of a cookie: the first of that name over all `cookie` fields, quotes kept.
     pub fn cookie(&self, name: &str) -> Option<&[u8]> {
+        self.cookies(name).next()
+    }
+
+    /// The values of all cookies of that name, in order, quotes kept.
+    pub fn cookies(&self, name: &str) -> impl Iterator<Item = &[u8]> {
         let fields = self.fields.iter().filter(|field| field.id == FieldId::Cookie);
-        fields.flat_map(|field| self.slice(field.value).split(|&b| b == b';')).find_map(|pair| {
+        fields.flat_map(|field| self.slice(field.value).split(|&b| b == b';')).filter_map(move |pair| {
             let pair = pair.trim_ascii();
             (pair.len() > name.len() && pair[name.len()] == b'=' && &pair[..name.len()] == name.as_bytes())
                 .then(|| &pair[name.len() + 1..])

@@ -214,10 +214,3 @@ impl Drop for Open {
         self.0.closed.notify_one();
     }
 }
-
-/// Whether every connection of the worker has ended; woken by [`Open`].
-pub(crate) async fn all_closed(worker: &Worker) {
-    while worker.shard().open.value() > 0 {
-        worker.closed.notified().await;
-    }
-}

@@ -15,6 +15,9 @@ use crate::routing::path::{escapes_prefix, has_dot_segments, is_ambiguous};
 use crate::switchboard::snapshot::{Pool, Service, Snapshot};
 use crate::upstream::endpoint::{Admission, StateKind};
 
+/// Cookies of the affinity cookie's name that are looked at; checking one costs a hash.
+const COOKIES_MAX: usize = 4;
+
 /// What is asked: one request, one snapshot, one moment.
 #[derive(Debug, Clone, Copy)]
 pub struct Question<'a> {
@@ -243,8 +246,10 @@ fn by_weights(question: &Question<'_>, service: &Service, dice: &mut Dice<'_>) -
     match &affinity.by {
         AffinityBy::None => {}
         AffinityBy::Cookie { name, .. } => {
-            let shown = question.head.cookie(name);
-            let ticket = shown.and_then(|value| dice.tickets.verify(&question.snapshot.keys, &service.name, value));
+            // A cookie of the same name from elsewhere may stand before ours.
+            let mut shown = question.head.cookies(name).take(COOKIES_MAX);
+            let keys = &question.snapshot.keys;
+            let ticket = shown.find_map(|value| dice.tickets.verify(keys, &service.name, value));
             if let Some(ticket) = ticket {
                 let (pool, why) = stuck(question, service, ticket.bucket, Some(ticket.issued_unix), Why::Bucket);
                 return (pool, why, Some(ticket.bucket), ticket.old_key);

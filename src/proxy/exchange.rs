@@ -84,9 +84,7 @@ pub(crate) async fn exchange<D: Downstream>(
             Ok(Event::Head(response)) => return Ok(response),
             Ok(Event::Moved) => {}
             Ok(Event::Failed(failure)) => return Err(failure),
-            Err(_) if !upload.is_complete() && !upload.waits_for_endpoint() => {
-                return Err(Failure::Client(Refusal::BodyTimeout));
-            }
+            Err(_) if upload.waits_for_client() => return Err(Failure::Client(Refusal::BodyTimeout)),
             Err(_) => {
                 let answered = !conn.buf.is_empty();
                 return Err(Failure::Endpoint { fault: Fault::UpstreamTimeout, reason: "timeout", answered });
@@ -111,7 +109,7 @@ impl Wait {
         upload: &mut Upload,
         down: &mut D,
     ) -> Poll<Event> {
-        let mark = upload.mark();
+        let (mark, was_complete) = (upload.mark(), upload.is_complete());
         let sent = match upload.poll(cx, &mut conn.stream, down) {
             Poll::Ready(Err(refusal)) => return Poll::Ready(Event::Failed(Failure::Client(refusal))),
             Poll::Ready(Ok(())) => true,
@@ -134,9 +132,9 @@ impl Wait {
         if sent && down.poll_gone(cx).is_ready() {
             return Poll::Ready(Event::Failed(Failure::Client(Refusal::ClientGone)));
         }
-        // Moved bytes move the deadline; the first write of a request without a body needs no second look.
-        let moved = upload.mark();
-        if moved != mark && (!sent || moved.1) { Poll::Ready(Event::Moved) } else { Poll::Pending }
+        // Moved bytes move the deadline; a request that its first write sent whole needs no second look.
+        let at_once = sent && was_complete && mark == 0;
+        if upload.mark() != mark && !at_once { Poll::Ready(Event::Moved) } else { Poll::Pending }
     }
 
     /// The final head in the buffer, interim ones skipped.

@@ -82,7 +82,12 @@ pub(crate) async fn forward<D: Downstream>(
     let mut body = Vec::new();
     let complete = match down.buffered(&mut body) {
         Ok(complete) => complete,
-        Err(refusal) => return Err((refusal, trail)),
+        Err(refusal) => {
+            // Perhaps it was chosen for its trial; it will not hear of this request.
+            let endpoint = &service.pools[job.decision.pool].endpoints[job.decision.endpoint];
+            endpoint.give_back_trial(job.question.now.mono_ms);
+            return Err((refusal, trail));
+        }
     };
     let mut target = (job.decision.pool, job.decision.endpoint);
     loop {

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -106,6 +106,9 @@ fn canonical(request: &Request<Incoming>, limits: &Limits) -> Result<(Head, Fram
     if !syntax::is_path(&target.as_bytes()[..path_len]) || !syntax::is_query(&target.as_bytes()[path_len..]) {
         return malformed("the target holds a byte that no URL may hold");
     }
+    if !target.starts_with('/') && !(target == "*" && request.method() == http::Method::OPTIONS) {
+        return malformed("the target is not a path");
+    }
     if request.headers().len() > limits.fields_max {
         return Err(Refused::HeadTooLarge);
     }
@@ -149,8 +152,11 @@ pub(crate) struct Upstream {
 }
 
 impl Downstream for Upstream {
-    fn buffered(&mut self, _: &mut Vec<u8>) -> Result<bool, Refusal> {
-        Ok(self.body.is_none())
+    fn buffered(&mut self, out: &mut Vec<u8>) -> Result<bool, Refusal> {
+        match self.poll_body(&mut Context::from_waker(Waker::noop()), out) {
+            Poll::Ready(complete) => complete,
+            Poll::Pending => Ok(false),
+        }
     }
 
     fn poll_body(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<Result<bool, Refusal>> {
@@ -158,7 +164,7 @@ impl Downstream for Upstream {
             if out.len() >= PIECE_BYTES {
                 return Poll::Ready(Ok(false));
             }
-            match Pin::new(body).poll_frame(cx) {
+            match Pin::new(&mut *body).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
                     // Trailers of requests are dropped, as in HTTP/1.
                     let Ok(data) = frame.into_data() else { continue };
@@ -169,6 +175,8 @@ impl Downstream for Upstream {
                     }
                 }
                 Poll::Ready(Some(Err(_))) => return Poll::Ready(Err(Refusal::ClientGone)),
+                // hyper also ends a body so when its stream was reset without an error code.
+                Poll::Ready(None) if !body.is_end_stream() => return Poll::Ready(Err(Refusal::ClientGone)),
                 Poll::Ready(None) => {
                     self.body = None;
                     if self.chunked {

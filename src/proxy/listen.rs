@@ -111,6 +111,13 @@ struct Place {
     index: usize,
 }
 
+impl Place {
+    fn take(crew: &Arc<Crew>, index: usize) -> Self {
+        crew.mates[index].load.fetch_add(1, Ordering::Relaxed);
+        Self { crew: Arc::clone(crew), index }
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         self.crew.mates[self.index].load.fetch_sub(1, Ordering::Relaxed);
@@ -160,13 +167,20 @@ async fn work(berth: Berth) -> io::Result<()> {
     tokio::select! {
         // Whichever comes first: nothing left to do, or no time left.
         biased;
-        () = connection::all_closed(&worker) => {}
+        () = all_closed(&worker, &crew) => {}
         () = ended => {}
     }
     receiving.abort();
     upkeep.abort();
     worker.logger.borrow_mut().flush();
     Ok(())
+}
+
+/// Whether every connection of the worker has ended, and none is on its way to it.
+async fn all_closed(worker: &Worker, crew: &Crew) {
+    while crew.mates[worker.index].load.load(Ordering::Relaxed) > 0 {
+        worker.closed.notified().await;
+    }
 }
 
 /// Accepts on one socket until draining begins.
@@ -194,7 +208,12 @@ async fn accept(
             _ = phase.wait_for(|phase| *phase != Phase::Serving) => return,
         };
         match accepted {
-            Ok((stream, peer)) => place(&worker, &crew, stream, peer, index),
+            Ok((stream, peer)) => {
+                // A worker that drains may be gone before it takes what it is handed.
+                let serving = *phase.borrow() == Phase::Serving;
+                let to = if serving && crew.mates.len() > 1 { crew.least_loaded(worker.index) } else { worker.index };
+                place(&worker, &crew, to, stream, peer, index);
+            }
             Err(error) if is_exhaustion(&error) => {
                 tracing::warn!(%error, "cannot accept; waiting for descriptors");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -226,34 +245,36 @@ fn is_exhaustion(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
 }
 
-/// Serves a connection here, or hands it to a worker with fewer.
-fn place(worker: &Rc<Worker>, crew: &Arc<Crew>, stream: TcpStream, peer: SocketAddr, listener: usize) {
+/// Serves a connection here, or hands it to worker `to`.
+fn place(worker: &Rc<Worker>, crew: &Arc<Crew>, to: usize, stream: TcpStream, peer: SocketAddr, listener: usize) {
     worker.shard().accepted.add(1);
-    let mut index = worker.index;
-    if crew.mates.len() > 1 {
-        index = crew.least_loaded(worker.index);
+    if to == worker.index {
+        return begin(worker, Place::take(crew, to), stream, peer, listener);
     }
-    crew.mates[index].load.fetch_add(1, Ordering::Relaxed);
-    let place = Place { crew: Arc::clone(crew), index };
-    if index == worker.index {
-        return begin(worker, place, stream, peer, listener);
-    }
-    // The receiver takes its own place; on the way the load is already counted.
-    let handed = stream.into_std().map(|stream| Handed { stream, peer, listener });
-    if let Ok(handed) = handed
-        && crew.mates[index].hand.try_send(handed).is_ok()
-    {
-        std::mem::forget(place);
+    let Ok(stream) = stream.into_std() else { return };
+    // The receiver holds the place; on the way the load is already counted.
+    let place = Place::take(crew, to);
+    match crew.mates[to].hand.try_send(Handed { stream, peer, listener }) {
+        Ok(()) => std::mem::forget(place),
+        // Too many are on their way to it, or it has ended.
+        Err(refused) => {
+            drop(place);
+            take_over(worker, Place::take(crew, worker.index), refused.into_inner());
+        }
     }
 }
 
 /// Takes connections over from other workers.
 async fn receive(worker: Rc<Worker>, crew: Arc<Crew>, mut handed: mpsc::Receiver<Handed>) {
-    while let Some(Handed { stream, peer, listener }) = handed.recv().await {
+    while let Some(handed) = handed.recv().await {
         let place = Place { crew: Arc::clone(&crew), index: worker.index };
-        if let Ok(stream) = TcpStream::from_std(stream) {
-            begin(&worker, place, stream, peer, listener);
-        }
+        take_over(&worker, place, handed);
+    }
+}
+
+fn take_over(worker: &Rc<Worker>, place: Place, Handed { stream, peer, listener }: Handed) {
+    if let Ok(stream) = TcpStream::from_std(stream) {
+        begin(worker, place, stream, peer, listener);
     }
 }
 

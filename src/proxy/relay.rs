@@ -118,7 +118,7 @@ impl<'r, 'c> Relay<'r, 'c> {
             match timer.limit(Instant::now() + idle, step).await {
                 Ok(Some(end)) => return end,
                 Ok(None) => {}
-                Err(_) if self.waits_for_client() => return End::Cut(Fault::Client),
+                Err(_) if self.waits_for_client() || self.upload.waits_for_client() => return End::Cut(Fault::Client),
                 Err(_) => return End::Cut(Fault::UpstreamTimeout),
             }
         }
@@ -130,9 +130,12 @@ impl<'r, 'c> Relay<'r, 'c> {
 
     /// One step of progress, or the end.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<End>> {
-        // The upload goes on beside the answer; what breaks there shows here as the endpoint's close.
-        let _ = self.upload.poll(cx, &mut self.conn.stream, self.client);
-        let mut moved = false;
+        // The upload goes on beside the answer; an endpoint that takes no more of it shows here as its close.
+        let mark = self.upload.mark();
+        if let Poll::Ready(Err(_)) = self.upload.poll(cx, &mut self.conn.stream, self.client) {
+            return Poll::Ready(Some(End::Cut(Fault::Client)));
+        }
+        let mut moved = self.upload.mark() != mark;
         loop {
             while self.waits_for_client() {
                 let (from, sent) = match self.sent < self.out.len() {
@@ -202,7 +205,10 @@ impl<'r, 'c> Relay<'r, 'c> {
                     self.bytes_out += range.len() as u64;
                     if self.chunked {
                         push_chunk(&mut self.out, &input[range]);
-                    } else if at == 0 && range.start == 0 && (self.out.is_empty() || range.len() > PIECE_BYTES) {
+                    } else if at == 0
+                        && !matches!(self.body, BodyReader::Chunked(_))
+                        && (self.out.is_empty() || range.len() > PIECE_BYTES)
+                    {
                         self.direct = range.end;
                         return Ok(());
                     } else {

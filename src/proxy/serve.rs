@@ -162,7 +162,10 @@ impl Told<'_> {
             let refusal = Refusal::Upstream { fault: Fault::UpstreamAnswer, reason: "unasked_upgrade" };
             return self.refuse(client, Some(decision), &trail, refusal, timer).await;
         }
-        let keep = parsed.keep_alive && worker.draining().is_none() && client.is_read() && !upgraded;
+        // An HTTP/1.0 client knows the end of such a body by the end of the connection alone.
+        let endless =
+            parsed.http10 && matches!(response.framing, ResponseFraming::Chunked | ResponseFraming::Close) && !upgraded;
+        let keep = parsed.keep_alive && worker.draining().is_none() && client.is_read() && !upgraded && !endless;
         let mut out = worker.buffers.borrow_mut().take();
         out.extend_from_slice(b"HTTP/1.1 ");
         out.extend_from_slice(&conn.buf[response.status_line.range()]);
@@ -207,10 +210,13 @@ impl Told<'_> {
         }
         self.tell(Some(decision), &trail, response.status, fault, (client.bytes_in, bytes_out));
         let whole = end == End::Whole && !upgraded;
-        let endless = response.framing == ResponseFraming::Close && parsed.http10;
+        if endless && !whole {
+            // A reset is the only way to say that the body is not whole.
+            let _ = socket2::SockRef::from(&*client.stream).set_linger(Some(std::time::Duration::ZERO));
+        }
         let unread = !client.is_read();
         let after = match whole {
-            true if keep && !endless && !unread => After::Next,
+            true if keep && !unread => After::Next,
             true if unread || !client.unused().is_empty() => After::Linger,
             _ => After::Close,
         };

@@ -272,8 +272,15 @@ impl Streamed {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Cut>>> {
         loop {
             let (Some(conn), Some(upload)) = (&mut self.conn, &mut self.upload) else { return Poll::Ready(None) };
-            // The upload goes on beside the answer; what breaks there shows here as the endpoint's close.
-            let _ = upload.poll(cx, &mut conn.stream, &mut self.down);
+            // The upload goes on beside the answer; an endpoint that takes no more of it shows here as its close.
+            let mark = upload.mark();
+            if let Poll::Ready(Err(_)) = upload.poll(cx, &mut conn.stream, &mut self.down) {
+                return self.cut(Fault::Client);
+            }
+            if upload.mark() != mark {
+                self.moved = Instant::now();
+            }
+            let waits_for_client = upload.waits_for_client();
             let (used, piece) = match self.body.next(&conn.buf) {
                 Ok(next) => next,
                 Err(_) => return self.cut(Fault::UpstreamAnswer),
@@ -301,7 +308,7 @@ impl Streamed {
                 Poll::Ready(_) => return self.cut(Fault::UpstreamAnswer),
                 Poll::Pending => {
                     ready!(self.timer.poll_elapsed(cx, self.moved + self.idle));
-                    return self.cut(Fault::UpstreamTimeout);
+                    return self.cut(if waits_for_client { Fault::Client } else { Fault::UpstreamTimeout });
                 }
             }
         }

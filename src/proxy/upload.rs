@@ -34,6 +34,8 @@ pub(crate) struct Upload {
     broken: bool,
     /// Whether anything but what `out` held at first was needed.
     streamed: bool,
+    /// Bytes written so far.
+    moved: u64,
 }
 
 // === impl Upload ===
@@ -41,7 +43,7 @@ pub(crate) struct Upload {
 impl Upload {
     /// An upload of `out`: the head, and the body so far.
     pub(crate) fn new(out: Vec<u8>, complete: bool) -> Self {
-        Self { out, sent: 0, complete, broken: false, streamed: false }
+        Self { out, sent: 0, complete, broken: false, streamed: false, moved: 0 }
     }
 
     /// Whether the endpoint has been handed everything.
@@ -70,8 +72,13 @@ impl Upload {
     }
 
     /// A measure that grows with every byte that moves.
-    pub(crate) fn mark(&self) -> (usize, bool) {
-        (self.sent, self.streamed)
+    pub(crate) fn mark(&self) -> u64 {
+        self.moved
+    }
+
+    /// Whether it waits for nothing but the client's next byte.
+    pub(crate) fn waits_for_client(&self) -> bool {
+        !self.complete && !self.waits_for_endpoint()
     }
 
     /// Sends what there is and what comes. Ready: all is sent, or the endpoint takes no more.
@@ -84,17 +91,26 @@ impl Upload {
         loop {
             while !self.broken && self.sent < self.out.len() {
                 match ready!(Pin::new(&mut *stream).poll_write(cx, &self.out[self.sent..])) {
-                    Ok(n) if n > 0 => self.sent += n,
+                    Ok(n) if n > 0 => {
+                        self.sent += n;
+                        self.moved += n as u64;
+                    }
                     _ => self.broken = true,
                 }
             }
             if self.complete || self.broken {
                 return Poll::Ready(Ok(()));
             }
-            self.out.clear();
-            self.sent = 0;
-            self.streamed = true;
-            self.complete = ready!(down.poll_body(cx, &mut self.out))?;
+            if self.streamed {
+                self.out.clear();
+                self.sent = 0;
+                self.complete = ready!(down.poll_body(cx, &mut self.out))?;
+            } else {
+                // What went first stays at hand for a retry until more has come of the body.
+                let mut more = Vec::new();
+                self.complete = ready!(down.poll_body(cx, &mut more))?;
+                (self.out, self.sent, self.streamed) = (more, 0, true);
+            }
         }
     }
 

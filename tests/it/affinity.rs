@@ -266,3 +266,15 @@ fn by_client_ip_an_address_stays_on_its_pool() {
     }
     assert_eq!(pools.len(), 2, "both pools are in use");
 }
+
+#[test]
+fn a_cookie_of_the_same_name_from_elsewhere_does_not_hide_ours() {
+    let (stable, canary) = pair();
+    let weir = sticky(&stable, &canary, [50, 50]).start();
+    let mut client = weir.client();
+    for (cookie, upstream) in visitors(&weir, 10) {
+        let both = format!("weir=foreign; {cookie}");
+        let answer = client.get_with("/", &[("cookie", &both)]);
+        assert_eq!((answer.upstream(), answer.cookie("weir")), (upstream.as_str(), None));
+    }
+}

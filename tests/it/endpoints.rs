@@ -252,3 +252,22 @@ fn a_name_that_does_not_resolve_at_start_is_a_pool_that_is_down() {
     (0..50).for_each(|_| assert_eq!(client.get("/").upstream(), "stable"));
     assert!(weir.log().count("no-such-name.invalid") > 0, "{}", weir.log().text());
 }
+
+#[test]
+fn a_malformed_body_does_not_use_up_a_trial() {
+    let (stable, canary) = (Upstream::named("stable"), Upstream::named("canary"));
+    let weir = Setup::pair(&stable, &canary, [0, 1]).table("breaker", QUICK_BREAKER).workers(1).start();
+    let mut client = weir.client();
+    canary.behave(Behaviour::ResetAfterHead);
+    eventually("the canary is ejected", SOON, || client.get("/").upstream() == "stable" && canary.count() >= 3);
+    canary.behave(Behaviour::Answer);
+    let until = Instant::now() + Duration::from_secs(1);
+    while Instant::now() < until {
+        let bad = b"PUT /bad HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n";
+        let mut attacker = weir.client();
+        attacker.send(bad).expect("it is sent");
+        assert_eq!(attacker.answer().expect("an answer").status, 400);
+    }
+    assert_eq!(canary.count_on("/bad"), 0);
+    eventually("the canary is back", SOON, || client.get("/").upstream() == "canary");
+}

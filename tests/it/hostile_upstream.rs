@@ -17,6 +17,18 @@ enum Verdict {
     BadOrGood(&'static str),
 }
 
+#[test]
+fn an_upgrade_to_another_protocol_than_asked_is_no_answer() {
+    let stable = Upstream::named("stable");
+    let weir = Setup::single(&stable).start();
+    let asked = [("connection", "upgrade"), ("upgrade", "websocket"), ("sec-websocket-version", "13")];
+    for upgrade in ["", "upgrade: h2c\r\n", "upgrade: websocket, h2c\r\n"] {
+        let head = format!("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\n{upgrade}\r\n");
+        stable.behave(Behaviour::raw(&head));
+        assert_eq!(weir.client().get_with("/", &asked).status, 502, "{upgrade:?}");
+    }
+}
+
 use Verdict::{Bad, BadOrGood, Cut, Good};
 
 struct House {

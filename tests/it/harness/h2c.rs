@@ -85,6 +85,27 @@ impl H2Client {
         self.runtime.block_on(async { within(one(sender, request, body)).await })
     }
 
+    /// Begins a request, sends `body` without its end, and resets the stream once `ready` says so.
+    pub fn abandon(&mut self, method: &str, path: &str, body: &[u8], reason: h2::Reason, ready: impl Fn() -> bool) {
+        let request = compose(method, path, &[]);
+        let sender = self.sender.clone();
+        let body = Bytes::copy_from_slice(body);
+        self.runtime.block_on(async {
+            let mut sender = within(sender.ready()).await.expect("the connection is open");
+            let (_response, mut stream) = sender.send_request(request, false).expect("a stream can be opened");
+            stream.send_data(body, false).expect("a body can be sent");
+            within(async {
+                while !ready() {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            })
+            .await;
+            stream.send_reset(reason);
+            // The reset has to get out before the runtime stops.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        });
+    }
+
     /// The same GET on `count` streams at once.
     pub fn many(&mut self, count: usize, path: &str) -> Vec<Result<Answer2, h2::Error>> {
         let sender = self.sender.clone();
