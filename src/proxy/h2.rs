@@ -106,7 +106,8 @@ fn canonical(request: &Request<Incoming>, limits: &Limits) -> Result<(Head, Fram
     if !syntax::is_path(&target.as_bytes()[..path_len]) || !syntax::is_query(&target.as_bytes()[path_len..]) {
         return malformed("the target holds a byte that no URL may hold");
     }
-    if !target.starts_with('/') && !(target == "*" && request.method() == http::Method::OPTIONS) {
+    let whole_server = target == "*" && request.method() == http::Method::OPTIONS;
+    if !target.starts_with('/') && !whole_server {
         return malformed("the target is not a path");
     }
     if request.headers().len() > limits.fields_max {
