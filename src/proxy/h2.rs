@@ -98,6 +98,9 @@ fn canonical(request: &Request<Incoming>, limits: &Limits) -> Result<(Head, Fram
     if matches!(request.method(), &http::Method::CONNECT | &http::Method::TRACE) {
         return Err(Refused::Method);
     }
+    if !syntax::is_method(request.method().as_str().as_bytes()) {
+        return malformed("the method is not in upper case letters");
+    }
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
     let path_len = target.find('?').unwrap_or(target.len());
     if target.len() > limits.target_bytes_max {
