@@ -38,6 +38,8 @@ pub enum FieldId {
     Expect,
     /// `x-forwarded-for`, `-proto`, `-host`, `-port`, `-prefix`, `x-real-ip`, `forwarded`: ours to write.
     Forwarded,
+    /// Any other `x-forwarded-` field, `x-original-url`, `x-rewrite-url`: believed of trusted proxies alone.
+    Claimed,
     /// `x-request-id`.
     RequestId,
     /// `via`.
@@ -220,6 +222,7 @@ impl FieldId {
             b"x-request-id" => FieldId::RequestId,
             b"x-weir-override-token" => FieldId::Secret,
             b"x-real-ip" | b"forwarded" => FieldId::Forwarded,
+            b"x-original-url" | b"x-rewrite-url" => FieldId::Claimed,
             _ if name.starts_with(b"x-forwarded-") => Self::forwarded(&name[12..]),
             _ if name.contains(&b'_') => Self::underscored(name),
             _ => FieldId::Other,
@@ -229,7 +232,7 @@ impl FieldId {
     fn forwarded(rest: &[u8]) -> Self {
         match rest {
             b"for" | b"proto" | b"host" | b"port" | b"prefix" => FieldId::Forwarded,
-            _ => FieldId::Other,
+            _ => FieldId::Claimed,
         }
     }
 

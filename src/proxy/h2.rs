@@ -98,6 +98,9 @@ fn canonical(request: &Request<Incoming>, limits: &Limits) -> Result<(Head, Fram
     if matches!(request.method(), &http::Method::CONNECT | &http::Method::TRACE) {
         return Err(Refused::Method);
     }
+    if !syntax::is_method(request.method().as_str().as_bytes()) {
+        return malformed("the method is not in upper case letters");
+    }
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
     let path_len = target.find('?').unwrap_or(target.len());
     if target.len() > limits.target_bytes_max {
@@ -106,7 +109,8 @@ fn canonical(request: &Request<Incoming>, limits: &Limits) -> Result<(Head, Fram
     if !syntax::is_path(&target.as_bytes()[..path_len]) || !syntax::is_query(&target.as_bytes()[path_len..]) {
         return malformed("the target holds a byte that no URL may hold");
     }
-    if !target.starts_with('/') && !(target == "*" && request.method() == http::Method::OPTIONS) {
+    let whole_server = target == "*" && request.method() == http::Method::OPTIONS;
+    if !target.starts_with('/') && !whole_server {
         return malformed("the target is not a path");
     }
     if request.headers().len() > limits.fields_max {

@@ -183,6 +183,9 @@ impl Outgoing<'_> {
                     }
                     push(out, b"via", head.slice(field.value));
                 }
+                FieldId::Claimed if self.caller.trusted => {
+                    push(out, head.slice(field.name), head.slice(field.value));
+                }
                 FieldId::Cookie => cookies = true,
                 _ => {}
             }

@@ -155,6 +155,9 @@ fn forwarded_fields_of_an_untrusted_client_are_replaced() {
         ("x-forwarded-host", "evil"),
         ("x-forwarded-port", "1"),
         ("x-forwarded-prefix", "/evil"),
+        ("x-forwarded-ssl", "evil"),
+        ("x-original-url", "/evil"),
+        ("x-rewrite-url", "/evil"),
         ("x-real-ip", "6.6.6.6"),
         ("forwarded", "for=6.6.6.6"),
         ("X_Forwarded_For", "6.6.6.6"),
@@ -172,13 +175,18 @@ fn forwarded_fields_of_an_untrusted_client_are_replaced() {
 fn a_trusted_proxy_is_believed_and_appended_to() {
     let stable = Upstream::named("stable");
     let weir = Setup::single(&stable).top("trusted_proxies = [\"127.0.0.0/8\"]").start();
-    let fields =
-        [("x-forwarded-for", "203.0.113.9"), ("x-forwarded-proto", "https"), ("x-forwarded-host", "shop.example")];
+    let fields = [
+        ("x-forwarded-for", "203.0.113.9"),
+        ("x-forwarded-proto", "https"),
+        ("x-forwarded-host", "shop.example"),
+        ("x-forwarded-ssl", "on"),
+    ];
     weir.client().get_with("/", &fields);
     let seen = stable.last();
     assert_eq!(seen.head.all("x-forwarded-for").join(", "), "203.0.113.9, 127.0.0.1");
     assert_eq!(seen.field("x-forwarded-proto"), Some("https"));
     assert_eq!(seen.field("x-forwarded-host"), Some("shop.example"));
+    assert_eq!(seen.field("x-forwarded-ssl"), Some("on"));
 }
 
 #[test]

@@ -60,9 +60,6 @@ pub enum Refused {
     HeadTooLarge,
 }
 
-/// Longest method; the longest registered one has 17 bytes.
-const METHOD_BYTES_MAX: usize = 32;
-
 /// Facts gathered over the fields, judged when all are read.
 #[derive(Default)]
 struct Gathered {
@@ -136,11 +133,11 @@ fn find_end(bytes: &[u8], scanned: &mut usize, limits: &Limits) -> Result<Option
 fn request_line(head: &mut Head, line_end: usize, limits: &Limits) -> Result<bool, Refused> {
     let line = &head.bytes[..line_end];
     let malformed = |why| Err(Refused::Malformed(why));
-    let Some(space) = memchr::memchr(b' ', &line[..line.len().min(METHOD_BYTES_MAX + 1)]) else {
+    let Some(space) = memchr::memchr(b' ', &line[..line.len().min(syntax::METHOD_BYTES_MAX + 1)]) else {
         return malformed("the method is missing or too long");
     };
     let method = &line[..space];
-    if !method.iter().all(|b| b.is_ascii_uppercase() || matches!(b, b'-' | b'_') || b.is_ascii_digit()) {
+    if !syntax::is_method(method) {
         return malformed("the method is not in upper case letters");
     }
     let Some(last) = memchr::memrchr(b' ', line).filter(|&last| last > space) else {

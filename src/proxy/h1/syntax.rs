@@ -45,6 +45,15 @@ pub(crate) fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(|&b| CLASS[b as usize] & TOKEN != 0)
 }
 
+/// Longest method; the longest registered one has 17 bytes.
+pub(crate) const METHOD_BYTES_MAX: usize = 32;
+
+/// Whether `bytes` may be a method here: upper case, as routes and endpoints compare it.
+pub(crate) fn is_method(bytes: &[u8]) -> bool {
+    let legal = |b: &u8| b.is_ascii_uppercase() || matches!(b, b'-' | b'_') || b.is_ascii_digit();
+    (1..=METHOD_BYTES_MAX).contains(&bytes.len()) && bytes.iter().all(legal)
+}
+
 /// Turns a field name into lower case in place; false when it is not a token.
 pub(crate) fn lower_token(bytes: &mut [u8]) -> bool {
     let mut all = TOKEN;
@@ -122,6 +131,16 @@ mod tests {
         }
         for bad in ["", "a:", "a:0", "a:65536", "u@h", "h/p", "a,b", "[::1", "[x]", "a b", "a:8080, b", ":80", "é"] {
             assert!(!is_authority(bad.as_bytes()), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_method_is_upper_case_and_short() {
+        for good in ["GET", "M-SEARCH", "X_1"] {
+            assert!(is_method(good.as_bytes()), "{good}");
+        }
+        for bad in ["", "get", "GET ", "G=", &"A".repeat(33)] {
+            assert!(!is_method(bad.as_bytes()), "{bad}");
         }
     }
 
