@@ -1,8 +1,8 @@
 //! Names in use and the addresses they stand for: looked up again and again, apart from any request.
 //!
 //! Each name has a task on the control thread that looks it up, notes the answer in the book and sleeps for as long
-//! as the answer is good, or until somebody is in a hurry. A change is announced; the switchboard listens and publishes.
-//! A name that does not resolve is no error: its pool has no endpoint until it does.
+//! as the answer is good, or until somebody is in a hurry. A change is announced; the switchboard listens and
+//! publishes. A name that does not resolve is no error: its pool has no endpoint until it does.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -101,7 +101,8 @@ impl Names {
         self.shared.lookups.send_modify(|count| *count += 1);
     }
 
-    /// What an origin stands for now: itself when it is an address, else the last good answer; empty when there is none.
+    /// What an origin stands for now: itself when it is an address, else the last good answer; empty when there is
+    /// none.
     pub fn answers(&self, origin: &Origin) -> Vec<SocketAddr> {
         match origin.literal() {
             Some(addr) => vec![addr],

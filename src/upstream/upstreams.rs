@@ -1,7 +1,7 @@
 //! The room's owner: registry, names, probes and the tick that judges pools, all on the control thread.
 //!
-//! The switchboard asks [`Names`] what origins stand for, finds state in the [`Registry`], publishes, and then says with
-//! [`Upstreams::set_targets`] what is published. Nothing here publishes anything.
+//! The switchboard asks [`Names`] what origins stand for, finds state in the [`Registry`], publishes, and then says
+//! with [`Upstreams::set_targets`] what is published. Nothing here publishes anything.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -171,8 +171,8 @@ fn tick(published: &mut [Watched], now_ms: u64) {
     published.iter_mut().for_each(say_ejections);
 }
 
-/// The last live endpoint of a service is never ejected, but it may fall to its probes while the others are ejected, and
-/// two workers may eject the last two in the same moment. The one whose ejection ends first then serves at once.
+/// The last live endpoint of a service is never ejected, but it may fall to its probes while the others are ejected,
+/// and two workers may eject the last two in the same moment. The one whose ejection ends first then serves at once.
 fn reprieve_services_without_endpoints(published: &[Watched], now_ms: u64) {
     let services: HashSet<&Name> = published.iter().map(|watched| &watched.target.pool.service).collect();
     for service in services {
@@ -189,7 +189,11 @@ fn reprieve_services_without_endpoints(published: &[Watched], now_ms: u64) {
         if let Some(endpoint) = next
             && endpoint.reprieve(now_ms)
         {
-            tracing::warn!(service = &**service, addr = %endpoint.id.addr, "nothing else of the service serves; its ejection ends");
+            tracing::warn!(
+                service = &**service,
+                addr = %endpoint.id.addr,
+                "nothing else of the service serves; its ejection ends"
+            );
         }
     }
 }
