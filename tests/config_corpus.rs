@@ -1,5 +1,5 @@
-//! No text can make the door panic or hang: every file of the corpus, cut, spliced and mutated, goes through every parser
-//! of untrusted text. New finds of the fuzzer are added to `tests/corpus/config/`.
+//! No text can make the door panic or hang: every file of the corpus, cut, spliced and mutated, goes through every
+//! parser of untrusted text. New finds of the fuzzer are added to `tests/corpus/config/`.
 
 use std::path::Path;
 use std::sync::LazyLock;

@@ -1,4 +1,5 @@
-//! The command line of the load clients: a command, then `--name value` pairs. It does not know which command needs what.
+//! The command line of the load clients: a command, then `--name value` pairs. It does not know which command needs
+//! what.
 
 use std::collections::HashMap;
 use std::io;

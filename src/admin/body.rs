@@ -242,7 +242,8 @@ mod tests {
             if let Ok(fields) = parse(text.as_bytes()) {
                 let found: Map<String, Value> = fields.into_members().collect();
                 let expected = serde_json::from_str(&text).unwrap_or_default();
-                prop_assert_eq!(Value::Object(found), if text.trim().is_empty() { Value::Object(Map::new()) } else { expected });
+                let expected = if text.trim().is_empty() { Value::Object(Map::new()) } else { expected };
+                prop_assert_eq!(Value::Object(found), expected);
             }
         }
     }

@@ -154,7 +154,9 @@ mod tests {
         #[test]
         fn no_mutation_passes_with_a_foreign_host_or_origin(
             host in "(localhost|127\\.0\\.0\\.1|\\[::1\\]|[a-z0-9.:@\\[\\]-]{0,20})(:[0-9]{0,5})?",
-            origin in proptest::option::of("(http://|https://|file://|)(localhost|attacker\\.example|null)(:[0-9]{1,5})?"),
+            origin in proptest::option::of(
+                "(http://|https://|file://|)(localhost|attacker\\.example|null)(:[0-9]{1,5})?"
+            ),
             site in proptest::option::of("same-origin|none|same-site|cross-site|[a-z]{0,5}"),
         ) {
             let guard = Guard::new(Access::new((Ipv4Addr::LOCALHOST, 9901).into(), None).unwrap());
@@ -164,7 +166,9 @@ mod tests {
             let (parts, ()) = request.body(()).unwrap().into_parts();
             if guard.check(&parts, Ipv4Addr::LOCALHOST.into(), 1).is_ok() {
                 let name = host.rsplit_once(':').filter(|_| !host.ends_with(']')).map_or(&*host, |(name, _)| name);
-                let local = name == "localhost" || name == "[::1]" || name.parse::<Ipv4Addr>().is_ok_and(|ip| ip.is_loopback())
+                let local = name == "localhost"
+                    || name == "[::1]"
+                    || name.parse::<Ipv4Addr>().is_ok_and(|ip| ip.is_loopback())
                     || name.starts_with('[');
                 prop_assert!(local, "{}", host);
                 let own = [format!("http://{host}"), format!("https://{host}")];

@@ -23,7 +23,8 @@ use super::routes::{self, Admin};
 /// Connections at once: a few people, a scraper or two, probes. More wait in the accept queue of the system.
 const CONNECTIONS_MAX: usize = 64;
 
-/// Time for a request head, and so the longest idle time of a kept connection. Shorter under test, where it is waited for.
+/// Time for a request head, and so the longest idle time of a kept connection. Shorter under test, where it is waited
+/// for.
 const HEAD_TIMEOUT: Duration = if cfg!(test) { Duration::from_millis(500) } else { Duration::from_secs(10) };
 
 /// Largest request head, in bytes.

@@ -33,6 +33,7 @@ use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::control;
 use crate::telemetry::count::Sharded;
 use crate::telemetry::meter::WorkerShard;
+use crate::upstream::names::Lookups;
 use crate::upstream::upstreams::Upstreams;
 
 /// The variable that names the file which the ports are written to once the process listens.
@@ -133,7 +134,8 @@ impl App {
         let runtime =
             runtime.map_err(|source| AppError::System { what: "no runtime for the control thread", source })?;
         let within = runtime.enter();
-        let upstreams = Upstreams::start(workers, config.dns.servers.clone());
+        let lookups = Lookups { servers: config.dns.servers.clone(), ttl: config.dns.min_ttl..=config.dns.max_ttl };
+        let upstreams = Upstreams::start(workers, lookups);
         let access_log = Arc::new(AccessLog::start(&config.plan.access_log));
         let switchboard = Switchboard::open(config, mode, workers, upstreams.clone()).map_err(AppError::from)?;
         drop(within);

@@ -1,5 +1,5 @@
-//! `weir diff`: what a changed file would do, before it is saved. Reads files only; a running weir is asked only when no
-//! file is named, for what it has live.
+//! `weir diff`: what a changed file would do, before it is saved. Reads files only; a running weir is asked only when
+//! no file is named, for what it has live.
 
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,6 @@
-//! JSON Schema (draft 2020-12) of both files, made from the one table of keys, for editors (`#:schema ./weir.schema.json`)
-//! and `weir schema`. It describes forms and bounds; references between tables are only checked by the parser.
+//! JSON Schema (draft 2020-12) of both files, made from the one table of keys, for editors and `weir schema`
+//! (`#:schema ./weir.schema.json` in the file). It describes forms and bounds; references between tables are only
+//! checked by the parser.
 
 use serde_json::{Map, Value, json};
 

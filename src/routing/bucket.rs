@@ -3,9 +3,9 @@
 //!
 //! `bucket = (u64(murmur3_x86_32(utf8("{salt}:{unit}"), seed 0)) × 1 000 000) >> 32`
 //!
-//! The product is taken in 64 bits and its upper half kept, so that no bucket is favoured by more than one hash value in
-//! 4 295, which `% 1 000 000` of a smaller hash, or of FNV over short sequential ids, would not give.
-//! A unit that is an address is written as text: `192.0.2.7`, or the first 64 bits of an IPv6 address as
+//! The product is taken in 64 bits and its upper half kept, so that no bucket is favoured by more than one hash value
+//! in 4 295, which `% 1 000 000` of a smaller hash, or of FNV over short sequential ids, would not give. A unit that is
+//! an address is written as text: `192.0.2.7`, or the first 64 bits of an IPv6 address as
 //! `2001:db8:0:1::/64`; an IPv4-mapped address counts as IPv4.
 
 use std::io::Write;

@@ -34,8 +34,9 @@ const VERSION: u8 = 1;
 const RAW_BYTES: usize = 24;
 const FIELD_BYTES: usize = 8;
 
-/// A [`TicketCache`] remembers 1 024 values in 64 KiB, four times the 256 connections of the benchmarks. In sets of four,
-/// since with one slot per place every fifth of 256 clients would share its slot with another and miss every time.
+/// A [`TicketCache`] remembers 1 024 values in 64 KiB, four times the 256 connections of the benchmarks. In sets of
+/// four, since with one slot per place every fifth of 256 clients would share its slot with another and miss every
+/// time.
 const SETS: usize = 256;
 const WAYS: usize = 4;
 

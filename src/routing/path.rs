@@ -1,6 +1,6 @@
 //! Paths that could be read two ways, and prefixes taken off on the way up and put back on the way down. Nothing is
-//! normalised: what is forwarded is what was matched, byte for byte, and what cannot be forwarded safely is named so that
-//! the caller can refuse it.
+//! normalised: what is forwarded is what was matched, byte for byte, and what cannot be forwarded safely is named so
+//! that the caller can refuse it.
 //!
 //! A **prefix** is a path by whole segments, such as `/canary`; a slash at its end makes no difference.
 
@@ -165,8 +165,8 @@ pub fn map_back(location: &str, own_authorities: &[&str], prefix: &str) -> Optio
     }
 }
 
-/// `Set-Cookie` with the prefix put before every `Path` that starts with a slash; none: it can stay as it is, which is so
-/// for a path that is under the prefix already, for no path (the browser takes the request's own) and for `__Host-`
+/// `Set-Cookie` with the prefix put before every `Path` that starts with a slash; none: it can stay as it is, which is
+/// so for a path that is under the prefix already, for no path (the browser takes the request's own) and for `__Host-`
 /// cookies, whose path must be `/` (RFC 6265bis section 4.1.3.2).
 pub fn map_cookie_path(set_cookie: &[u8], prefix: &str) -> Option<Vec<u8>> {
     const HOST: &[u8] = b"__host-";
@@ -430,18 +430,29 @@ mod tests {
         }
 
         #[test]
-        fn no_text_can_panic(text in "\\PC{0,60}", prefix in "/?[a-z/%]{0,6}", bytes in prop::collection::vec(any::<u8>(), 0..80)) {
-            let _ = (is_ambiguous(&text), escapes_prefix(&text, &prefix), strip(&text, &prefix), replace(&text, &prefix, "/n"));
+        fn no_text_can_panic(
+            text in "\\PC{0,60}",
+            prefix in "/?[a-z/%]{0,6}",
+            bytes in prop::collection::vec(any::<u8>(), 0..80),
+        ) {
+            let _ = (is_ambiguous(&text), escapes_prefix(&text, &prefix));
+            let _ = (strip(&text, &prefix), replace(&text, &prefix, "/n"));
             let _ = (map_back(&text, &["a", &text], &prefix), map_cookie_path(&bytes, &prefix));
             let under = format!("{prefix}/{text}");
             let _ = (is_ambiguous(&under), escapes_prefix(&under, &prefix), map_back(&under, &[], &prefix));
         }
 
         #[test]
-        fn a_path_that_escapes_in_its_plain_reading_is_seen(segments in prop::collection::vec("\\.\\.|\\.|[ab]|%2e%2e|%2E\\.", 0..8)) {
+        fn a_path_that_escapes_in_its_plain_reading_is_seen(
+            segments in prop::collection::vec("\\.\\.|\\.|[ab]|%2e%2e|%2E\\.", 0..8),
+        ) {
             let mut depth = 0_i32;
             let escapes = segments.iter().any(|segment| {
-                depth += match segment.replace("%2e", ".").replace("%2E", ".").as_str() { ".." => -1, "." => 0, _ => 1 };
+                depth += match segment.replace("%2e", ".").replace("%2E", ".").as_str() {
+                    ".." => -1,
+                    "." => 0,
+                    _ => 1,
+                };
                 depth < 0
             });
             prop_assert_eq!(escapes_prefix(&format!("/p/{}", segments.join("/")), "/p"), escapes);

@@ -1,17 +1,17 @@
-//! From weights to a pool: the one place where shares become ranges. It does not know what a draw or a bucket comes from
-//! ([`super::splitter`], [`super::bucket`], [`super::cookie`]), nor whether a pool can serve.
+//! From weights to a pool: the one place where shares become ranges. It does not know what a draw or a bucket comes
+//! from ([`super::splitter`], [`super::bucket`], [`super::cookie`]), nor whether a pool can serve.
 //!
 //! # Layout
 //!
-//! The pools lie side by side on one line, of 2^64 draws or of 1 000 000 buckets. The pools other than stable, sorted by
-//! name, take their places from the two ends: the 1st from the bottom upwards, the 2nd from the top downwards, the 3rd
-//! above the 1st, the 4th below the 2nd, and so on; stable takes what is left in the middle. A pool keeps its place at
-//! weight 0, so the places depend on the names alone, and the bucket and the weights alone decide the pool.
+//! The pools lie side by side on one line, of 2^64 draws or of 1 000 000 buckets. The pools other than stable, sorted
+//! by name, take their places from the two ends: the 1st from the bottom upwards, the 2nd from the top downwards, the
+//! 3rd above the 1st, the 4th below the 2nd, and so on; stable takes what is left in the middle. A pool keeps its place
+//! at weight 0, so the places depend on the names alone, and the bucket and the weights alone decide the pool.
 //!
-//! With stable and canary: canary exactly when `bucket < round(share × 1 000 000)`. Every border is rounded to the nearest
-//! bucket, halves up. Raising one pool's weight only ever widens its range, so no unit leaves it. When several weights
-//! change at once, that holds for the two pools at the ends whenever their share rises; no layout on a line can hold it
-//! for all of four or more.
+//! With stable and canary: canary exactly when `bucket < round(share × 1 000 000)`. Every border is rounded to the
+//! nearest bucket, halves up. Raising one pool's weight only ever widens its range, so no unit leaves it. When several
+//! weights change at once, that holds for the two pools at the ends whenever their share rises; no layout on a line can
+//! hold it for all of four or more.
 
 use crate::model::{BUCKETS, Name, Weights};
 

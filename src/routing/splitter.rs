@@ -1,6 +1,6 @@
 //! The draws that decide a request when nothing sticks: as even as round robin over any hundred of them, and as random
-//! as dice to a client that walks a loop of URLs. It knows nothing of weights or pools ([`super::split`] compares), so a
-//! weight change needs no reset.
+//! as dice to a client that walks a loop of URLs. It knows nothing of weights or pools ([`super::split`] compares), so
+//! a weight change needs no reset.
 //!
 //! # Method
 //!
@@ -12,9 +12,9 @@
 //!
 //! # Measured against
 //!
-//! *windows*: fewest and most hits at 10 % in any 100 and any 1 000 consecutive draws of 60 million (20 seeds). *loops*:
-//! over loop lengths 2 to 300, the largest variance of one URL's hits in 100 loops, as a multiple of what independent
-//! draws have; 1.05 is the noise of the measurement.
+//! *windows*: fewest and most hits at 10 % in any 100 and any 1 000 consecutive draws of 60 million (20 seeds).
+//! *loops*: over loop lengths 2 to 300, the largest variance of one URL's hits in 100 loops, as a multiple of what
+//! independent draws have; 1.05 is the noise of the measurement.
 //!
 //! | sequence | window 100 | window 1 000 | loops at 1 % | at 10 % | at 50 % | ns |
 //! |---|---|---|---|---|---|---|
@@ -146,8 +146,8 @@ mod tests {
         }
     }
 
-    /// Hits that offsets of `blocks` consecutive blocks can add to their 3 each: 32 × 10 % = 3.2, so an offset below 0.2
-    /// adds one. All starting points are tried that could make a difference.
+    /// Hits that offsets of `blocks` consecutive blocks can add to their 3 each: 32 × 10 % = 3.2, so an offset below
+    /// 0.2 adds one. All starting points are tried that could make a difference.
     fn added(blocks: u64) -> (u64, u64) {
         let fifth = u64::MAX / 5;
         let borders = (1..=blocks).flat_map(|k| [0, fifth].map(|edge: u64| edge.wrapping_sub(GOLDEN.wrapping_mul(k))));

@@ -16,8 +16,8 @@
 //! # Search
 //!
 //! Every (route, host) pair has its rank in that order. Pairs are grouped by host and, within a host, by the first
-//! segment that their path must have. The answer is the lowest rank that holds among the few groups that the request can
-//! reach, so thousands of routes cost about as much as one, and one catch-all costs next to nothing.
+//! segment that their path must have. The answer is the lowest rank that holds among the few groups that the request
+//! can reach, so thousands of routes cost about as much as one, and one catch-all costs next to nothing.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -71,8 +71,8 @@ type Counts = Reverse<(bool, usize, usize, usize, bool)>;
 // === impl Table ===
 
 impl Table {
-    /// Builds the table. `resolve` turns the names in a route into the service's and the pool's index; it is called once
-    /// per route, in the order of `routes`.
+    /// Builds the table. `resolve` turns the names in a route into the service's and the pool's index; it is called
+    /// once per route, in the order of `routes`.
     pub fn new(routes: &[RouteSpec], resolve: impl Fn(&RouteSpec) -> (usize, Option<usize>)) -> Self {
         let mut unordered: Vec<Option<Route>> = Vec::with_capacity(routes.len());
         let mut pairs: Vec<(Key, Option<HostMatch>)> = Vec::with_capacity(routes.len());

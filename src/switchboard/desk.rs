@@ -1,5 +1,5 @@
-//! What the writer has before it: the files as last read, the configuration, the weights, what is remembered. It changes
-//! nothing outside itself but the history on disk.
+//! What the writer has before it: the files as last read, the configuration, the weights, what is remembered. It
+//! changes nothing outside itself but the history on disk.
 
 use std::sync::Arc;
 

@@ -149,7 +149,8 @@ fn generate(path: &Path) -> Result<Keys, KeyError> {
             let path = path.display();
             tracing::warn!(
                 %path, %error,
-                "the affinity key cannot be kept: clients lose their pool at a restart; name a key_file or make the directory writable"
+                "the affinity key cannot be kept: clients lose their pool at a restart; name a key_file or make the \
+                 directory writable"
             );
             Ok(keys)
         }

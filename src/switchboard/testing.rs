@@ -10,6 +10,7 @@ use super::writer::{Mode, StartError, Switchboard};
 use crate::config::Config;
 use crate::config::watch::ContentHash;
 use crate::model::{Name, Weight, Weights};
+use crate::upstream::names::Lookups;
 use crate::upstream::upstreams::Upstreams;
 
 /// The configuration of most tests.
@@ -164,5 +165,5 @@ pub(super) fn weights(stable: u32, canary: u32) -> Weights {
 pub(super) fn open(dir: &Dir, mode: Mode, runtime: &Runtime) -> Result<Switchboard, StartError> {
     let config = Config::load(dir.path().join("weir.toml")).map_err(StartError::Problems)?;
     let _within = runtime.enter();
-    Switchboard::open(config, mode, 1, Upstreams::start(1, Vec::new()))
+    Switchboard::open(config, mode, 1, Upstreams::start(1, Lookups::default()))
 }

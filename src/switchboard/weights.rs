@@ -71,7 +71,8 @@ impl Switchboard {
             Err(refused) => {
                 let path = desk.files.weights.display();
                 let note = format!(
-                    "the rollback of {service} is live, but {path} does not say so ({}): save it with {} for [{service}]",
+                    "the rollback of {service} is live, but {path} does not say so ({}): \
+                     save it with {} for [{service}]",
                     cause_of(&refused),
                     super::history::Record(weights),
                 );

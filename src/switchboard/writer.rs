@@ -2,7 +2,7 @@
 //! answer is there, workers that load the snapshot see the change.
 //!
 //! One lock makes the writers wait for each other, never a worker: a worker only loads the snapshot. What is decided is
-//! in [`super::reconcile`]; this file does it. Reloads are in [`super::reload`], weights in [`super::weights`].
+//! in [`super::reconcile`]; this file does it. Reloads are in `reload`, weights in `weights`.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

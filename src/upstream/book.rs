@@ -13,6 +13,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::gate::mixed;
@@ -27,9 +28,8 @@ pub(crate) const ADDRESSES_MAX: usize = 64;
 /// Errors in a row after which a kept address yields to another name.
 const YIELD_FAILURES: u32 = 3;
 
-/// Shortest time between two looks at a name, and longest.
-const WAIT_MIN: Duration = Duration::from_secs(1);
-const WAIT_MAX: Duration = Duration::from_secs(30);
+/// Time until the next look at a name when there is no time to live to go by: about a second.
+const WAIT_BLIND: Duration = Duration::from_secs(1);
 
 /// The time to live above which Docker's name server is not believed: it always says 600.
 const DOCKER_TTL_MAX: u32 = 60;
@@ -84,10 +84,11 @@ pub(crate) struct Change {
     pub(crate) failing: Option<bool>,
 }
 
-/// When to look again: the time to live within bounds, about a second after an error, up to a tenth later by `draw`.
-pub(crate) fn wait(ttl: Option<u32>, docker: bool, draw: u64) -> Duration {
+/// When to look again: the time to live within `bounds`, about a second after an error, up to a tenth later by `draw`.
+pub(crate) fn wait(ttl: Option<u32>, docker: bool, bounds: &RangeInclusive<Duration>, draw: u64) -> Duration {
     let believed = ttl.filter(|ttl| !(docker && *ttl > DOCKER_TTL_MAX));
-    let wait = believed.map_or(WAIT_MIN, |ttl| Duration::from_secs(ttl.into()).clamp(WAIT_MIN, WAIT_MAX));
+    let wait =
+        believed.map_or(WAIT_BLIND, |ttl| Duration::from_secs(ttl.into()).min(*bounds.end()).max(*bounds.start()));
     wait + wait.mul_f64(0.1 * (mixed(draw) >> 11) as f64 / (1u64 << 53) as f64)
 }
 
@@ -334,7 +335,8 @@ mod tests {
 
     #[test]
     fn names_are_looked_up_by_their_time_to_live_within_bounds() {
-        let seconds = |ttl, docker| wait(ttl, docker, 5).as_secs_f64();
+        let bounds = Duration::from_secs(1)..=Duration::from_secs(30);
+        let seconds = |ttl, docker| wait(ttl, docker, &bounds, 5).as_secs_f64();
         let near = |value: f64, expected: f64| (expected..=expected * 1.1).contains(&value);
         assert!(near(seconds(Some(0), false), 1.0));
         assert!(near(seconds(Some(7), false), 7.0));
@@ -342,5 +344,8 @@ mod tests {
         assert!(near(seconds(None, false), 1.0));
         assert!(near(seconds(Some(600), true), 1.0));
         assert!(near(seconds(Some(20), true), 20.0));
+        let wide = Duration::from_millis(5_500)..=Duration::from_secs(600);
+        assert!(near(wait(Some(2), false, &wide, 5).as_secs_f64(), 5.5));
+        assert!(near(wait(Some(3_600), false, &wide, 5).as_secs_f64(), 600.0));
     }
 }

@@ -199,7 +199,12 @@ mod tests {
         }
 
         #[test]
-        fn an_ejection_lies_between_its_base_and_the_longest(level in 1u32..80, draw: u64, base in 1u64..5_000, factor in 1u64..90) {
+        fn an_ejection_lies_between_its_base_and_the_longest(
+            level in 1u32..80,
+            draw: u64,
+            base in 1u64..5_000,
+            factor in 1u64..90,
+        ) {
             let policy = Breaker {
                 base_ejection: Duration::from_millis(base),
                 max_ejection: Duration::from_millis(base * factor),

@@ -1,11 +1,12 @@
 //! Names in use and the addresses they stand for: looked up again and again, apart from any request.
 //!
 //! Each name has a task on the control thread that looks it up, notes the answer in the book and sleeps for as long
-//! as the answer is good, or until somebody is in a hurry. A change is announced; the switchboard listens and publishes.
-//! A name that does not resolve is no error: its pool has no endpoint until it does.
+//! as the answer is good, or until somebody is in a hurry. A change is announced; the switchboard listens and
+//! publishes. A name that does not resolve is no error: its pool has no endpoint until it does.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -41,9 +42,19 @@ pub struct Names {
 #[derive(Debug, Clone)]
 pub struct Hurry(mpsc::Sender<String>);
 
+/// How names are looked up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lookups {
+    /// Name servers; none: those of `/etc/resolv.conf`.
+    pub servers: Vec<SocketAddr>,
+    /// Bounds on the time to live of an answer.
+    pub ttl: RangeInclusive<Duration>,
+}
+
 #[derive(Debug)]
 struct Shared {
     dns: Dns,
+    ttl: RangeInclusive<Duration>,
     book: Mutex<Book>,
     wakers: Mutex<HashMap<String, Arc<Notify>>>,
     changes: watch::Sender<u64>,
@@ -53,18 +64,25 @@ struct Shared {
 #[derive(Debug)]
 struct Follower(JoinHandle<()>);
 
+impl Default for Lookups {
+    /// The system's servers, and 1 to 30 s: an answer is not asked for in every second, nor believed for ten minutes.
+    fn default() -> Self {
+        Self { servers: Vec::new(), ttl: Duration::from_secs(1)..=Duration::from_secs(30) }
+    }
+}
+
 // === impl Names ===
 
 impl Names {
-    /// No names yet. Asks `servers`, or those of `/etc/resolv.conf` when there are none; `/etc/hosts` goes first either
-    /// way. Must be called within the control runtime.
-    pub fn new(servers: Vec<SocketAddr>) -> Self {
-        Self::with(Dns::new(servers))
+    /// No names yet. `/etc/hosts` goes before any server. Must be called within the control runtime.
+    pub fn new(lookups: Lookups) -> Self {
+        Self::with(Dns::new(lookups.servers), lookups.ttl)
     }
 
-    pub(crate) fn with(dns: Dns) -> Self {
+    pub(crate) fn with(dns: Dns, ttl: RangeInclusive<Duration>) -> Self {
         let shared = Arc::new(Shared {
             dns,
+            ttl,
             book: Mutex::default(),
             wakers: Mutex::default(),
             changes: watch::Sender::new(0),
@@ -101,7 +119,8 @@ impl Names {
         self.shared.lookups.send_modify(|count| *count += 1);
     }
 
-    /// What an origin stands for now: itself when it is an address, else the last good answer; empty when there is none.
+    /// What an origin stands for now: itself when it is an address, else the last good answer; empty when there is
+    /// none.
     pub fn answers(&self, origin: &Origin) -> Vec<SocketAddr> {
         match origin.literal() {
             Some(addr) => vec![addr],
@@ -204,7 +223,7 @@ async fn follow(shared: Arc<Shared>, host: String, hurry: Arc<Notify>) {
         if change.addresses {
             shared.changes.send_modify(|count| *count += 1);
         }
-        let wait = book::wait(book::ttl(&answer.v4, &answer.v6), answer.docker, now_ms);
+        let wait = book::wait(book::ttl(&answer.v4, &answer.v6), answer.docker, &shared.ttl, now_ms);
         let next = Instant::now() + wait;
         tokio::select! {
             biased; // A call in a hurry is heard even when the wait is over too, so that it is not left for later.
@@ -273,7 +292,7 @@ mod tests {
 
     fn without_hosts(server: &NameServer) -> Names {
         let nowhere = Path::new("/nonexistent/weir");
-        Names::with(Dns::with_files(vec![server.addr], nowhere, nowhere))
+        Names::with(Dns::with_files(vec![server.addr], nowhere, nowhere), Lookups::default().ttl)
     }
 
     #[tokio::test]
@@ -373,7 +392,8 @@ mod tests {
     #[tokio::test]
     async fn localhost_and_the_hosts_file_need_no_name_server() {
         let hosts = Scratch::new("hosts", "10.1.1.1 engine other\nfd00::1 engine\n");
-        let names = Names::with(Dns::with_files(vec![], Path::new("/nonexistent/resolv.conf"), &hosts.0));
+        let dns = Dns::with_files(vec![], Path::new("/nonexistent/resolv.conf"), &hosts.0);
+        let names = Names::with(dns, Lookups::default().ttl);
         names.follow(&[origin("localhost"), origin("engine"), origin("nowhere")]);
         assert!(names.first_round(LONG).await);
         assert_eq!(answers(&names, "localhost"), ["127.0.0.1:8080"]);

@@ -1,10 +1,9 @@
 //! The room's owner: registry, names, probes and the tick that judges pools, all on the control thread.
 //!
-//! The switchboard asks [`Names`] what origins stand for, finds state in the [`Registry`], publishes, and then says with
-//! [`Upstreams::set_targets`] what is published. Nothing here publishes anything.
+//! The switchboard asks [`Names`] what origins stand for, finds state in the [`Registry`], publishes, and then says
+//! with [`Upstreams::set_targets`] what is published. Nothing here publishes anything.
 
 use std::collections::{HashMap, HashSet};
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::endpoint::{Admission, Endpoint, StateKind};
-use super::names::Names;
+use super::names::{Lookups, Names};
 use super::pool::{PoolState, Spare};
 use super::probe::{Prober, Target};
 use super::registry::Registry;
@@ -57,9 +56,8 @@ struct Watched {
 // === impl Upstreams ===
 
 impl Upstreams {
-    /// Starts the tasks on the current runtime, which must be the control thread's. `servers` are name servers; none
-    /// means those of `/etc/resolv.conf`.
-    pub fn start(workers: usize, servers: Vec<SocketAddr>) -> Arc<Self> {
+    /// Starts the tasks on the current runtime, which must be the control thread's.
+    pub fn start(workers: usize, lookups: Lookups) -> Arc<Self> {
         let published: Arc<Mutex<Vec<Watched>>> = Arc::default();
         let watched = Arc::clone(&published);
         let ticker = tokio::spawn(async move {
@@ -73,7 +71,7 @@ impl Upstreams {
         });
         Arc::new(Self {
             registry: Registry::new(workers),
-            names: Names::new(servers),
+            names: Names::new(lookups),
             prober: Prober::new(),
             published,
             ticker,
@@ -171,8 +169,8 @@ fn tick(published: &mut [Watched], now_ms: u64) {
     published.iter_mut().for_each(say_ejections);
 }
 
-/// The last live endpoint of a service is never ejected, but it may fall to its probes while the others are ejected, and
-/// two workers may eject the last two in the same moment. The one whose ejection ends first then serves at once.
+/// The last live endpoint of a service is never ejected, but it may fall to its probes while the others are ejected,
+/// and two workers may eject the last two in the same moment. The one whose ejection ends first then serves at once.
 fn reprieve_services_without_endpoints(published: &[Watched], now_ms: u64) {
     let services: HashSet<&Name> = published.iter().map(|watched| &watched.target.pool.service).collect();
     for service in services {
@@ -189,7 +187,11 @@ fn reprieve_services_without_endpoints(published: &[Watched], now_ms: u64) {
         if let Some(endpoint) = next
             && endpoint.reprieve(now_ms)
         {
-            tracing::warn!(service = &**service, addr = %endpoint.id.addr, "nothing else of the service serves; its ejection ends");
+            tracing::warn!(
+                service = &**service,
+                addr = %endpoint.id.addr,
+                "nothing else of the service serves; its ejection ends"
+            );
         }
     }
 }
@@ -212,6 +214,8 @@ fn say_ejections(watched: &mut Watched) {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
     use crate::model::{Health, Origin, ProbeKind};
     use crate::upstream::endpoint::{EndpointId, Outcome};
@@ -263,7 +267,7 @@ mod tests {
     async fn the_first_round_tells_dead_from_alive_before_anybody_is_served() {
         let (alive, broken) =
             (Upstream::start(Manners::Status(200)).await, Upstream::start(Manners::Status(500)).await);
-        let upstreams = Upstreams::start(1, vec![]);
+        let upstreams = Upstreams::start(1, Lookups::default());
         publish(&upstreams, &[("stable", &[alive.addr, broken.addr])], Some(&health(2_000)));
         assert!(upstreams.first_round(LONG).await);
         assert_eq!(kind(&upstreams, alive.addr), StateKind::Serving);
@@ -273,7 +277,7 @@ mod tests {
     #[tokio::test]
     async fn a_probe_that_never_answers_does_not_hold_up_the_start() {
         let stalled = Upstream::start(Manners::Stall).await;
-        let upstreams = Upstreams::start(1, vec![]);
+        let upstreams = Upstreams::start(1, Lookups::default());
         let patient = Health { timeout: Duration::from_secs(60), ..health(2_000) };
         publish(&upstreams, &[("stable", &[stalled.addr])], Some(&patient));
         assert!(!upstreams.first_round(Duration::from_millis(100)).await);
@@ -284,7 +288,7 @@ mod tests {
     async fn an_endpoint_added_later_serves_after_its_first_pass() {
         let (first, second) =
             (Upstream::start(Manners::Status(200)).await, Upstream::start(Manners::Status(503)).await);
-        let upstreams = Upstreams::start(1, vec![]);
+        let upstreams = Upstreams::start(1, Lookups::default());
         publish(&upstreams, &[("stable", &[first.addr])], Some(&health(20)));
         assert!(upstreams.first_round(LONG).await);
         upstreams.set_serving();
@@ -298,7 +302,7 @@ mod tests {
     #[tokio::test]
     async fn a_service_whose_only_endpoint_moved_has_no_gap() {
         let (old, new) = (Upstream::start(Manners::Status(200)).await, Upstream::start(Manners::Status(200)).await);
-        let upstreams = Upstreams::start(1, vec![]);
+        let upstreams = Upstreams::start(1, Lookups::default());
         publish(&upstreams, &[("stable", &[old.addr])], Some(&health(60_000)));
         assert!(upstreams.first_round(LONG).await);
         upstreams.set_serving();
@@ -309,7 +313,7 @@ mod tests {
     #[tokio::test]
     async fn a_dead_endpoint_goes_down_comes_back_and_says_why() {
         let upstream = Upstream::start(Manners::Status(200)).await;
-        let upstreams = Upstreams::start(1, vec![]);
+        let upstreams = Upstreams::start(1, Lookups::default());
         publish(&upstreams, &[("stable", &[upstream.addr])], Some(&health(20)));
         assert!(upstreams.first_round(LONG).await);
         upstream.turn(Manners::Reset);
@@ -323,7 +327,7 @@ mod tests {
     #[tokio::test]
     async fn publications_neither_restart_a_schedule_nor_resurrect_a_dead_endpoint() {
         let dead = Upstream::start(Manners::Status(500)).await;
-        let upstreams = Upstreams::start(1, vec![]);
+        let upstreams = Upstreams::start(1, Lookups::default());
         upstreams.set_serving();
         let slow = health(60_000);
         publish(&upstreams, &[("stable", &[dead.addr])], Some(&health(10)));
@@ -347,7 +351,7 @@ mod tests {
     #[tokio::test]
     async fn without_probes_a_fallen_endpoint_gets_requests_again() {
         let dead = Upstream::start(Manners::Status(500)).await;
-        let upstreams = Upstreams::start(1, vec![]);
+        let upstreams = Upstreams::start(1, Lookups::default());
         publish(&upstreams, &[("stable", &[dead.addr])], Some(&health(20)));
         assert!(upstreams.first_round(LONG).await);
         assert_eq!(kind(&upstreams, dead.addr), StateKind::Unproved);
@@ -361,7 +365,7 @@ mod tests {
         for _ in 0..20 {
             stalled.push(Upstream::start(Manners::Stall).await);
         }
-        let upstreams = Upstreams::start(1, vec![]);
+        let upstreams = Upstreams::start(1, Lookups::default());
         let addrs: Vec<_> = stalled.iter().map(|upstream| upstream.addr).collect();
         publish(&upstreams, &[("stable", &addrs)], Some(&health(60_000)));
         // One after another they would take four seconds.
@@ -371,7 +375,7 @@ mod tests {
     #[tokio::test]
     async fn a_failing_pool_rests_by_itself_while_another_serves() {
         let upstream = Upstream::start(Manners::Status(200)).await;
-        let upstreams = Upstreams::start(1, vec![]);
+        let upstreams = Upstreams::start(1, Lookups::default());
         publish(&upstreams, &[("stable", &[upstream.addr]), ("canary", &[upstream.addr])], None);
         let pool = |pool: &str| upstreams.registry().pool(&name("engine"), &name(pool));
         let canary = pool("canary");
@@ -388,7 +392,7 @@ mod tests {
     #[tokio::test]
     async fn of_two_pools_that_fail_alike_neither_rests() {
         let upstream = Upstream::start(Manners::Status(200)).await;
-        let upstreams = Upstreams::start(1, vec![]);
+        let upstreams = Upstreams::start(1, Lookups::default());
         publish(&upstreams, &[("stable", &[upstream.addr]), ("canary", &[upstream.addr])], None);
         let pools = ["stable", "canary"].map(|pool| upstreams.registry().pool(&name("engine"), &name(pool)));
         let mut watched = upstreams.published.lock().expect("the lock");
@@ -410,7 +414,7 @@ mod tests {
     #[tokio::test]
     async fn a_service_whose_endpoints_are_all_ejected_gets_one_back() {
         let upstream = Upstream::start(Manners::Status(200)).await;
-        let upstreams = Upstreams::start(1, vec![]);
+        let upstreams = Upstreams::start(1, Lookups::default());
         publish(&upstreams, &[("stable", &[upstream.addr])], None);
         let endpoint = upstreams.registry().endpoint(&id("stable", upstream.addr));
         let policy = Breaker { base_ejection: Duration::from_secs(60), ..Breaker::default() };

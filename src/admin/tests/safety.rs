@@ -141,7 +141,8 @@ fn large_deep_and_broken_input_is_refused() {
     assert_eq!(stage.raw(head.as_bytes()).status, 431);
     let fields: String = (0..200).map(|i| format!("X-{i}: 1\r\n")).collect();
     assert_eq!(stage.raw(format!("GET / HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n").as_bytes()).status, 431);
-    let smuggled = "PUT /api/v1/services/engine/weights HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+    let smuggled = "PUT /api/v1/services/engine/weights HTTP/1.1\r\nHost: localhost\r\n\
+         Content-Type: application/json\r\n\
          Content-Length: 4\r\nContent-Length: 5\r\n\r\n{}{}{}";
     assert_eq!(stage.raw(smuggled.as_bytes()).status, 400);
     assert_eq!(stage.live(), (90, 10));

@@ -20,6 +20,7 @@ use crate::model::AccessLog as Policy;
 use crate::switchboard::writer::{Mode, Switchboard};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::count::Sharded;
+use crate::upstream::names::Lookups;
 use crate::upstream::upstreams::Upstreams;
 
 pub(super) const TOKEN: &str = "a-token-of-the-tests-0123456789";
@@ -76,7 +77,7 @@ impl Stage {
         let config = Config::load(dir.join("weir.toml")).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let within = runtime.enter();
-        let board = Switchboard::open(config, Mode::Normal, 1, Upstreams::start(1, Vec::new())).unwrap();
+        let board = Switchboard::open(config, Mode::Normal, 1, Upstreams::start(1, Lookups::default())).unwrap();
         drop(within);
         let board = Arc::new(board);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -14,7 +14,8 @@ const MARK: &str = "# Written by `weir demo`";
 /// The text of weights.toml.
 const WEIGHTS: &str = "\
 # Who gets what: change the numbers, save, and the next request goes by them.
-# They are relative (90 and 10, 9 and 1 are the same); 0 means no new request. \"10%\" works too, then all must be percents.
+# They are relative (90 and 10, 9 and 1 are the same); 0 means no new request.
+# \"10%\" works too, then all must be percents.
 # Try 0 and 100, or a mistake such as canray = 5: nothing changes, and the demo says what is wrong.
 
 [engine]

@@ -1,7 +1,7 @@
 //! `weir demo`: two upstreams in this process, weir as a child of it, and one line that shows the split as it happens.
 //!
-//! weir runs as a process of its own, exactly as `weir run` would, so that what is seen here is what will be had. It gets
-//! a process group of its own: Ctrl-C reaches the demo alone, which then ends everything in order.
+//! weir runs as a process of its own, exactly as `weir run` would, so that what is seen here is what will be had. It
+//! gets a process group of its own: Ctrl-C reaches the demo alone, which then ends everything in order.
 
 mod child;
 mod directory;

@@ -3,9 +3,9 @@
 //!
 //! A closed write, a rename and a new link are read and reported at once; there is no settling delay and no throttle.
 //! Only what looks half written gets a grace (`judge`). The watcher parses no more than it needs for that, and it
-//! does not know what the proxy wrote itself: **the receiver compares [`Reading::hash`]** with the hash of the text that
-//! it applied last, and takes an equal one as "the file agrees again". So no state is shared with the writer, and a
-//! write that failed leaves nothing behind. Content that was reported is not reported twice in a row.
+//! does not know what the proxy wrote itself: **the receiver compares [`Reading::hash`]** with the hash of the text
+//! that it applied last, and takes an equal one as "the file agrees again". So no state is shared with the writer, and
+//! a write that failed leaves nothing behind. Content that was reported is not reported twice in a row.
 //!
 //! A log file that is written often does not belong into a watched directory: each of its writes wakes the watcher's
 //! event thread (it is then ignored by name).

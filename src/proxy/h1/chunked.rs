@@ -269,7 +269,10 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn every_encoding_of_a_body_decodes_to_it(chunks in proptest::collection::vec("[ -~]{1,40}", 0..10), step in 1_usize..50) {
+        fn every_encoding_of_a_body_decodes_to_it(
+            chunks in proptest::collection::vec("[ -~]{1,40}", 0..10),
+            step in 1_usize..50,
+        ) {
             let mut wire = String::new();
             for chunk in &chunks {
                 wire += &format!("{:x}\r\n{chunk}\r\n", chunk.len());

@@ -420,7 +420,8 @@ mod tests {
 
         #[test]
         fn no_mutation_of_a_request_panics_the_parser(at in 0_usize..80, byte: u8) {
-            let mut bytes = b"POST http://h:1/p?q HTTP/1.1\r\nHost: h:1\r\nConnection: a, b\r\nA: 1\r\nContent-Length: 3\r\n\r\n".to_vec();
+            let mut bytes = b"POST http://h:1/p?q HTTP/1.1\r\nHost: h:1\r\n\
+                Connection: a, b\r\nA: 1\r\nContent-Length: 3\r\n\r\n".to_vec();
             let len = bytes.len();
             bytes[at % len] = byte;
             let mut head = Head { bytes, ..Head::default() };
