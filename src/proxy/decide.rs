@@ -368,8 +368,8 @@ fn fail_over(
     })
 }
 
-/// An endpoint to try when the alternative is an error: one that serves although its pool's breaker rests, else one that
-/// is ejected and whose probes have not failed, since it may be back already.
+/// An endpoint to try when the alternative is an error: one that serves although its pool's breaker rests, else one
+/// that is ejected and whose probes have not failed, since it may be back already.
 fn last_resort(question: &Question<'_>, pool: &Pool, not: impl Fn(usize) -> bool) -> Option<usize> {
     let now_ms = question.now.mono_ms;
     let find = |holds: &dyn Fn(usize) -> bool| (0..pool.endpoints.len()).find(|&index| !not(index) && holds(index));

@@ -1,5 +1,5 @@
-//! The attempts of one request: a connection, an exchange, and at most one safe retry elsewhere. An attempt that made no
-//! connection sent nothing, so it leaves the retry to be used.
+//! The attempts of one request: a connection, an exchange, and at most one safe retry elsewhere. An attempt that made
+//! no connection sent nothing, so it leaves the retry to be used.
 //!
 //! What is never repeated: a request that is not idempotent once a byte of it went out, one whose body is no longer at
 //! hand, and one that timed out. Every failed attempt counts against the pool that failed, whatever the client sees.

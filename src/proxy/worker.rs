@@ -62,8 +62,8 @@ pub(crate) struct Worker {
     unix: Cell<(Instant, u64)>,
 }
 
-/// A worker's hold on a snapshot. Requests share it by a count of this thread's own, so that the count which all threads
-/// share is touched once per publication and not once per request.
+/// A worker's hold on a snapshot. Requests share it by a count of this thread's own, so that the count which all
+/// threads share is touched once per publication and not once per request.
 pub(crate) struct Lease(Arc<Snapshot>);
 
 impl std::ops::Deref for Lease {

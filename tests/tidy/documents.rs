@@ -83,7 +83,8 @@ fn every_verb_and_flag_is_documented() {
             wrong.push(format!("README.md: weir {verb} is missing"));
         }
         let help = help(&[verb, "--help"]);
-        let flags = help.split(|c: char| c.is_whitespace() || c == ',').filter(|word| word.starts_with("--"));
+        let words = help.split(|c: char| c.is_whitespace() || matches!(c, ',' | '.' | ':' | ';' | '`'));
+        let flags = words.filter(|word| word.starts_with("--"));
         let flags: BTreeSet<&str> = flags.filter(|flag| *flag != "--help" && !flag.contains('=')).collect();
         let missing = flags.into_iter().filter(|flag| !says(&readme, flag));
         wrong.extend(missing.map(|flag| format!("README.md: weir {verb} {flag} is missing")));
