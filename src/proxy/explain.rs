@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::decide::{Dice, Question, decide};
 use super::dice::{Rng, Splitters};
 use super::outgoing::edit;
-use crate::model::{Head, Now, Why};
+use crate::model::{AffinityBy, Head, Now, Why};
 use crate::routing::cookie::TicketCache;
 use crate::switchboard::snapshot::{Service, Snapshot};
 
@@ -105,10 +105,23 @@ pub fn explain(snapshot: &Snapshot, listener: usize, head: &Head, client: IpAddr
             explanation.forwarded_path =
                 edit(snapshot, &decision).and_then(|(prefix, with)| forwarded(head.target(), prefix, with));
             let meant = &service.pools[decision.meant].name;
-            explanation.reason = sentence(decision.why, &pool.name, meant, decision.bucket);
+            explanation.reason = match decision.why {
+                Why::Bucket if decision.issue && !shows_ticket(&mut tickets, snapshot, service, head) => format!(
+                    "no valid affinity cookie was shown; a new client draws a bucket, and this draw, {}, fell on {}",
+                    decision.bucket.unwrap_or_default(),
+                    pool.name
+                ),
+                why => sentence(why, &pool.name, meant, decision.bucket),
+            };
         }
     }
     explanation
+}
+
+/// Whether a genuine affinity cookie is among the cookies.
+fn shows_ticket(tickets: &mut TicketCache, snapshot: &Snapshot, service: &Service, head: &Head) -> bool {
+    let AffinityBy::Cookie { name, .. } = &service.spec.affinity.by else { return false };
+    head.cookies(name).any(|value| tickets.verify(&snapshot.keys, &service.name, value).is_some())
 }
 
 fn shares(service: &Service) -> Vec<PoolShare> {

@@ -278,3 +278,21 @@ fn a_cookie_of_the_same_name_from_elsewhere_does_not_hide_ours() {
         assert_eq!((answer.upstream(), answer.cookie("weir")), (upstream.as_str(), None));
     }
 }
+
+#[test]
+fn explain_tells_a_new_client_from_one_whose_cookie_it_was_shown() {
+    let (stable, canary) = pair();
+    let weir = sticky(&stable, &canary, [50, 50]).start();
+    let explain = |cookies: serde_json::Value| {
+        let body = serde_json::json!({ "path": "/", "host": "a", "cookies": cookies });
+        weir.admin("POST", "/api/v1/explain", &[], &body.to_string()).text()
+    };
+    let none = "no valid affinity cookie was shown";
+    assert!(explain(serde_json::json!({})).contains(none));
+    assert!(explain(serde_json::json!({ "weir": "forged" })).contains(none));
+    let first = weir.client().get("/");
+    let cookie = first.cookie("weir").expect("a cookie");
+    let value = cookie.strip_prefix("weir=").unwrap_or(&cookie);
+    let known = explain(serde_json::json!({ "weir": value }));
+    assert!(known.contains("the affinity cookie's bucket") && known.contains(first.upstream()), "{known}");
+}
