@@ -258,3 +258,27 @@ fn the_schema_knows_every_file_that_loads() {
         None
     );
 }
+
+#[test]
+fn services_that_share_a_host_and_a_cookie_are_noted() {
+    let text = |hosts: [&str; 2], names: [&str; 2]| {
+        let service = |name: &str, cookie: &str| {
+            format!(
+                "[services.{name}.pools.stable]\nendpoints = [\"http://127.0.0.1:1\"]\n\
+                 [services.{name}.affinity]\nby = \"cookie\"\nname = \"{cookie}\"\n"
+            )
+        };
+        let route = |name: &str, path: &str, host: &str| {
+            format!("[[routes]]\nservice = \"{name}\"\nmatch.path_prefix = \"{path}\"\n{host}\n")
+        };
+        service("a", names[0]) + &service("b", names[1]) + &route("a", "/a", hosts[0]) + &route("b", "/b", hosts[1])
+    };
+    let notes = |hosts, names| parse(&text(hosts, names)).unwrap_or_else(|problems| panic!("{problems}")).notes;
+    let shared = notes(["", ""], ["weir", "weir"]);
+    assert_eq!(shared.len(), 1, "{shared:?}");
+    assert!(shared[0].message.contains("\"a\" and \"b\" set one cookie"), "{shared:?}");
+    let (a, b, any) = ("match.host = \"A.example\"", "match.host = \"b.example\"", "match.host = \"*.example\"");
+    assert_eq!(notes([a, any], ["weir", "weir"]).len(), 1);
+    assert!(notes([a, b], ["weir", "weir"]).is_empty(), "different hosts have different cookies");
+    assert!(notes(["", ""], ["weir-a", "weir-b"]).is_empty());
+}

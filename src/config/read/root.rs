@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::{listeners, routes, services};
 use crate::config::cursor::{At, Fields, shorten};
 use crate::config::{AdminSpec, AppLogFormat, Config, DnsSpec, LogLevel, LogSpec};
-use crate::model::{AccessLog, Limits, LogFormat, LogSink, Plan, ServiceSpec};
+use crate::model::{AccessLog, AffinityBy, HostMatch, Limits, LogFormat, LogSink, Plan, RouteSpec, ServiceSpec};
 
 /// Where the admin surface listens when nothing is said (the port that Envoy's users guess).
 const ADMIN: ([u8; 4], u16) = ([127, 0, 0, 1], 9901);
@@ -26,6 +26,7 @@ pub(in crate::config) fn root(root: &Fields<'_>, path: &Path) -> Config {
     let listeners = listeners::listeners(root, &services, admin.address);
     let routes = routes::routes(root, &services);
     note_unreached(root, &services, &routes, &listeners);
+    note_shared_cookies(root, &services, &routes);
     let plan = Plan {
         routes,
         trusted_proxies: root.networks("trusted_proxies"),
@@ -177,5 +178,47 @@ fn note_unreached(
             let found = format!("no route and no listener leads to service \"{name}\"");
             root.sink.note(service.span.clone(), &service.path, found, "add a [[routes]] table for it");
         }
+    }
+}
+
+/// Two services with an affinity cookie of one name: on a host of both, each takes the other's cookie away, so that its
+/// clients are drawn anew whenever they come back.
+fn note_shared_cookies(root: &Fields<'_>, services: &[At<ServiceSpec>], routes: &[RouteSpec]) {
+    let cookie = |service: &ServiceSpec| match &service.affinity.by {
+        AffinityBy::Cookie { name, .. } => Some(name.clone()),
+        _ => None,
+    };
+    for (index, second) in services.iter().enumerate() {
+        let Some(name) = cookie(&second.value) else { continue };
+        let shares = |first: &&At<ServiceSpec>| {
+            cookie(&first.value).as_ref() == Some(&name) && share_a_host(&first.value, &second.value, routes)
+        };
+        if let Some(first) = services[..index].iter().find(shares) {
+            let (first, second_name) = (&first.value.name, &second.value.name);
+            let found = format!("services \"{first}\" and \"{second_name}\" set one cookie, \"{name}\"");
+            let help = format!("give each its own: name = \"{name}-{second_name}\"");
+            root.sink.note(second.span.clone(), &second.path, found, help);
+        }
+    }
+}
+
+/// Whether routes of both services may be reached by one host; only exact hosts say for sure that none is.
+fn share_a_host(a: &ServiceSpec, b: &ServiceSpec, routes: &[RouteSpec]) -> bool {
+    let of = |service: &ServiceSpec| -> Vec<Option<String>> {
+        let own = routes.iter().filter(|route| route.service == service.name);
+        own.flat_map(|route| match route.matches.hosts.as_slice() {
+            [] => vec![None],
+            hosts => hosts.iter().map(exact).collect(),
+        })
+        .collect()
+    };
+    let (a, b) = (of(a), of(b));
+    a.iter().any(|host| b.iter().any(|other| host.is_none() || other.is_none() || host == other))
+}
+
+fn exact(host: &HostMatch) -> Option<String> {
+    match host {
+        HostMatch::Exact(host) => Some(host.to_ascii_lowercase()),
+        HostMatch::Suffix(_) => None,
     }
 }
