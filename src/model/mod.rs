@@ -7,7 +7,17 @@
 //! - **weights**: relative integers per pool; **share** is a pool's part of the whole
 //! - **route**: a match on the request that leads to a service, or straight to one pool
 //! - **unit**: what sticks to a pool: a person, session or address; **bucket** is its place in 0..1 000 000
-//! - **snapshot**: one immutable generation of everything that a request is decided on
+//! - **snapshot**: one immutable generation of everything that a request is decided on; its **generation** is the
+//!   number that operators see and rises with each change of configuration or weights, its **revision** with every
+//!   publication
+//! - **attempt**: one request sent to one endpoint; a **retry** is another one for the same request
+//! - **fault**: whose fault a failure is ([`Fault`]); **why**: what sent a request to its pool ([`Why`])
+//! - **probe**: an active health check; **ejection**: an endpoint taken out by its answers; **rest**: what the breaker
+//!   of a pool gives it
+//!
+//! States are named by what happens to traffic. An endpoint is `serving`, `draining` (no longer named), `ejected` (by
+//! its answers), `down` (by its probes) or `unproved` (new, before its first pass); a pool is `serving`, `resting` or
+//! `recovering`.
 //!
 //! Nothing here does I/O, reads a clock or knows of tasks.
 
