@@ -40,7 +40,8 @@ pub(super) async fn read(body: Body) -> Result<Fields, Problem> {
     parse(&bytes)
 }
 
-fn parse(bytes: &[u8]) -> Result<Fields, Problem> {
+/// As [`read`], of a body that is there.
+pub(super) fn parse(bytes: &[u8]) -> Result<Fields, Problem> {
     if bytes.trim_ascii().is_empty() {
         return Ok(Fields::default());
     }

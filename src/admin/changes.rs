@@ -146,7 +146,7 @@ pub(super) fn service_name(path: ServicePath) -> Result<Name, Problem> {
 }
 
 /// The weights of an object such as `{"stable":50,"canary":50}` or `{"stable":"90%","canary":"10%"}`.
-fn read_weights(fields: Fields) -> Result<Weights, Problem> {
+pub(super) fn read_weights(fields: Fields) -> Result<Weights, Problem> {
     if fields.is_empty() {
         return Err(Problem::new(Code::BadBody, "send the weights, such as {\"stable\":50,\"canary\":50}"));
     }

@@ -33,7 +33,7 @@ pub(super) async fn explain(State(admin): State<Arc<Admin>>, request: Request) -
 // === impl Described ===
 
 impl Described {
-    fn read(mut fields: Fields) -> Result<Self, Problem> {
+    pub(super) fn read(mut fields: Fields) -> Result<Self, Problem> {
         let method = fields.text("method")?.unwrap_or_else(|| "GET".into());
         let host = fields.text("host")?.unwrap_or_else(|| "localhost".into());
         let path = fields.text("path")?.unwrap_or_else(|| "/".into());
@@ -54,7 +54,10 @@ impl Described {
         }
         for (name, value) in &mut headers {
             name.make_ascii_lowercase();
-            if name.is_empty() || !name.bytes().all(is_token) || value.bytes().any(|b| b < 0x20 && b != b'\t') {
+            if name.is_empty()
+                || !name.bytes().all(is_token)
+                || value.bytes().any(|b| (b < 0x20 && b != b'\t') || b == 0x7f)
+            {
                 return Err(not("headers", "an object of header names and values"));
             }
         }

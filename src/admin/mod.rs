@@ -16,6 +16,7 @@ mod limiter;
 pub mod metrics;
 mod problem;
 pub mod routes;
+pub mod seam;
 pub mod serve;
 mod views;
 

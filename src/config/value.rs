@@ -280,5 +280,8 @@ pub(crate) fn parse_size(text: &str) -> Option<u64> {
 
 /// `10.0.0.0/8`, or one address.
 pub(crate) fn parse_network(text: &str) -> Option<IpNet> {
-    text.parse::<IpNet>().map(|network| network.trunc()).ok().or_else(|| text.parse::<IpAddr>().map(IpNet::from).ok())
+    let Some((address, bits)) = text.split_once('/') else { return text.parse::<IpAddr>().map(IpNet::from).ok() };
+    // IpNet's own parser takes 010.0.0.0 for 10.0.0.0, where C takes it for 8.0.0.0.
+    let bits = bits.parse().ok().filter(|_| bits.bytes().all(|b| b.is_ascii_digit()))?;
+    IpNet::new(address.parse().ok()?, bits).ok().map(|network| network.trunc())
 }

@@ -34,3 +34,5 @@ mod tunnel;
 mod buffers;
 mod record;
 mod timer;
+
+pub mod seam;

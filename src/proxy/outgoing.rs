@@ -79,10 +79,10 @@ fn is(head: &Head, name: crate::model::Span, known: &[u8]) -> bool {
     head.slice(name) == known
 }
 
-/// An address with or without a port.
+/// An address with or without a port; an IPv6 one may stand in brackets.
 fn address(text: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(text).ok()?;
-    let bare = text.strip_prefix('[').and_then(|rest| rest.split_once(']')).map_or(text, |(inner, _)| inner);
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
     bare.parse().ok().or_else(|| text.parse::<std::net::SocketAddr>().ok().map(|addr| addr.ip()))
 }
 

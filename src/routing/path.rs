@@ -161,7 +161,8 @@ pub fn map_back(location: &str, own_authorities: &[&str], prefix: &str) -> Optio
     };
     match own {
         0 => mapped.map(|path| format!("{scheme}//{authority}{path}")),
-        _ => mapped.or_else(|| Some(path.to_owned())),
+        // A path of two slashes would be another authority, once nothing stands before it.
+        _ => mapped.or_else(|| (!matches!(path.as_bytes(), [b'/', b'/' | b'\\', ..])).then(|| path.to_owned())),
     }
 }
 
@@ -393,6 +394,8 @@ mod tests {
         ] {
             assert_eq!(map_back(location, &own, "/canary").as_deref(), expected, "{location}");
         }
+        let elsewhere = "http://engine-canary:8080//evil.example/x";
+        assert_eq!(map_back(elsewhere, &own, "/"), None, "a path never becomes an authority");
     }
 
     #[test]

@@ -1,0 +1,45 @@
+//! One module for each parser of untrusted text: `check` takes any bytes and panics when a promise about them is broken.
+//! `tests/corpus.rs` runs them over `tests/corpus/<target>/` and seeded mutations of it, `tests/fuzz` under libFuzzer.
+
+pub(crate) mod request_head;
+pub(crate) mod response_head;
+
+pub(crate) mod chunked;
+
+pub(crate) mod answer;
+pub(crate) mod forward;
+pub(crate) mod forwarded_for;
+
+pub(crate) mod affinity;
+pub(crate) mod cookie_field;
+pub(crate) mod paths;
+pub(crate) mod routes;
+
+pub(crate) mod admin_json;
+pub(crate) mod values;
+pub(crate) mod weights_toml;
+pub(crate) mod weir_toml;
+
+mod http;
+mod world;
+
+/// A target: its name, which is that of its corpus and of its fuzzer, and its check.
+pub(crate) type Target = (&'static str, fn(&[u8]));
+
+/// Every target.
+pub(crate) const ALL: [Target; 14] = [
+    ("admin_json", admin_json::check),
+    ("affinity", affinity::check),
+    ("answer", answer::check),
+    ("chunked", chunked::check),
+    ("cookie_field", cookie_field::check),
+    ("forward", forward::check),
+    ("forwarded_for", forwarded_for::check),
+    ("paths", paths::check),
+    ("request_head", request_head::check),
+    ("response_head", response_head::check),
+    ("routes", routes::check),
+    ("values", values::check),
+    ("weights_toml", weights_toml::check),
+    ("weir_toml", weir_toml::check),
+];
