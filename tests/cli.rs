@@ -225,7 +225,8 @@ fn diff_names_every_policy_by_its_keys_and_shows_no_token() {
     let old = format!(
         "{CONFIG}[services.engine.override]\ntoken = \"first-secret\"\n\
          [services.old.pools.only]\nendpoints = [\"http://127.0.0.1:4\"]\n\
-         [[routes]]\nname = \"beta\"\nservice = \"engine\"\npool = \"canary\"\nmatch.headers = {{ x-beta = \"true\" }}\n\
+         [[routes]]\nname = \"beta\"\nservice = \"engine\"\npool = \"canary\"\n\
+         match.headers = {{ x-beta = \"true\" }}\n\
          [[routes]]\nname = \"gone\"\nservice = \"engine\"\nmatch.path = \"/gone\"\n\
          [[routes]]\nname = \"all\"\nservice = \"engine\"\n"
     );

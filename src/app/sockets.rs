@@ -58,8 +58,9 @@ pub(super) fn listen_admin(socket: Socket) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Fails when another process listens on `address`. Sockets of one user that all set `SO_REUSEPORT` share a port without
-/// a word (socket(7)), so a second weir would take a part of the first one's clients; a socket without it is told.
+/// Fails when another process listens on `address`. Sockets of one user that all set `SO_REUSEPORT` share a port
+/// without a word (socket(7)), so a second weir would take a part of the first one's clients; a socket without it is
+/// told.
 fn refuse_taken(address: SocketAddr) -> io::Result<()> {
     if address.port() == 0 { Ok(()) } else { bind(address, false).map(drop) }
 }

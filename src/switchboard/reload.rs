@@ -41,8 +41,8 @@ struct Judged {
 // === impl Switchboard ===
 
 impl Switchboard {
-    /// Has the host names looked up that a changed `weir.toml` brings; a pool would be published empty otherwise, and its
-    /// share fail over until the first answer. Without the desk: weights move meanwhile.
+    /// Has the host names looked up that a changed `weir.toml` brings; a pool would be published empty otherwise, and
+    /// its share fail over until the first answer. Without the desk: weights move meanwhile.
     pub(super) fn look_ahead(&self, change: &Change) -> Option<Ahead<'_>> {
         let (Change::Reload | Change::FileChanged { config: Some(_), .. }) = change else { return None };
         let live = self.config();

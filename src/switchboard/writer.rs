@@ -146,8 +146,8 @@ impl Switchboard {
     }
 
     /// Applies one change. It may write a file and wait for the disk: call it from a thread that may block, within the
-    /// control runtime (probes and lookups are spawned there). A reload that brings new host names waits for their first
-    /// answers, up to a second, and other changes do not wait for that.
+    /// control runtime (probes and lookups are spawned there). A reload that brings new host names waits for their
+    /// first answers, up to a second, and other changes do not wait for that.
     /// With `expected`, a change that would go by an older generation is refused; a rollback never is.
     pub fn apply(&self, change: Change, cause: &Cause, expected: Option<u64>) -> Result<Applied, Refused> {
         let _ahead = self.look_ahead(&change);
@@ -244,8 +244,8 @@ impl Switchboard {
             self.upstreams.registry().trust_new_if_nothing_serves(endpoints);
         }
         self.snapshot.store(snapshot.clone());
-        // Before anybody is told: a worker that is told drops its idle connections to endpoints that are no longer named,
-        // and one that is given back later is refused because its endpoint drains by then.
+        // Before anybody is told: a worker that is told drops its idle connections to endpoints that are no longer
+        // named, and one that is given back later is refused because its endpoint drains by then.
         self.announce(&snapshot);
         // Who is told can read what it is about.
         self.shown.store(Arc::new(desk.shown()));

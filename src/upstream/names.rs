@@ -107,8 +107,8 @@ impl Names {
         Self { shared, tasks: Mutex::default(), ahead: Mutex::default(), hurry: Hurry(sender), ear, control }
     }
 
-    /// Follows the names of exactly these origins from now on, and those that are looked up ahead; those already followed
-    /// keep their answers and times.
+    /// Follows the names of exactly these origins from now on, and those that are looked up ahead; those already
+    /// followed keep their answers and times.
     pub fn follow<'a>(&self, origins: impl IntoIterator<Item = &'a Origin>) {
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         let mut named: HashSet<String> = hosts(origins).map(str::to_owned).collect();
