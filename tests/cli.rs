@@ -221,6 +221,77 @@ fn diff_says_what_would_change_in_words_and_as_data() {
 }
 
 #[test]
+fn diff_names_every_policy_by_its_keys_and_shows_no_token() {
+    let old = format!(
+        "{CONFIG}[services.engine.override]\ntoken = \"first-secret\"\n\
+         [services.old.pools.only]\nendpoints = [\"http://127.0.0.1:4\"]\n\
+         [[routes]]\nname = \"beta\"\nservice = \"engine\"\npool = \"canary\"\n\
+         match.headers = {{ x-beta = \"true\" }}\n\
+         [[routes]]\nname = \"gone\"\nservice = \"engine\"\nmatch.path = \"/gone\"\n\
+         [[routes]]\nname = \"all\"\nservice = \"engine\"\n"
+    );
+    let new = r#"
+trusted_proxies = ["10.0.0.0/8"]
+[limits]
+head_bytes_max = "64KiB"
+drain = "90s"
+[access_log]
+to = "stdout"
+sample = 0.1
+[services.engine]
+stable = "canary"
+direct_paths = { networks = ["10.0.0.0/8"] }
+on_pool_down = "strict"
+preserve_host = false
+[services.engine.pools.stable]
+endpoints = ["http://127.0.0.1:1"]
+[services.engine.pools.canary]
+endpoints = ["http://127.0.0.1:2"]
+[services.engine.affinity]
+by = "cookie"
+name = "sticky"
+max_age = "1h"
+on_zero = "drain"
+[services.engine.health]
+interval = "5s"
+fall = 1
+[services.engine.breaker]
+failures = 9
+error_ratio = 0.25
+[services.engine.timeouts]
+response_header = "1500ms"
+[services.engine.retry]
+attempts = 0
+[services.engine.override]
+header = "x-pool"
+token = "second-secret"
+networks = ["127.0.0.1"]
+[[routes]]
+name = "all"
+service = "engine"
+match.path_prefix = "/api"
+rewrite_prefix = "/v2"
+[[routes]]
+name = "beta"
+service = "engine"
+priority = 7
+[routes.match]
+host = ["shop.example", "*.example"]
+path_regex = "/v[0-9]+"
+method = "GET"
+headers = { x-beta = { regex = "t.*" } }
+query = { debug = { present = true } }
+cookies = { who = { exact = "me", case_sensitive = false } }
+client_networks = "10.0.0.0/8"
+"#;
+    let dir = Dir::new().with("weir.toml", &old).with("next.toml", new);
+    let (code, out, err) = dir.weir(&["diff", "--to", "next.toml"]);
+    assert_eq!(code, Some(0), "{err}");
+    golden("diff-policies.txt", &out);
+    assert!(!out.contains("secret"), "{out}");
+}
+
+#[test]
 fn explain_tells_where_a_request_goes_and_why() {
     let canary = r#"{"generation":7,"routes":[{"name":"beta","matched":false},{"name":"default","matched":true}],
         "route":"default","service":"engine","pool":"canary","why":"cookie","reason":"bucket 912345 belongs to canary",

@@ -26,10 +26,10 @@ const REASON_MAX: usize = 500;
 const WHO_MAX: usize = 80;
 
 /// The header in which a caller may say who they are. It is noted, not believed.
-const WHO: &str = "x-weir-who";
+pub(super) const WHO: &str = "x-weir-who";
 
 /// The header in which a caller of `PUT weights`, whose body is only weights, may say why.
-const REASON: &str = "x-weir-reason";
+pub(super) const REASON: &str = "x-weir-reason";
 
 pub(super) type ServicePath = Result<Path<String>, PathRejection>;
 

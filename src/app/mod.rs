@@ -83,7 +83,15 @@ pub enum AppError {
     /// Keys, or weights that do not fit.
     #[error(transparent)]
     Start(StartError),
-    /// An address cannot be bound.
+    /// Somebody else listens on an address.
+    #[error("cannot listen on {address} ({what}): another process listens there; stop it or name another port")]
+    Taken {
+        /// `listeners.NAME` or `admin`.
+        what: String,
+        /// The address.
+        address: SocketAddr,
+    },
+    /// An address cannot be bound for another reason.
     #[error("cannot listen on {address} ({what})")]
     Bind {
         /// `listeners.NAME` or `admin`.
@@ -123,13 +131,11 @@ impl App {
         let mut listeners = Vec::with_capacity(config.listeners.len());
         for spec in &config.listeners {
             let bound = Bound::new(&spec.name, spec.address, workers);
-            let refused =
-                |source| AppError::Bind { what: format!("listeners.{}", spec.name), address: spec.address, source };
+            let refused = |source| AppError::bind(format!("listeners.{}", spec.name), spec.address, source);
             listeners.push(bound.map_err(refused)?);
         }
         let address = config.admin.address;
-        let refused = |source| AppError::Bind { what: "admin".into(), address, source };
-        let admin = sockets::bind_admin(address).map_err(refused)?;
+        let admin = sockets::bind_admin(address).map_err(|source| AppError::bind("admin".into(), address, source))?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().thread_name("weir-control").build();
         let runtime =
             runtime.map_err(|source| AppError::System { what: "no runtime for the control thread", source })?;
@@ -184,11 +190,19 @@ impl From<StartError> for AppError {
 }
 
 impl AppError {
+    /// What the system said to binding or listening.
+    fn bind(what: String, address: SocketAddr, source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::AddrInUse => AppError::Taken { what, address },
+            _ => AppError::Bind { what, address, source },
+        }
+    }
+
     /// Whether the configuration is to blame rather than the system.
     pub fn blames_config(&self) -> bool {
         match self {
             AppError::Problems(_) | AppError::Workers(_) | AppError::Access(_) | AppError::Start(_) => true,
-            AppError::Bind { .. } | AppError::System { .. } | AppError::WorkerLost(_) => false,
+            AppError::Taken { .. } | AppError::Bind { .. } | AppError::System { .. } | AppError::WorkerLost(_) => false,
         }
     }
 }

@@ -73,10 +73,11 @@ impl Parts {
             tokio::spawn(tasks::every_second(switchboard.clone())),
         ];
         self.first_round().await;
+        // From here on a new endpoint waits for its first pass; what was there had its round.
+        self.upstreams.set_serving();
         let addresses: Vec<_> = self.listeners.iter().map(|bound| (bound.name.clone(), bound.address)).collect();
         let (phase, phases) = watch::channel(Phase::Serving);
         let ends = self.start_workers(&phases)?;
-        self.upstreams.set_serving();
         let readiness = Arc::new(Readiness::default());
         let (ports_file, workers, admin_address) = (self.ports_file.take(), self.workers, self.admin.0);
         let (switchboard, access_log) = (self.switchboard.clone(), self.access_log.clone());
@@ -108,7 +109,7 @@ impl Parts {
         let mut of_worker: Vec<Vec<TcpListener>> = (0..self.workers).map(|_| Vec::new()).collect();
         for bound in self.listeners.drain(..) {
             let (what, address) = (format!("listeners.{}", bound.name), bound.address);
-            let sockets = bound.listen().map_err(|source| AppError::Bind { what, address, source })?;
+            let sockets = bound.listen().map_err(|source| AppError::bind(what, address, source))?;
             of_worker.iter_mut().zip(sockets).for_each(|(own, socket)| own.push(socket));
         }
         let hurry = self.upstreams.names().hurried();
@@ -137,8 +138,8 @@ impl Parts {
 
     fn start_admin(self, readiness: Arc<Readiness>) -> Result<AdminTask, AppError> {
         let (address, socket) = self.admin;
-        let refused = |source| AppError::Bind { what: "admin".into(), address, source };
-        let listener = sockets::listen_admin(socket).map_err(refused)?;
+        let listener =
+            sockets::listen_admin(socket).map_err(|source| AppError::bind("admin".into(), address, source))?;
         let log_level = self.log_level;
         let board = Board {
             switchboard: self.switchboard,

@@ -24,6 +24,7 @@ pub(super) struct Bound {
 impl Bound {
     /// Binds one socket per worker to `address`; port 0 is chosen once for all of them.
     pub(super) fn new(name: &Name, address: SocketAddr, workers: usize) -> io::Result<Self> {
+        refuse_taken(address)?;
         let first = bind(address, workers > 1)?;
         let address = local(&first)?;
         let mut sockets = vec![first];
@@ -35,6 +36,8 @@ impl Bound {
 
     /// Begins to listen, all sockets at once: from here on connections wait for their worker.
     pub(super) fn listen(self) -> io::Result<Vec<TcpListener>> {
+        // Once more: of two processes that started together, both have bound by now and the first one listens.
+        refuse_taken(self.address)?;
         let listen = |socket: Socket| {
             socket.listen(BACKLOG)?;
             Ok(socket.into())
@@ -53,6 +56,13 @@ pub(super) fn bind_admin(address: SocketAddr) -> io::Result<(SocketAddr, Socket)
 pub(super) fn listen_admin(socket: Socket) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+/// Fails when another process listens on `address`. Sockets of one user that all set `SO_REUSEPORT` share a port
+/// without a word (socket(7)), so a second weir would take a part of the first one's clients; a socket without it is
+/// told.
+fn refuse_taken(address: SocketAddr) -> io::Result<()> {
+    if address.port() == 0 { Ok(()) } else { bind(address, false).map(drop) }
 }
 
 fn bind(address: SocketAddr, shared: bool) -> io::Result<Socket> {
@@ -121,6 +131,24 @@ mod tests {
         assert_eq!(listeners.len(), 3);
         for listener in listeners {
             assert_eq!(listener.local_addr().expect("an address"), address);
+        }
+    }
+
+    #[test]
+    fn a_port_on_which_another_process_listens_is_refused_although_it_could_be_shared() {
+        let name = Name::new("public").expect("a name");
+        for workers in [1, 2] {
+            let first = Bound::new(&name, "127.0.0.1:0".parse().expect("an address"), workers).expect("bound");
+            let address = first.address;
+            // Started together: neither listens yet, and the one that is second to listen gives way.
+            let late = Bound::new(&name, address, 2);
+            let listening = first.listen().expect("listening");
+            let refused = late.and_then(Bound::listen).expect_err("the first one listens");
+            assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
+            let refused = Bound::new(&name, address, 2).expect_err("the first one listens");
+            assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
+            drop(listening);
+            Bound::new(&name, address, 2).expect("nobody listens any more");
         }
     }
 

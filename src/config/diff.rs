@@ -1,10 +1,9 @@
 //! What a changed configuration would do, in words of an operator: for `weir diff` and for the log after a reload.
 //! Pure: two configurations in, lines out. Whether the change is wise it does not say.
 
-use std::fmt::Debug;
-
+use super::plain::{self, Plain};
 use super::{Config, WeightsFile};
-use crate::model::{BUCKETS, PoolSpec, ServiceSpec, Weights};
+use crate::model::{BUCKETS, Override, PoolSpec, RouteSpec, ServiceSpec, Weights};
 
 /// Every difference, one line each; empty when both do the same. Changes that need a restart are in
 /// [`restart_needed`].
@@ -24,23 +23,20 @@ pub fn diff(old: &Config, old_weights: &WeightsFile, new: &Config, new_weights: 
         lines.push(format!("service {}: taken out; its requests in flight finish", gone.name));
     }
     lines.extend(route_changes(old, new));
-    for (what, before, after) in [
-        ("trusted proxies", debug(&old.plan.trusted_proxies), debug(&new.plan.trusted_proxies)),
-        ("limits", debug(old.plan.limits), debug(new.plan.limits)),
-        ("access log", debug(&old.plan.access_log), debug(&new.plan.access_log)),
-        ("weights file", debug(&old.weights_path), debug(&new.weights_path)),
-    ] {
-        if before != after {
-            lines.push(format!("{what}: {}", change(&before, &after)));
-        }
-    }
+    let (before, after) = (&old.plan, &new.plan);
+    let proxies = (plain::networks(&before.trusted_proxies), plain::networks(&after.trusted_proxies));
+    let files = (old.weights_path.display().to_string(), new.weights_path.display().to_string());
+    lines.extend(one("trusted_proxies", proxies));
+    lines.extend(part("limits", plain::limits(&before.limits), plain::limits(&after.limits)));
+    lines.extend(part("access_log", plain::access_log(&before.access_log), plain::access_log(&after.access_log)));
+    lines.extend(one("weights", files));
     lines
 }
 
 /// Every difference that a reload cannot apply, by the name of its key: the running process keeps the old value.
 pub fn restart_needed(old: &Config, new: &Config) -> Vec<String> {
     let named = [
-        ("listeners", debug(&old.listeners) != debug(&new.listeners)),
+        ("listeners", old.listeners != new.listeners),
         ("admin.address", old.admin.address != new.admin.address),
         ("admin.token_file", old.admin.token_file != new.admin.token_file),
         ("workers", old.workers != new.workers),
@@ -68,12 +64,14 @@ fn listener_changes(old: &Config, new: &Config) -> Vec<String> {
     if names.is_empty() { vec!["listeners".into()] } else { names }
 }
 
-fn debug(value: impl Debug) -> String {
-    format!("{value:?}")
+/// `health: interval 2s → 5s`; none when nothing differs.
+fn part(what: &str, before: Plain, after: Plain) -> Option<String> {
+    before.changes_to(&after).map(|changes| format!("{what}: {changes}"))
 }
 
-fn change(before: &str, after: &str) -> String {
-    format!("{before} → {after}")
+/// `stable: stable → blue`; none when both are the same.
+fn one(what: &str, (before, after): (String, String)) -> Option<String> {
+    (before != after).then(|| format!("{what}: {before} → {after}"))
 }
 
 fn pool_names(service: &ServiceSpec) -> String {
@@ -93,26 +91,31 @@ fn service_changes(old: &ServiceSpec, new: &ServiceSpec, weights: Option<(&Weigh
     for gone in old.pools.iter().filter(|gone| new.pools.iter().all(|kept| kept.name != gone.name)) {
         changes.push(format!("pool {} is taken out; its requests in flight finish", gone.name));
     }
-    for (what, before, after) in [
-        ("stable", debug(&old.stable), debug(&new.stable)),
-        ("direct paths", debug(&old.direct), debug(&new.direct)),
-        ("affinity", debug(&old.affinity), debug(&new.affinity)),
-        ("health", debug(&old.health), debug(&new.health)),
-        ("breaker", debug(&old.breaker), debug(&new.breaker)),
-        ("timeouts", debug(old.timeouts), debug(new.timeouts)),
-        ("retry", debug(old.retry), debug(new.retry)),
-        ("on pool down", debug(old.on_pool_down), debug(new.on_pool_down)),
-        ("preserve host", debug(old.preserve_host), debug(new.preserve_host)),
-    ] {
-        if before != after {
-            changes.push(format!("{what}: {}", change(&before, &after)));
-        }
-    }
-    if old.pool_override != new.pool_override {
-        // It may hold a token, which no log should show.
-        changes.push("override changes".into());
-    }
+    changes.extend(one("stable", (old.stable.to_string(), new.stable.to_string())));
+    changes.extend(one("direct_paths", (plain::direct(&old.direct), plain::direct(&new.direct))));
+    let down = (plain::on_pool_down(old.on_pool_down), plain::on_pool_down(new.on_pool_down));
+    changes.extend(one("on_pool_down", down));
+    changes.extend(one("preserve_host", (old.preserve_host.to_string(), new.preserve_host.to_string())));
+    changes.extend(part("affinity", plain::affinity(&old.affinity), plain::affinity(&new.affinity)));
+    changes.extend(part("health", plain::health(old.health.as_ref()), plain::health(new.health.as_ref())));
+    changes.extend(part("breaker", plain::breaker(&old.breaker), plain::breaker(&new.breaker)));
+    changes.extend(part("timeouts", plain::timeouts(&old.timeouts), plain::timeouts(&new.timeouts)));
+    changes.extend(part("retry", plain::retry(&old.retry), plain::retry(&new.retry)));
+    changes.extend(override_change(&old.pool_override, &new.pool_override));
     changes
+}
+
+/// A token is a secret, which no screen and no log should show.
+fn override_change(old: &Override, new: &Override) -> Option<String> {
+    let rest = plain::pool_override(old).changes_to(&plain::pool_override(new));
+    let token = match (&old.token, &new.token) {
+        (None, Some(_)) => Some("token is set".to_owned()),
+        (Some(_), None) => Some("token is taken out".to_owned()),
+        (Some(before), Some(after)) if before != after => Some("token is another one".to_owned()),
+        _ => None,
+    };
+    let changes: Vec<String> = rest.into_iter().chain(token).collect();
+    (!changes.is_empty()).then(|| format!("override: {}", changes.join(", ")))
 }
 
 fn origins(pool: &PoolSpec) -> String {
@@ -162,18 +165,15 @@ fn route_changes(old: &Config, new: &Config) -> Vec<String> {
     for route in after {
         match before.iter().find(|other| other.name == route.name) {
             None => lines.push(format!("route {}: new, to {}", route.name, target(route))),
-            Some(other) if debug(other) != debug(route) => {
-                let to =
-                    if target(other) == target(route) { String::new() } else { format!(", now to {}", target(route)) };
-                lines.push(format!("route {}: changes{to}", route.name));
+            Some(other) => {
+                lines.extend(part(&format!("route {}", route.name), plain::route(other), plain::route(route)))
             }
-            Some(_) => {}
         }
     }
     for gone in before.iter().filter(|gone| after.iter().all(|kept| kept.name != gone.name)) {
         lines.push(format!("route {}: taken out", gone.name));
     }
-    let order = |routes: &[crate::model::RouteSpec], others: &[crate::model::RouteSpec]| -> Vec<String> {
+    let order = |routes: &[RouteSpec], others: &[RouteSpec]| -> Vec<String> {
         let kept = routes.iter().filter(|route| others.iter().any(|other| other.name == route.name));
         kept.map(|route| route.name.clone()).collect()
     };
@@ -183,7 +183,7 @@ fn route_changes(old: &Config, new: &Config) -> Vec<String> {
     lines
 }
 
-fn target(route: &crate::model::RouteSpec) -> String {
+fn target(route: &RouteSpec) -> String {
     let pool = route.pool.as_ref().map(|pool| format!("/{pool}")).unwrap_or_default();
     format!("{}{pool}", route.service)
 }

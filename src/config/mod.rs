@@ -14,6 +14,7 @@ mod diff;
 mod edit;
 mod keys;
 mod origin;
+mod plain;
 mod problem;
 mod read;
 mod schema;

@@ -278,6 +278,13 @@ pub(crate) fn parse_size(text: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(factor)
 }
 
+/// A size in the form that [`parse_size`] reads.
+pub(crate) fn show_size(bytes: u64) -> String {
+    let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    let fits = units.iter().find(|(unit, _)| bytes >= *unit && bytes.is_multiple_of(*unit));
+    fits.map_or_else(|| bytes.to_string(), |(unit, name)| format!("{}{name}", bytes / unit))
+}
+
 /// `10.0.0.0/8`, or one address.
 pub(crate) fn parse_network(text: &str) -> Option<IpNet> {
     let Some((address, bits)) = text.split_once('/') else { return text.parse::<IpAddr>().map(IpNet::from).ok() };

@@ -1,16 +1,21 @@
 //! Taking in what stands in the files: all of it or nothing, and every problem once.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::change::{Applied, Cause, How, Refused};
+use super::change::{Applied, Cause, Change, How, Refused};
 use super::desk::Desk;
-use super::files::{Content, Look, problem};
+use super::files::{Content, Files, Look, problem};
 use super::reconcile::Wanted;
 use super::writer::{Switchboard, timestamp};
 use crate::config::watch::ContentHash;
 use crate::config::{self, Config, Problem, Problems};
 use crate::model::{Name, Weights};
 use crate::telemetry::{clock, names};
+use crate::upstream::names::Ahead;
+
+/// Time that the first answers for new host names get before they are published: as at the start of the process.
+const FIRST_ANSWER: Duration = Duration::from_secs(1);
 
 /// What is known of the configuration as it stands on disk.
 #[derive(Debug, Clone)]
@@ -36,6 +41,18 @@ struct Judged {
 // === impl Switchboard ===
 
 impl Switchboard {
+    /// Has the host names looked up that a changed `weir.toml` brings; a pool would be published empty otherwise, and
+    /// its share fail over until the first answer. Without the desk: weights move meanwhile.
+    pub(super) fn look_ahead(&self, change: &Change) -> Option<Ahead<'_>> {
+        let (Change::Reload | Change::FileChanged { config: Some(_), .. }) = change else { return None };
+        let live = self.config();
+        let files = Files { config: live.path.clone(), weights: live.weights_path.clone() };
+        // What is wrong with it is said by the reload itself.
+        let next = files.parse_config(&Content::of(&files.config)).ok()?;
+        let pools = next.plan.services.iter().flat_map(|service| &service.pools);
+        Some(self.upstreams.names().look_ahead(pools.flat_map(|pool| &pool.origins), FIRST_ANSWER))
+    }
+
     /// Applies what the watcher read, so far as it still stands in the files.
     pub(super) fn take_changes(
         &self,

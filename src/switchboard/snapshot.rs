@@ -55,6 +55,15 @@ pub struct Service {
     pub draining: Option<Draining>,
 }
 
+// === impl Service ===
+
+impl Service {
+    /// Whether the pool at `index` takes requests by weight or by failover: its weight is above 0, or it is stable.
+    pub fn takes_traffic(&self, index: usize) -> bool {
+        index == self.stable || self.pools.get(index).is_some_and(|pool| pool.weight > 0)
+    }
+}
+
 /// A pool within a snapshot.
 #[derive(Debug)]
 pub struct Pool {

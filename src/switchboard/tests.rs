@@ -283,3 +283,43 @@ fn a_drain_keeps_bound_clients_and_a_rollback_does_not() {
     bench.rollback().expect("applied");
     assert!(draining().is_none(), "a rollback always evicts");
 }
+
+#[test]
+fn whoever_is_told_of_a_publication_finds_the_endpoints_that_left_draining() {
+    let bench = Bench::new(CONFIG, Some(NINETY));
+    let other = CONFIG.replace(":8002", ":8003");
+    let canary = || bench.board.snapshot().load_full().services[0].pools[1].endpoints[0].clone();
+    for text in [&*other, CONFIG].into_iter().cycle().take(200) {
+        let (left, told) = (canary(), bench.board.subscribe());
+        std::thread::scope(|scope| {
+            let worker = scope.spawn(|| {
+                while !told.has_changed().expect("the switchboard lives") {
+                    std::hint::spin_loop();
+                }
+                left.is_draining()
+            });
+            bench.save_config(text).expect("it holds");
+            assert!(worker.join().expect("a worker"), "told too early");
+        });
+    }
+}
+
+#[test]
+fn a_host_name_that_nobody_answers_for_delays_its_own_reload_and_no_other_change() {
+    // Nothing drives the runtime of the bench, so no lookup ever ends.
+    let bench = Bench::new(CONFIG, Some(NINETY));
+    let named = CONFIG.replace("127.0.0.1:8002", "canary.test:8002");
+    let began = std::time::Instant::now();
+    std::thread::scope(|scope| {
+        let reload = scope.spawn(|| bench.save_config(&named).map(|_| began.elapsed()));
+        let mut moved = 0;
+        while !reload.is_finished() {
+            bench.set(50, 50 + moved, None).expect("nothing is in its way");
+            moved += 1;
+        }
+        let took = reload.join().expect("no panic").expect("it holds");
+        assert!(took >= std::time::Duration::from_secs(1), "{took:?}");
+        assert!(moved >= 4, "weights moved {moved} times while the reload waited for a name");
+    });
+    assert!(bench.board.snapshot().load().services[0].pools[1].endpoints.is_empty());
+}

@@ -32,7 +32,7 @@ use crate::upstream::upstreams::{PoolTarget, Upstreams};
 pub struct Switchboard {
     snapshot: Arc<ArcSwap<Snapshot>>,
     revision: watch::Sender<u64>,
-    upstreams: Arc<Upstreams>,
+    pub(super) upstreams: Arc<Upstreams>,
     desk: Mutex<Desk>,
     shown: ArcSwap<Shown>,
     pub(super) sampler: Mutex<Sampler>,
@@ -146,9 +146,11 @@ impl Switchboard {
     }
 
     /// Applies one change. It may write a file and wait for the disk: call it from a thread that may block, within the
-    /// control runtime (probes and lookups are spawned there).
+    /// control runtime (probes and lookups are spawned there). A reload that brings new host names waits for their
+    /// first answers, up to a second, and other changes do not wait for that.
     /// With `expected`, a change that would go by an older generation is refused; a rollback never is.
     pub fn apply(&self, change: Change, cause: &Cause, expected: Option<u64>) -> Result<Applied, Refused> {
+        let _ahead = self.look_ahead(&change);
         let mut desk = self.lock();
         let result = match change {
             Change::Reload => self.reload(&mut desk, cause),
@@ -236,11 +238,18 @@ impl Switchboard {
     pub(super) fn publish(&self, desk: &mut Desk) {
         desk.revision += 1;
         let snapshot = Arc::new(build(desk, &self.upstreams));
+        for service in &snapshot.services {
+            let pools = service.pools.iter().enumerate().filter(|(i, _)| service.takes_traffic(*i));
+            let endpoints = pools.flat_map(|(_, pool)| &pool.endpoints);
+            self.upstreams.registry().trust_new_if_nothing_serves(endpoints);
+        }
         self.snapshot.store(snapshot.clone());
-        // Before anybody is told, so that who is told can read what it is about.
+        // Before anybody is told: a worker that is told drops its idle connections to endpoints that are no longer
+        // named, and one that is given back later is refused because its endpoint drains by then.
+        self.announce(&snapshot);
+        // Who is told can read what it is about.
         self.shown.store(Arc::new(desk.shown()));
         self.revision.send_replace(desk.revision);
-        self.announce(&snapshot);
     }
 
     /// Says on the other side what is published now.
@@ -253,7 +262,7 @@ impl Switchboard {
         let target = |(service, i, pool): (&Service, usize, &Pool)| PoolTarget {
             pool: pool.state.clone(),
             breaker: service.spec.breaker.clone(),
-            takes_traffic: pool.weight > 0 || i == service.stable,
+            takes_traffic: service.takes_traffic(i),
             endpoints: pool
                 .endpoints
                 .iter()

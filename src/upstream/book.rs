@@ -135,6 +135,11 @@ impl Book {
         self.names.get(host)?.problem.as_deref()
     }
 
+    /// Whether a name was looked up at least once, or is not kept.
+    pub(crate) fn looked_up(&self, host: &str) -> bool {
+        self.names.get(host).is_none_or(|entry| entry.lookups > 0)
+    }
+
     /// Whether every name was looked up at least once.
     pub(crate) fn all_looked_up(&self) -> bool {
         self.names.values().all(|entry| entry.lookups > 0)

@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -33,6 +33,8 @@ const HURRY_QUEUE_MAX: usize = 64;
 pub struct Names {
     shared: Arc<Shared>,
     tasks: Mutex<HashMap<String, Follower>>,
+    /// Names that are about to be followed; one for each [`Ahead`] that named it.
+    ahead: Mutex<Vec<String>>,
     hurry: Hurry,
     ear: JoinHandle<()>,
     control: Handle,
@@ -51,11 +53,21 @@ pub struct Lookups {
     pub ttl: RangeInclusive<Duration>,
 }
 
+/// Names that are looked up before anything is published with them; they are kept at least until this is dropped.
+#[derive(Debug)]
+#[must_use = "the names are forgotten at the next publication once this is dropped"]
+pub struct Ahead<'a> {
+    names: &'a Names,
+    hosts: Vec<String>,
+}
+
 #[derive(Debug)]
 struct Shared {
     dns: Dns,
     ttl: RangeInclusive<Duration>,
     book: Mutex<Book>,
+    /// Rung after each lookup.
+    looked_up: Condvar,
     wakers: Mutex<HashMap<String, Arc<Notify>>>,
     changes: watch::Sender<u64>,
     lookups: watch::Sender<u64>,
@@ -84,6 +96,7 @@ impl Names {
             dns,
             ttl,
             book: Mutex::default(),
+            looked_up: Condvar::new(),
             wakers: Mutex::default(),
             changes: watch::Sender::new(0),
             lookups: watch::Sender::new(0),
@@ -91,32 +104,54 @@ impl Names {
         let (sender, receiver) = mpsc::channel(HURRY_QUEUE_MAX);
         let control = Handle::current();
         let ear = control.spawn(listen(Arc::clone(&shared), receiver));
-        Self { shared, tasks: Mutex::default(), hurry: Hurry(sender), ear, control }
+        Self { shared, tasks: Mutex::default(), ahead: Mutex::default(), hurry: Hurry(sender), ear, control }
     }
 
-    /// Follows the names of exactly these origins from now on; those already followed keep their answers and times.
+    /// Follows the names of exactly these origins from now on, and those that are looked up ahead; those already
+    /// followed keep their answers and times.
     pub fn follow<'a>(&self, origins: impl IntoIterator<Item = &'a Origin>) {
-        let named: HashSet<&str> =
-            origins.into_iter().filter(|origin| origin.literal().is_none()).map(|origin| &*origin.host).collect();
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut named: HashSet<String> = hosts(origins).map(str::to_owned).collect();
+        named.extend(self.ahead.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned());
         tasks.retain(|host, _| {
-            let keep = named.contains(host.as_str());
+            let keep = named.contains(host);
             if !keep {
                 self.shared.book().remove(host);
                 self.shared.wakers().remove(host);
             }
             keep
         });
-        for host in named {
-            if self.shared.book().add(host) {
-                let notify = Arc::new(Notify::new());
-                self.shared.wakers().insert(host.to_owned(), Arc::clone(&notify));
-                let task = self.control.spawn(follow(Arc::clone(&self.shared), host.to_owned(), notify));
-                tasks.insert(host.to_owned(), Follower(task));
-            }
-        }
+        named.iter().for_each(|host| self.begin(&mut tasks, host));
+        drop(tasks);
         // A removed name may have been the last one that was waited for.
-        self.shared.lookups.send_modify(|count| *count += 1);
+        self.shared.note_lookup();
+    }
+
+    /// Begins to follow the names of these origins besides those followed already, and waits until the new ones were
+    /// looked up once, well or badly, or `limit` is over. It blocks: not for the control thread.
+    pub fn look_ahead<'a>(&self, origins: impl IntoIterator<Item = &'a Origin>, limit: Duration) -> Ahead<'_> {
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = |host: &&str| !tasks.contains_key(*host) || ahead.iter().any(|other| other == host);
+        let new: HashSet<&str> = hosts(origins).filter(new).collect();
+        let hosts: Vec<String> = new.into_iter().map(str::to_owned).collect();
+        ahead.extend_from_slice(&hosts);
+        drop(ahead);
+        hosts.iter().for_each(|host| self.begin(&mut tasks, host));
+        drop(tasks);
+        let awaited = |book: &mut Book| !hosts.iter().all(|host| book.looked_up(host));
+        // Whether the time was enough is no news: without an answer the pool is empty until there is one.
+        let _ = self.shared.looked_up.wait_timeout_while(self.shared.book(), limit, awaited);
+        Ahead { names: self, hosts }
+    }
+
+    fn begin(&self, tasks: &mut HashMap<String, Follower>, host: &str) {
+        if self.shared.book().add(host) {
+            let notify = Arc::new(Notify::new());
+            self.shared.wakers().insert(host.to_owned(), Arc::clone(&notify));
+            let task = self.control.spawn(follow(Arc::clone(&self.shared), host.to_owned(), notify));
+            tasks.insert(host.to_owned(), Follower(task));
+        }
     }
 
     /// What an origin stands for now: itself when it is an address, else the last good answer; empty when there is
@@ -172,6 +207,25 @@ impl Drop for Names {
     }
 }
 
+/// The names among these origins; addresses need no lookup.
+fn hosts<'a>(origins: impl IntoIterator<Item = &'a Origin>) -> impl Iterator<Item = &'a str> {
+    origins.into_iter().filter(|origin| origin.literal().is_none()).map(|origin| &*origin.host)
+}
+
+// === impl Ahead ===
+
+impl Drop for Ahead<'_> {
+    fn drop(&mut self) {
+        let mut ahead = self.names.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        for host in &self.hosts {
+            // One only: another one that looks ahead may have named it too.
+            if let Some(at) = ahead.iter().position(|other| other == host) {
+                ahead.swap_remove(at);
+            }
+        }
+    }
+}
+
 // === impl Hurry ===
 
 impl Hurry {
@@ -199,6 +253,12 @@ impl Shared {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Tells whoever waits for lookups that one came to its end.
+    fn note_lookup(&self) {
+        self.looked_up.notify_all();
+        self.lookups.send_modify(|count| *count += 1);
+    }
+
     fn wakers(&self) -> MutexGuard<'_, HashMap<String, Arc<Notify>>> {
         self.wakers.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -218,7 +278,7 @@ async fn follow(shared: Arc<Shared>, host: String, hurry: Arc<Notify>) {
         let answer = shared.dns.lookup(&host).await;
         let now_ms = clock::now().mono_ms;
         let change = shared.book().note(&host, &answer.v4, &answer.v6, now_ms);
-        shared.lookups.send_modify(|count| *count += 1);
+        shared.note_lookup();
         say(&shared, &host, change);
         if change.addresses {
             shared.changes.send_modify(|count| *count += 1);
@@ -402,6 +462,33 @@ mod tests {
         // The file changes: its names follow.
         hosts.write("10.1.1.222 engine\n");
         until("the changed hosts file", || answers(&names, "engine") == ["10.1.1.222:8080"]).await;
+    }
+
+    #[tokio::test]
+    async fn a_name_that_is_looked_up_ahead_is_known_when_it_is_published() {
+        let server = NameServer::start().await;
+        server.addresses("engine", &["10.0.0.1"], 60);
+        server.addresses("next", &["10.0.0.2"], 60);
+        server.tell("silent", Says::Nothing);
+        let names = Arc::new(without_hosts(&server));
+        names.follow(&[origin("engine")]);
+        let looking = Arc::clone(&names);
+        let look = move || {
+            let ahead = looking.look_ahead(&[origin("engine"), origin("next"), origin("10.0.0.9")], LONG);
+            // Another publication meanwhile does not know of it.
+            looking.follow(&[origin("engine")]);
+            assert_eq!(answers(&looking, "next"), ["10.0.0.2:8080"]);
+            looking.follow(&[origin("engine"), origin("next")]);
+            drop(ahead);
+            assert_eq!(answers(&looking, "next"), ["10.0.0.2:8080"]);
+            let (began, limit) = (std::time::Instant::now(), Duration::from_millis(50));
+            drop(looking.look_ahead(&[origin("silent")], limit));
+            assert!(began.elapsed() >= limit && began.elapsed() < LONG, "{:?}", began.elapsed());
+            // What was not published is forgotten with the next publication.
+            looking.follow(&[origin("engine")]);
+            assert!(answers(&looking, "next").is_empty());
+        };
+        tokio::task::spawn_blocking(look).await.expect("it holds");
     }
 
     #[tokio::test]

@@ -67,7 +67,7 @@ impl Registry {
     /// Of the endpoints that one service is going to be published with (those of pools that take traffic): when none of
     /// them serves, the new ones are used until their first probe, as at process start. Otherwise a service whose only
     /// container was created again under another address would answer 503 until the first probe is back.
-    /// To be called before the publication; [`super::upstreams::Upstreams::set_targets`] makes up for it after.
+    /// To be called before the publication, so that no request meets it without.
     pub fn trust_new_if_nothing_serves<'a>(&self, endpoints: impl Iterator<Item = &'a Arc<Endpoint>> + Clone) {
         let now_ms = clock::now().mono_ms;
         if endpoints.clone().all(|endpoint| endpoint.admission(now_ms) == Admission::Refused) {

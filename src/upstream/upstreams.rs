@@ -95,12 +95,6 @@ impl Upstreams {
         let targets = || pools.iter().flat_map(|target| &target.endpoints);
         let named = targets().map(|target| target.endpoint.id.clone()).collect::<HashSet<_>>();
         self.registry.retain(&named_pools, &named);
-        let services: HashSet<&Name> = pools.iter().map(|target| &target.pool.service).collect();
-        for service in services {
-            let takes = |target: &&PoolTarget| target.takes_traffic && target.pool.service == *service;
-            let endpoints = pools.iter().filter(takes).flat_map(|target| &target.endpoints);
-            self.registry.trust_new_if_nothing_serves(endpoints.map(|target| &target.endpoint));
-        }
         self.prober.set(targets());
         let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
         let mut old: HashMap<u64, u64> = published.drain(..).flat_map(|watched| watched.ejections).collect();
@@ -255,7 +249,10 @@ mod tests {
                 endpoints: addrs.iter().map(endpoint).collect(),
             }
         };
-        upstreams.set_targets(pools.iter().map(|(pool, addrs)| target(pool, addrs)).collect());
+        let targets: Vec<PoolTarget> = pools.iter().map(|(pool, addrs)| target(pool, addrs)).collect();
+        let endpoints = targets.iter().flat_map(|target| &target.endpoints).map(|target| &target.endpoint);
+        upstreams.registry().trust_new_if_nothing_serves(endpoints);
+        upstreams.set_targets(targets);
     }
 
     fn kind(upstreams: &Upstreams, addr: SocketAddr) -> StateKind {

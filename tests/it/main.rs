@@ -20,6 +20,7 @@ mod see;
 mod smuggling;
 mod split;
 mod stage;
+mod start;
 mod stop;
 mod truth;
 mod upload;

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::{Behaviour, End, Health, Setup, Upstream, Weir, eventually, never};
+use crate::harness::dns::Dns;
+use crate::harness::{Behaviour, End, Health, Load, Setup, Upstream, Weir, eventually, never};
 
 const SOON: Duration = Duration::from_secs(2);
 
@@ -321,4 +322,22 @@ fn a_mount_of_the_single_file_that_went_stale_is_named_with_its_fix() {
     let told = weir.status()["stale"].to_string();
     assert!(told.contains("directory"), "the fix is named: {told}");
     assert!(weir.log().count("directory") > 0, "{}", weir.log().text());
+}
+
+#[test]
+fn a_reload_that_brings_a_host_name_has_no_moment_without_its_endpoints() {
+    let (stable, canary) = pair();
+    let dns = Dns::serving(&[canary.address()]);
+    let setup = Setup::pair(&stable, &canary, [1, 1]).service("on_pool_down = \"strict\"").text(&dns.table());
+    // Without probes, which a new endpoint would have to pass first.
+    let weir = setup.table("health", "kind = \"off\"").start();
+    let text = std::fs::read_to_string(weir.config_path()).expect("it was written");
+    let load = Load::start(weir.address(), 4, Duration::ZERO);
+    for turn in 0..10 {
+        let url = format!("http://canary-{turn}.test:{}", canary.address().port());
+        let generation = weir.generation();
+        weir.save_config(&text.replace(&canary.url(), &url));
+        eventually("it is live", SOON, || weir.generation() > generation);
+    }
+    load.stop().assert_flawless();
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+use super::super::changes::{REASON, WHO};
 use super::super::problem::Code;
 use super::super::routes::routes;
 use super::super::views::OPENAPI;
@@ -39,6 +40,16 @@ fn the_description_has_every_path_and_method_and_no_other() {
     });
     assert_eq!(described, served.collect());
     let text = spec.to_string();
+    for (asked, header) in
+        [("weights/put", WHO), ("weights/put", REASON), ("weights/put", "if-match"), ("rollback/post", WHO)]
+    {
+        let parameters = spec.pointer(&format!("/paths/~1api~1v1~1services~1{{service}}~1{asked}/parameters")).unwrap();
+        let named = parameters.as_array().unwrap().iter().filter_map(|parameter| {
+            let pointer = parameter["$ref"].as_str()?.strip_prefix('#')?;
+            spec.pointer(pointer)?["name"].as_str()
+        });
+        assert!(named.into_iter().any(|name| name.eq_ignore_ascii_case(header)), "{asked} does not name {header}");
+    }
     for (at, _) in text.match_indices("\"$ref\":\"#") {
         let pointer = text[at + 9..].split('"').next().unwrap();
         assert!(spec.pointer(pointer).is_some(), "{pointer} leads nowhere");
