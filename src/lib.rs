@@ -100,7 +100,7 @@
 //!    `book` of [`upstream`] read no clock, no randomness and no socket. `what_decides_is_pure` in `tests/tidy.rs`.
 //! 8. **Nothing that arrives from a network or a file can panic, or grow memory without a bound that has a name.**
 //!    Parsers have properties beside them; limits are [`model::Limits`] and constants named `…_MAX`.
-//!    `a_head_over_its_limits_is_431_or_414_and_costs_no_memory`, `mutated_texts_are_taken_or_refused`.
+//!    `a_head_over_its_limits_is_431_or_414_and_costs_no_memory`, `tests/corpus.rs`.
 //! 9. **Live state belongs to identity, not to a snapshot** ([`upstream::registry`]).
 //!    `a_server_that_was_down_before_a_reload_gets_no_request_after_it`.
 //! 10. **Every failed attempt counts against the pool that failed, whatever the client saw; what the client causes

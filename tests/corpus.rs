@@ -1,6 +1,6 @@
 //! Every parser of untrusted text against its corpus and against mutations of it: `tests/corpus/<target>/` holds what
-//! people and fuzzers came up with. The checks themselves are in `tests/fuzz/targets`, which libFuzzer runs too; what it
-//! finds is added to the corpus.
+//! people and fuzzers came up with. The checks themselves are in `tests/fuzz/targets`, which libFuzzer runs too; what
+//! it finds is added to the corpus.
 //!
 //! The seed is printed with every failure; `WEIR_SEED` mutates the same way again, `WEIR_MUTATIONS` sets how often.
 
@@ -162,7 +162,8 @@ macro_rules! promises {
             let run = [$($target),*];
             assert!(ALL.iter().all(|(name, _)| run.contains(name)) && run.len() == ALL.len());
             let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
-            let mut dirs = std::fs::read_dir(dir).expect("the corpora").map(|entry| entry.expect("readable").file_name());
+            let dirs = std::fs::read_dir(dir).expect("the corpora");
+            let mut dirs = dirs.map(|entry| entry.expect("readable").file_name());
             assert!(dirs.all(|dir| run.iter().any(|name| dir == *name)));
         }
     };

@@ -1,4 +1,5 @@
-//! Heads of one request: the client's read, the endpoint's written, the answer's read, and the one that the client gets.
+//! Heads of one request: the client's read, the endpoint's written, the answer's read, and the one that the client
+//! gets.
 
 use std::hint::black_box;
 

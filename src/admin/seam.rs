@@ -1,5 +1,6 @@
-//! What tests see of the request bodies that this room reads: bytes in, what they ask for out, without a socket. Nothing
-//! in the program uses it. Refusals are told as they would be shown for debugging, not as they would be answered.
+//! What tests see of the request bodies that this room reads: bytes in, what they ask for out, without a socket.
+//! Nothing in the program uses it. Refusals are told as they would be shown for debugging, not as they would be
+//! answered.
 
 use super::explain::Described;
 use super::{body, changes};

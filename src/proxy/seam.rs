@@ -1,5 +1,5 @@
-//! What tests and benches see of the heads that this room writes: a request on its way up and an answer on its way down,
-//! without sockets. Nothing in the program uses it, and it decides nothing of its own.
+//! What tests and benches see of the heads that this room writes: a request on its way up and an answer on its way
+//! down, without sockets. Nothing in the program uses it, and it decides nothing of its own.
 
 use std::net::IpAddr;
 

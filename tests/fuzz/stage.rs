@@ -1,5 +1,5 @@
-//! A snapshot of two texts, for fuzz targets and benches: what the switchboard would publish, with no file, no socket and
-//! no name lookup. Endpoints are addresses, and all of them serve.
+//! A snapshot of two texts, for fuzz targets and benches: what the switchboard would publish, with no file, no socket
+//! and no name lookup. Endpoints are addresses, and all of them serve.
 
 use std::sync::Arc;
 

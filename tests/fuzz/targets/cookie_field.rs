@@ -1,5 +1,5 @@
-//! A cookie is the first of its name over all `Cookie` fields, and the same once they are joined. An input is the name on
-//! its first line, and then the fields, a line each.
+//! A cookie is the first of its name over all `Cookie` fields, and the same once they are joined. An input is the name
+//! on its first line, and then the fields, a line each.
 
 use weir::model::Head;
 

@@ -1,5 +1,5 @@
-//! The client is the first address from the right that no trusted proxy vouches for; what stands left of it means nothing.
-//! An input is the values of `X-Forwarded-For` fields, a line each.
+//! The client is the first address from the right that no trusted proxy vouches for; what stands left of it means
+//! nothing. An input is the values of `X-Forwarded-For` fields, a line each.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 

@@ -1,4 +1,5 @@
-//! One module for each parser of untrusted text: `check` takes any bytes and panics when a promise about them is broken.
+//! One module for each parser of untrusted text: `check` takes any bytes and panics when a promise about them is
+//! broken.
 //! `tests/corpus.rs` runs them over `tests/corpus/<target>/` and seeded mutations of it, `tests/fuzz` under libFuzzer.
 
 pub(crate) mod request_head;

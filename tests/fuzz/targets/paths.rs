@@ -1,5 +1,5 @@
-//! A path that is not ambiguous names the same thing to every server, a prefix comes off and back on, and what was mapped
-//! back is not mapped twice. An input is one path, target, `Location` or `Set-Cookie`.
+//! A path that is not ambiguous names the same thing to every server, a prefix comes off and back on, and what was
+//! mapped back is not mapped twice. An input is one path, target, `Location` or `Set-Cookie`.
 
 use weir::routing::path::{escapes_prefix, has_dot_segments, is_ambiguous, map_back, map_cookie_path, replace, strip};
 

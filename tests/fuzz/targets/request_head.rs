@@ -1,5 +1,5 @@
-//! A request head reads the same whole and in two pieces, and what is accepted has one reading: that of a second, simpler
-//! reader.
+//! A request head reads the same whole and in two pieces, and what is accepted has one reading: that of a second,
+//! simpler reader.
 
 use weir::model::{Head, Limits};
 use weir::proxy::h1::request::{Framing, Parsed, Refused, parse};

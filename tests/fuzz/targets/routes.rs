@@ -1,5 +1,5 @@
-//! The route of a request is the first in order of precedence that matches on its own, the decision is the same each time,
-//! and what says why a pool was chosen is true of the request.
+//! The route of a request is the first in order of precedence that matches on its own, the decision is the same each
+//! time, and what says why a pool was chosen is true of the request.
 
 use std::net::IpAddr;
 use std::sync::LazyLock;
