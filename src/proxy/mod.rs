@@ -32,5 +32,6 @@ mod stream;
 mod tunnel;
 
 mod buffers;
+mod digits;
 mod record;
 mod timer;

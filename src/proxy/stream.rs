@@ -111,7 +111,7 @@ impl Stream {
             Err(refusal) => return self.refuse(&refusal, &Trail::default(), &down),
         };
         self.decision = Some(decision);
-        let mut timer = Timer::new();
+        let mut timer = self.worker.timers.borrow_mut().take();
         let question = self.question();
         let outgoing = Outgoing {
             snapshot: &self.snapshot,
@@ -124,7 +124,8 @@ impl Stream {
             upgrade: false,
         };
         let (worker, snapshot) = (&self.worker, &self.snapshot);
-        let job = Job { worker, snapshot, question: &question, outgoing: &outgoing, decision: &decision };
+        let job =
+            Job { worker, snapshot, question: &question, outgoing: &outgoing, decision: &decision, began: self.began };
         // The stream's own count of what is under way, so that an exchange dropped by a reset is told of as well.
         let gone = Gone { stream: &self, told: false };
         let forwarded = forward(&job, &mut down, &mut timer).await;
@@ -136,7 +137,10 @@ impl Stream {
                 self.refuse(&refusal, &answered.trail, &down)
             }
             Ok(answered) => self.answer(answered, down, timer),
-            Err((refusal, trail)) => self.refuse(&refusal, &trail, &down),
+            Err((refusal, trail)) => {
+                self.worker.timers.borrow_mut().put(timer);
+                self.refuse(&refusal, &trail, &down)
+            }
         }
     }
 
@@ -147,7 +151,7 @@ impl Stream {
 
     /// The endpoint's answer, its body whole when it is at hand already.
     fn answer(self, answered: Answered, down: Upstream, timer: Timer) -> HttpResponse<Answer> {
-        let Answered { conn, response, upload, attempt, trail } = answered;
+        let Answered { conn, response, upload, attempt, trail, at } = answered;
         let Some(decision) = self.decision else { return refusal_response(&Refusal::NoRoute, false) };
         let mut parts = HttpResponse::builder().status(response.status);
         if let Some(headers) = parts.headers_mut() {
@@ -184,7 +188,7 @@ impl Stream {
             body,
             timer,
             idle,
-            moved: Instant::now(),
+            moved: at,
             bytes_out: 0,
             told: false,
         };
@@ -265,6 +269,7 @@ impl Streamed {
             self.attempt.fail(fault, &self.stream.question());
         }
         self.stream.tell(&self.trail, status, fault, (self.down.bytes_in, self.bytes_out));
+        self.stream.worker.timers.borrow_mut().put(std::mem::take(&mut self.timer));
         if let (Some(conn), Some(upload)) = (self.conn.take(), self.upload.take()) {
             let now_ms = self.stream.worker.now(Instant::now()).mono_ms;
             self.attempt.give_back(conn, upload, &self.response, cut.is_none(), now_ms);
