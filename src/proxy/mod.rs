@@ -29,6 +29,7 @@ mod client;
 mod relay;
 mod serve;
 mod stream;
+mod streamed;
 mod tunnel;
 
 mod buffers;

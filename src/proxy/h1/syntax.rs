@@ -45,7 +45,8 @@ pub(crate) fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(|&b| CLASS[b as usize] & TOKEN != 0)
 }
 
-/// Length of the token that `bytes` begins with.
+/// Length of the token that `bytes` begins with. Not inlined: the loop is tight only with the registers for itself.
+#[inline(never)]
 pub(crate) fn token_len(bytes: &[u8]) -> usize {
     bytes.iter().position(|&b| CLASS[b as usize] & TOKEN == 0).unwrap_or(bytes.len())
 }
