@@ -143,7 +143,7 @@ pub(crate) static TABLES: &[Table] = &[
             key("header_timeout", Kind::Duration(1), "\"10s\"", "time for a whole request head; over it 408"),
             key("keep_alive", Kind::Duration(1), "\"75s\"", "idle time of a client connection"),
             key("upstream_keep_alive", Kind::Duration(1), "\"4s\"", "idle time of an upstream connection"),
-            key("upstream_idle_max", Kind::Integer(0, 1_000_000), "256", "idle connections per endpoint and worker"),
+            key("upstream_idle_max", Kind::Integer(0, 1_000_000), "1024", "idle connections per endpoint and worker"),
             key("connections_max", COUNT, "65536", "client connections in all"),
             key("streams_max", Kind::Integer(1, 100_000), "100", "concurrent HTTP/2 streams per connection"),
             key("drain", Kind::Duration(0), "\"10s\"", "time for in-flight requests after SIGTERM"),

@@ -102,15 +102,30 @@ impl Head {
         fields: impl IntoIterator<Item = (&'a str, &'a [u8])>,
     ) -> Self {
         let mut head = Head::default();
-        head.method = head.push(method.as_bytes());
-        head.target = head.push(target.as_bytes());
-        head.path_len = target.find('?').unwrap_or(target.len()) as u32;
-        head.authority = head.push(authority.to_ascii_lowercase().as_bytes());
-        for (name, value) in fields {
-            let field = Field { name: head.push(name.as_bytes()), value: head.push(value), id: FieldId::of(name) };
-            head.fields.push(field);
-        }
+        head.redescribe(method, authority, target, fields);
         head
+    }
+
+    /// As [`Head::describe`], into a head that was used before.
+    pub fn redescribe<'a>(
+        &mut self,
+        method: &str,
+        authority: &str,
+        target: &str,
+        fields: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+    ) {
+        self.bytes.clear();
+        self.fields.clear();
+        self.method = self.push(method.as_bytes());
+        self.target = self.push(target.as_bytes());
+        self.path_len = memchr::memchr(b'?', target.as_bytes()).unwrap_or(target.len()) as u32;
+        self.authority = self.push(authority.as_bytes());
+        let authority = self.authority.range();
+        self.bytes[authority].make_ascii_lowercase();
+        for (name, value) in fields {
+            let field = Field { name: self.push(name.as_bytes()), value: self.push(value), id: FieldId::of(name) };
+            self.fields.push(field);
+        }
     }
 
     fn push(&mut self, bytes: &[u8]) -> Span {

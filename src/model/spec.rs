@@ -200,7 +200,8 @@ pub struct Limits {
     pub keep_alive: std::time::Duration,
     /// Idle time of a pooled upstream connection. Default 4 s, below Node's 5 s.
     pub upstream_keep_alive: std::time::Duration,
-    /// Idle upstream connections kept per endpoint and worker. Default 256.
+    /// Idle upstream connections kept per endpoint and worker. Default 1024: a wave of HTTP/2 streams
+    /// ends together, and what does not fit is opened again by the next wave.
     pub upstream_idle_max: usize,
     /// Client connections in all. Default 65 536, and never more than the descriptors allow.
     pub connections_max: usize,
@@ -266,7 +267,7 @@ impl Default for Limits {
             header_timeout: Duration::from_secs(10),
             keep_alive: Duration::from_secs(75),
             upstream_keep_alive: Duration::from_secs(4),
-            upstream_idle_max: 256,
+            upstream_idle_max: 1024,
             connections_max: 65_536,
             streams_max: 100,
             drain: Duration::from_secs(10),

@@ -46,7 +46,7 @@ enum Burst {
 /// Serves one client connection until its end.
 pub(crate) async fn run(worker: Rc<Worker>, mut stream: TcpStream, peer: SocketAddr, listener: usize) {
     let via = Via { peer: peer.ip(), listener };
-    let mut timer = Timer::new();
+    let mut timer = worker.timers.borrow_mut().take();
     let mut first = true;
     let burst = {
         let mut drained = pin!(worker.drain.notified());
@@ -61,8 +61,8 @@ pub(crate) async fn run(worker: Rc<Worker>, mut stream: TcpStream, peer: SocketA
             }
         }
     };
+    worker.timers.borrow_mut().put(timer);
     if let Burst::Http2(read) = burst {
-        drop(timer);
         Box::pin(h2::run(worker.clone(), stream, read, via)).await;
     }
 }
@@ -104,7 +104,7 @@ async fn wait(
 
 /// Serves requests for as long as more of them is at hand.
 async fn requests(worker: &Rc<Worker>, via: Via, stream: &mut TcpStream, timer: &mut Timer, mut first: bool) -> Burst {
-    let mut head = worker.heads.borrow_mut().pop().unwrap_or_default();
+    let mut head = worker.take_head();
     head.bytes = worker.buffers.borrow_mut().take();
     let burst = loop {
         match read_head(worker, via, stream, &mut head, timer, first).await {
@@ -124,16 +124,9 @@ async fn requests(worker: &Rc<Worker>, via: Via, stream: &mut TcpStream, timer: 
             Err(()) => break Burst::Over,
         }
     };
-    worker.buffers.borrow_mut().put(std::mem::take(&mut head.bytes));
-    let mut heads = worker.heads.borrow_mut();
-    if heads.len() < HEADS_SPARE_MAX {
-        heads.push(head);
-    }
+    worker.put_head(head);
     burst
 }
-
-/// Spare heads kept per worker: as many as are in use at once on a busy one.
-const HEADS_SPARE_MAX: usize = 64;
 
 /// Reads until a head is complete. `Ok(None)`: it is HTTP/2. An error has been answered.
 async fn read_head(

@@ -1,8 +1,7 @@
 //! A worker's idle connections to endpoints: last in, first out, bounded per endpoint, no lock.
 
-use std::task::{Context, Poll, Waker};
+use std::io::ErrorKind;
 
-use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::upstream::endpoint::Endpoint;
@@ -32,8 +31,8 @@ impl Conns {
     /// The connection that was used last and is still whole.
     pub(crate) fn take(&mut self, endpoint: &Endpoint, now_ms: u64) -> Option<TcpStream> {
         let slot = self.slots.get_mut(endpoint.slot as usize).filter(|slot| slot.serial == endpoint.serial)?;
-        while let Some(mut idle) = slot.idle.pop() {
-            if now_ms < idle.until_ms && is_quiet(&mut idle.stream) {
+        while let Some(idle) = slot.idle.pop() {
+            if now_ms < idle.until_ms && is_quiet(&idle.stream) {
                 return Some(idle.stream);
             }
         }
@@ -62,7 +61,7 @@ impl Conns {
     /// Closes what has been idle too long or was closed by the endpoint.
     pub(crate) fn sweep(&mut self, now_ms: u64) {
         for slot in &mut self.slots {
-            slot.idle.retain_mut(|idle| now_ms < idle.until_ms && is_quiet(&mut idle.stream));
+            slot.idle.retain(|idle| now_ms < idle.until_ms && is_quiet(&idle.stream));
         }
     }
 
@@ -79,9 +78,6 @@ impl Conns {
 
 /// Whether an idle connection has neither been closed nor said something unasked. Costs no system call unless the
 /// reactor has seen an event.
-fn is_quiet(stream: &mut TcpStream) -> bool {
-    let mut byte = [0_u8; 1];
-    let mut buf = ReadBuf::new(&mut byte);
-    let mut cx = Context::from_waker(Waker::noop());
-    matches!(std::pin::Pin::new(stream).poll_read(&mut cx, &mut buf), Poll::Pending)
+fn is_quiet(stream: &TcpStream) -> bool {
+    matches!(stream.try_read(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock)
 }

@@ -1,13 +1,15 @@
 //! One attempt: a request to one endpoint over one connection, up to the head of its answer.
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::buffers::Buffers;
 use super::h1::response::{self, Response};
 use super::refusal::Refusal;
 use super::timer::Timer;
@@ -21,7 +23,7 @@ const INTERIM_MAX: u32 = 16;
 #[derive(Debug)]
 pub(crate) struct Conn {
     pub(crate) stream: TcpStream,
-    /// What has been read and not been used.
+    /// What has been read and not been used; without room until there is something to read.
     pub(crate) buf: Vec<u8>,
     /// Whether it served another request before.
     pub(crate) reused: bool,
@@ -67,22 +69,33 @@ pub(crate) async fn connect(addr: SocketAddr, timer: &mut Timer, timeouts: &Time
     }
 }
 
+/// How an exchange is carried out.
+pub(crate) struct Terms<'a> {
+    pub(crate) timeouts: &'a Timeouts,
+    /// When it begins: now, or a moment ago.
+    pub(crate) began: Instant,
+    /// Whether the request is HEAD.
+    pub(crate) to_head: bool,
+    pub(crate) buffers: &'a RefCell<Buffers>,
+}
+
 /// Sends the request and waits for the head of the final answer.
 pub(crate) async fn exchange<D: Downstream>(
     conn: &mut Conn,
     upload: &mut Upload,
     down: &mut D,
     timer: &mut Timer,
-    timeouts: &Timeouts,
-    to_head: bool,
+    terms: &Terms<'_>,
 ) -> Result<Response, Failure> {
-    let mut wait = Wait { interim: 0, to_head, lines: Vec::with_capacity(16) };
+    let timeouts = terms.timeouts;
+    let mut wait = Wait { interim: 0, terms, lines: Vec::with_capacity(16) };
+    let mut moved = terms.began;
     loop {
         let limit = if upload.is_complete() { timeouts.response_header } else { timeouts.idle };
         let event = std::future::poll_fn(|cx| wait.poll(cx, conn, upload, down));
-        match timer.limit(Instant::now() + limit, event).await {
+        match timer.limit(moved + limit, event).await {
             Ok(Event::Head(response)) => return Ok(response),
-            Ok(Event::Moved) => {}
+            Ok(Event::Moved) => moved = Instant::now(),
             Ok(Event::Failed(failure)) => return Err(failure),
             Err(_) if upload.waits_for_client() => return Err(Failure::Client(Refusal::BodyTimeout)),
             Err(_) => {
@@ -93,15 +106,15 @@ pub(crate) async fn exchange<D: Downstream>(
     }
 }
 
-struct Wait {
+struct Wait<'a> {
     interim: u32,
-    to_head: bool,
+    terms: &'a Terms<'a>,
     lines: Vec<response::Line>,
 }
 
 // === impl Wait ===
 
-impl Wait {
+impl Wait<'_> {
     fn poll<D: Downstream>(
         &mut self,
         cx: &mut Context<'_>,
@@ -115,7 +128,11 @@ impl Wait {
             Poll::Ready(Ok(())) => true,
             Poll::Pending => false,
         };
-        while let Poll::Ready(read) = poll_read(cx, &mut conn.stream, &mut conn.buf) {
+        let moved = upload.mark() != mark;
+        if let Some(buffer) = upload.release() {
+            self.terms.buffers.borrow_mut().put(buffer);
+        }
+        while let Poll::Ready(read) = self.poll_read(cx, conn) {
             let answered = !conn.buf.is_empty() || self.interim > 0;
             let failed = |fault, reason| Poll::Ready(Event::Failed(Failure::Endpoint { fault, reason, answered }));
             match read {
@@ -134,14 +151,27 @@ impl Wait {
         }
         // Moved bytes move the deadline; a request that its first write sent whole needs no second look.
         let at_once = sent && was_complete && mark == 0;
-        if upload.mark() != mark && !at_once { Poll::Ready(Event::Moved) } else { Poll::Pending }
+        if moved && !at_once { Poll::Ready(Event::Moved) } else { Poll::Pending }
+    }
+
+    /// Reads; many requests wait at once, so none holds a buffer before there is something to read.
+    fn poll_read(&self, cx: &mut Context<'_>, conn: &mut Conn) -> Poll<std::io::Result<usize>> {
+        if conn.buf.capacity() == 0 {
+            ready!(conn.stream.poll_read_ready(cx))?;
+            conn.buf = self.terms.buffers.borrow_mut().take();
+        }
+        let read = poll_read(cx, &mut conn.stream, &mut conn.buf);
+        if read.is_pending() && conn.buf.is_empty() {
+            self.terms.buffers.borrow_mut().put(std::mem::take(&mut conn.buf));
+        }
+        read
     }
 
     /// The final head in the buffer, interim ones skipped.
     fn parse(&mut self, conn: &mut Conn) -> Result<Option<Response>, &'static str> {
         loop {
             let lines = std::mem::take(&mut self.lines);
-            match response::parse(&conn.buf, self.to_head, lines).map_err(|_| "malformed_answer")? {
+            match response::parse(&conn.buf, self.terms.to_head, lines).map_err(|_| "malformed_answer")? {
                 Err(lines) => {
                     self.lines = lines;
                     return Ok(None);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::decide::{self, Decision, Question};
-use super::exchange::{Conn, Failure, connect, exchange};
+use super::exchange::{Conn, Failure, Terms, connect, exchange};
 use super::h1::response::Response;
 use super::outgoing::Outgoing;
 use super::refusal::Refusal;
@@ -28,6 +28,8 @@ pub(crate) struct Job<'a> {
     pub(crate) question: &'a Question<'a>,
     pub(crate) outgoing: &'a Outgoing<'a>,
     pub(crate) decision: &'a Decision,
+    /// When the request's head was read.
+    pub(crate) began: Instant,
 }
 
 /// An answer, as far as its head.
@@ -37,6 +39,8 @@ pub(crate) struct Answered {
     pub(crate) upload: Upload,
     pub(crate) attempt: Attempt,
     pub(crate) trail: Trail,
+    /// When its head was there.
+    pub(crate) at: Instant,
 }
 
 /// What became of the attempts, for telemetry.
@@ -93,7 +97,7 @@ pub(crate) async fn forward<D: Downstream>(
     loop {
         let attempt = Attempt::begin(job, target);
         let fresh = trail.last.replace(target) == Some(target);
-        let begun = Instant::now();
+        let began = if trail.retried { Instant::now() } else { job.began };
         let (mut conn, mut upload) = match prepare(job, &attempt, fresh, &body, complete, timer).await {
             Ok(prepared) => prepared,
             Err(Failure::Client(refusal)) => return Err((refusal, trail)),
@@ -107,12 +111,18 @@ pub(crate) async fn forward<D: Downstream>(
                 continue;
             }
         };
-        let to_head = job.question.head.method() == "HEAD";
-        match exchange(&mut conn, &mut upload, down, timer, &service.spec.timeouts, to_head).await {
+        let terms = Terms {
+            timeouts: &service.spec.timeouts,
+            began: if conn.reused { began } else { Instant::now() },
+            to_head: job.question.head.method() == "HEAD",
+            buffers: &job.worker.buffers,
+        };
+        match exchange(&mut conn, &mut upload, down, timer, &terms).await {
             Ok(response) => {
-                trail.upstream_us = Some(begun.elapsed().as_micros() as u64);
+                let at = Instant::now();
+                trail.upstream_us = Some(at.saturating_duration_since(began).as_micros() as u64);
                 attempt.answer(response.status, job.question);
-                return Ok(Answered { conn, response, upload, attempt, trail });
+                return Ok(Answered { conn, response, upload, attempt, trail, at });
             }
             Err(Failure::Client(refusal)) => return Err((refusal, trail)),
             Err(Failure::Endpoint { fault, reason, answered }) => {
@@ -170,12 +180,10 @@ async fn prepare(
             stream
         }
     };
-    let mut buffers = worker.buffers.borrow_mut();
-    let (mut out, buf) = (buffers.take(), buffers.take());
-    drop(buffers);
+    let mut out = worker.buffers.borrow_mut().take();
     job.outgoing.write(&endpoint.authority, &mut out).map_err(Failure::Client)?;
     out.extend_from_slice(body);
-    Ok((Conn { stream, buf, reused }, Upload::new(out, complete)))
+    Ok((Conn { stream, buf: Vec::new(), reused }, Upload::new(out, complete)))
 }
 
 /// Where to try once more, when the rules and the budget allow it.

@@ -1,28 +1,28 @@
-//! HTTP/2 from clients, by hyper: each stream is one request in canonical form, forwarded as any other.
+//! HTTP/2 from clients, by h2: each stream is one request in canonical form, forwarded as any other.
+//!
+//! h2 keeps the protocol: framing, header compression, flow control, and the limits on what a client may have it do for
+//! nothing. What is done here is accepting streams, asking silent clients, and the end in two steps (GOAWAY).
 
-use std::convert::Infallible;
-use std::pin::Pin;
+use std::future::Future;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use h2::{Ping, PingPong, RecvStream};
 use http::{HeaderName, HeaderValue, Request, Response};
-use http_body::Body;
-use hyper::body::Incoming;
-use hyper::rt::Executor;
-use hyper::server::conn::http2;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::task::spawn_local;
 
 use super::body::{push_chunk, push_last_chunk};
 use super::h1::request::{Framing, Refused};
 use super::h1::syntax;
 use super::refusal::Refusal;
 use super::serve::Via;
-use super::stream::{Answer, Stream};
+use super::stream::Stream;
+use super::timer::Timer;
 use super::upload::{Downstream, PIECE_BYTES};
 use super::worker::Worker;
 use crate::model::{FieldId, Head, Limits};
@@ -43,57 +43,78 @@ const PENDING_RESETS_MAX: usize = 20;
 /// Serves a connection whose first bytes, `read`, are the HTTP/2 preface.
 pub(crate) async fn run(worker: Rc<Worker>, stream: TcpStream, read: Vec<u8>, via: Via) {
     let limits = worker.snapshot().limits;
-    let mut builder = http2::Builder::new(Local);
+    let mut timer = worker.timers.borrow_mut().take();
+    let mut builder = h2::server::Builder::new();
     builder
-        .timer(TokioTimer::new())
         .max_concurrent_streams(limits.streams_max)
         .max_header_list_size(limits.head_bytes_max as u32)
         .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .keep_alive_interval(PING_INTERVAL)
-        .keep_alive_timeout(PING_TIMEOUT);
-    let service = {
-        let worker = Rc::clone(&worker);
-        service_fn(move |request| {
-            let worker = Rc::clone(&worker);
-            // Boxed here, because hyper moves the future of a stream several times before it runs.
-            Box::pin(async move { Ok::<_, Infallible>(serve(worker, via, request).await) })
-        })
-    };
-    let io = TokioIo::new(Prefixed { read, at: 0, stream });
-    let mut connection = std::pin::pin!(builder.serve_connection(io, service));
-    let mut drained = std::pin::pin!(worker.drain.notified());
-    if worker.draining().is_some() {
-        connection.as_mut().graceful_shutdown();
+        .initial_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
+    let handshake = builder.handshake(Prefixed { read, at: 0, stream });
+    let Ok(Ok(mut connection)) = timer.limit(Instant::now() + limits.header_timeout, handshake).await else { return };
+    let mut alive = Alive { pings: connection.ping_pong(), timer, heard: Instant::now(), asked: None };
+    let mut drained = pin!(worker.drain.notified());
+    let mut draining = worker.draining().is_some();
+    if draining {
+        connection.graceful_shutdown();
     }
-    tokio::select! {
-        // The order does not matter: draining only changes how the connection ends.
-        _ = connection.as_mut() => return,
-        () = drained.as_mut() => connection.as_mut().graceful_shutdown(),
-    }
-    let _ = connection.await;
+    std::future::poll_fn(|cx| {
+        if !draining && drained.as_mut().poll(cx).is_ready() {
+            draining = true;
+            connection.graceful_shutdown();
+        }
+        if alive.poll_silent(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        while let Some(Ok((request, respond))) = ready!(connection.poll_accept(cx)) {
+            alive.heard = Instant::now();
+            let serving = Stream::serve(Rc::clone(&worker), via, request, respond, alive.heard);
+            // Boxed, because a task is moved before it runs.
+            spawn_local(Box::pin(serving));
+        }
+        Poll::Ready(())
+    })
+    .await;
+    worker.timers.borrow_mut().put(alive.timer);
 }
 
-/// Serves one stream.
-async fn serve(worker: Rc<Worker>, via: Via, request: Request<Incoming>) -> Response<Answer> {
-    let limits = worker.snapshot().limits;
-    let read = canonical(&request, &limits);
-    let (head, framing, refused) = match read {
-        Ok((head, framing)) => (head, framing, None),
-        Err(refused) => (Head::default(), Framing::None, Some(Refusal::Head(refused))),
-    };
-    let down = Upstream {
-        body: Some(request.into_body()).filter(|body| !body.is_end_stream()),
-        chunked: framing == Framing::Chunked,
-        bytes_in: 0,
-    };
-    Stream::new(worker, via, head, framing).serve(down, refused).await
+/// Asks a silent client whether it is there.
+struct Alive {
+    pings: Option<PingPong>,
+    timer: Timer,
+    /// When it last said something.
+    heard: Instant,
+    /// When it was asked.
+    asked: Option<Instant>,
 }
 
-/// The request in canonical form. hyper and h2 have refused what RFC 9113 §8.2 forbids; what is left is what their
-/// types cannot say.
-fn canonical(request: &Request<Incoming>, limits: &Limits) -> Result<(Head, Framing), Refused> {
+impl Alive {
+    /// Ready when the client was asked and did not answer.
+    fn poll_silent(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(pings) = &mut self.pings else { return Poll::Pending };
+        loop {
+            match self.asked {
+                None => {
+                    ready!(self.timer.poll_elapsed(cx, self.heard + PING_INTERVAL));
+                    if pings.send_ping(Ping::opaque()).is_err() {
+                        return Poll::Ready(());
+                    }
+                    self.asked = Some(Instant::now());
+                }
+                Some(asked) => match pings.poll_pong(cx) {
+                    Poll::Ready(Ok(_)) => (self.asked, self.heard) = (None, Instant::now()),
+                    Poll::Ready(Err(_)) => return Poll::Ready(()),
+                    Poll::Pending => return self.timer.poll_elapsed(cx, asked + PING_TIMEOUT),
+                },
+            }
+        }
+    }
+}
+
+/// Writes the request in canonical form into `head`. h2 has refused what RFC 9113 §8.2 forbids; what is left
+/// is what its types cannot say.
+pub(crate) fn canonical(request: &Request<RecvStream>, limits: &Limits, head: &mut Head) -> Result<Framing, Refused> {
     let malformed = |why| Err(Refused::Malformed(why));
     if matches!(request.method(), &http::Method::CONNECT | &http::Method::TRACE) {
         return Err(Refused::Method);
@@ -142,17 +163,24 @@ fn canonical(request: &Request<Incoming>, limits: &Limits) -> Result<(Head, Fram
     };
     let authority = std::str::from_utf8(authority).unwrap_or_default();
     let fields = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes().trim_ascii()));
-    let head = Head::describe(request.method().as_str(), authority, target, fields);
+    head.redescribe(request.method().as_str(), authority, target, fields);
     debug_assert!(head.fields.iter().all(|field| field.id != FieldId::Nominated));
-    Ok((head, framing))
+    Ok(framing)
 }
 
 /// A stream's body on its way to an endpoint.
 #[derive(Debug)]
 pub(crate) struct Upstream {
-    body: Option<Incoming>,
+    body: Option<RecvStream>,
     chunked: bool,
     pub(crate) bytes_in: u64,
+}
+
+impl Upstream {
+    pub(crate) fn new(body: RecvStream, framing: Framing) -> Self {
+        let body = Some(body).filter(|body| !body.is_end_stream());
+        Self { body, chunked: framing == Framing::Chunked, bytes_in: 0 }
+    }
 }
 
 impl Downstream for Upstream {
@@ -168,10 +196,9 @@ impl Downstream for Upstream {
             if out.len() >= PIECE_BYTES {
                 return Poll::Ready(Ok(false));
             }
-            match Pin::new(&mut *body).poll_frame(cx) {
-                Poll::Ready(Some(Ok(frame))) => {
-                    // Trailers of requests are dropped, as in HTTP/1.
-                    let Ok(data) = frame.into_data() else { continue };
+            match body.poll_data(cx) {
+                Poll::Ready(Some(Ok(data))) => {
+                    let _ = body.flow_control().release_capacity(data.len());
                     self.bytes_in += data.len() as u64;
                     match self.chunked {
                         true => push_chunk(out, &data),
@@ -179,8 +206,7 @@ impl Downstream for Upstream {
                     }
                 }
                 Poll::Ready(Some(Err(_))) => return Poll::Ready(Err(Refusal::ClientGone)),
-                // hyper also ends a body so when its stream was reset without an error code.
-                Poll::Ready(None) if !body.is_end_stream() => return Poll::Ready(Err(Refusal::ClientGone)),
+                // Trailers of requests are dropped, as in HTTP/1. A stream that was reset is no body's end.
                 Poll::Ready(None) => {
                     self.body = None;
                     if self.chunked {
@@ -195,7 +221,7 @@ impl Downstream for Upstream {
     }
 
     fn poll_gone(&mut self, _: &mut Context<'_>) -> Poll<()> {
-        // hyper drops the whole exchange when its stream is reset.
+        // The stream asks for its reset beside the exchange.
         Poll::Pending
     }
 }
@@ -205,8 +231,8 @@ pub(crate) fn field(name: &[u8], value: &[u8]) -> Option<(HeaderName, HeaderValu
     HeaderName::from_bytes(name).ok().zip(HeaderValue::from_bytes(value).ok())
 }
 
-/// weir's own answer on a stream.
-pub(crate) fn refusal_response(refusal: &Refusal, to_head: bool) -> Response<Answer> {
+/// weir's own answer on a stream: head and body.
+pub(crate) fn refusal_response(refusal: &Refusal, to_head: bool) -> (Response<()>, Bytes) {
     let text = format!("weir: {refusal}\n");
     let mut response = Response::builder()
         .status(if refusal.status() == 499 { 400 } else { refusal.status() })
@@ -216,17 +242,7 @@ pub(crate) fn refusal_response(refusal: &Refusal, to_head: bool) -> Response<Ans
         response = response.header(http::header::RETRY_AFTER, seconds);
     }
     let body = if to_head { Bytes::new() } else { Bytes::from(text) };
-    response.body(Answer::whole(body)).expect("status and fields are constants of ours")
-}
-
-/// Runs hyper's tasks on this worker's thread.
-#[derive(Debug, Clone, Copy)]
-struct Local;
-
-impl<F: Future<Output: 'static> + 'static> Executor<F> for Local {
-    fn execute(&self, future: F) {
-        tokio::task::spawn_local(future);
-    }
+    (response.body(()).expect("status and fields are constants of ours"), body)
 }
 
 /// A stream of which the first bytes have been read already.

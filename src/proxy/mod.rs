@@ -29,9 +29,11 @@ mod client;
 mod relay;
 mod serve;
 mod stream;
+mod streamed;
 mod tunnel;
 
 mod buffers;
+mod digits;
 mod record;
 mod timer;
 

@@ -1,13 +1,13 @@
 //! Writes the request head that an endpoint gets: the canonical head without what belongs to the client's connection,
 //! one `Cookie`, one framing, and our own fields last, where nothing the client sends can stand behind them.
 
-use std::io::Write;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
 use super::decide::Decision;
 use super::dice::Rng;
+use super::digits::{push_decimal, push_ip};
 use super::h1::request::Framing;
 use super::refusal::Refusal;
 use crate::model::{FieldId, Head, Rewrite};
@@ -99,12 +99,10 @@ impl RequestId {
         if let Some(field) = shown.filter(|field| legal(head.slice(field.value))) {
             return Self { bytes: [0; 32], kept: Some(field.value) };
         }
-        const HEX: &[u8; 16] = b"0123456789abcdef";
-        let (mut bytes, mut bits) = ([0; 32], [rng.draw(), rng.draw()]);
-        for (i, byte) in bytes.iter_mut().enumerate() {
-            *byte = HEX[(bits[i / 16] & 15) as usize];
-            bits[i / 16] >>= 4;
-        }
+        let mut bytes = [0; 32];
+        let (first, second) = bytes.split_at_mut(16);
+        first.copy_from_slice(&hex(rng.draw()));
+        second.copy_from_slice(&hex(rng.draw()));
         Self { bytes, kept: None }
     }
 
@@ -112,6 +110,16 @@ impl RequestId {
     pub(crate) fn as_bytes<'a>(&'a self, head: &'a Head) -> &'a [u8] {
         self.kept.map_or(&self.bytes[..], |span| head.slice(span))
     }
+}
+
+/// Sixteen hexadecimal digits, all at once: each half byte in a byte of its own, then turned into its digit.
+fn hex(bits: u64) -> [u8; 16] {
+    let mut spread = u128::from(bits);
+    spread = (spread | spread << 32) & 0x0000_0000_ffff_ffff_0000_0000_ffff_ffff;
+    spread = (spread | spread << 16) & 0x0000_ffff_0000_ffff_0000_ffff_0000_ffff;
+    spread = (spread | spread << 8) & 0x00ff_00ff_00ff_00ff_00ff_00ff_00ff_00ff;
+    spread = (spread | spread << 4) & 0x0f0f_0f0f_0f0f_0f0f_0f0f_0f0f_0f0f_0f0f;
+    spread.to_be_bytes().map(|digit| digit + if digit < 10 { b'0' } else { b'a' - 10 })
 }
 
 // === impl Outgoing ===
@@ -207,7 +215,9 @@ impl Outgoing<'_> {
     fn framing(&self, out: &mut Vec<u8>) {
         match self.framing {
             Framing::Length(length) => {
-                let _ = write!(out, "content-length: {length}\r\n");
+                out.extend_from_slice(b"content-length: ");
+                push_decimal(out, length);
+                out.extend_from_slice(b"\r\n");
             }
             Framing::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
             // RFC 9110 §8.6: a method that expects a body says that there is none.
@@ -230,7 +240,7 @@ impl Outgoing<'_> {
                 out.extend_from_slice(b", ");
             }
         }
-        let _ = write!(out, "{}", caller.peer);
+        push_ip(out, caller.peer);
         out.extend_from_slice(if caller.https {
             b"\r\nx-forwarded-proto: https\r\n"
         } else {
@@ -268,4 +278,16 @@ fn push(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_id_is_the_hexadecimal_form_of_its_bits() {
+        for bits in [0, 0x0123_4567_89ab_cdef, u64::MAX, 0xfedc_ba98_7654_3210] {
+            assert_eq!(std::str::from_utf8(&hex(bits)).unwrap(), format!("{bits:016x}"));
+        }
+    }
 }

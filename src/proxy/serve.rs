@@ -117,7 +117,14 @@ impl Request<'_> {
             framing: self.parsed.framing,
             upgrade: self.parsed.upgrade,
         };
-        let job = Job { worker: self.worker, snapshot, question: &question, outgoing: &outgoing, decision: &decision };
+        let job = Job {
+            worker: self.worker,
+            snapshot,
+            question: &question,
+            outgoing: &outgoing,
+            decision: &decision,
+            began: self.began,
+        };
         match forward(&job, client, timer).await {
             Ok(answered) => told.relay(&question, &decision, client, answered, timer).await,
             Err((refusal, trail)) => told.refuse(client, Some(&decision), &trail, refusal, timer).await,
@@ -153,7 +160,7 @@ impl Told<'_> {
         answered: Answered,
         timer: &mut Timer,
     ) -> After {
-        let Answered { mut conn, response, mut upload, attempt, trail } = answered;
+        let Answered { mut conn, response, mut upload, attempt, trail, .. } = answered;
         let worker = self.request.worker;
         let parsed = &self.request.parsed;
         let upgraded = response.status == 101;

@@ -1,4 +1,5 @@
-//! One timer per connection, moved lazily: a deadline that only ever moves away costs no work in the timer wheel.
+//! One timer per connection or stream, moved lazily: a deadline that only ever moves away costs no work in the timer
+//! wheel. A spare timer stays armed; its next owner's deadlines lie later, so that it costs no work either.
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -12,19 +13,41 @@ use tokio::time::Sleep;
 pub(crate) struct Elapsed;
 
 /// A timer that many waits of one task share.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Timer {
-    sleep: Pin<Box<Sleep>>,
+    /// None until something had to be waited for.
+    sleep: Option<Pin<Box<Sleep>>>,
     armed_for: Option<Instant>,
+}
+
+/// A worker's spare timers.
+#[derive(Debug, Default)]
+pub(crate) struct Timers {
+    spare: Vec<Timer>,
+}
+
+/// Spare timers kept per worker: as many as streams or short connections end at once on a busy one.
+const SPARE_MAX: usize = 512;
+
+// === impl Timers ===
+
+impl Timers {
+    /// A timer.
+    pub(crate) fn take(&mut self) -> Timer {
+        self.spare.pop().unwrap_or_default()
+    }
+
+    /// Takes a timer back. When it fires it wakes a task that is over, which does nothing.
+    pub(crate) fn put(&mut self, timer: Timer) {
+        if timer.sleep.is_some() && self.spare.len() < SPARE_MAX {
+            self.spare.push(timer);
+        }
+    }
 }
 
 // === impl Timer ===
 
 impl Timer {
-    pub(crate) fn new() -> Self {
-        Self { sleep: Box::pin(tokio::time::sleep_until(Instant::now().into())), armed_for: None }
-    }
-
     /// Runs `future` until it is done or `deadline` has passed.
     pub(crate) async fn limit<F: Future>(&mut self, deadline: Instant, future: F) -> Result<F::Output, Elapsed> {
         let mut future = pin!(future);
@@ -43,7 +66,7 @@ impl Timer {
         if self.armed_for.is_none_or(|armed| armed > deadline) {
             self.arm(deadline);
         }
-        while self.sleep.as_mut().poll(cx).is_ready() {
+        while self.sleep.as_mut().is_some_and(|sleep| sleep.as_mut().poll(cx).is_ready()) {
             if Instant::now() >= deadline {
                 self.armed_for = None;
                 return Poll::Ready(());
@@ -54,7 +77,10 @@ impl Timer {
     }
 
     fn arm(&mut self, deadline: Instant) {
-        self.sleep.as_mut().reset(deadline.into());
+        match &mut self.sleep {
+            Some(sleep) => sleep.as_mut().reset(deadline.into()),
+            None => self.sleep = Some(Box::pin(tokio::time::sleep_until(deadline.into()))),
+        }
         self.armed_for = Some(deadline);
     }
 }
@@ -67,7 +93,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_deadline_fires_whether_it_moved_away_or_closer() {
-        let mut timer = Timer::new();
+        let mut timer = Timer::default();
         for ms in [30, 60, 10] {
             let deadline = Instant::now() + Duration::from_millis(ms);
             assert_eq!(timer.limit(deadline, std::future::pending::<()>()).await, Err(Elapsed));
@@ -78,11 +104,24 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_done_in_time_is_returned() {
-        let mut timer = Timer::new();
+        let mut timer = Timer::default();
         let deadline = Instant::now() + Duration::from_secs(5);
         assert_eq!(timer.limit(deadline, async { 7 }).await, Ok(7));
         let soon = Instant::now() + Duration::from_millis(20);
         assert_eq!(timer.limit(soon, std::future::pending::<()>()).await, Err(Elapsed));
         assert!(Instant::now() >= soon);
+    }
+
+    #[tokio::test]
+    async fn a_spare_timer_fires_for_its_next_owner_too() {
+        let mut timers = Timers::default();
+        for ms in [20, 40, 10] {
+            let mut timer = timers.take();
+            let deadline = Instant::now() + Duration::from_millis(ms);
+            assert_eq!(timer.limit(deadline, std::future::pending::<()>()).await, Err(Elapsed));
+            assert!(Instant::now() >= deadline);
+            let _ = timer.limit(Instant::now() + Duration::from_millis(15), tokio::task::yield_now()).await;
+            timers.put(timer);
+        }
     }
 }

@@ -36,6 +36,8 @@ pub(crate) struct Upload {
     streamed: bool,
     /// Bytes written so far.
     moved: u64,
+    /// Whether all was sent and the buffer given back.
+    released: bool,
 }
 
 // === impl Upload ===
@@ -43,7 +45,7 @@ pub(crate) struct Upload {
 impl Upload {
     /// An upload of `out`: the head, and the body so far.
     pub(crate) fn new(out: Vec<u8>, complete: bool) -> Self {
-        Self { out, sent: 0, complete, broken: false, streamed: false, moved: 0 }
+        Self { out, sent: 0, complete, broken: false, streamed: false, moved: 0, released: false }
     }
 
     /// Whether the endpoint has been handed everything.
@@ -68,7 +70,7 @@ impl Upload {
 
     /// Whether not a single byte went out.
     pub(crate) fn is_unsent(&self) -> bool {
-        self.sent == 0 && !self.streamed
+        self.sent == 0 && !self.streamed && !self.released
     }
 
     /// A measure that grows with every byte that moves.
@@ -112,6 +114,16 @@ impl Upload {
                 (self.out, self.sent, self.streamed) = (more, 0, true);
             }
         }
+    }
+
+    /// The buffer, once all is sent: an endpoint that takes its time to answer holds none.
+    pub(crate) fn release(&mut self) -> Option<Vec<u8>> {
+        if self.released || !self.is_whole() {
+            return None;
+        }
+        self.released = true;
+        self.sent = 0;
+        Some(std::mem::take(&mut self.out))
     }
 
     /// Gives the buffer back.

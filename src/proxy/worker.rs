@@ -10,9 +10,10 @@ use arc_swap::{ArcSwap, Cache};
 use tokio::sync::Notify;
 
 use super::budget::Budgets;
-use super::buffers::Buffers;
+use super::buffers::{BUFFER_BYTES, Buffers};
 use super::conns::Conns;
 use super::dice::{Rng, Splitters};
+use super::timer::Timers;
 use crate::model::{Head, Now, Origin};
 use crate::routing::cookie::TicketCache;
 use crate::switchboard::snapshot::Snapshot;
@@ -46,8 +47,9 @@ pub(crate) struct Worker {
     pub(crate) conns: RefCell<Conns>,
     pub(crate) buffers: RefCell<Buffers>,
     pub(crate) budgets: RefCell<Budgets>,
-    /// Spare heads; each keeps its list of fields, and gives up its bytes.
-    pub(crate) heads: RefCell<Vec<Head>>,
+    /// Spare heads, each with its list of fields, and with its bytes where they are few.
+    heads: RefCell<Vec<Head>>,
+    pub(crate) timers: RefCell<Timers>,
     pub(crate) logger: RefCell<Logger>,
     pub(crate) meter: Arc<Sharded<WorkerShard>>,
     pub(crate) hurry: Arc<dyn Fn(&Origin) + Send + Sync>,
@@ -72,6 +74,8 @@ impl std::ops::Deref for Lease {
         &self.0
     }
 }
+/// Spare heads kept per worker: as many as are in use at once on a busy one.
+const HEADS_SPARE_MAX: usize = 512;
 
 /// A worker's sources of chance.
 #[derive(Debug)]
@@ -107,6 +111,7 @@ impl Worker {
             buffers: RefCell::default(),
             budgets: RefCell::default(),
             heads: RefCell::default(),
+            timers: RefCell::default(),
             logger: RefCell::new(seat.logger),
             meter: seat.meter,
             hurry: seat.hurry,
@@ -148,6 +153,23 @@ impl Worker {
     #[inline]
     pub(crate) fn now(&self, at: Instant) -> Now {
         Now { mono_ms: clock::mono_ms(at), unix_s: self.unix_us(at) / 1_000_000 }
+    }
+
+    /// A head to fill. Its fields are those of another request until then.
+    pub(crate) fn take_head(&self) -> Head {
+        self.heads.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Takes a head back; a buffer that it was read into goes to the buffers.
+    pub(crate) fn put_head(&self, mut head: Head) {
+        if head.bytes.capacity() >= BUFFER_BYTES {
+            self.buffers.borrow_mut().put(std::mem::take(&mut head.bytes));
+        }
+        head.bytes.clear();
+        let mut heads = self.heads.borrow_mut();
+        if heads.len() < HEADS_SPARE_MAX {
+            heads.push(head);
+        }
     }
 
     /// This worker's counters.

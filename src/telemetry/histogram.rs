@@ -21,7 +21,8 @@ const CELLS: usize = SUB + (TOP_BIT - 4) * SUB + 1;
 /// Number of buckets.
 pub const BUCKETS_MAX: usize = CELLS + BOUNDS_S.len();
 
-const PLACE: Place = Place::new();
+/// Static and not constant: indexing a constant copies all of it first.
+static PLACE: Place = Place::new();
 
 /// Durations by bucket, written by one worker.
 #[derive(Debug)]

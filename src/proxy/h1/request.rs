@@ -63,6 +63,8 @@ pub enum Refused {
 /// Facts gathered over the fields, judged when all are read.
 #[derive(Default)]
 struct Gathered {
+    /// No line holds a control character.
+    clean: bool,
     host: Option<Span>,
     length: Option<u64>,
     chunked: bool,
@@ -81,7 +83,7 @@ pub fn parse(head: &mut Head, scanned: &mut usize, limits: &Limits) -> Result<Op
     head.fields.clear();
     let line_end = memchr::memchr(b'\r', &head.bytes).unwrap_or(0);
     let http10 = request_line(head, line_end, limits)?;
-    let mut gathered = Gathered::default();
+    let mut gathered = Gathered { clean: syntax::is_text(&head.bytes[line_end..end]), ..Gathered::default() };
     let mut at = line_end + 2;
     while at + 2 < end {
         // `find_end` has seen every line end as CRLF and no CR elsewhere.
@@ -198,19 +200,13 @@ fn target(head: &mut Head, start: usize, end: usize) -> Result<(), Refused> {
 /// Reads one field line.
 fn field(head: &mut Head, start: usize, end: usize, gathered: &mut Gathered) -> Result<(), Refused> {
     let malformed = |why| Err(Refused::Malformed(why));
-    let Some(colon) = memchr::memchr(b':', &head.bytes[start..end]) else {
-        return malformed("a header line has no colon");
-    };
-    let colon = start + colon;
-    if !syntax::lower_token(&mut head.bytes[start..colon]) {
-        return malformed("a header name is empty, folded or holds a byte that no name may hold");
+    let colon = start + syntax::lower_token(&mut head.bytes[start..end]);
+    if colon == start || head.bytes[colon] != b':' {
+        return malformed("a header line has no colon, or its name is empty, folded or holds a byte that no name may");
     }
-    let blank = |b: &u8| matches!(b, b' ' | b'\t');
-    let raw = &head.bytes[colon + 1..end];
-    let lead = raw.iter().take_while(|b| blank(b)).count();
-    let tail = raw[lead..].iter().rev().take_while(|b| blank(b)).count();
-    let value = span(colon + 1 + lead, end - tail);
-    if !syntax::is_value(&head.bytes[value.range()]) {
+    let (from, to) = syntax::trim(&head.bytes[colon + 1..end]);
+    let value = span(colon + 1 + from, colon + 1 + to);
+    if !gathered.clean && !syntax::is_value(&head.bytes[value.range()]) {
         return malformed("a header value holds a control character");
     }
     let name = span(start, colon);

@@ -94,9 +94,8 @@ struct Gathered {
 /// Parses the head at the start of `bytes`; `Ok(None)` when it is not complete. `to_head`: the request was HEAD.
 /// `lines` is a spare vector to fill.
 pub fn parse(bytes: &[u8], to_head: bool, mut lines: Vec<Line>) -> Result<Result<Response, Vec<Line>>, BadResponse> {
-    let Some(end) = find_end(bytes)? else { return Ok(Err(lines)) };
-    lines.clear();
-    let line_end = memchr::memchr(b'\r', bytes).unwrap_or(0);
+    let Some((line_end, end)) = find_lines(bytes, &mut lines)? else { return Ok(Err(lines)) };
+    let clean = syntax::is_text(&bytes[line_end..end]);
     let (status, http10) = status_line(&bytes[..line_end])?;
     let mut gathered = Gathered {
         length: None,
@@ -108,14 +107,8 @@ pub fn parse(bytes: &[u8], to_head: bool, mut lines: Vec<Line>) -> Result<Result
         keep_alive_s: None,
         nominated: false,
     };
-    let mut at = line_end + 2;
-    while at + 2 < end {
-        let line = at + memchr::memchr(b'\r', &bytes[at..end]).unwrap_or(0);
-        if lines.len() >= FIELDS_MAX {
-            return Err(BadResponse("too many header fields"));
-        }
-        lines.push(field(bytes, at, line, &mut gathered)?);
-        at = line + 2;
+    for line in &mut lines {
+        *line = field(bytes, line.value, clean, &mut gathered)?;
     }
     if gathered.nominated {
         nominate(bytes, &mut lines);
@@ -134,19 +127,29 @@ pub fn parse(bytes: &[u8], to_head: bool, mut lines: Vec<Line>) -> Result<Result
     }))
 }
 
-fn find_end(bytes: &[u8]) -> Result<Option<usize>, BadResponse> {
+/// Finds the end of the status line and that of the head, and puts every line between them into `lines`, as a value
+/// with no name yet.
+fn find_lines(bytes: &[u8], lines: &mut Vec<Line>) -> Result<Option<(usize, usize)>, BadResponse> {
     const START: &[u8] = b"HTTP/1.";
     let shown = bytes.len().min(START.len());
     if bytes[..shown] != START[..shown] {
         return Err(BadResponse("it does not begin with HTTP/1."));
     }
-    let mut at = 0;
+    lines.clear();
+    let (mut at, mut status_line) = (0, None);
     while let Some(found) = memchr::memchr3(b'\r', b'\n', 0, &bytes[at..]) {
         let here = at + found;
         match (bytes[here], bytes.get(here + 1)) {
             (b'\r', None) => break,
-            (b'\r', Some(b'\n')) if here >= 2 && &bytes[here - 2..here] == b"\r\n" => return Ok(Some(here + 2)),
-            (b'\r', Some(b'\n')) => at = here + 2,
+            (b'\r', Some(b'\n')) => {
+                match status_line {
+                    None => status_line = Some(here),
+                    Some(status_line) if at == here => return Ok(Some((status_line, here + 2))),
+                    Some(_) if lines.len() >= FIELDS_MAX => return Err(BadResponse("too many header fields")),
+                    Some(_) => lines.push(Line { name: Span::default(), value: span(at, here), fate: Fate::Copy }),
+                }
+                at = here + 2;
+            }
             (b'\r', _) => return Err(BadResponse("a carriage return stands alone")),
             (b'\n', _) => return Err(BadResponse("a line ends without a carriage return")),
             _ => return Err(BadResponse("a NUL byte stands in the head")),
@@ -173,25 +176,22 @@ fn status_line(line: &[u8]) -> Result<(u16, bool), BadResponse> {
     Ok((status, http10))
 }
 
-fn field(bytes: &[u8], start: usize, end: usize, gathered: &mut Gathered) -> Result<Line, BadResponse> {
-    let Some(colon) = memchr::memchr(b':', &bytes[start..end]) else {
-        return Err(BadResponse("a header line has no colon"));
-    };
-    let name = &bytes[start..start + colon];
-    if !syntax::is_token(name) {
-        return Err(BadResponse("a header name is empty, folded or malformed"));
+/// Reads the field of one line; `clean`: no line holds a control character.
+fn field(bytes: &[u8], line: Span, clean: bool, gathered: &mut Gathered) -> Result<Line, BadResponse> {
+    let (start, text) = (line.start as usize, &bytes[line.range()]);
+    let colon = syntax::token_len(text);
+    if colon == 0 || text.get(colon) != Some(&b':') {
+        return Err(BadResponse("a header line has no colon, or its name is empty, folded or malformed"));
     }
-    let blank = |b: &u8| matches!(b, b' ' | b'\t');
-    let raw = &bytes[start + colon + 1..end];
-    let lead = raw.iter().take_while(|b| blank(b)).count();
-    let tail = raw[lead..].iter().rev().take_while(|b| blank(b)).count();
-    let value_span = span(start + colon + 1 + lead, end - tail);
-    let value = &bytes[value_span.range()];
-    if !syntax::is_value(value) {
+    let (name, raw) = (&text[..colon], &text[colon + 1..]);
+    let (from, to) = syntax::trim(raw);
+    let value = &raw[from..to];
+    if !clean && !syntax::is_value(value) {
         return Err(BadResponse("a header value holds a control character"));
     }
     let fate = fate(name, value, gathered)?;
-    Ok(Line { name: span(start, start + colon), value: value_span, fate })
+    let value = span(start + colon + 1 + from, start + colon + 1 + to);
+    Ok(Line { name: span(start, start + colon), value, fate })
 }
 
 /// Decides by name; the length settles most names at once.

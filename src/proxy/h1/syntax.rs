@@ -54,14 +54,36 @@ pub(crate) fn is_method(bytes: &[u8]) -> bool {
     (1..=METHOD_BYTES_MAX).contains(&bytes.len()) && bytes.iter().all(legal)
 }
 
-/// Turns a field name into lower case in place; false when it is not a token.
-pub(crate) fn lower_token(bytes: &mut [u8]) -> bool {
-    let mut all = TOKEN;
-    for b in bytes.iter_mut() {
-        all &= CLASS[*b as usize];
+/// Length of the token that `bytes` begins with. Not inlined: the loop is tight only with the registers for itself.
+#[inline(never)]
+pub(crate) fn token_len(bytes: &[u8]) -> usize {
+    bytes.iter().position(|&b| CLASS[b as usize] & TOKEN == 0).unwrap_or(bytes.len())
+}
+
+/// Turns the token that `bytes` begins with into lower case in place; its length.
+pub(crate) fn lower_token(bytes: &mut [u8]) -> usize {
+    for (at, b) in bytes.iter_mut().enumerate() {
+        if CLASS[*b as usize] & TOKEN == 0 {
+            return at;
+        }
         *b = b.to_ascii_lowercase();
     }
-    all != 0 && !bytes.is_empty()
+    bytes.len()
+}
+
+/// Whether the lines hold no control characters but tabs and line ends; many bytes at once, so that the values of an
+/// ordinary head need not be looked at one by one.
+pub(crate) fn is_text(lines: &[u8]) -> bool {
+    let control = |b: u8| (b < 0x20) & (b != b'\t') & (b != b'\r') & (b != b'\n') | (b == 0x7f);
+    !lines.iter().fold(false, |any, &b| any | control(b))
+}
+
+/// A field value without the blanks around it: where it starts and ends within `bytes`.
+pub(crate) fn trim(bytes: &[u8]) -> (usize, usize) {
+    let blank = |b: &u8| matches!(b, b' ' | b'\t');
+    let lead = bytes.iter().take_while(|b| blank(b)).count();
+    let tail = bytes[lead..].iter().rev().take_while(|b| blank(b)).count();
+    (lead, bytes.len() - tail)
 }
 
 /// Whether every byte may stand in a field value.
