@@ -33,4 +33,5 @@ mod tunnel;
 
 mod buffers;
 mod record;
+mod splice;
 mod timer;

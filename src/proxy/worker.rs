@@ -13,6 +13,7 @@ use super::budget::Budgets;
 use super::buffers::Buffers;
 use super::conns::Conns;
 use super::dice::{Rng, Splitters};
+use super::splice::Pipes;
 use crate::model::{Head, Now, Origin};
 use crate::routing::cookie::TicketCache;
 use crate::switchboard::snapshot::Snapshot;
@@ -45,6 +46,7 @@ pub(crate) struct Worker {
     pub(crate) chance: RefCell<Chance>,
     pub(crate) conns: RefCell<Conns>,
     pub(crate) buffers: RefCell<Buffers>,
+    pub(crate) pipes: RefCell<Pipes>,
     pub(crate) budgets: RefCell<Budgets>,
     /// Spare heads; each keeps its list of fields, and gives up its bytes.
     pub(crate) heads: RefCell<Vec<Head>>,
@@ -105,6 +107,7 @@ impl Worker {
             chance: RefCell::new(chance),
             conns: RefCell::default(),
             buffers: RefCell::default(),
+            pipes: RefCell::new(Pipes::new()),
             budgets: RefCell::default(),
             heads: RefCell::default(),
             logger: RefCell::new(seat.logger),
