@@ -67,6 +67,22 @@ impl BodyReader {
         }
     }
 
+    /// How much of a body of known length is left.
+    pub(crate) fn length(&self) -> Option<u64> {
+        match self {
+            BodyReader::Length(left) => Some(*left),
+            _ => None,
+        }
+    }
+
+    /// `n` bytes of a body of known length, no more than are left, have gone another way.
+    pub(crate) fn pass(&mut self, n: u64) {
+        match self {
+            BodyReader::Length(left) if *left > n => *left -= n,
+            _ => *self = BodyReader::Done,
+        }
+    }
+
     /// The peer has closed: whether the body is whole.
     pub(crate) fn close(&mut self) -> bool {
         if matches!(self, BodyReader::Close) {

@@ -35,6 +35,7 @@ mod tunnel;
 mod buffers;
 mod digits;
 mod record;
+mod splice;
 mod timer;
 
 pub mod seam;

@@ -5,7 +5,7 @@
 
 use std::io::Write;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use tokio::io::AsyncWrite;
@@ -16,6 +16,7 @@ use super::client::Client;
 use super::exchange::{Conn, poll_read};
 use super::h1::chunked::Piece;
 use super::h1::response::{Response, ResponseFraming};
+use super::splice::{self, Pipe};
 use super::timer::Timer;
 use super::upload::{Downstream, Upload};
 use super::worker::Worker;
@@ -23,6 +24,9 @@ use crate::model::Fault;
 
 /// Body bytes that are gathered before they are written to the client, where they have to be framed anew.
 const PIECE_BYTES: usize = 64 * 1024;
+
+/// Body bytes that must be left for a pipe to be worth its system calls.
+const SPLICE_BYTES_MIN: u64 = 32 * 1024;
 
 /// How a relayed body ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +58,8 @@ pub(crate) struct Relay<'r, 'c> {
     direct_sent: usize,
     /// Whether the last read filled the buffer, so that a larger one would save reads.
     filled: bool,
+    /// Body bytes on their way past the buffers.
+    pipe: Option<Pipe>,
 }
 
 /// Writes the framing of an answer; true when the body goes out in chunks.
@@ -105,6 +111,7 @@ impl<'r, 'c> Relay<'r, 'c> {
             direct: 0,
             direct_sent: 0,
             filled: false,
+            pipe: None,
         }
     }
 
@@ -113,6 +120,7 @@ impl<'r, 'c> Relay<'r, 'c> {
         if let Err(fault) = self.gather() {
             return End::Unsent(fault);
         }
+        self.look_ahead();
         loop {
             let step = std::future::poll_fn(|cx| self.poll(cx));
             match timer.limit(Instant::now() + idle, step).await {
@@ -125,7 +133,7 @@ impl<'r, 'c> Relay<'r, 'c> {
     }
 
     fn waits_for_client(&self) -> bool {
-        self.sent < self.out.len() || self.direct_sent < self.direct
+        self.sent < self.out.len() || self.direct_sent < self.direct || self.pipe.as_ref().is_some_and(Pipe::is_laden)
     }
 
     /// One step of progress, or the end.
@@ -138,15 +146,8 @@ impl<'r, 'c> Relay<'r, 'c> {
         let mut moved = self.upload.mark() != mark;
         loop {
             while self.waits_for_client() {
-                let (from, sent) = match self.sent < self.out.len() {
-                    true => (&self.out[..], &mut self.sent),
-                    false => (&self.conn.buf[..self.direct], &mut self.direct_sent),
-                };
-                match Pin::new(&mut *self.client.stream).poll_write(cx, &from[*sent..]) {
-                    Poll::Ready(Ok(n)) if n > 0 => {
-                        *sent += n;
-                        moved = true;
-                    }
+                match self.poll_write(cx) {
+                    Poll::Ready(Ok(n)) if n > 0 => moved = true,
                     Poll::Ready(_) => return Poll::Ready(Some(End::Cut(Fault::Client))),
                     Poll::Pending if moved => return Poll::Ready(None),
                     Poll::Pending => return Poll::Pending,
@@ -156,17 +157,9 @@ impl<'r, 'c> Relay<'r, 'c> {
             if self.body.is_done() {
                 return Poll::Ready(Some(End::Whole));
             }
-            match poll_read(cx, &mut self.conn.stream, &mut self.conn.buf) {
-                Poll::Ready(Ok(0)) if self.body.close() => {
-                    self.last_chunk();
-                }
-                Poll::Ready(Ok(n)) if n > 0 => {
-                    self.filled = self.conn.buf.len() == self.conn.buf.capacity();
-                    if let Err(fault) = self.gather() {
-                        return Poll::Ready(Some(End::Cut(fault)));
-                    }
-                }
-                Poll::Ready(_) => return Poll::Ready(Some(End::Cut(Fault::UpstreamAnswer))),
+            match self.poll_more(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(fault)) => return Poll::Ready(Some(End::Cut(fault))),
                 Poll::Pending if self.client.is_read() && self.client.poll_gone(cx).is_ready() => {
                     return Poll::Ready(Some(End::Cut(Fault::Client)));
                 }
@@ -176,12 +169,93 @@ impl<'r, 'c> Relay<'r, 'c> {
         }
     }
 
+    /// Writes to the client what comes next; how much it took.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<usize>> {
+        let laden = self.pipe.as_ref().is_some_and(Pipe::is_laden);
+        let (from, sent) = match &mut self.pipe {
+            _ if self.sent < self.out.len() => (&self.out[..], &mut self.sent),
+            _ if self.direct_sent < self.direct => (&self.conn.buf[..self.direct], &mut self.direct_sent),
+            Some(pipe) => {
+                let moved = ready!(pipe.poll_empty(cx, self.client.stream))?;
+                self.bytes_out += moved as u64;
+                return Poll::Ready(Ok(moved));
+            }
+            None => return Poll::Ready(Ok(0)),
+        };
+        let n = match laden {
+            true => ready!(splice::poll_write_more(cx, self.client.stream, &from[*sent..]))?,
+            false => ready!(Pin::new(&mut *self.client.stream).poll_write(cx, &from[*sent..]))?,
+        };
+        *sent += n;
+        Poll::Ready(Ok(n))
+    }
+
+    /// Takes what is there of the body before the head is written, so that both leave in full segments.
+    fn look_ahead(&mut self) {
+        let Some(left) = self.body.length().filter(|&left| left >= SPLICE_BYTES_MIN) else { return };
+        let Some(mut pipe) = self.worker.pipes.borrow_mut().take() else { return };
+        match pipe.try_fill(&self.conn.stream, left) {
+            Ok(n) if n > 0 => {
+                self.body.pass(n as u64);
+                self.pipe = Some(pipe);
+            }
+            // Whatever it is, it will be met again by whoever waits for it.
+            _ => self.worker.pipes.borrow_mut().put(pipe),
+        }
+    }
+
+    /// Gets more of the body from the endpoint, into a pipe or the buffer.
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        let left = self.body.length().filter(|_| self.conn.buf.is_empty());
+        if let Some(left) = left
+            && (self.pipe.is_some() || left >= SPLICE_BYTES_MIN)
+        {
+            let pipe = self.pipe.take().or_else(|| self.worker.pipes.borrow_mut().take());
+            if let Some(mut pipe) = pipe {
+                match pipe.poll_fill(cx, &self.conn.stream, left) {
+                    Poll::Ready(Ok(0)) => return Poll::Ready(Err(Fault::UpstreamAnswer)),
+                    Poll::Ready(Ok(n)) => {
+                        self.body.pass(n as u64);
+                        self.pipe = Some(pipe);
+                        return Poll::Ready(Ok(()));
+                    }
+                    Poll::Ready(Err(error)) if splice::is_refusal(&error) => self.worker.pipes.borrow_mut().refuse(),
+                    Poll::Ready(Err(_)) => return Poll::Ready(Err(Fault::UpstreamAnswer)),
+                    Poll::Pending => {
+                        let _ = socket2::SockRef::from(&self.conn.stream).set_tcp_quickack(true);
+                        self.worker.pipes.borrow_mut().put(pipe);
+                        return Poll::Pending;
+                    }
+                }
+            }
+        }
+        self.enlarge();
+        match ready!(poll_read(cx, &mut self.conn.stream, &mut self.conn.buf)) {
+            Ok(0) if self.body.close() => self.last_chunk(),
+            Ok(n) if n > 0 => {
+                self.filled = self.conn.buf.len() == self.conn.buf.capacity();
+                self.gather()?;
+            }
+            _ => return Poll::Ready(Err(Fault::UpstreamAnswer)),
+        }
+        Poll::Ready(Ok(()))
+    }
+
     /// Everything gathered has been written: the buffers are empty again.
     fn settle(&mut self) {
         self.out.clear();
         self.sent = 0;
         self.conn.buf.drain(..self.direct);
         (self.direct, self.direct_sent) = (0, 0);
+        if self.body.is_done()
+            && let Some(pipe) = self.pipe.take()
+        {
+            self.worker.pipes.borrow_mut().put(pipe);
+        }
+    }
+
+    /// Takes a larger buffer where it saves reads.
+    fn enlarge(&mut self) {
         let long = match self.body {
             BodyReader::Length(left) => left as usize > 2 * BUFFER_BYTES,
             _ => std::mem::take(&mut self.filled),

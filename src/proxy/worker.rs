@@ -13,6 +13,7 @@ use super::budget::Budgets;
 use super::buffers::{BUFFER_BYTES, Buffers};
 use super::conns::Conns;
 use super::dice::{Rng, Splitters};
+use super::splice::Pipes;
 use super::timer::Timers;
 use crate::model::{Head, Now, Origin};
 use crate::routing::cookie::TicketCache;
@@ -46,6 +47,7 @@ pub(crate) struct Worker {
     pub(crate) chance: RefCell<Chance>,
     pub(crate) conns: RefCell<Conns>,
     pub(crate) buffers: RefCell<Buffers>,
+    pub(crate) pipes: RefCell<Pipes>,
     pub(crate) budgets: RefCell<Budgets>,
     /// Spare heads, each with its list of fields, and with its bytes where they are few.
     heads: RefCell<Vec<Head>>,
@@ -109,6 +111,7 @@ impl Worker {
             chance: RefCell::new(chance),
             conns: RefCell::default(),
             buffers: RefCell::default(),
+            pipes: RefCell::new(Pipes::new()),
             budgets: RefCell::default(),
             heads: RefCell::default(),
             timers: RefCell::default(),
