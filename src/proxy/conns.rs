@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 
 use tokio::net::TcpStream;
 
+use super::exchange::Conn;
 use crate::upstream::endpoint::Endpoint;
 
 /// Idle connections by endpoint slot.
@@ -23,24 +24,26 @@ struct Slot {
 struct Idle {
     stream: TcpStream,
     until_ms: u64,
+    /// See [`super::exchange::Conn::long`].
+    long: bool,
 }
 
 // === impl Conns ===
 
 impl Conns {
-    /// The connection that was used last and is still whole.
-    pub(crate) fn take(&mut self, endpoint: &Endpoint, now_ms: u64) -> Option<TcpStream> {
+    /// The connection that was used last and is still whole, and whether its last answer was long.
+    pub(crate) fn take(&mut self, endpoint: &Endpoint, now_ms: u64) -> Option<(TcpStream, bool)> {
         let slot = self.slots.get_mut(endpoint.slot as usize).filter(|slot| slot.serial == endpoint.serial)?;
         while let Some(idle) = slot.idle.pop() {
             if now_ms < idle.until_ms && is_quiet(&idle.stream) {
-                return Some(idle.stream);
+                return Some((idle.stream, idle.long));
             }
         }
         None
     }
 
     /// Keeps a connection until `until_ms`; over `idle_max` it is closed instead.
-    pub(crate) fn put(&mut self, endpoint: &Endpoint, stream: TcpStream, until_ms: u64, idle_max: usize) {
+    pub(crate) fn put(&mut self, endpoint: &Endpoint, conn: Conn, until_ms: u64, idle_max: usize) {
         let index = endpoint.slot as usize;
         if self.slots.len() <= index {
             self.slots.resize_with(index + 1, Slot::default);
@@ -54,7 +57,7 @@ impl Conns {
             slot.idle.clear();
         }
         if slot.idle.len() < idle_max {
-            slot.idle.push(Idle { stream, until_ms });
+            slot.idle.push(Idle { stream: conn.stream, until_ms, long: conn.long });
         }
     }
 

@@ -12,12 +12,16 @@ use tokio::net::TcpStream;
 use super::buffers::Buffers;
 use super::h1::response::{self, Response};
 use super::refusal::Refusal;
+use super::splice;
 use super::timer::Timer;
 use super::upload::{Downstream, Upload};
 use crate::model::{Fault, Timeouts};
 
 /// Interim answers (1xx) that one request may get; curl and browsers expect one or two.
 const INTERIM_MAX: u32 = 16;
+
+/// What is read at first of an answer that is expected to be long: most heads fit.
+const BITE_BYTES: usize = 2048;
 
 /// A connection to an endpoint, in use.
 #[derive(Debug)]
@@ -27,6 +31,9 @@ pub(crate) struct Conn {
     pub(crate) buf: Vec<u8>,
     /// Whether it served another request before.
     pub(crate) reused: bool,
+    /// Whether its last answer went through a pipe. Then little more than the head is read at first, so that the body
+    /// stays where it need not be copied from.
+    pub(crate) long: bool,
 }
 
 /// Why an attempt ended without an answer.
@@ -132,16 +139,23 @@ impl Wait<'_> {
         if let Some(buffer) = upload.release() {
             self.terms.buffers.borrow_mut().put(buffer);
         }
-        while let Poll::Ready(read) = self.poll_read(cx, conn) {
+        let mut bite = if conn.long && conn.buf.is_empty() { BITE_BYTES } else { usize::MAX };
+        while let Poll::Ready(read) = self.poll_read(cx, conn, bite) {
             let answered = !conn.buf.is_empty() || self.interim > 0;
             let failed = |fault, reason| Poll::Ready(Event::Failed(Failure::Endpoint { fault, reason, answered }));
             match read {
                 Ok(0) if answered => return failed(Fault::UpstreamAnswer, "closed_in_head"),
                 Ok(0) => return failed(Fault::UpstreamAnswer, "closed"),
                 Err(_) => return failed(Fault::UpstreamAnswer, "reset"),
-                Ok(_) => match self.parse(conn) {
-                    Ok(Some(response)) => return Poll::Ready(Event::Head(response)),
-                    Ok(None) => {}
+                Ok(n) => match self.parse(conn) {
+                    Ok(Some(response)) => {
+                        if n == bite && !splice::is_long(response.framing) {
+                            // It was not long after all. What an error means shows when the body is read.
+                            let _ = conn.stream.try_read_buf(&mut conn.buf);
+                        }
+                        return Poll::Ready(Event::Head(response));
+                    }
+                    Ok(None) => bite = usize::MAX,
                     Err(reason) => return failed(Fault::UpstreamAnswer, reason),
                 },
             }
@@ -155,12 +169,12 @@ impl Wait<'_> {
     }
 
     /// Reads; many requests wait at once, so none holds a buffer before there is something to read.
-    fn poll_read(&self, cx: &mut Context<'_>, conn: &mut Conn) -> Poll<std::io::Result<usize>> {
+    fn poll_read(&self, cx: &mut Context<'_>, conn: &mut Conn, bytes_max: usize) -> Poll<std::io::Result<usize>> {
         if conn.buf.capacity() == 0 {
             ready!(conn.stream.poll_read_ready(cx))?;
             conn.buf = self.terms.buffers.borrow_mut().take();
         }
-        let read = poll_read(cx, &mut conn.stream, &mut conn.buf);
+        let read = poll_read_some(cx, &mut conn.stream, &mut conn.buf, bytes_max);
         if read.is_pending() && conn.buf.is_empty() {
             self.terms.buffers.borrow_mut().put(std::mem::take(&mut conn.buf));
         }
@@ -199,10 +213,22 @@ pub(crate) fn poll_read(
     stream: &mut TcpStream,
     buf: &mut Vec<u8>,
 ) -> Poll<std::io::Result<usize>> {
+    poll_read_some(cx, stream, buf, usize::MAX)
+}
+
+/// As [`poll_read`], at most `bytes_max`.
+fn poll_read_some(
+    cx: &mut Context<'_>,
+    stream: &mut TcpStream,
+    buf: &mut Vec<u8>,
+    bytes_max: usize,
+) -> Poll<std::io::Result<usize>> {
     if buf.capacity() - buf.len() < 1024 {
         buf.reserve(buf.capacity().max(4096) / 2);
     }
-    let mut spare = ReadBuf::uninit(buf.spare_capacity_mut());
+    let room = buf.spare_capacity_mut();
+    let bytes_max = bytes_max.min(room.len());
+    let mut spare = ReadBuf::uninit(&mut room[..bytes_max]);
     match Pin::new(stream).poll_read(cx, &mut spare) {
         Poll::Ready(Ok(())) => {
             let n = spare.filled().len();

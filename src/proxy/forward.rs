@@ -172,18 +172,18 @@ async fn prepare(
         false => worker.conns.borrow_mut().take(endpoint, job.question.now.mono_ms),
     };
     let reused = idle.is_some();
-    let stream = match idle {
-        Some(stream) => stream,
+    let (stream, long) = match idle {
+        Some(kept) => kept,
         None => {
             let stream = connect(endpoint.id.addr, timer, &attempt.service().spec.timeouts).await?;
             endpoint.meter.of(worker.index).connections.add(1);
-            stream
+            (stream, false)
         }
     };
     let mut out = worker.buffers.borrow_mut().take();
     job.outgoing.write(&endpoint.authority, &mut out).map_err(Failure::Client)?;
     out.extend_from_slice(body);
-    Ok((Conn { stream, buf: Vec::new(), reused }, Upload::new(out, complete)))
+    Ok((Conn { stream, buf: Vec::new(), reused, long }, Upload::new(out, complete)))
 }
 
 /// Where to try once more, when the rules and the budget allow it.
@@ -290,7 +290,7 @@ impl Attempt {
             // A second less than the endpoint says, so that it does not close just as we write.
             let theirs_ms = response.keep_alive_s.map_or(u64::MAX, |s| s.saturating_sub(1).saturating_mul(1000));
             let until_ms = now_ms.saturating_add(ours_ms.min(theirs_ms));
-            self.worker.conns.borrow_mut().put(self.endpoint(), conn.stream, until_ms, limits.upstream_idle_max);
+            self.worker.conns.borrow_mut().put(self.endpoint(), conn, until_ms, limits.upstream_idle_max);
         }
     }
 }

@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_local;
 
 use super::connection;
+use super::splice::PIPES_MAX;
 use super::worker::{Seat, Worker};
 
 /// How far the end of the process is.
@@ -74,7 +75,7 @@ const HANDED_MAX: usize = 256;
 /// once there are some again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
-/// How often idle endpoint connections are looked through.
+/// How often idle endpoint connections and pipes are looked through.
 const SWEEP: Duration = Duration::from_secs(1);
 
 /// How often the access log is handed to its writer when little is logged.
@@ -133,6 +134,7 @@ pub fn run(berth: Berth) -> io::Result<()> {
 async fn work(berth: Berth) -> io::Result<()> {
     let Berth { seat, listeners, mut revision, mut phase, crew, handed } = berth;
     let worker = Worker::new(seat);
+    worker.pipes.borrow_mut().limit(pipes_max(&crew, descriptors_max()));
     let accepting: Vec<_> = listeners
         .into_iter()
         .enumerate()
@@ -229,8 +231,15 @@ async fn accept(
 fn connections_max(worker: &Worker, crew: &Crew, descriptors_max: u64) -> u64 {
     let workers = crew.mates.len() as u64;
     let limit = worker.snapshot().limits.connections_max as u64;
-    let descriptors = descriptors_max.saturating_sub(DESCRIPTORS_RESERVED + 8 * workers) / 2;
+    let pipes = 2 * pipes_max(crew, descriptors_max) as u64;
+    let descriptors = descriptors_max.saturating_sub(DESCRIPTORS_RESERVED + (8 + pipes) * workers) / 2;
     (limit.min(descriptors) / workers).max(2)
+}
+
+/// Pipes that a worker may have open, of two descriptors each: together at most an eighth of all descriptors.
+fn pipes_max(crew: &Crew, descriptors_max: u64) -> usize {
+    let share = descriptors_max / 16 / crew.mates.len().max(1) as u64;
+    usize::try_from(share).unwrap_or(usize::MAX).min(PIPES_MAX)
 }
 
 fn descriptors_max() -> u64 {
@@ -299,6 +308,7 @@ async fn upkeep(worker: Rc<Worker>) {
         ticks = ticks.wrapping_add(1);
         if (u128::from(ticks) * FLUSH.as_millis()).is_multiple_of(SWEEP.as_millis()) {
             worker.conns.borrow_mut().sweep(now_ms);
+            worker.pipes.borrow_mut().trim();
         }
     }
 }

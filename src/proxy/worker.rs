@@ -111,7 +111,7 @@ impl Worker {
             chance: RefCell::new(chance),
             conns: RefCell::default(),
             buffers: RefCell::default(),
-            pipes: RefCell::new(Pipes::new()),
+            pipes: RefCell::default(),
             budgets: RefCell::default(),
             heads: RefCell::default(),
             timers: RefCell::default(),

@@ -13,6 +13,7 @@ mod harness;
 mod hostile_upstream;
 mod http10;
 mod identity;
+mod large;
 mod reload;
 mod retry;
 mod route;
