@@ -62,9 +62,12 @@ impl Splitter {
     pub fn new(seed: u64) -> Self {
         let strata = std::array::from_fn(|i| i as u8);
         let mut splitter = Self { state: seed, offset: 0, left: 0, blocks: 0, strata };
-        // The first block starts at a random place, as if the sequence had always been running.
+        // The first block starts at a random place, as if the sequence had always been running: its draws so far are
+        // drawn and dropped, so that what is left of it is as mixed as any rest.
         splitter.begin_block();
-        splitter.left = 1 + (splitter.random() >> 59) as u32;
+        for _ in 0..splitter.random() >> 59 {
+            splitter.draw();
+        }
         splitter
     }
 
@@ -133,6 +136,22 @@ mod tests {
             squares += hits.iter().map(|&hits| (f64::from(hits) - 100.0 * share).powi(2)).sum::<f64>();
         }
         squares / (walks * length) as f64 / (100.0 * share * (1.0 - share))
+    }
+
+    /// Who tries ten requests on a fresh process must not see more of the canary than its share.
+    #[test]
+    fn the_first_draws_of_a_sequence_are_as_fair_as_all_others() {
+        let seeds = 20_000_u64;
+        for first in [1_usize, 2, 5, 10, 20, 32] {
+            let hits = (0..seeds).map(|seed| {
+                let mut splitter = Splitter::new(seed.wrapping_mul(GOLDEN));
+                (0..first).filter(|_| splitter.draw() < TENTH).count()
+            });
+            let share = hits.sum::<usize>() as f64 / (seeds as f64 * first as f64);
+            // Five standard deviations of independent draws.
+            let bound = 5.0 * (0.09 / (seeds as f64 * first as f64)).sqrt();
+            assert!((share - 0.1).abs() < bound, "the first {first}: {share}");
+        }
     }
 
     #[test]
