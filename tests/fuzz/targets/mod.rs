@@ -6,6 +6,7 @@ pub(crate) mod response_head;
 
 pub(crate) mod chunked;
 
+pub(crate) mod answer;
 pub(crate) mod forward;
 pub(crate) mod forwarded_for;
 
@@ -26,9 +27,10 @@ mod world;
 pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub(crate) const ALL: [Target; 13] = [
+pub(crate) const ALL: [Target; 14] = [
     ("admin_json", admin_json::check),
     ("affinity", affinity::check),
+    ("answer", answer::check),
     ("chunked", chunked::check),
     ("cookie_field", cookie_field::check),
     ("forward", forward::check),

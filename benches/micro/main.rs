@@ -1,6 +1,13 @@
 //! What one request costs in the pure rooms, piece by piece: `cargo bench --bench micro`. Whole requests over sockets
 //! are measured elsewhere.
 
+#[path = "../../tests/fuzz/stage.rs"]
+mod stage;
+
+mod deciding;
+mod heads;
+mod telling;
+
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -105,5 +112,5 @@ fn routing(c: &mut Criterion) {
     c.bench_function("path strip", |b| b.iter(|| path::strip(black_box("/canary/items?page=2"), "/canary").is_some()));
 }
 
-criterion_group!(benches, splitting, affinity, routing);
+criterion_group!(benches, splitting, affinity, routing, deciding::all, heads::all, telling::all);
 criterion_main!(benches);
