@@ -1,5 +1,4 @@
-//! Heads of one request: the client's read, the endpoint's written, the answer's read, and the one that the client
-//! gets.
+//! Heads of one request: the one read from the client, the one written to the endpoint, and both of the answer.
 
 use std::hint::black_box;
 

@@ -36,7 +36,7 @@ pub(crate) fn check(bytes: &[u8]) {
         same_request(&head, &parsed, &decision, &again, &reparsed);
         nothing_of_this_hop(&parsed, &again, &reparsed);
         our_fields(&head, &again, peer);
-        if target_is_kept(&decision) {
+        if target_is_kept(&decision) && head.authority() == again.authority() {
             let client = client(&head, peer, &SNAPSHOT.trusted_proxies);
             let route = |head: &Head| SNAPSHOT.table.find_index(head, client);
             assert_eq!(route(&head), route(&again), "the endpoint sees what was routed by");
