@@ -23,34 +23,34 @@ struct Report {
 pub(super) fn execute(globals: &Globals) -> Result<(), Failure> {
     let path = place::config_path(globals);
     let mut report = Report { ok: true, problems: Vec::new(), notes: Vec::new() };
-    let summary = match Config::load(&path) {
+    let mut line = String::new();
+    match Config::load(&path) {
         Ok(config) => {
             report.notes.extend(config.notes.iter().cloned());
-            let weights = read_weights(&config.weights_path, &config.plan);
-            weights.map_err(|problems| report.add(&problems)).ok().map(|weights| {
-                report.notes.extend(weights.notes.iter().cloned());
-                (summary(&config, &weights), exposure(&config, globals))
-            })
+            match read_weights(&config.weights_path, &config.plan) {
+                Ok(weights) => {
+                    report.notes.extend(weights.notes.iter().cloned());
+                    line = summary(&config, &weights);
+                }
+                Err(problems) => report.add(&problems),
+            }
+            if let Err(error) = exposure(&config, globals) {
+                report.add(&Problems::one(Problem::without_place(&path.display().to_string(), error.to_string(), "")));
+            }
         }
         Err(problems) => {
             report.add(&problems);
             if let Some(Err(problems)) = weights_beside(&path) {
                 report.add(&problems);
             }
-            None
         }
-    };
-    let (line, access) = summary.unwrap_or_else(|| (String::new(), Ok(())));
+    }
     if globals.json() {
         screen::print_json(&report)?;
     } else {
-        report.tell(&line, access.is_ok())?;
+        report.tell(&line)?;
     }
-    match access {
-        Err(error) => Err(Failure::Wrong(error.into())),
-        Ok(()) if report.ok => Ok(()),
-        Ok(()) => Err(Failure::Said(WRONG)),
-    }
+    if report.ok { Ok(()) } else { Err(Failure::Said(WRONG)) }
 }
 
 /// Whether the admin API would be open to strangers: a configuration that `run` refuses must not pass here.
@@ -111,21 +111,19 @@ impl Report {
     }
 
     /// For people: problems to stderr, notes and the summary to stdout.
-    fn tell(&self, summary: &str, complete: bool) -> Result<(), Failure> {
+    fn tell(&self, summary: &str) -> Result<(), Failure> {
         for note in &self.notes {
             screen::note(&note.to_string());
         }
         for problem in &self.problems {
             screen::complain(&format!("{problem}\n"));
         }
-        if self.ok && complete {
+        if self.ok {
             return screen::print(&format!("{} {summary}\n", Paint::stdout().green("ok")));
         }
-        if !self.ok {
-            let count = self.problems.len();
-            let plural = if count == 1 { "" } else { "s" };
-            screen::complain(&format!("{count} problem{plural}; weir takes a file over as a whole or not at all"));
-        }
+        let count = self.problems.len();
+        let plural = if count == 1 { "" } else { "s" };
+        screen::complain(&format!("{count} problem{plural}; weir takes a file over as a whole or not at all"));
         Ok(())
     }
 }
