@@ -1,6 +1,6 @@
 //! `weir check`: every problem of the configuration and of the weights file, all at once, with file, line and column.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Serialize;
 use toml::de::DeTable;
@@ -24,7 +24,7 @@ pub(super) fn execute(globals: &Globals) -> Result<(), Failure> {
     let path = place::config_path(globals);
     let mut report = Report { ok: true, problems: Vec::new(), notes: Vec::new() };
     let mut line = String::new();
-    match Config::load(&path) {
+    match Config::load_with(&path, globals.token_file()) {
         Ok(config) => {
             report.notes.extend(config.notes.iter().cloned());
             match read_weights(&config.weights_path, &config.plan) {
@@ -34,7 +34,7 @@ pub(super) fn execute(globals: &Globals) -> Result<(), Failure> {
                 }
                 Err(problems) => report.add(&problems),
             }
-            if let Err(error) = exposure(&config, globals) {
+            if let Err(error) = exposure(&config) {
                 report.add(&Problems::one(Problem::without_place(&path.display().to_string(), error.to_string(), "")));
             }
         }
@@ -54,9 +54,8 @@ pub(super) fn execute(globals: &Globals) -> Result<(), Failure> {
 }
 
 /// Whether the admin API would be open to strangers: a configuration that `run` refuses must not pass here.
-fn exposure(config: &Config, globals: &Globals) -> Result<(), AccessError> {
-    let token_file = globals.token_file.as_ref().or(config.admin.token_file.as_ref());
-    Access::new(config.admin.address, token_file.map(PathBuf::as_path)).map(drop)
+fn exposure(config: &Config) -> Result<(), AccessError> {
+    Access::new(config.admin.address, config.admin.token_file.as_deref()).map(drop)
 }
 
 /// One line on what would be served.
