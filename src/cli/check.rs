@@ -10,7 +10,6 @@ use super::screen::Paint;
 use super::{Globals, place, screen};
 use crate::admin::access::{Access, AccessError};
 use crate::config::{Config, Problem, Problems, WeightsFile, read_weights};
-use crate::model::Weights;
 
 /// What was found.
 #[derive(Debug, Serialize)]
@@ -61,15 +60,10 @@ fn exposure(config: &Config) -> Result<(), AccessError> {
 /// One line on what would be served.
 fn summary(config: &Config, weights: &WeightsFile) -> String {
     let listeners: Vec<String> = config.listeners.iter().map(|listener| listener.address.to_string()).collect();
-    let services: Vec<String> =
-        weights.services.iter().map(|(name, weights)| format!("{name} {}", line(weights))).collect();
+    let services: Vec<String> = weights.services.iter().map(|(name, weights)| format!("{name} {weights}")).collect();
     let routes = config.plan.routes.len();
     let plural = if routes == 1 { "" } else { "s" };
     format!("{}: {}; {routes} route{plural}; on {}", config.path.display(), services.join("; "), listeners.join(", "))
-}
-
-fn line(weights: &Weights) -> String {
-    weights.iter().map(|(pool, weight)| format!("{pool}={weight}")).collect::<Vec<_>>().join(" ")
 }
 
 /// The weights file of a configuration that does not hold: checked all the same, against the services and pools that it

@@ -211,14 +211,7 @@ fn history(text: &mut String, entries: &[Entry], now: &Zoned, paint: Paint) {
 }
 
 fn change_row(entry: &Entry, now: &Zoned) -> [String; 4] {
-    let how = match entry.cause.how {
-        How::Start => "start",
-        How::File => "file",
-        How::Api => "api",
-        How::Cli => "cli",
-        How::Signal => "signal",
-        How::Dns => "dns",
-    };
+    let how = entry.cause.how.as_str();
     let by = if entry.cause.who.is_empty() { how.to_owned() } else { format!("{how} {}", printable(&entry.cause.who)) };
     let one = |change: &crate::switchboard::history::WeightsChange| {
         let before = change.before.as_ref().map(|before| format!("{} → ", record(before))).unwrap_or_default();

@@ -35,6 +35,7 @@ pub use diff::{diff, restart_needed};
 pub use edit::{NotEditable, edit, fresh};
 pub use problem::{Problem, Problems};
 pub use schema::{schema, weights_schema};
+pub(crate) use value::parse_duration;
 pub use weights::{WeightsFile, read_weights};
 pub use write::{WriteError, Written, write_weights};
 
