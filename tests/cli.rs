@@ -202,6 +202,16 @@ fn check_refuses_an_admin_address_that_run_would_refuse() {
 }
 
 #[test]
+fn a_start_without_its_key_file_says_the_reason_once() {
+    let listen = "[listeners.public]\naddress = \"127.0.0.1:0\"\n[admin]\naddress = \"127.0.0.1:0\"\n";
+    let dir = Dir::new().with("weir.toml", &format!("key_file = \"gone.key\"\n{listen}{CONFIG}"));
+    let (code, _, err) = dir.weir(&["run", "-c", "weir.toml"]);
+    assert_eq!(code, Some(2), "{err}");
+    assert!(err.contains("cannot read the key file gone.key: No such file"), "{err}");
+    assert_eq!(err.matches("No such file").count(), 1, "{err}");
+}
+
+#[test]
 fn diff_says_what_would_change_in_words_and_as_data() {
     let dir = Dir::new().with("weir.toml", CONFIG).with("weights.toml", "[engine]\nstable = 90\ncanary = 10\n");
     let next = CONFIG.replace("127.0.0.1:2", "127.0.0.1:3");

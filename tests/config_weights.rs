@@ -197,6 +197,7 @@ fn a_read_only_file_is_refused_and_stays() {
 fn a_missing_directory_is_an_error_that_names_the_file() {
     let error = write_weights("/nonexistent/weights.toml", "x").expect_err("no such directory");
     assert_eq!(error.to_string(), "/nonexistent/weights.toml cannot be written");
+    assert_eq!(error.reason().kind(), std::io::ErrorKind::NotFound);
 }
 
 const POOLS: [&str; 4] = ["stable", "canary", "next", "x.y"];

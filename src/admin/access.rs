@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-/// The environment variable that names the token file.
-pub const TOKEN_FILE_ENV: &str = "WEIR_ADMIN_TOKEN_FILE";
+use crate::config::TOKEN_FILE_ENV;
 
 /// Shortest accepted token, in bytes: 16 random characters of base64 hold 96 bits.
 pub const TOKEN_BYTES_MIN: usize = 16;

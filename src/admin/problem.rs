@@ -143,12 +143,12 @@ impl From<Refused> for Problem {
             Refused::Weights(_) => Self::new(Code::InvalidWeights, detail),
             Refused::NothingToUndo(_) => Self::new(Code::NothingToUndo, detail),
             Refused::ReadOnly { source, .. } => {
-                tracing::warn!(error = %source, "the weights file cannot be written");
+                tracing::warn!(error = %source.reason(), "the weights file cannot be written");
                 Self::new(Code::ReadOnly, detail)
             }
             Refused::Write { source, .. } => {
-                tracing::error!(error = %source, "the weights file cannot be written");
-                Self::new(Code::WriteFailed, detail).with("cause", source.to_string())
+                tracing::error!(error = %source.reason(), "the weights file cannot be written");
+                Self::new(Code::WriteFailed, detail).with("cause", source.reason().to_string())
             }
             Refused::Problems(list) => Self::new(Code::InvalidConfig, detail).with("problems", listed(&list)),
             Refused::FileBroken(list) => Self::new(Code::FileBroken, detail).with("problems", listed(&list)),

@@ -11,7 +11,7 @@ mod run;
 mod sockets;
 mod stop;
 mod tasks;
-pub mod workers;
+mod workers;
 
 use std::io;
 use std::net::SocketAddr;
@@ -24,7 +24,6 @@ use tokio::runtime::Runtime;
 
 use self::log::LogLevelSwitch;
 use self::sockets::Bound;
-use self::workers::InvalidWorkers;
 use crate::admin::access::{Access, AccessError};
 use crate::config::{Config, Problems};
 use crate::model::Name;
@@ -74,9 +73,6 @@ pub enum AppError {
     /// The files do not hold.
     #[error("{0}")]
     Problems(Problems),
-    /// The number of workers is none.
-    #[error(transparent)]
-    Workers(#[from] InvalidWorkers),
     /// The admin API would be open to strangers, or its token cannot be read.
     #[error(transparent)]
     Access(#[from] AccessError),
@@ -122,7 +118,7 @@ impl App {
     /// Reads the rest of what `config` names and binds every address.
     pub fn build(config: Config, mode: Mode, log_level: LogLevelSwitch) -> Result<Self, AppError> {
         control::install();
-        let workers = workers::count(config.workers)?;
+        let workers = workers::count(config.workers);
         let access = Access::new(config.admin.address, config.admin.token_file.as_deref())?;
         match sockets::raise_descriptor_limit() {
             Ok(limit) => tracing::debug!(limit, "descriptors"),
@@ -201,7 +197,7 @@ impl AppError {
     /// Whether the configuration is to blame rather than the system.
     pub fn blames_config(&self) -> bool {
         match self {
-            AppError::Problems(_) | AppError::Workers(_) | AppError::Access(_) | AppError::Start(_) => true,
+            AppError::Problems(_) | AppError::Access(_) | AppError::Start(_) => true,
             AppError::Taken { .. } | AppError::Bind { .. } | AppError::System { .. } | AppError::WorkerLost(_) => false,
         }
     }

@@ -48,7 +48,7 @@ struct Running {
 /// The admin API under way; it ends when `stop` is dropped.
 struct AdminTask {
     stop: oneshot::Sender<()>,
-    task: JoinHandle<std::io::Result<()>>,
+    task: JoinHandle<()>,
 }
 
 // === impl Parts ===
@@ -150,10 +150,15 @@ impl Parts {
         };
         let (stop, stopped) = oneshot::channel::<()>();
         let admin = Admin::new(board, self.access, readiness);
-        let task = tokio::spawn(serve(listener, admin, async {
+        let served = serve(listener, admin, async {
             // The sender being dropped is the sign.
             let _ = stopped.await;
-        }));
+        });
+        let task = tokio::spawn(async {
+            if let Err(error) = served.await {
+                tracing::error!(%error, "the admin API ended; traffic goes on");
+            }
+        });
         Ok(AdminTask { stop, task })
     }
 }

@@ -92,7 +92,9 @@ pub(super) async fn every_second(switchboard: Arc<Switchboard>) {
         seconds.tick().await;
         let switchboard = switchboard.clone();
         // It takes the writer's lock, which may wait for a disk.
-        let _ = tokio::task::spawn_blocking(move || switchboard.tick()).await;
+        if let Err(error) = tokio::task::spawn_blocking(move || switchboard.tick()).await {
+            tracing::error!(%error, "the round of a second failed inside weir");
+        }
         if count.is_multiple_of(UPKEEP_S) {
             control::upkeep();
         }

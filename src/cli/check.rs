@@ -1,6 +1,6 @@
 //! `weir check`: every problem of the configuration and of the weights file, all at once, with file, line and column.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Serialize;
 use toml::de::DeTable;
@@ -10,7 +10,6 @@ use super::screen::Paint;
 use super::{Globals, place, screen};
 use crate::admin::access::{Access, AccessError};
 use crate::config::{Config, Problem, Problems, WeightsFile, read_weights};
-use crate::model::Weights;
 
 /// What was found.
 #[derive(Debug, Serialize)]
@@ -23,54 +22,48 @@ struct Report {
 pub(super) fn execute(globals: &Globals) -> Result<(), Failure> {
     let path = place::config_path(globals);
     let mut report = Report { ok: true, problems: Vec::new(), notes: Vec::new() };
-    let summary = match Config::load(&path) {
+    let mut line = String::new();
+    match Config::load_with(&path, globals.token_file()) {
         Ok(config) => {
             report.notes.extend(config.notes.iter().cloned());
-            let weights = read_weights(&config.weights_path, &config.plan);
-            weights.map_err(|problems| report.add(&problems)).ok().map(|weights| {
-                report.notes.extend(weights.notes.iter().cloned());
-                (summary(&config, &weights), exposure(&config, globals))
-            })
+            match read_weights(&config.weights_path, &config.plan) {
+                Ok(weights) => {
+                    report.notes.extend(weights.notes.iter().cloned());
+                    line = summary(&config, &weights);
+                }
+                Err(problems) => report.add(&problems),
+            }
+            if let Err(error) = exposure(&config) {
+                report.add(&Problems::one(Problem::without_place(&path.display().to_string(), error.to_string(), "")));
+            }
         }
         Err(problems) => {
             report.add(&problems);
             if let Some(Err(problems)) = weights_beside(&path) {
                 report.add(&problems);
             }
-            None
         }
-    };
-    let (line, access) = summary.unwrap_or_else(|| (String::new(), Ok(())));
+    }
     if globals.json() {
         screen::print_json(&report)?;
     } else {
-        report.tell(&line, access.is_ok())?;
+        report.tell(&line)?;
     }
-    match access {
-        Err(error) => Err(Failure::Wrong(error.into())),
-        Ok(()) if report.ok => Ok(()),
-        Ok(()) => Err(Failure::Said(WRONG)),
-    }
+    if report.ok { Ok(()) } else { Err(Failure::Said(WRONG)) }
 }
 
 /// Whether the admin API would be open to strangers: a configuration that `run` refuses must not pass here.
-fn exposure(config: &Config, globals: &Globals) -> Result<(), AccessError> {
-    let token_file = globals.token_file.as_ref().or(config.admin.token_file.as_ref());
-    Access::new(config.admin.address, token_file.map(PathBuf::as_path)).map(drop)
+fn exposure(config: &Config) -> Result<(), AccessError> {
+    Access::new(config.admin.address, config.admin.token_file.as_deref()).map(drop)
 }
 
 /// One line on what would be served.
 fn summary(config: &Config, weights: &WeightsFile) -> String {
     let listeners: Vec<String> = config.listeners.iter().map(|listener| listener.address.to_string()).collect();
-    let services: Vec<String> =
-        weights.services.iter().map(|(name, weights)| format!("{name} {}", line(weights))).collect();
+    let services: Vec<String> = weights.services.iter().map(|(name, weights)| format!("{name} {weights}")).collect();
     let routes = config.plan.routes.len();
     let plural = if routes == 1 { "" } else { "s" };
     format!("{}: {}; {routes} route{plural}; on {}", config.path.display(), services.join("; "), listeners.join(", "))
-}
-
-fn line(weights: &Weights) -> String {
-    weights.iter().map(|(pool, weight)| format!("{pool}={weight}")).collect::<Vec<_>>().join(" ")
 }
 
 /// The weights file of a configuration that does not hold: checked all the same, against the services and pools that it
@@ -111,21 +104,19 @@ impl Report {
     }
 
     /// For people: problems to stderr, notes and the summary to stdout.
-    fn tell(&self, summary: &str, complete: bool) -> Result<(), Failure> {
+    fn tell(&self, summary: &str) -> Result<(), Failure> {
         for note in &self.notes {
             screen::note(&note.to_string());
         }
         for problem in &self.problems {
             screen::complain(&format!("{problem}\n"));
         }
-        if self.ok && complete {
+        if self.ok {
             return screen::print(&format!("{} {summary}\n", Paint::stdout().green("ok")));
         }
-        if !self.ok {
-            let count = self.problems.len();
-            let plural = if count == 1 { "" } else { "s" };
-            screen::complain(&format!("{count} problem{plural}; weir takes a file over as a whole or not at all"));
-        }
+        let count = self.problems.len();
+        let plural = if count == 1 { "" } else { "s" };
+        screen::complain(&format!("{count} problem{plural}; weir takes a file over as a whole or not at all"));
         Ok(())
     }
 }

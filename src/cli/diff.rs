@@ -52,10 +52,10 @@ pub(super) fn execute(arguments: &Arguments, globals: &Globals) -> Result<(), Fa
 /// A configuration that is not saved yet.
 fn candidate(path: &Path, saved: &Config) -> Result<Config, Failure> {
     let text = read(path)?;
-    let env = |name: &str| std::env::var(name).ok();
+    let token_file = saved.given_token_file.as_deref();
     // Relative paths start beside the saved file; problems are named by the file they are in.
-    Config::parse(&text, &saved.path, &env)
-        .or_else(|problems| Config::parse(&text, path, &env).and(Err(problems)))
+    Config::parse_with(&text, &saved.path, token_file)
+        .or_else(|problems| Config::parse_with(&text, path, token_file).and(Err(problems)))
         .map_err(wrong)
 }
 

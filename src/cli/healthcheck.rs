@@ -13,10 +13,12 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
+Whoever starts containers in order should not wait for --strict: weir may be what they wait for.
+
 Example, in an image:
   HEALTHCHECK --interval=10s CMD [\"/weir\", \"healthcheck\"]")]
 pub(super) struct Arguments {
-    /// Ask whether it takes requests, not only whether it lives: fails while it starts and while it stops
+    /// Ask whether a request would be served: fails also while it starts or stops, or nothing serves
     #[arg(long)]
     strict: bool,
 }

@@ -35,7 +35,7 @@ mod version;
 mod demo;
 mod upstream;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -170,6 +170,11 @@ impl Verb {
 // === impl Globals ===
 
 impl Globals {
+    /// The token file that was named; an empty variable names none.
+    fn token_file(&self) -> Option<&Path> {
+        self.token_file.as_deref().filter(|file| !file.as_os_str().is_empty())
+    }
+
     fn json(&self) -> bool {
         self.output == Output::Json
     }

@@ -58,6 +58,5 @@ fn write(globals: &Globals, config: &Config, service: &Name, weights: &Weights) 
     if globals.json() {
         return screen::print_json(&json!({ "service": service, "weights_file": name, "offline": true }));
     }
-    let line: Vec<String> = weights.iter().map(|(pool, weight)| format!("{pool}={weight}")).collect();
-    screen::print(&format!("{name} says {service} {} now; no running weir was asked\n", line.join(" ")))
+    screen::print(&format!("{name} says {service} {weights} now; no running weir was asked\n"))
 }

@@ -33,13 +33,14 @@ pub(super) fn config_path(globals: &Globals) -> PathBuf {
 
 /// The configuration, or every problem of it.
 pub(super) fn config(globals: &Globals) -> Result<Config, Failure> {
-    Config::load(config_path(globals)).map_err(|problems| Failure::wrong(problems.to_string()))
+    Config::load_with(config_path(globals), globals.token_file())
+        .map_err(|problems| Failure::wrong(problems.to_string()))
 }
 
 /// Where the running weir takes commands.
 pub(super) fn admin(globals: &Globals) -> Result<Place, Failure> {
     let (address, token_file) = admin_of(&config_path(globals));
-    let token_file = globals.token_file.clone().or(token_file);
+    let token_file = globals.token_file().map(Path::to_owned).or(token_file);
     let authority = match globals.admin.as_deref().filter(|url| !url.is_empty()) {
         Some(url) => authority(url)?,
         None => reachable(address).to_string(),

@@ -29,10 +29,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn execute(arguments: &Arguments, globals: &Globals) -> Result<(), Failure> {
-    let mut config = place::config(globals)?;
-    if let Some(file) = &globals.token_file {
-        config.admin.token_file = Some(file.clone());
-    }
+    let config = place::config(globals)?;
     let log_level =
         log::start(config.log, arguments.log_level.as_deref()).map_err(|error| Failure::Wrong(error.into()))?;
     let mode = if arguments.safe_mode { Mode::Safe } else { Mode::Normal };

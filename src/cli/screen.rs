@@ -64,6 +64,15 @@ pub(super) fn is_terminal() -> bool {
     io::stdout().is_terminal()
 }
 
+/// Columns and rows of the terminal; none when stdout is no terminal.
+pub(super) fn size() -> Option<(usize, usize)> {
+    // SAFETY: a zeroed winsize is a valid one.
+    let mut size: libc::winsize = unsafe { std::mem::zeroed() };
+    // SAFETY: ioctl writes a winsize to where one is; stdout may be no terminal, then it fails and writes nothing.
+    let done = unsafe { libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, &raw mut size) };
+    (done == 0 && size.ws_col > 0 && size.ws_row > 0).then_some((size.ws_col.into(), size.ws_row.into()))
+}
+
 /// Writes to stdout, as it is. A reader that went away ends the verb well: it saw what it wanted.
 pub(super) fn print(text: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();

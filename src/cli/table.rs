@@ -61,10 +61,19 @@ fn headline(status: &Status, paint: Paint) -> String {
 
 /// A pool that should get traffic and has nothing that serves.
 fn down(status: &Status) -> Option<String> {
-    let dead = |pool: &&PoolStatus| pool.weight > 0 && !pool.endpoints.iter().any(|e| e.state == "serving");
+    let dead = |pool: &&PoolStatus| pool.weight > 0 && !serves(pool);
     status.services.iter().find_map(|service| {
         service.pools.iter().find(dead).map(|pool| format!("{}/{}", printable(&service.name), printable(&pool.name)))
     })
+}
+
+fn serves(pool: &PoolStatus) -> bool {
+    pool.endpoints.iter().any(|endpoint| endpoint.state == "serving")
+}
+
+/// What the breaker of a pool says, unless there is nothing that could serve.
+fn state(pool: &PoolStatus) -> &str {
+    if pool.state == "serving" && !serves(pool) { "down" } else { &pool.state }
 }
 
 fn warnings(text: &mut String, status: &Status, now: &Zoned, paint: Paint) {
@@ -142,7 +151,7 @@ fn pool_row(service: &ServiceStatus, pool: &PoolStatus) -> [String; TITLES.len()
         time(|minute| minute.p95_ms),
         time(|minute| minute.p99_ms),
         pool.in_flight.to_string(),
-        printable(&pool.state),
+        printable(state(pool)),
     ]
 }
 
@@ -150,7 +159,7 @@ fn pool_row(service: &ServiceStatus, pool: &PoolStatus) -> [String; TITLES.len()
 fn tinted(pool: &PoolStatus, line: &str, paint: Paint) -> String {
     let errors = pool.last_minute.as_ref().and_then(|minute| minute.error_ratio).unwrap_or(0.0);
     match () {
-        () if pool.state != "serving" || errors >= 0.05 => paint.red(line),
+        () if state(pool) != "serving" || errors >= 0.05 => paint.red(line),
         () if errors > 0.0 => paint.yellow(line),
         () if pool.weight == 0 => paint.dim(line),
         () => line.to_owned(),
@@ -164,6 +173,7 @@ fn endpoint_line(endpoint: &EndpointStatus, width: usize, paint: Paint) -> Strin
         other => paint.red(&format!("{:8}", printable(other))),
     };
     let mut notes = Vec::new();
+    notes.extend(endpoint.state_for_s.map(|seconds| format!("for {}", span(seconds))));
     if endpoint.in_flight > 0 {
         notes.push(format!("{} in flight", endpoint.in_flight));
     }
@@ -175,7 +185,7 @@ fn endpoint_line(endpoint: &EndpointStatus, width: usize, paint: Paint) -> Strin
     }
     let origin = printable(&endpoint.origin);
     if !origin.contains(&endpoint.address) {
-        notes.insert(0, format!("of {origin}"));
+        notes.push(format!("found at {origin}"));
     }
     let line = format!("{:width$}  {state}  {}", printable(&endpoint.address), paint.dim(&notes.join(", ")));
     line.trim_end().to_owned()
@@ -201,14 +211,7 @@ fn history(text: &mut String, entries: &[Entry], now: &Zoned, paint: Paint) {
 }
 
 fn change_row(entry: &Entry, now: &Zoned) -> [String; 4] {
-    let how = match entry.cause.how {
-        How::Start => "start",
-        How::File => "file",
-        How::Api => "api",
-        How::Cli => "cli",
-        How::Signal => "signal",
-        How::Dns => "dns",
-    };
+    let how = entry.cause.how.as_str();
     let by = if entry.cause.who.is_empty() { how.to_owned() } else { format!("{how} {}", printable(&entry.cause.who)) };
     let one = |change: &crate::switchboard::history::WeightsChange| {
         let before = change.before.as_ref().map(|before| format!("{} → ", record(before))).unwrap_or_default();
@@ -216,7 +219,7 @@ fn change_row(entry: &Entry, now: &Zoned) -> [String; 4] {
     };
     let mut what = entry.changes.iter().map(one).collect::<Vec<_>>().join("; ");
     if what.is_empty() {
-        what = "configuration".into();
+        what = if entry.cause.how == How::Start { "started" } else { "configuration" }.into();
     }
     if !entry.cause.reason.is_empty() {
         let _ = write!(what, "  \"{}\"", printable(&entry.cause.reason));

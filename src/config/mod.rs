@@ -35,6 +35,7 @@ pub use diff::{diff, restart_needed};
 pub use edit::{NotEditable, edit, fresh};
 pub use problem::{Problem, Problems};
 pub use schema::{schema, weights_schema};
+pub(crate) use value::parse_duration;
 pub use weights::{WeightsFile, read_weights};
 pub use write::{WriteError, Written, write_weights};
 
@@ -43,6 +44,12 @@ use crate::model::{ListenerSpec, Plan};
 /// Largest configuration file that is read; it holds tens of thousands of routes.
 pub(crate) const FILE_BYTES_MAX: u64 = 4 << 20;
 
+/// The variable that names the file with the admin token; it wins over the file.
+pub const TOKEN_FILE_ENV: &str = "WEIR_ADMIN_TOKEN_FILE";
+
+/// The variable that sets the number of workers; it wins over the file.
+pub const WORKERS_ENV: &str = "WEIR_WORKERS";
+
 /// Everything that `weir.toml` says, checked: a `Config` in hand can be served.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -50,6 +57,9 @@ pub struct Config {
     pub path: PathBuf,
     /// The weights file.
     pub weights_path: PathBuf,
+    /// The file with the admin token that the command line names: it wins over the environment and the file, also when
+    /// the file is read again.
+    pub given_token_file: Option<PathBuf>,
     /// Where clients connect; changes need a restart. May be empty only if the file has an empty `[listeners]`.
     pub listeners: Vec<ListenerSpec>,
     /// The control surface.
@@ -134,10 +144,26 @@ impl Default for DnsSpec {
 impl Config {
     /// Reads and checks a file, with the environment of the process.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, Problems> {
+        Self::load_with(path, None)
+    }
+
+    /// The same, and with the file of the admin token that the command line names.
+    pub fn load_with(path: impl AsRef<Path>, token_file: Option<&Path>) -> Result<Self, Problems> {
         let path = path.as_ref();
         let name = path.display().to_string();
         let text = read_text(path).map_err(|problem| Problems::one(problem.for_file(&name)))?;
-        Self::parse(&text, path, &|name| std::env::var(name).ok())
+        Self::parse_with(&text, path, token_file)
+    }
+
+    /// Checks a text with the environment of the process, and with the token file that the command line names.
+    pub(crate) fn parse_with(text: &str, path: impl AsRef<Path>, token_file: Option<&Path>) -> Result<Self, Problems> {
+        let given = token_file.map(|file| file.display().to_string());
+        let env = |name: &str| match (name, &given) {
+            (TOKEN_FILE_ENV, Some(file)) => Some(file.clone()),
+            _ => std::env::var(name).ok(),
+        };
+        let config = Self::parse(text, path, &env)?;
+        Ok(Self { given_token_file: token_file.map(Path::to_owned), ..config })
     }
 
     /// Checks a text as if it stood in `path`: relative paths start in its directory, problems are named with it.

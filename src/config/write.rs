@@ -43,6 +43,19 @@ pub enum WriteError {
     },
 }
 
+// === impl WriteError ===
+
+impl WriteError {
+    /// What the system said.
+    pub fn reason(&self) -> &io::Error {
+        match self {
+            WriteError::ReadOnly { source, .. } | WriteError::Io { source, .. } | WriteError::Torn { source, .. } => {
+                source
+            }
+        }
+    }
+}
+
 /// How the file was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Written {

@@ -98,6 +98,16 @@ impl std::fmt::Display for Weight {
 
 // === impl Weights ===
 
+/// `stable=90 canary=10`, as `weir set` takes it.
+impl std::fmt::Display for Weights {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (i, (pool, weight)) in self.iter().enumerate() {
+            write!(f, "{}{pool}={weight}", if i == 0 { "" } else { " " })?;
+        }
+        Ok(())
+    }
+}
+
 impl Weights {
     /// Checks `entries` and keeps their order.
     pub fn new(entries: Vec<(Name, Weight)>) -> Result<Self, InvalidWeights> {

@@ -32,11 +32,22 @@ pub(super) enum Content {
 pub(super) struct Files {
     pub(super) config: PathBuf,
     pub(super) weights: PathBuf,
+    /// The token file that the command line names; what `config` says is read with it.
+    pub(super) token_file: Option<PathBuf>,
 }
 
 // === impl Files ===
 
 impl Files {
+    /// The files that a configuration was read from and names.
+    pub(super) fn of(config: &Config) -> Self {
+        Self {
+            config: config.path.clone(),
+            weights: config.weights_path.clone(),
+            token_file: config.given_token_file.clone(),
+        }
+    }
+
     /// Reads both.
     pub(super) fn look(&self) -> Look {
         Look { config: Content::of(&self.config), weights: Content::of(&self.weights) }
@@ -54,7 +65,7 @@ impl Files {
     /// What the configuration says.
     pub(super) fn parse_config(&self, content: &Content) -> Result<Config, Problems> {
         match content {
-            Content::Text(text) => Config::parse(text, &self.config, &|name| std::env::var(name).ok()),
+            Content::Text(text) => Config::parse_with(text, &self.config, self.token_file.as_deref()),
             Content::Missing => {
                 Err(problem(&self.config, "there is no such file", "put it back; what was loaded stays"))
             }

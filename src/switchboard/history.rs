@@ -141,10 +141,7 @@ impl History {
 
 impl std::fmt::Display for Record {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for (i, (pool, weight)) in self.0.iter().enumerate() {
-            write!(f, "{}{pool}={weight}", if i == 0 { "" } else { " " })?;
-        }
-        Ok(())
+        self.0.fmt(f)
     }
 }
 

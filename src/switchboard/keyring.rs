@@ -34,24 +34,24 @@ enum Source {
     Generated(PathBuf),
 }
 
-/// Why there are no keys.
+/// Why there are no keys. It is shown in places that print no chain of causes, so each says its reason itself.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// The file cannot be read.
-    #[error("cannot read the key file {path}: {source}")]
+    #[error("cannot read the key file {path}: {reason}")]
     Read {
         /// The file.
         path: String,
         /// What the system said.
-        source: io::Error,
+        reason: io::Error,
     },
     /// The file holds no keys.
-    #[error("key file {path}: {source}")]
+    #[error("key file {path}: {reason}")]
     Invalid {
         /// The file.
         path: String,
         /// What is wrong with it.
-        source: InvalidKeys,
+        reason: InvalidKeys,
     },
     /// The system gave no random bytes.
     #[error("the system gives no random bytes: {0}")]
@@ -71,7 +71,7 @@ impl Keyring {
         let path = source.path();
         match load(path) {
             Ok((text, keys)) => Ok(Self { keys: Arc::new(keys), text, source }),
-            Err(KeyError::Read { source: error, .. }) if error.kind() == io::ErrorKind::NotFound => {
+            Err(KeyError::Read { reason, .. }) if reason.kind() == io::ErrorKind::NotFound => {
                 let keys = generate(path)?;
                 Ok(Self { text: keys.to_text(), keys: Arc::new(keys), source })
             }
@@ -130,8 +130,8 @@ fn load(path: &Path) -> Result<(String, Keys), KeyError> {
         }
         std::fs::read_to_string(path)
     };
-    let text = read().map_err(|source| KeyError::Read { path: shown(), source })?;
-    let keys = Keys::parse(&text).map_err(|source| KeyError::Invalid { path: shown(), source })?;
+    let text = read().map_err(|reason| KeyError::Read { path: shown(), reason })?;
+    let keys = Keys::parse(&text).map_err(|reason| KeyError::Invalid { path: shown(), reason })?;
     Ok((text, keys))
 }
 

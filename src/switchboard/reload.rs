@@ -45,8 +45,7 @@ impl Switchboard {
     /// its share fail over until the first answer. Without the desk: weights move meanwhile.
     pub(super) fn look_ahead(&self, change: &Change) -> Option<Ahead<'_>> {
         let (Change::Reload | Change::FileChanged { config: Some(_), .. }) = change else { return None };
-        let live = self.config();
-        let files = Files { config: live.path.clone(), weights: live.weights_path.clone() };
+        let files = Files::of(&self.config());
         // What is wrong with it is said by the reload itself.
         let next = files.parse_config(&Content::of(&files.config)).ok()?;
         let pools = next.plan.services.iter().flat_map(|service| &service.pools);

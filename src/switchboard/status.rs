@@ -128,6 +128,9 @@ pub struct EndpointStatus {
     pub origin: String,
     /// `serving`, `draining`, `ejected`, `down` or `unproved` (it waits for its first pass).
     pub state: String,
+    /// Seconds since it came into that state; none: since it was made.
+    #[serde(default)]
+    pub state_for_s: Option<u64>,
     /// The last failure; it stays after a recovery.
     pub last_error: Option<String>,
     /// Attempts now in flight.

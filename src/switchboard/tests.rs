@@ -1,8 +1,11 @@
 //! Promises of the writer over real files: who wins, what the file says afterwards, what a broken file changes.
 
-use super::change::{Change, How, Refused};
+use super::change::{Cause, Change, How, Refused};
 use super::testing::{Bench, CONFIG, Dir, engine, open, runtime, weights};
-use super::writer::Mode;
+use super::writer::{Mode, Switchboard};
+use crate::config::Config;
+use crate::upstream::names::Lookups;
+use crate::upstream::upstreams::Upstreams;
 
 const NINETY: &str = "# ours\n[engine]\nstable = 90 # most\ncanary = 10\n";
 
@@ -322,4 +325,22 @@ fn a_host_name_that_nobody_answers_for_delays_its_own_reload_and_no_other_change
         assert!(moved >= 4, "weights moved {moved} times while the reload waited for a name");
     });
     assert!(bench.board.snapshot().load().services[0].pools[1].endpoints.is_empty());
+}
+
+#[test]
+fn the_token_file_of_the_command_line_holds_over_a_reload() {
+    let dir = Dir::new();
+    let (path, token) = (dir.path().join("weir.toml"), dir.path().join("admin.token"));
+    // It also makes an address good that other machines reach.
+    let text = format!("[admin]\naddress = \"0.0.0.0:9901\"\n{CONFIG}");
+    std::fs::write(&path, &text).expect("written");
+    let config = Config::load_with(&path, Some(&token)).expect("it names a token file");
+    assert_eq!(config.admin.token_file.as_deref(), Some(&*token));
+    let runtime = runtime();
+    let _within = runtime.enter();
+    let upstreams = Upstreams::start(1, Lookups::default());
+    let board = Switchboard::open(config, Mode::Normal, 1, upstreams).expect("a switchboard");
+    std::fs::write(&path, text.replace(":8002", ":8003")).expect("written");
+    let applied = board.apply(Change::Reload, &Cause::by(How::Signal), None).expect("the files hold");
+    assert!(applied.changed);
 }

@@ -74,19 +74,20 @@ fn service_status(service: &Service, shown: &Shown, sampler: &Sampler, now: Now)
         pools: pools
             .map(|(pool, window)| PoolStatus {
                 last_minute: window.as_ref().map(|own| minute(own, share(Some(own), &windows))),
-                ..pool_status(pool, service)
+                ..pool_status(pool, service, now)
             })
             .collect(),
     }
 }
 
-fn pool_status(pool: &Pool, service: &Service) -> PoolStatus {
+fn pool_status(pool: &Pool, service: &Service, now: Now) -> PoolStatus {
     let endpoints = pool.endpoints.iter().map(|endpoint| {
         let state = endpoint.state();
         EndpointStatus {
             address: endpoint.id.addr.to_string(),
             origin: endpoint.id.origin.to_string(),
             state: state.kind.as_str().into(),
+            state_for_s: (state.since_ms > 0).then(|| now.mono_ms.saturating_sub(state.since_ms) / 1000),
             last_error: state.last_error,
             in_flight: endpoint.in_flight(),
             ejections: endpoint.ejections(),

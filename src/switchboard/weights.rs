@@ -74,7 +74,7 @@ impl Switchboard {
                     "the rollback of {service} is live, but {path} does not say so ({}): \
                      save it with {} for [{service}]",
                     cause_of(&refused),
-                    super::history::Record(weights),
+                    weights,
                 );
                 tracing::warn!(service = service.as_str(), "{note}");
                 desk.hold(service, Some(held(note.clone())));
@@ -147,7 +147,7 @@ fn check_generation(desk: &Desk, expected: Option<u64>) -> Result<(), Refused> {
 fn cause_of(refused: &Refused) -> String {
     match refused {
         Refused::ReadOnly { .. } => "it is read-only for weir".into(),
-        Refused::Write { source, .. } => std::error::Error::source(source).unwrap_or(source).to_string(),
+        Refused::Write { source, .. } => source.reason().to_string(),
         Refused::FileBroken(_) => "it does not hold and cannot be edited".into(),
         other => other.to_string(),
     }

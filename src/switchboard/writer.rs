@@ -75,7 +75,7 @@ pub enum StartError {
 impl Switchboard {
     /// Reads both files and builds the first snapshot. `config` is what `path` said when the process began.
     pub fn open(config: Config, mode: Mode, workers: usize, upstreams: Arc<Upstreams>) -> Result<Self, StartError> {
-        let files = Files { config: config.path.clone(), weights: config.weights_path.clone() };
+        let files = Files::of(&config);
         let seen = files.look();
         let written = files.first_weights(&seen.weights, &config.plan).map_err(StartError::Problems)?;
         for note in config.notes.iter().chain(&written.notes) {

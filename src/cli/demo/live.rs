@@ -49,8 +49,10 @@ impl Live {
         let before = self.served.replace(second.served);
         if let Some(before) = before {
             let line = line(second, before, self.loaded);
-            text += &match (self.terminal, columns()) {
-                (true, Some(columns)) => format!("{}{}", self.clear(), line.chars().take(columns).collect::<String>()),
+            text += &match (self.terminal, screen::size()) {
+                (true, Some((columns, _))) => {
+                    format!("{}{}", self.clear(), line.chars().take(columns).collect::<String>())
+                }
                 (true, None) => format!("{}{line}", self.clear()),
                 (false, _) => format!("{line}\n"),
             };
@@ -120,15 +122,6 @@ fn line(second: &Second, before: [u64; 2], loaded: bool) -> String {
     let invalid = second.status.as_ref().is_some_and(|status| !status.last_reload.ok);
     let invalid = if invalid { "  ! the last save is wrong" } else { "" };
     format!("{head}  {split}  total {all_stable}+{all_canary}{failed}{invalid}")
-}
-
-/// Width of the terminal.
-fn columns() -> Option<usize> {
-    // SAFETY: a zeroed winsize is a valid one; ioctl writes it and nothing else.
-    let mut size: libc::winsize = unsafe { std::mem::zeroed() };
-    // SAFETY: as above; stdout may be no terminal, then the call fails and nothing is read.
-    let done = unsafe { libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, &raw mut size) };
-    (done == 0 && size.ws_col > 0).then_some(usize::from(size.ws_col))
 }
 
 #[cfg(test)]

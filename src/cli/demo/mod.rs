@@ -126,6 +126,7 @@ fn watch_it(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let mut hang_up = signal(SignalKind::hangup())?;
         let client = Client::at(admin.to_string()).within(STATUS_TIMEOUT);
         let began = Instant::now();
         let mut live = Live::new(load.is_some());
@@ -137,6 +138,7 @@ fn watch_it(
                 biased;
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
+                _ = hang_up.recv() => break,
                 _ = seconds.tick() => {}
             }
             child.check()?;

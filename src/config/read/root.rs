@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{listeners, routes, services};
 use crate::config::cursor::{At, Fields, shorten};
-use crate::config::{AdminSpec, AppLogFormat, Config, DnsSpec, LogLevel, LogSpec};
+use crate::config::{AdminSpec, AppLogFormat, Config, DnsSpec, LogLevel, LogSpec, TOKEN_FILE_ENV, WORKERS_ENV};
 use crate::model::{AccessLog, AffinityBy, HostMatch, Limits, LogFormat, LogSink, Plan, RouteSpec, ServiceSpec};
 
 /// Where the admin surface listens when nothing is said (the port that Envoy's users guess).
@@ -37,6 +37,7 @@ pub(in crate::config) fn root(root: &Fields<'_>, path: &Path) -> Config {
     Config {
         path: path.to_owned(),
         weights_path,
+        given_token_file: None,
         listeners,
         admin,
         workers: workers(root),
@@ -58,11 +59,11 @@ fn not_empty(fields: &Fields<'_>, text: At<String>) -> Option<PathBuf> {
 
 fn workers(root: &Fields<'_>) -> Option<usize> {
     let file = root.integer("workers").map(|n| n as usize);
-    let Some(text) = root.sink.env("WEIR_WORKERS").filter(|text| !text.trim().is_empty()) else { return file };
+    let Some(text) = root.sink.env(WORKERS_ENV).filter(|text| !text.trim().is_empty()) else { return file };
     match text.trim().parse::<usize>() {
         Ok(workers) if (1..=1024).contains(&workers) => Some(workers),
         _ => {
-            let found = format!("WEIR_WORKERS is \"{}\"", shorten(&text));
+            let found = format!("{WORKERS_ENV} is \"{}\"", shorten(&text));
             root.sink.outside("environment", found, "write an integer from 1 to 1024");
             file
         }
@@ -72,7 +73,7 @@ fn workers(root: &Fields<'_>) -> Option<usize> {
 fn admin(fields: &Fields<'_>, dir: &Path) -> AdminSpec {
     let address = fields.address("address");
     let token_file = fields.text("token_file").and_then(|text| not_empty(fields, text)).map(|file| dir.join(file));
-    let from_env = fields.sink.env("WEIR_ADMIN_TOKEN_FILE").filter(|text| !text.trim().is_empty());
+    let from_env = fields.sink.env(TOKEN_FILE_ENV).filter(|text| !text.trim().is_empty());
     let token_file = from_env.map(PathBuf::from).or(token_file);
     if let Some(address) = &address
         && !address.value.ip().to_canonical().is_loopback()
