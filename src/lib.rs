@@ -44,7 +44,8 @@
 //!   3 proxy/outgoing writes the head that the endpoint gets                           508
 //!   4 proxy/forward  attempts: a pooled connection (conns) or a new one, at most one safe retry (budget)
 //!     proxy/exchange one attempt up to the head of its answer                         502 504
-//!   5 proxy/answer   maps the head back; proxy/relay streams the body down, proxy/tunnel what follows a 101
+//!   5 proxy/answer   maps the head back; proxy/relay (HTTP/2: proxy/streamed) streams the body down,
+//!                    proxy/splice long ones without a copy, proxy/tunnel what follows a 101
 //!   6 proxy/record   counts and logs, in one place
 //! ```
 //!

@@ -1,7 +1,7 @@
 //! Policies, limits and routes in the words of the file: each key with the value that it has, defaults included, so
 //! that two of them can be compared and the difference read. Every field is named here, or this does not compile.
 //!
-//! It says no secret: whether a token is another one is for [`super::diff`] to tell.
+//! It says no secret: whether a token is another one is for [`super::diff()`] to tell.
 
 use std::time::Duration;
 
