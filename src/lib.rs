@@ -23,9 +23,11 @@
 //! | 1 | [`config`] | the door: text in, [`Config`](config::Config) or every problem with its place out; file watching |
 //! | 1 | [`routing`] | which route, which pool: table, matchers, bucket, splitter; pure, synchronous |
 //! | 1 | [`telemetry`] | what happened: counters by worker, histograms, Prometheus text, access log |
+//! | 1 | [`outside`] | calls that leave the house: HTTP, commands, mail; deadlines and bounds |
 //! | 2 | [`upstream`] | the other side: endpoints by identity, names, probes, ejection, the pool breaker |
 //! | 3 | [`switchboard`] | the one writer: change, reconcile (pure), publish; history, keys, status |
 //! | 4 | [`proxy`] | the data plane, files in the order in which a request meets them |
+//! | 4 | [`rollout`] | weights moved by phases and gates, as far as the evidence allows; knows nothing of HTTP |
 //! | 5 | [`admin`] | the control surface: listener, guard, API, metrics |
 //! | 6 | [`app`] | the composition root: alone knows every room; binds, spawns, drains |
 //! | 7 | [`cli`] | one file per verb |
@@ -115,6 +117,7 @@
 pub mod model;
 
 pub mod config;
+pub mod outside;
 pub mod routing;
 pub mod telemetry;
 
@@ -123,6 +126,7 @@ pub mod upstream;
 pub mod switchboard;
 
 pub mod proxy;
+pub mod rollout;
 
 pub mod admin;
 

@@ -26,6 +26,7 @@ mod head;
 mod name;
 mod now;
 mod policy;
+pub mod rollout;
 mod spec;
 mod weights;
 

@@ -1,0 +1,2 @@
+//! Calls that leave the house: HTTP requests, commands, mail. Each has a deadline and a bounded answer; none is ever
+//! made from the request path. It decides nothing: who calls says what an answer means.

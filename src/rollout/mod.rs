@@ -1,0 +1,13 @@
+//! Rollouts: a service's weights moved by phases and gates, as far as the evidence allows. It knows nothing of HTTP.
+//!
+//! In reading order: [`tick`] is what was counted in one tick; `evidence` weighs it (pure mathematics); `rules` are
+//! plain thresholds; [`verdict`] is what a gate says; `judge` puts the gates of a phase together, worst first;
+//! [`machine`] is the pure state machine; `journal` keeps everything in SQLite; `outside` asks what is outside;
+//! `runner` does what the machine wants; `desk` is where people and programs come in; `report` tells it afterwards.
+//!
+//! What decides (`evidence`, `rules`, `judge`, `machine`) reads no clock, no randomness and no socket.
+
+pub mod event;
+pub mod machine;
+pub mod tick;
+pub mod verdict;

@@ -1,0 +1,73 @@
+//! What gates say, one by one and together. Ordered so that the worst wins.
+
+use serde::{Deserialize, Serialize};
+
+/// A verdict. *Not enough data* is a verdict of its own and never a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Shown not to be worse than what must be excluded, or simply holding (outside gates, plain rules).
+    ShownSafe,
+    /// Neither shown safe nor shown bad.
+    Inconclusive,
+    /// The candidate had no request to be judged by.
+    NoTraffic,
+    /// It could not be asked.
+    Error,
+    /// The control itself is bad: nothing can be said about the candidate; never a rollback.
+    EnvironmentDegraded,
+    /// Shown bad.
+    Fail,
+}
+
+/// What one gate says now; the same in API, report and on screens.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GateVerdict {
+    /// Its name in the plan.
+    pub name: String,
+    /// Its kind: `error_rate`, `latency`, `guard`, `plain`, `http`, …
+    pub kind: String,
+    /// What it says.
+    pub verdict: Verdict,
+    /// Whether it is only shown.
+    pub dry_run: bool,
+    /// Evidence against the candidate, of an evidence gate.
+    pub e_value: Option<f64>,
+    /// The gate fails when `e_value` reaches this.
+    pub limit: Option<f64>,
+    /// Evidence that it is not worse.
+    pub safe_e_value: Option<f64>,
+    /// The phase may advance when `safe_e_value` reaches this.
+    pub safe_limit: Option<f64>,
+    /// The smallest ratio (candidate to control) that this phase excludes: "regressions of 2.4× or more".
+    pub bound: Option<f64>,
+    /// Estimated ratio of the rates.
+    pub ratio: Option<f64>,
+    /// What the candidate shows, in the gate's unit (a ratio of requests, ms, a query's value).
+    pub candidate: Option<f64>,
+    /// What the control shows, in the same unit.
+    pub control: Option<f64>,
+    /// One sentence for people: the numbers, the limit, what is missing.
+    pub detail: String,
+}
+
+/// What all gates say together.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Judgement {
+    /// The worst of the gates that are not dry runs.
+    pub verdict: Verdict,
+    /// Every gate of the phase, in the plan's order; the always-on ones last.
+    pub gates: Vec<GateVerdict>,
+    /// The largest of the gates' bounds.
+    pub bound: Option<f64>,
+    /// Why the verdict is what it is, for people.
+    pub reason: String,
+    /// Whether the failure may wait for the plan's rollback delay: plain rules may, evidence may not.
+    pub may_wait: bool,
+    /// e-value of the A/A monitor (stable against itself) and whether it is beyond its limit.
+    pub self_test: Option<f64>,
+    /// e-value of the sample-ratio check.
+    pub sample_ratio: Option<f64>,
+}
