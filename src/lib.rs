@@ -44,7 +44,8 @@
 //!   2 proxy/decide   listener pin, direct path, route, override, bucket, splitter     403 404
 //!                    then an endpoint, or another pool if nothing of this one serves  503
 //!   3 proxy/outgoing writes the head that the endpoint gets                           508
-//!   4 proxy/forward  attempts: a pooled connection (conns) or a new one, at most one safe retry (budget)
+//!   4 proxy/forward  attempts: a pooled connection (conns) or a new one, at most one safe retry (budget); what goes
+//!                    out while a worker is busy goes in bursts (turn)
 //!     proxy/exchange one attempt up to the head of its answer                         502 504
 //!   5 proxy/answer   maps the head back; proxy/relay (HTTP/2: proxy/streamed) streams the body down,
 //!                    proxy/splice long ones without a copy, proxy/tunnel what follows a 101

@@ -37,5 +37,6 @@ mod digits;
 mod record;
 mod splice;
 mod timer;
+mod turn;
 
 pub mod seam;

@@ -60,6 +60,7 @@ pub(crate) async fn serve(
     timer: &mut Timer,
 ) -> After {
     let request = Request { worker, snapshot: worker.snapshot(), via, parsed, began: Instant::now() };
+    let _in_flight = worker.turns.begin();
     request.serve(stream, head, timer).await
 }
 
@@ -125,6 +126,7 @@ impl Request<'_> {
             decision: &decision,
             began: self.began,
         };
+        self.worker.turns.up().await;
         match forward(&job, client, timer).await {
             Ok(answered) => told.relay(&question, &decision, client, answered, timer).await,
             Err((refusal, trail)) => told.refuse(client, Some(&decision), &trail, refusal, timer).await,
@@ -195,6 +197,7 @@ impl Told<'_> {
         });
         let idle = attempt.service().spec.timeouts.idle;
         let mut relay = Relay::new(worker, client, &mut conn, &mut upload, &response, chunked, out);
+        worker.turns.down().await;
         let end = relay.run(timer, idle).await;
         let mut bytes_out = relay.bytes_out;
         worker.buffers.borrow_mut().put(relay.out);

@@ -141,6 +141,8 @@ impl Stream {
         };
         let (worker, snapshot, began) = (&self.worker, &self.snapshot, self.began);
         let job = Job { worker, snapshot, question: &question, outgoing: &outgoing, decision, began };
+        let _in_flight = worker.turns.begin();
+        worker.turns.up().await;
         let mut forwarding = pin!(forward(&job, down, timer));
         let forwarded = std::future::poll_fn(|cx| match forwarding.as_mut().poll(cx) {
             Poll::Ready(forwarded) => Poll::Ready(Some(forwarded)),

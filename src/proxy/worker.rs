@@ -15,6 +15,7 @@ use super::conns::Conns;
 use super::dice::{Rng, Splitters};
 use super::splice::Pipes;
 use super::timer::Timers;
+use super::turn::Turns;
 use crate::model::{Head, Now, Origin};
 use crate::routing::cookie::TicketCache;
 use crate::switchboard::snapshot::Snapshot;
@@ -42,6 +43,8 @@ pub struct Seat {
 /// A worker's state; everything runs on its thread.
 pub(crate) struct Worker {
     pub(crate) index: usize,
+    /// When to send what.
+    pub(crate) turns: Turns,
     cache: RefCell<Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>>,
     current: RefCell<Rc<Lease>>,
     pub(crate) chance: RefCell<Chance>,
@@ -119,6 +122,7 @@ impl Worker {
             meter: seat.meter,
             hurry: seat.hurry,
             instance: seat.instance,
+            turns: Turns::default(),
             draining: Cell::new(None),
             drain: Notify::new(),
             closed: Notify::new(),
