@@ -32,6 +32,7 @@ const PURE: &[&str] = &[
     "src/routing/",
     "src/proxy/decide.rs",
     "src/proxy/h1/",
+    "src/rollout/evidence/",
     "src/rollout/machine/",
     "src/switchboard/reconcile.rs",
     "src/upstream/book.rs",

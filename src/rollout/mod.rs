@@ -7,6 +7,8 @@
 //!
 //! What decides (`evidence`, `rules`, `judge`, `machine`) reads no clock, no randomness and no socket.
 
+pub mod evidence;
+
 pub mod event;
 pub mod machine;
 pub mod tick;
