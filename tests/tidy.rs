@@ -33,6 +33,7 @@ const PURE: &[&str] = &[
     "src/proxy/decide.rs",
     "src/proxy/h1/",
     "src/rollout/evidence/",
+    "src/rollout/judge/",
     "src/rollout/machine/",
     "src/switchboard/reconcile.rs",
     "src/upstream/book.rs",

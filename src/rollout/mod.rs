@@ -8,8 +8,12 @@
 //! What decides (`evidence`, `rules`, `judge`, `machine`) reads no clock, no randomness and no socket.
 
 pub mod evidence;
+pub mod judge;
 
 pub mod event;
 pub mod machine;
 pub mod tick;
 pub mod verdict;
+
+#[cfg(test)]
+mod testing;

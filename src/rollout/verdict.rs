@@ -20,6 +20,36 @@ pub enum Verdict {
     Fail,
 }
 
+/// What came of asking something outside.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "outcome")]
+pub enum Outcome {
+    /// It holds.
+    Passed {
+        /// In words.
+        detail: String,
+        /// A number that it gave, if any.
+        value: Option<f64>,
+    },
+    /// It does not hold.
+    Failed {
+        /// In words.
+        detail: String,
+        /// A number that it gave, if any.
+        value: Option<f64>,
+    },
+    /// It could not be asked: never a failure of the candidate.
+    Unavailable {
+        /// In words.
+        detail: String,
+    },
+    /// It waits for a person or for its time.
+    Waiting {
+        /// In words.
+        detail: String,
+    },
+}
+
 /// What one gate says now; the same in API, report and on screens.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

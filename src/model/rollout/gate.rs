@@ -29,6 +29,9 @@ pub enum Ask {
         max_ratio: f64,
         /// R₁: what must be excluded before the phase advances. Default 2.
         excludes: f64,
+        /// A rate of the candidate that is good enough to advance, as a ratio of requests: where hardly anything fails,
+        /// no ratio can be shown. Default 0.01.
+        safe_rate: f64,
         /// Smallest difference of rates that matters, as a ratio of requests. Default 0.001.
         min_difference: f64,
         /// Bad events of the candidate below which it is never called bad; default 5, and 2 when the control had none.
@@ -274,4 +277,39 @@ pub enum Delta {
     Absolute,
     /// That difference in percent of the first value.
     Percent,
+}
+
+// === impl Ask ===
+
+impl Ask {
+    /// The word for it in files, API and metrics.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Ask::ErrorRate { .. } => "error_rate",
+            Ask::Latency { .. } => "latency",
+            Ask::Guard { .. } => "guard",
+            Ask::ZeroTolerance { .. } => "zero_tolerance",
+            Ask::Plain(_) => "plain",
+            Ask::Serving { .. } => "serving",
+            Ask::Http(_) => "http",
+            Ask::Command(_) => "command",
+            Ask::Suite { .. } => "suite",
+            Ask::Prometheus(_) => "prometheus",
+            Ask::Signoff { .. } => "signoff",
+            Ask::Approval { .. } => "approval",
+        }
+    }
+
+    /// Whether it is asked outside rather than counted.
+    pub fn is_outside(&self) -> bool {
+        matches!(
+            self,
+            Ask::Http(_)
+                | Ask::Command(_)
+                | Ask::Suite { .. }
+                | Ask::Prometheus(_)
+                | Ask::Signoff { .. }
+                | Ask::Approval { .. }
+        )
+    }
 }

@@ -1,9 +1,9 @@
 //! Is the candidate's rate of bad events more than r₀ times the control's, and which ratios are excluded?
 //!
 //! Per tick, given that `m` bad events happened in both arms together and that the candidate had the part `q` of what
-//! was counted, the candidate's number of them is binomial with probability `qr/(qr+1-q)` at the risk ratio `r`. That
-//! holds whatever the base rate is, so it may move from tick to tick, and so may the share: everything is conditioned on
-//! the tick and multiplied, never pooled. The likelihood ratio of `r` against `r₀` is
+//! was counted, its own number `x` of them is binomial with probability `qr/(qr+1-q)` at the risk ratio `r`. That holds
+//! whatever the base rate is, so it may move from tick to tick, and so may the share: everything is conditioned on the
+//! tick and multiplied, never pooled. The likelihood ratio of `r` against `r₀` is
 //!
 //! ```text
 //! (r/r₀)^x · ((q·r₀ + 1 − q)/(q·r + 1 − q))^m

@@ -1,0 +1,128 @@
+//! What the judge promises.
+
+use super::*;
+use crate::rollout::testing::{errors, latency, plan, second};
+
+fn gate<'a>(judgement: &'a Judgement, name: &str) -> &'a GateVerdict {
+    judgement.gates.iter().find(|gate| gate.name == name).unwrap_or_else(|| panic!("no gate {name}"))
+}
+
+fn run(judge: &mut Judge, seconds: usize, tick: &Tick) -> Judgement {
+    (0..seconds).map(|_| judge.observe(tick)).last().expect("at least a second")
+}
+
+#[test]
+fn a_flawless_service_is_shown_safe_after_a_few_hundred_requests_and_not_before() {
+    let mut judge = Judge::new(&plan(&[5.0], vec![errors()]));
+    assert_eq!(run(&mut judge, 10, &second(0.05, [10, 0], [190, 0])).verdict, Verdict::Inconclusive);
+    let judgement = run(&mut judge, 30, &second(0.05, [10, 0], [190, 0]));
+    assert_eq!(judgement.verdict, Verdict::ShownSafe, "{}", judgement.reason);
+    assert!(gate(&judgement, "error_rate").detail.contains("1.00 % or more is excluded"), "{judgement:?}");
+}
+
+#[test]
+fn a_candidate_that_fails_every_fifth_request_has_failed_within_seconds() {
+    let mut judge = Judge::new(&plan(&[5.0], vec![errors()]));
+    let failed = (1..20).find(|_| judge.observe(&second(0.05, [5, 1], [95, 0])).verdict == Verdict::Fail);
+    assert!(failed.is_some_and(|seconds| seconds <= 4), "{failed:?}");
+    let judgement = judge.judgement();
+    assert!(judgement.reason.contains("false alarm") && !judgement.may_wait, "{}", judgement.reason);
+    assert_eq!(gate(&judgement, "error_rate").limit.map(f64::round), Some(200.0));
+}
+
+#[test]
+fn the_limits_are_those_of_the_shares_of_alpha() {
+    let mut judge = Judge::new(&plan(&[5.0], vec![errors(), latency()]));
+    let judgement = judge.observe(&second(0.05, [5, 0], [95, 0]));
+    let limit = |name: &str| gate(&judgement, name).limit.map(f64::round);
+    assert_eq!([limit("error_rate"), limit("latency"), limit(GUARD)], [Some(200.0), Some(250.0), Some(1000.0)]);
+}
+
+#[test]
+fn no_request_of_the_candidate_is_no_traffic_and_neither_good_nor_bad() {
+    let mut judge = Judge::new(&plan(&[5.0], vec![errors()]));
+    let judgement = run(&mut judge, 300, &second(0.05, [0, 0], [0, 0]));
+    assert_eq!(judgement.verdict, Verdict::NoTraffic);
+    assert!(judgement.sample_ratio.is_some_and(|e| e <= 1.0 + 1e-9));
+}
+
+#[test]
+fn an_outage_of_stable_is_never_held_against_the_candidate() {
+    let mut judge = Judge::new(&plan(&[50.0], vec![errors()]));
+    run(&mut judge, 60, &second(0.5, [50, 0], [50, 0]));
+    let judgement = run(&mut judge, 15, &second(0.5, [50, 40], [50, 40]));
+    assert_eq!(judgement.verdict, Verdict::EnvironmentDegraded, "{}", judgement.reason);
+    let judgement = run(&mut judge, 15, &second(0.5, [50, 0], [50, 50]));
+    assert_eq!(judgement.verdict, Verdict::EnvironmentDegraded, "{}", judgement.reason);
+}
+
+#[test]
+fn a_candidate_without_endpoints_has_failed_after_five_seconds() {
+    let mut judge = Judge::new(&plan(&[5.0], vec![errors()]));
+    let dead = Tick { serving: false, ..second(0.05, [0, 0], [100, 0]) };
+    assert_ne!(run(&mut judge, 4, &dead).verdict, Verdict::Fail);
+    assert_eq!(run(&mut judge, 2, &dead).verdict, Verdict::Fail);
+}
+
+#[test]
+fn a_settling_tick_is_not_scored() {
+    let mut judge = Judge::new(&plan(&[5.0], vec![errors()]));
+    let settling = Tick { settling: true, ..second(0.05, [5, 5], [95, 0]) };
+    assert_ne!(run(&mut judge, 50, &settling).verdict, Verdict::Fail);
+}
+
+#[test]
+fn a_heavy_tail_fails_and_an_equal_one_is_shown_safe() {
+    for (slow, expected) in [(25, Verdict::Fail), (5, Verdict::ShownSafe)] {
+        let mut judge = Judge::new(&plan(&[50.0], vec![latency()]));
+        judge.begin_phase(0, |_| Some(10_000), |us| us);
+        assert_eq!(judge.levels()[0].above_us, Some([16_000, 10_000]));
+        let mut tick = second(0.5, [100, 0], [100, 0]);
+        tick.candidate.slow[0] = slow;
+        tick.control.slow[0] = 5;
+        assert_eq!(run(&mut judge, 30, &tick).verdict, expected, "{slow}");
+    }
+}
+
+#[test]
+fn a_split_that_is_not_as_intended_pauses() {
+    let mut judge = Judge::new(&plan(&[50.0], vec![errors()]));
+    let judgement = run(&mut judge, 60, &second(0.5, [20, 0], [80, 0]));
+    assert_eq!(judgement.verdict, Verdict::EnvironmentDegraded);
+    assert!(judgement.reason.contains("not split as intended"));
+}
+
+#[test]
+fn dry_run_gates_are_shown_and_do_not_count() {
+    let mut dry = errors();
+    dry.dry_run = true;
+    let mut judge = Judge::new(&plan(&[5.0], vec![dry]));
+    let judgement = run(&mut judge, 20, &second(0.05, [5, 1], [95, 0]));
+    assert_eq!((judgement.verdict, gate(&judgement, "error_rate").verdict), (Verdict::ShownSafe, Verdict::Fail));
+}
+
+#[test]
+fn at_a_hundred_percent_there_is_nothing_to_compare_and_guards_decide() {
+    let mut judge = Judge::new(&plan(&[100.0], vec![errors()]));
+    let judgement = run(&mut judge, 20, &second(1.0, [100, 5], [0, 0]));
+    assert_eq!(judgement.verdict, Verdict::ShownSafe);
+    assert!(gate(&judgement, "error_rate").detail.contains("nothing to compare"));
+    assert_eq!(run(&mut judge, 60, &second(1.0, [100, 60], [0, 0])).verdict, Verdict::Fail);
+}
+
+#[test]
+fn a_restart_changes_no_bit_of_the_evidence() {
+    let mut judge = Judge::new(&plan(&[5.0, 50.0], vec![errors(), latency()]));
+    judge.begin_phase(0, |_| Some(10_000), |us| us);
+    let mut other = judge.clone();
+    for i in 0..600_u64 {
+        let mut tick = second(0.05, [10, i % 7 / 6], [190, i % 5 / 3]);
+        tick.candidate.slow[0] = i % 3;
+        tick.control.slow[0] = i % 17;
+        if i % 97 == 0 {
+            let text = serde_json::to_string(&other).expect("it is data");
+            other = serde_json::from_str(&text).expect("it is its own");
+        }
+        assert_eq!(judge.observe(&tick), other.observe(&tick), "second {i}");
+    }
+}
