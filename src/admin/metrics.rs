@@ -6,8 +6,7 @@ use crate::model::{Fault, Why};
 use crate::switchboard::snapshot::{Pool, Service, Snapshot};
 use crate::switchboard::status::Status;
 use crate::telemetry::count::Sharded;
-use crate::telemetry::histogram::Summary;
-use crate::telemetry::meter::WorkerShard;
+use crate::telemetry::meter::{self, WorkerShard};
 use crate::telemetry::names::{self, Metric};
 use crate::telemetry::process::Usage;
 use crate::telemetry::text::Text;
@@ -136,7 +135,7 @@ fn pools(text: &mut Text, snapshot: &Snapshot) {
     }
     text.family(&names::REQUEST_DURATION);
     for (service, pool) in named(snapshot) {
-        let latency = Summary::of(pool.state.meter.iter().map(|shard| &shard.latency));
+        let latency = meter::latency(&pool.state.meter);
         let labels = [("service", service.name.as_str()), ("pool", &pool.name)];
         text.histogram(&names::REQUEST_DURATION, &labels, &latency);
     }

@@ -13,12 +13,14 @@ use super::decide::{self, Decision, Question};
 use super::exchange::{Conn, Failure, Terms, connect, exchange};
 use super::h1::response::Response;
 use super::outgoing::Outgoing;
+use super::record;
 use super::refusal::Refusal;
 use super::timer::Timer;
 use super::upload::{Downstream, Upload};
 use super::worker::{Lease, Worker};
 use crate::model::Fault;
 use crate::switchboard::snapshot::{Pool, Service};
+use crate::telemetry::lane::Lane;
 use crate::upstream::endpoint::{Endpoint, Outcome};
 
 /// What is forwarded.
@@ -52,6 +54,8 @@ pub(crate) struct Trail {
     pub(crate) retried: bool,
     /// From sending to the answer's head.
     pub(crate) upstream_us: Option<u64>,
+    /// Whether the endpoint reset the tunnel.
+    pub(crate) reset: bool,
     /// The (pool, endpoint) of the last attempt.
     pub(crate) last: Option<(usize, usize)>,
     /// The (pool, endpoint) of each failed attempt.
@@ -104,8 +108,12 @@ pub(crate) async fn forward<D: Downstream>(
             Err(Failure::Endpoint { fault, reason, .. }) => {
                 (job.worker.hurry)(&attempt.endpoint().id.origin);
                 attempt.fail(fault, job.question);
+                let lane = lane_of(job, &trail);
                 match again(job, &mut trail, target, reason, Retriable::Elsewhere) {
-                    Some(next) => target = next,
+                    Some(next) => {
+                        lose(job, target.0, lane, began);
+                        target = next;
+                    }
                     None => return Err((Refusal::Upstream { fault, reason }, trail)),
                 }
                 continue;
@@ -136,13 +144,31 @@ pub(crate) async fn forward<D: Downstream>(
                     true if conn.reused && !answered => Retriable::Anywhere,
                     true => Retriable::Elsewhere,
                 };
+                let lane = lane_of(job, &trail);
                 match again(job, &mut trail, target, reason, retriable) {
-                    Some(next) => target = next,
+                    Some(next) => {
+                        lose(job, target.0, lane, began);
+                        target = next;
+                    }
                     None => return Err((Refusal::Upstream { fault, reason }, trail)),
                 }
             }
         }
     }
+}
+
+/// The lane of the attempt that has just failed.
+fn lane_of(job: &Job<'_>, trail: &Trail) -> Lane {
+    let draw = job.worker.chance.borrow_mut().rng.draw();
+    record::lane(job.decision, trail, draw)
+}
+
+/// Counts an attempt that another one follows: what the client sees at the end tells nothing of it.
+fn lose(job: &Job<'_>, pool: usize, lane: Lane, began: Instant) {
+    let failed = record::Failed { snapshot: job.snapshot, decision: job.decision, pool, lane };
+    job.snapshot.services[job.decision.service].pools[pool].state.meter.of(job.worker.index).lanes[lane.index()]
+        .lose_us(began.elapsed().as_micros() as u64);
+    failed.count(job.worker.index);
 }
 
 /// Whether and where a failed attempt may be repeated.

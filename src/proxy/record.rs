@@ -1,4 +1,5 @@
-//! What is told of a request when it is over: counters, histogram, access log. The only place that writes them.
+//! What is told of a request when it is over: counters, histogram, access log. The only place that writes them; of an
+//! attempt that another one followed, [`Failed`] tells.
 
 use std::net::IpAddr;
 use std::time::Instant;
@@ -6,9 +7,11 @@ use std::time::Instant;
 use super::decide::Decision;
 use super::forward::Trail;
 use super::worker::Worker;
-use crate::model::{Fault, Head};
+use crate::model::{Fault, Head, Why};
 use crate::switchboard::snapshot::Snapshot;
 use crate::telemetry::access_log::Record;
+use crate::telemetry::lane::Lane;
+use crate::telemetry::meter::PoolShard;
 
 /// One request, from its head to the end of its answer.
 #[derive(Debug)]
@@ -30,35 +33,116 @@ pub(crate) struct Story<'a> {
 /// Tells it.
 pub(crate) fn tell(worker: &Worker, snapshot: &Snapshot, head: &Head, story: &Story<'_>) {
     let duration_us = story.began.elapsed().as_micros() as u64;
-    let pool = story.decision.map(|decision| {
-        let pools = &snapshot.services[decision.service].pools;
-        // Requests count where they were meant to go when nothing was tried, else where they were last sent.
-        &pools[story.trail.last.map_or(decision.pool, |(pool, _)| pool)]
-    });
-    match (pool, story.decision) {
-        (Some(pool), Some(decision)) => {
-            let shard = pool.state.meter.of(worker.index);
-            let first = &snapshot.services[decision.service].pools[decision.pool];
+    let draw = worker.chance.borrow_mut().rng.draw();
+    match story.decision {
+        Some(decision) => {
+            let service = &snapshot.services[decision.service];
+            let first = &service.pools[decision.pool];
             first.state.meter.of(worker.index).requests.add(1);
-            let why = if story.trail.retried { crate::model::Why::Retry } else { decision.why };
+            // Requests count where they were meant to go when nothing was tried, else where they were last sent.
+            let last = story.trail.last.map_or(decision.pool, |(pool, _)| pool);
+            let shard = service.pools[last].state.meter.of(worker.index);
+            let why = if story.trail.retried { Why::Retry } else { decision.why };
             shard.why[why as usize].add(1);
-            shard.latency.record_us(duration_us);
             shard.bytes_in.add(story.bytes_in);
             shard.bytes_out.add(story.bytes_out);
-            // Upstream faults are counted attempt by attempt; the other two kinds once per request.
-            if let Some(fault) = story.fault.filter(|fault| !fault.blames_pool()) {
-                shard.fault(fault);
+            let lane = lane(decision, story.trail, draw);
+            let counted = &shard.lanes[lane.index()];
+            if story.fault.is_some() || story.status >= 400 || story.status == 101 {
+                let failed = Failed { snapshot, decision, pool: last, lane };
+                odd(shard, &failed, story, duration_us, worker.index);
+            } else {
+                counted.latency.record_us(duration_us);
+            }
+            // While nobody counts units this is one load of a line that nobody writes.
+            if service.units.is_armed() && lane != Lane::Named {
+                let first = decision.bucket.is_some_and(|bucket| service.units.note_seen(bucket));
+                counted.units.add(u64::from(first));
             }
         }
-        _ => {
+        None => {
             if let Some(fault) = story.fault {
                 worker.shard().refused[fault.index()].add(1);
             }
         }
     }
-    let draw = worker.chance.borrow_mut().rng.draw();
     if worker.logger.borrow().wants(story.status, draw) {
         log(worker, snapshot, head, story, duration_us);
+    }
+}
+
+/// A failed attempt, as far as the evidence of its pool goes.
+pub(crate) struct Failed<'a> {
+    pub(crate) snapshot: &'a Snapshot,
+    pub(crate) decision: &'a Decision,
+    /// Index of the pool that failed.
+    pub(crate) pool: usize,
+    /// By which lane it came there.
+    pub(crate) lane: Lane,
+}
+
+/// The lane of a request's last attempt: only the first is placed by the weights. `draw` is uniform over u64.
+pub(crate) fn lane(decision: &Decision, trail: &Trail, draw: u64) -> Lane {
+    match (decision.why, decision.bucket) {
+        _ if trail.retried => Lane::Named,
+        (Why::Weight | Why::Bucket | Why::Header | Why::ClientIp, Some(bucket)) => Lane::of_bucket(bucket),
+        (Why::Weight | Why::Bucket | Why::Header | Why::ClientIp, None) => Lane::of_draw(draw),
+        (Why::Drain | Why::Route | Why::Path | Why::Listener | Why::Override | Why::Failover | Why::Retry, _) => {
+            Lane::Named
+        }
+    }
+}
+
+/// What is neither a plain answer nor one below 400. The time is counted before what it was, and what it was not
+/// before the time, so that who reads meanwhile never finds more errors than attempts.
+#[cold]
+fn odd(shard: &PoolShard, failed: &Failed<'_>, story: &Story<'_>, duration_us: u64, worker: usize) {
+    let (own, named) = (&shard.lanes[failed.lane.index()], &shard.lanes[Lane::Named.index()]);
+    match story.fault {
+        // Upstream faults are counted attempt by attempt; the other two kinds once per request.
+        Some(fault) if !fault.blames_pool() => {
+            shard.fault(fault);
+            // A client that left while the endpoint kept it waiting counts with its time; without an attempt nothing
+            // was placed. HTTP/2 keeps no trail of a request that its client reset.
+            let waited = story.trail.last.is_some() || story.status == 499;
+            let lane = if waited { own } else { named };
+            lane.uncounted.add(1);
+            lane.latency.record_us(duration_us);
+        }
+        None if story.status == 101 => {
+            own.tunnels.add(1);
+            own.disconnects.add(u64::from(story.trail.reset));
+            named.uncounted.add(1);
+            named.latency.record_us(duration_us);
+        }
+        Some(_) => {
+            own.latency.record_us(duration_us);
+            // What was cut short had begun with another status; weir's own answers to faults are 502 and 504.
+            own.disconnects.add(u64::from(story.status < 500));
+            failed.count(worker);
+        }
+        None => {
+            own.latency.record_us(duration_us);
+            own.client_errors.add(1);
+        }
+    }
+}
+
+// === impl Failed ===
+
+impl Failed<'_> {
+    /// Counts the error by lane, unit and route.
+    #[cold]
+    pub(crate) fn count(&self, worker: usize) {
+        let service = &self.snapshot.services[self.decision.service];
+        let shard = service.pools[self.pool].state.meter.of(worker);
+        let counted = &shard.lanes[self.lane.index()];
+        counted.errors.add(1);
+        if let (Lane::A | Lane::B, Some(bucket)) = (self.lane, self.decision.bucket) {
+            counted.first_errors.add(u64::from(service.units.note_failed(bucket)));
+        }
+        let route = self.decision.route.map(|route| &*self.snapshot.table.routes()[route].spec.name);
+        shard.routes.count(route);
     }
 }
 
@@ -68,7 +152,7 @@ fn log(worker: &Worker, snapshot: &Snapshot, head: &Head, story: &Story<'_>, dur
     let last = story.trail.last.or(story.decision.map(|decision| (decision.pool, decision.endpoint)));
     let pool = service.zip(last).map(|(service, (pool, _))| &service.pools[pool]);
     let endpoint = pool.zip(story.trail.last).map(|(pool, (_, endpoint))| pool.endpoints[endpoint].id.addr.to_string());
-    let retried = if story.trail.retried { Some(crate::model::Why::Retry) } else { None };
+    let retried = if story.trail.retried { Some(Why::Retry) } else { None };
     let attempts = match pool.filter(|_| story.trail.last.is_some()) {
         Some(pool) if !story.fault.is_some_and(Fault::blames_pool) || story.trail.failed.is_empty() => {
             format!("{}{}:{}", story.trail.failed, pool.name, story.status)

@@ -162,7 +162,7 @@ impl Told<'_> {
         answered: Answered,
         timer: &mut Timer,
     ) -> After {
-        let Answered { mut conn, response, mut upload, attempt, trail, .. } = answered;
+        let Answered { mut conn, response, mut upload, attempt, mut trail, .. } = answered;
         let worker = self.request.worker;
         let parsed = &self.request.parsed;
         let upgraded = response.status == 101;
@@ -202,7 +202,7 @@ impl Told<'_> {
         let mut bytes_out = relay.bytes_out;
         worker.buffers.borrow_mut().put(relay.out);
         if upgraded && end == End::Whole {
-            bytes_out += tunnel::run(client, &mut conn).await;
+            bytes_out += tunnel::run(client, &mut conn, &mut trail.reset).await;
         }
         if let End::Unsent(fault) = end {
             attempt.fail(fault, question);

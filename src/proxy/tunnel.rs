@@ -1,8 +1,12 @@
 //! What follows a 101: bytes both ways until either side is done.
 
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
 
 use super::client::Client;
 use super::exchange::Conn;
@@ -10,20 +14,52 @@ use super::exchange::Conn;
 /// Bytes copied at once, each way.
 const BUFFER_BYTES: usize = 16 * 1024;
 
-/// Carries the upgraded connection; the bytes that went to the client. It has no idle limit yet: TCP keep-alive finds
-/// peers that vanished.
-pub(crate) async fn run(client: &mut Client<'_>, conn: &mut Conn) -> u64 {
+/// Carries the upgraded connection; the bytes that went to the client. `reset` tells whether the endpoint reset it,
+/// rather than closing it or the client going away. It has no idle limit yet: TCP keep-alive finds peers that vanished.
+pub(crate) async fn run(client: &mut Client<'_>, conn: &mut Conn, reset: &mut bool) -> u64 {
     keep_alive(client.stream);
     keep_alive(&conn.stream);
     let early_up = client.unused().to_vec();
     let early_down = std::mem::take(&mut conn.buf);
-    if conn.stream.write_all(&early_up).await.is_err() || client.stream.write_all(&early_down).await.is_err() {
+    let mut endpoint = Watched { stream: &mut conn.stream, reset };
+    if endpoint.write_all(&early_up).await.is_err() || client.stream.write_all(&early_down).await.is_err() {
         return 0;
     }
-    let copied = tokio::io::copy_bidirectional_with_sizes(client.stream, &mut conn.stream, BUFFER_BYTES, BUFFER_BYTES);
+    let copied = tokio::io::copy_bidirectional_with_sizes(client.stream, &mut endpoint, BUFFER_BYTES, BUFFER_BYTES);
     let (up, down) = copied.await.unwrap_or_default();
     client.bytes_in += up + early_up.len() as u64;
     down + early_down.len() as u64
+}
+
+/// The endpoint's side, and whether reading from it failed. That writing does says nothing: it may have closed in order
+/// while the client was still sending.
+struct Watched<'a> {
+    stream: &'a mut TcpStream,
+    reset: &'a mut bool,
+}
+
+// === impl Watched ===
+
+impl AsyncRead for Watched<'_> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let read = Pin::new(&mut *self.stream).poll_read(cx, buf);
+        *self.reset |= matches!(read, Poll::Ready(Err(_)));
+        read
+    }
+}
+
+impl AsyncWrite for Watched<'_> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.stream).poll_shutdown(cx)
+    }
 }
 
 /// Probes a silent peer after a minute, so that one that has vanished does not hold the tunnel for ever.

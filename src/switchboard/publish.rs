@@ -44,6 +44,7 @@ pub fn build(state: &State, revision: u64, sources: &Sources<'_>) -> Snapshot {
                     .collect(),
                 stable: spec.pool_index(&spec.stable).unwrap_or(0),
                 weights: live.weights.clone(),
+                units: sources.registry.units(&spec.name),
                 draining: live.drain.as_ref().map(|drain| build_drain(drain, &names, &spec.stable)),
                 split,
                 spec: spec.clone(),

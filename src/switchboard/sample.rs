@@ -6,7 +6,7 @@ use std::collections::{HashMap, VecDeque};
 use super::snapshot::Snapshot;
 use crate::model::{Fault, Name};
 use crate::telemetry::histogram::Summary;
-use crate::telemetry::meter::PoolMeter;
+use crate::telemetry::meter::{PoolMeter, latency};
 
 /// Sums that are kept, one a second: the longest window, and its start.
 const SAMPLES_MAX: usize = 61;
@@ -113,8 +113,4 @@ impl Sums {
             latency: None,
         }
     }
-}
-
-fn latency(meter: &PoolMeter) -> Summary {
-    Summary::of(meter.iter().map(|shard| &shard.latency))
 }

@@ -10,6 +10,7 @@ use crate::routing::split::Split;
 use crate::routing::table::Table;
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::pool::PoolState;
+use crate::upstream::units::UnitLedger;
 
 /// What a request is decided on. Workers load it once per request.
 #[derive(Debug)]
@@ -51,6 +52,8 @@ pub struct Service {
     pub weights: Weights,
     /// The weights as the request path reads them.
     pub split: Split,
+    /// Which of its units failed, while somebody asks; by identity.
+    pub units: Arc<UnitLedger>,
     /// Pools at 0 whose bound clients may stay for a while.
     pub draining: Option<Draining>,
 }

@@ -121,6 +121,30 @@ impl Summary {
         })
     }
 
+    /// How many were longer than `us` microseconds: exact when `us` is a [`Summary::border`], else as if it were the
+    /// next one. What is over 134 s is longer than any.
+    pub fn above(&self, us: u64) -> u64 {
+        let last = BUCKETS_MAX - 1;
+        self.counts[(bucket(us) + 1).min(last)..].iter().sum()
+    }
+
+    /// The shortest duration in µs, not below `us`, at which [`Summary::above`] is exact; at most 134 s.
+    pub fn border(us: u64) -> u64 {
+        PLACE.upper[bucket(us).min(BUCKETS_MAX - 2)]
+    }
+
+    /// The shortest [`Summary::border`] that a part `q` (`0.0..=1.0`) of all stays at or below, so that counting what
+    /// is above it is exact. 134 s, which nothing but the longest exceeds, when empty.
+    pub fn threshold_at(&self, q: f64) -> u64 {
+        let rank = ((self.count() as f64 * q.clamp(0.0, 1.0)).ceil() as u64).max(1);
+        let mut seen = 0;
+        let found = self.counts.iter().position(|count| {
+            seen += count;
+            seen >= rank
+        });
+        PLACE.upper[found.unwrap_or(BUCKETS_MAX).min(BUCKETS_MAX - 2)]
+    }
+
     /// The duration in µs that a part `q` (`0.0..=1.0`) of all stays at or below, to within 3.2 %; none when empty.
     /// Above 134 s it is only known that it was more.
     pub fn quantile_us(&self, q: f64) -> Option<u64> {
@@ -226,6 +250,13 @@ mod tests {
     }
 
     #[test]
+    fn the_longest_is_above_every_threshold() {
+        let summary = filled(&[2, 1_000_000_000]);
+        assert_eq!((summary.above(u64::MAX), summary.above(0), summary.above(summary.threshold_at(1.0))), (1, 2, 1));
+        assert_eq!(Summary::default().above(Summary::default().threshold_at(0.5)), 0);
+    }
+
+    #[test]
     fn a_window_holds_only_what_came_after_its_start() {
         let histogram = Histogram::default();
         histogram.record_us(10);
@@ -251,6 +282,22 @@ mod tests {
         fn a_quantile_is_within_four_percent(us in 1_u64..134_000_000, q in 0.0_f64..1.0) {
             let found = filled(&[us]).quantile_us(q).unwrap();
             prop_assert!(found.abs_diff(us) as f64 <= (us as f64 * 0.04).max(1.0), "{us} was read as {found}");
+        }
+
+        #[test]
+        fn what_is_above_a_threshold_is_exact(
+            values in proptest::collection::vec(0_u64..20_000_000, 0..200), us in 0_u64..20_000_000, q in 0.0_f64..1.0,
+        ) {
+            let summary = filled(&values);
+            let border = Summary::border(us);
+            prop_assert!(border >= us && Summary::border(border) == border);
+            let above = |limit: u64| values.iter().filter(|&&us| us > limit).count() as u64;
+            prop_assert_eq!(summary.above(border), above(border));
+            prop_assert_eq!(summary.above(us), above(border));
+            let threshold = summary.threshold_at(q);
+            prop_assert_eq!(Summary::border(threshold), threshold);
+            prop_assert_eq!(summary.above(threshold), above(threshold));
+            prop_assert!(above(threshold) as f64 <= values.len() as f64 * (1.0 - q) + 1e-9);
         }
 
         #[test]

@@ -1,7 +1,9 @@
 //! What is counted for a pool and for an endpoint, per worker.
 
+use super::blame::RouteErrors;
 use super::count::{Count, Sharded};
-use super::histogram::Histogram;
+use super::histogram::Summary;
+use super::lane::LaneShard;
 use crate::model::Fault;
 
 /// One worker's counts for a pool.
@@ -19,8 +21,10 @@ pub struct PoolShard {
     pub why: [Count; 11],
     /// Requests now between their head and the end of their response.
     pub in_flight: Count,
-    /// Time from request head to the end of the response.
-    pub latency: Histogram,
+    /// Attempts that ended, by [`super::lane::Lane`]: their time, and what went wrong.
+    pub lanes: [LaneShard; 3],
+    /// Errors by route.
+    pub routes: RouteErrors,
     /// Body bytes received from clients and sent to them.
     pub bytes_in: Count,
     /// Body bytes sent to clients.
@@ -58,6 +62,11 @@ pub type PoolMeter = Sharded<PoolShard>;
 
 /// Counters of an endpoint.
 pub type EndpointMeter = Sharded<EndpointShard>;
+
+/// Time from request head to the end of the response, of every request whose last attempt went to this pool.
+pub fn latency(meter: &PoolMeter) -> Summary {
+    Summary::of(meter.iter().flat_map(|shard| &shard.lanes).map(|lane| &lane.latency))
+}
 
 impl Default for EndpointShard {
     fn default() -> Self {

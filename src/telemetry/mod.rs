@@ -4,11 +4,14 @@
 //! read-modify-write on a shared cache line. This room knows no services: whoever holds them renders them.
 
 pub mod access_log;
+pub mod blame;
 pub mod clock;
 pub mod control;
 pub mod count;
 pub mod histogram;
+pub mod lane;
 pub mod meter;
 pub mod names;
 pub mod process;
+pub mod reading;
 pub mod text;

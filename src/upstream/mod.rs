@@ -4,8 +4,9 @@
 //! Connections to endpoints belong to the workers and live in `proxy`; nothing here publishes a snapshot.
 //!
 //! In reading order: [`endpoint`] (what workers ask and report; its transitions are pure in `gate`), [`pool`] (the
-//! breaker), [`registry`] (state by identity), [`names`] (what an origin stands for; the rules are pure in `book`, a
-//! lookup is in `dns`), [`probe`] (schedules; one probe is in `check`), [`upstreams`] (the owner of it all).
+//! breaker), [`registry`] (state by identity), [`units`] (which units of a service failed), [`culprits`] (where errors
+//! come from), [`names`] (what an origin stands for; the rules are pure in `book`, a lookup is in `dns`), [`probe`]
+//! (schedules; one probe is in `check`), [`upstreams`] (the owner of it all).
 //!
 //! What happens when things go wrong:
 //!
@@ -22,6 +23,7 @@
 
 mod book;
 mod check;
+pub mod culprits;
 mod dns;
 pub mod endpoint;
 mod gate;
@@ -32,4 +34,5 @@ pub mod registry;
 mod slots;
 #[cfg(test)]
 mod testing;
+pub mod units;
 pub mod upstreams;

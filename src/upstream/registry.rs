@@ -11,10 +11,11 @@ use super::endpoint::{Admission, Endpoint, EndpointId};
 use super::gate::Ledger;
 use super::pool::PoolState;
 use super::slots::Slots;
+use super::units::UnitLedger;
 use crate::model::Name;
 use crate::telemetry::clock;
 
-/// Every pool and endpoint that is named now. Control side only; workers see the `Arc`s in the snapshot.
+/// Every service, pool and endpoint that is named now. Control side only; workers see the `Arc`s in the snapshot.
 #[derive(Debug)]
 pub struct Registry {
     workers: usize,
@@ -26,6 +27,7 @@ pub struct Registry {
 #[derive(Debug, Default)]
 struct Inner {
     pools: HashMap<(Name, Name), Arc<PoolState>>,
+    units: HashMap<Name, Arc<UnitLedger>>,
     endpoints: HashMap<EndpointId, Arc<Endpoint>>,
     draining: Vec<Weak<Endpoint>>,
     serials: u64,
@@ -51,6 +53,11 @@ impl Registry {
         let mut inner = self.inner();
         let make = || Arc::new(PoolState::new(service.clone(), pool.clone(), self.workers));
         Arc::clone(inner.pools.entry(key).or_insert_with(make))
+    }
+
+    /// The service's ledger of units, made when it is new.
+    pub fn units(&self, service: &Name) -> Arc<UnitLedger> {
+        Arc::clone(self.inner().units.entry(service.clone()).or_default())
     }
 
     /// The endpoint's state, made when it is new; a new one serves at once. For services without probes.
@@ -79,8 +86,9 @@ impl Registry {
     pub fn retain(&self, pools: &HashSet<(Name, Name)>, endpoints: &HashSet<EndpointId>) {
         let now_ms = clock::now().mono_ms;
         let mut inner = self.inner();
-        let Inner { pools: kept_pools, endpoints: kept, draining, .. } = &mut *inner;
+        let Inner { pools: kept_pools, units, endpoints: kept, draining, .. } = &mut *inner;
         kept_pools.retain(|key, _| pools.contains(key));
+        units.retain(|service, _| pools.iter().any(|(named, _)| named == service));
         draining.retain(|weak| weak.strong_count() > 0);
         kept.retain(|id, endpoint| {
             let named = endpoints.contains(id);

@@ -103,7 +103,7 @@ fn the_metrics_are_well_formed_and_every_name_is_known() {
     let stage = Stage::open();
     let snapshot = stage.board.snapshot().load_full();
     let pool = &snapshot.services[0].pools[1];
-    pool.state.meter.of(0).latency.record_us(1_500);
+    pool.state.meter.of(0).lanes[0].latency.record_us(1_500);
     pool.state.meter.of(0).why[0].add(3);
     pool.endpoints[0].meter.of(0).code(200);
     (100..400).for_each(|code| pool.endpoints[1].meter.of(0).code(code));
