@@ -1,0 +1,126 @@
+//! The only way by which rollouts touch traffic: changes handed to the switchboard, and the fence that keeps a share
+//! from rising after a rollback was asked for.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use super::shares::{self, Arms};
+use crate::model::rollout::{RolloutPlan, Share};
+use crate::model::{Name, Weights};
+use crate::switchboard::change::{Applied, Cause, Change, How, Refused};
+use crate::switchboard::snapshot::{Service, Snapshot};
+use crate::switchboard::writer::Switchboard;
+
+/// Keeps a share from rising once somebody asked for a rollback, also when the raise is under way on another thread.
+#[derive(Debug, Default)]
+pub(in crate::rollout) struct Fence {
+    closed: AtomicBool,
+    gate: Mutex<()>,
+}
+
+/// What came of moving the candidate's share.
+#[derive(Debug)]
+pub(in crate::rollout) enum Moved {
+    /// It is live.
+    Live(Applied),
+    /// It is not: somebody asked for a rollback meanwhile.
+    Fenced,
+    /// It is not, for this reason.
+    Refused(String),
+}
+
+// === impl Fence ===
+
+impl Fence {
+    /// From here on nothing but 0 is let through.
+    pub(in crate::rollout) fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+    }
+
+    /// Lets everything through again: a person resumed what was to be rolled back.
+    pub(in crate::rollout) fn open(&self) {
+        self.closed.store(false, Ordering::SeqCst);
+    }
+
+    /// Moves the candidate of `plan` to `share`; blocks, for a disk perhaps.
+    pub(in crate::rollout) fn set(
+        &self,
+        switchboard: &Switchboard,
+        plan: &RolloutPlan,
+        share: Share,
+        cause: &Cause,
+    ) -> Moved {
+        let _one = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
+        let snapshot = switchboard.snapshot().load_full();
+        let Some(service) = service(&snapshot, &plan.service) else {
+            return Moved::Refused(format!("service {} is gone", plan.service));
+        };
+        let arms = Arms { candidate: &plan.candidate, baseline: plan.baseline.as_ref(), stable: &service.spec.stable };
+        let Some(weights) = shares::weights(&service.weights, arms, share) else {
+            return Moved::Refused("no weights give that share".into());
+        };
+        let change = Change::Weights { service: plan.service.clone(), weights };
+        if share == Share::ZERO {
+            // It also sends away the clients that a drain would let stay, and nothing can refuse it.
+            let result = switchboard.apply(Change::Rollback { service: plan.service.clone() }, cause, None);
+            if result.is_ok() && others_have_something(service, plan) {
+                // The other pools get back what they had; that it fails leaves everything with stable.
+                return switchboard.apply(change, cause, None).map_or_else(|_| outcome(result), Moved::Live);
+            }
+            return outcome(result);
+        }
+        let falls = share <= shares::share_of(&service.weights, &plan.candidate);
+        if self.closed.load(Ordering::SeqCst) && !falls {
+            return Moved::Fenced;
+        }
+        let expected = (!falls).then_some(snapshot.generation);
+        outcome(switchboard.apply(change, cause, expected))
+    }
+
+    /// Takes everything from the candidate, now and whatever else goes on; blocks.
+    pub(in crate::rollout) fn to_stable(
+        &self,
+        switchboard: &Switchboard,
+        plan: &RolloutPlan,
+        cause: &Cause,
+    ) -> Moved {
+        self.close();
+        self.set(switchboard, plan, Share::ZERO, cause)
+    }
+}
+
+/// What the weights say of the candidate now.
+pub(in crate::rollout) fn live_share(switchboard: &Switchboard, plan: &RolloutPlan) -> Option<Share> {
+    let snapshot = switchboard.snapshot().load_full();
+    Some(shares::share_of(&service(&snapshot, &plan.service)?.weights, &plan.candidate))
+}
+
+/// The weights of a service now.
+pub(in crate::rollout) fn live_weights(switchboard: &Switchboard, name: &Name) -> Option<Weights> {
+    Some(service(&switchboard.snapshot().load_full(), name)?.weights.clone())
+}
+
+/// The service of that name.
+pub(in crate::rollout) fn service<'s>(snapshot: &'s Snapshot, name: &Name) -> Option<&'s Service> {
+    snapshot.services.iter().find(|service| service.name == *name)
+}
+
+/// A cause of the engine's own.
+pub(in crate::rollout) fn cause(who: &str, from: &str, reason: &str) -> Cause {
+    Cause { who: who.into(), from: from.into(), how: How::Rollout, reason: reason.into() }
+}
+
+/// Whether a pool that the rollout is not about has a weight.
+fn others_have_something(service: &Service, plan: &RolloutPlan) -> bool {
+    let is_arm = |name: &Name| {
+        *name == plan.candidate || Some(name) == plan.baseline.as_ref() || *name == service.spec.stable
+    };
+    service.weights.iter().any(|(name, weight)| weight.value() > 0 && !is_arm(name))
+}
+
+fn outcome(result: Result<Applied, Refused>) -> Moved {
+    match result {
+        Ok(applied) => Moved::Live(applied),
+        Err(refused) => Moved::Refused(refused.to_string()),
+    }
+}
