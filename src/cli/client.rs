@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
@@ -110,10 +111,12 @@ impl Client {
 
     /// Asks and waits. A refusal is a failure, said as the API said it.
     pub(super) fn ask(&self, question: Question) -> Result<Value, Failure> {
-        let answer = match self.send(question) {
-            Ok(answer) => answer,
-            Err(error) => return Err(self.unanswered(error)),
-        };
+        let answer = self.send(question).map_err(|error| self.unanswered(error))?;
+        self.document(&answer)
+    }
+
+    /// The document of an answer; a refusal is a failure.
+    pub(super) fn document(&self, answer: &Answer) -> Result<Value, Failure> {
         let document: Option<Value> = serde_json::from_slice(&answer.body).ok();
         match document {
             Some(document) if answer.status.is_success() => Ok(document),
@@ -125,6 +128,12 @@ impl Client {
         }
     }
 
+    /// Asks and waits; none when the answer has this status.
+    pub(super) fn ask_unless(&self, question: Question, none: StatusCode) -> Result<Option<Value>, Failure> {
+        let answer = self.send(question).map_err(|error| self.unanswered(error))?;
+        if answer.status == none { Ok(None) } else { self.document(&answer).map(Some) }
+    }
+
     /// Asks and waits; every status is an answer.
     pub(super) fn send(&self, question: Question) -> Result<Answer, ClientError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -134,25 +143,30 @@ impl Client {
 
     /// The same within a runtime.
     pub(super) async fn exchange(&self, question: Question) -> Result<Answer, ClientError> {
+        let exchange = async {
+            let response = self.open(question).await?;
+            let status = response.status();
+            let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
+            let body = body.map_err(|error| self.no_answer(error.to_string()))?.to_bytes();
+            Ok(Answer { status, body })
+        };
+        let late = || self.no_answer(format!("nothing came within {} s", self.timeout.as_secs_f32()));
+        tokio::time::timeout(self.timeout, exchange).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    /// Asks and gives the answer as soon as its head is there; for streams, which have no end.
+    pub(super) async fn open(&self, question: Question) -> Result<Response<Incoming>, ClientError> {
         let request = self.request(question)?;
         let stream = match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(&self.place.authority)).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return Err(self.not_running(&error)),
             Err(_) => return Err(self.no_answer("the connection timed out".into())),
         };
-        let exchange = async {
-            let failed = |error: hyper::Error| self.no_answer(error.to_string());
-            let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
-            let driver = tokio::spawn(connection);
-            let response = sender.send_request(request).await.map_err(failed)?;
-            let status = response.status();
-            let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
-            let body = body.map_err(|error| self.no_answer(error.to_string()))?.to_bytes();
-            driver.abort();
-            Ok(Answer { status, body })
-        };
-        let late = || self.no_answer(format!("nothing came within {} s", self.timeout.as_secs_f32()));
-        tokio::time::timeout(self.timeout, exchange).await.unwrap_or_else(|_| Err(late()))
+        let failed = |error: hyper::Error| self.no_answer(error.to_string());
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
+        // It ends with the answer: neither is used for anything else.
+        tokio::spawn(connection);
+        sender.send_request(request).await.map_err(failed)
     }
 
     fn request(&self, question: Question) -> Result<Request<Full<Bytes>>, ClientError> {
@@ -199,7 +213,7 @@ impl Client {
     }
 
     /// What to do when nobody answers.
-    fn unanswered(&self, error: ClientError) -> Failure {
+    pub(super) fn unanswered(&self, error: ClientError) -> Failure {
         let advice = match &error {
             ClientError::NotRunning { .. } => {
                 "\n  is it running? start it with: weir run --config FILE\

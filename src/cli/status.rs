@@ -41,19 +41,12 @@ pub(super) fn execute(arguments: &Arguments, globals: &Globals) -> Result<(), Fa
             Err(other) => return Err(other),
         };
         if in_place {
-            screen::print(&frame(&text, screen::size().map_or(usize::MAX, |(_, rows)| rows)))?;
+            screen::print(&screen::frame(&text, screen::size().map_or(usize::MAX, |(_, rows)| rows)))?;
         } else {
             screen::print(&format!("{text}{}", if globals.json() { "" } else { "\n" }))?;
         }
         std::thread::sleep(PAUSE);
     }
-}
-
-/// What draws `text` over what was there: home, each line erased to its end, then everything below; no flicker. Lines
-/// are not wrapped and rows beyond the last are left out, because either would scroll the first ones away.
-fn frame(text: &str, rows: usize) -> String {
-    let lines: Vec<&str> = text.lines().take(rows.saturating_sub(1)).collect();
-    format!("\x1b[?7l\x1b[H{}\x1b[K\n\x1b[J\x1b[?7h", lines.join("\x1b[K\n"))
 }
 
 fn shown(client: &Client, globals: &Globals) -> Result<String, Failure> {
@@ -68,16 +61,4 @@ fn shown(client: &Client, globals: &Globals) -> Result<String, Failure> {
     })?;
     let now = Timestamp::now();
     Ok(table::render(&status, &now.to_zoned(TimeZone::system()), Paint::stdout()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_frame_never_scrolls_its_first_line_away() {
-        let text: String = (0..100).map(|line| format!("{line}\n")).collect();
-        assert_eq!(frame(&text, 24).matches('\n').count(), 23);
-        assert!(frame(&text, 24).starts_with("\x1b[?7l\x1b[H0\x1b[K\n1"));
-    }
 }

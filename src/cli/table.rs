@@ -3,8 +3,9 @@
 
 use std::fmt::Write as _;
 
-use jiff::{Timestamp, Zoned};
+use jiff::Zoned;
 
+use super::figures::{milliseconds, moment, span};
 use super::screen::{Paint, printable};
 use crate::switchboard::change::How;
 use crate::switchboard::history::{Entry, Record};
@@ -231,41 +232,11 @@ fn record(record: &Record) -> String {
     record.to_string()
 }
 
-/// A time as an operator says it: the clock, the day when it was another, and how long ago.
-fn moment(at: &str, now: &Zoned) -> String {
-    let Ok(at) = at.parse::<Timestamp>() else { return printable(at) };
-    let ago = now.timestamp().as_second().saturating_sub(at.as_second());
-    let at = at.to_zoned(now.time_zone().clone());
-    let form = if at.date() == now.date() { "%H:%M:%S" } else { "%Y-%m-%d %H:%M:%S" };
-    let ago = u64::try_from(ago).map_or_else(|_| "ahead of this clock".into(), |ago| format!("{} ago", span(ago)));
-    format!("{} ({ago})", at.strftime(form))
-}
-
-/// A number of seconds in its two largest units.
-fn span(seconds: u64) -> String {
-    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
-    match () {
-        () if days > 0 => format!("{days} d {} h", hours % 24),
-        () if hours > 0 => format!("{hours} h {} min", minutes % 60),
-        () if minutes > 0 => format!("{minutes} min"),
-        () => format!("{seconds} s"),
-    }
-}
-
-/// Three digits at most, so that columns stay narrow.
-fn milliseconds(ms: f64) -> String {
-    match ms {
-        ms if ms < 10.0 => format!("{ms:.2}ms"),
-        ms if ms < 100.0 => format!("{ms:.1}ms"),
-        ms if ms < 10_000.0 => format!("{ms:.0}ms"),
-        ms => format!("{:.1}s", ms / 1000.0),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
+    use jiff::Timestamp;
     use jiff::tz::TimeZone;
 
     use super::*;
@@ -319,14 +290,5 @@ mod tests {
         status.services[0].pools[0].endpoints[0].last_error = Some("\u{1b}]0;title\u{7}".into());
         status.last_reload.problems = vec!["\u{1b}[31m".into()];
         assert!(!render(&status, &now(), Paint::plain()).contains('\u{1b}'));
-    }
-
-    #[test]
-    fn spans_and_times_stay_short() {
-        assert_eq!([span(5), span(125), span(7_300), span(200_000)], ["5 s", "2 min", "2 h 1 min", "2 d 7 h"]);
-        let times = [0.123, 12.345, 123.4, 12_345.0].map(milliseconds);
-        assert_eq!(times, ["0.12ms", "12.3ms", "123ms", "12.3s"]);
-        assert_eq!(moment("2026-11-20T23:00:00Z", &now()), "2026-11-20 23:00:00 (4 h 2 min ago)");
-        assert_eq!(moment("nonsense\u{7}", &now()), "nonsense\u{fffd}");
     }
 }

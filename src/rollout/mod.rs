@@ -11,5 +11,6 @@ pub mod evidence;
 
 pub mod event;
 pub mod machine;
+pub mod report;
 pub mod tick;
 pub mod verdict;
