@@ -81,7 +81,8 @@ fn render(entries: &[&Value], paint: Paint) -> String {
     let now = Timestamp::now().to_zoned(TimeZone::system());
     let mut text = String::new();
     for entry in entries {
-        let member = |keys: &[&str]| keys.iter().find_map(|key| entry[*key].as_str()).map(printable).unwrap_or_default();
+        let member =
+            |keys: &[&str]| keys.iter().find_map(|key| entry[*key].as_str()).map(printable).unwrap_or_default();
         let at = entry["atMs"].as_i64().and_then(|ms| Timestamp::from_millisecond(ms).ok()).map(|at| at.to_string());
         let at = at.unwrap_or_else(|| member(&["at"]));
         let reason = Some(member(&["reason"])).filter(|reason| !reason.is_empty());

@@ -49,7 +49,8 @@ pub(super) fn milliseconds(ms: f64) -> String {
 /// A count with its thousands apart, so that 1 300 and 13 000 are not mixed up at night.
 pub(super) fn count(number: u64) -> String {
     let digits = number.to_string();
-    let groups: Vec<&str> = digits.as_bytes().rchunks(3).rev().map(|group| str::from_utf8(group).unwrap_or("")).collect();
+    let groups: Vec<&str> =
+        digits.as_bytes().rchunks(3).rev().map(|group| str::from_utf8(group).unwrap_or("")).collect();
     groups.join(" ")
 }
 
@@ -69,15 +70,16 @@ pub(super) fn percent(percent: f64) -> String {
     format!("{} %", text.trim_end_matches('0').trim_end_matches('.'))
 }
 
-/// An e-value: two or three digits, and a power of ten beyond a million.
+/// An e-value: two or three digits, and a power of ten from ten thousand on.
 pub(super) fn evidence(value: f64) -> String {
     match value {
         value if !value.is_finite() => "∞".into(),
         value if value < 0.005 => "0.00".into(),
+        value if value >= 1.0 && value < 1e4 && value.fract() < 1e-9 => count(value as u64),
         value if value < 10.0 => format!("{value:.2}"),
         value if value < 100.0 => format!("{value:.1}"),
         // Down, so that what is short of a limit never reads as the limit; a limit of 1/0.005 may be short by a rounding.
-        value if value < 1e6 => count((value + 1e-6) as u64),
+        value if value < 1e4 => count((value + 1e-6) as u64),
         value => format!("10^{:.0}", value.log10()),
     }
 }
@@ -116,6 +118,7 @@ mod tests {
     #[test]
     fn evidence_and_ratios_stay_short() {
         let values = [0.0, 0.314, 3.14159, 31.4, 199.9, 4_100.0, 3e9, f64::INFINITY].map(evidence);
+        assert_eq!([evidence(20.0), evidence(1.0)], ["20", "1"]);
         assert_eq!(values, ["0.00", "0.31", "3.14", "31.4", "199", "4 100", "10^9", "∞"]);
         assert_eq!([times(2.44), times(31.4)], ["2.4×", "31×"]);
         assert_eq!([ratio(0.0), ratio(0.0005), ratio(0.0049), ratio(0.2)], ["0 %", "0.050 %", "0.49 %", "20.0 %"]);

@@ -106,7 +106,8 @@ fn status(client: &Client, globals: &Globals) -> Result<(), Failure> {
     let paint = Paint::stdout();
     let mut text = String::new();
     for (service, reason) in &killed {
-        let whose = service.as_deref().map_or_else(|| "every service".into(), |name| format!("service {}", printable(name)));
+        let whose =
+            service.as_deref().map_or_else(|| "every service".into(), |name| format!("service {}", printable(name)));
         let _ = writeln!(text, "{} {whose}: {}", paint.red("killed"), printable(reason));
     }
     if killed.is_empty() {

@@ -21,7 +21,9 @@ pub(in crate::cli) fn render(view: &View, standing: Standing, paint: Paint) -> S
         Standing::Failed => {
             let head = paint.red((line("ERROR", RULE) + &word("ERROR", "CANARY FAILED")).trim_end()) + "\n";
             let why = why.unwrap_or_else(|| "no reason was given".into());
-            head + &paint.yellow(word("WARN", &format!("Rollback reason: {why}")).trim_end()) + "\n" + &line("INFO", RULE)
+            head + &paint.yellow(word("WARN", &format!("Rollback reason: {why}")).trim_end())
+                + "\n"
+                + &line("INFO", RULE)
         }
         Standing::Inconclusive => {
             let head = paint.yellow((line("WARN", RULE) + &word("WARN", "CANARY INCONCLUSIVE")).trim_end()) + "\n";
@@ -54,6 +56,9 @@ mod tests {
         );
         let view = View { state: "rolling_out".into(), current_percentage: 5.0, bound: Some(2.4), ..view };
         let text = render(&view, Standing::Inconclusive, Paint::plain());
-        assert!(text.contains("CANARY INCONCLUSIVE") && text.contains("rolling out at 5 %; excludes 2.4× or more"), "{text}");
+        assert!(
+            text.contains("CANARY INCONCLUSIVE") && text.contains("rolling out at 5 %; excludes 2.4× or more"),
+            "{text}"
+        );
     }
 }

@@ -71,8 +71,7 @@ fn time_left(view: &View) -> Vec<String> {
     }
     let Some(phase) = view.phases.get(view.phase).filter(|_| view.is_live()) else { return lines };
     let name = printable(&phase.name);
-    let (in_it, least, most) =
-        (elapsed(view.phase_ms), elapsed(phase.min_duration_ms), elapsed(phase.max_duration_ms));
+    let (in_it, least, most) = (elapsed(view.phase_ms), elapsed(phase.min_duration_ms), elapsed(phase.max_duration_ms));
     if view.phase_ms < phase.min_duration_ms {
         let left = elapsed(phase.min_duration_ms - view.phase_ms);
         lines.push(format!("{name}: {in_it} of at least {least} are over; {left} to go"));
@@ -98,7 +97,12 @@ fn advance(gate: &GateView) -> String {
             format!("{name}: shown safe, {} of {} needed; {words}", evidence(value), evidence(limit))
         }
         (Some(value), Some(limit)) => {
-            format!("{name}: {}, evidence of safety {} of {} needed; {words}", word(&gate.verdict), evidence(value), evidence(limit))
+            format!(
+                "{name}: {}, evidence of safety {} of {} needed; {words}",
+                word(&gate.verdict),
+                evidence(value),
+                evidence(limit)
+            )
         }
         _ => format!("{name}: {}{}", word(&gate.verdict), if words.is_empty() { words } else { format!("; {words}") }),
     }
@@ -119,7 +123,9 @@ fn back(gate: &GateView) -> String {
         (Some(value), Some(limit)) => {
             let chance = 100.0 / limit;
             let (value, limit) = (evidence(value), evidence(limit));
-            format!("{name}: evidence against it {value}, it would take {limit} (a false alarm in {chance:.2} %){never}")
+            format!(
+                "{name}: evidence against it {value}, it would take {limit} (a false alarm in {chance:.2} %){never}"
+            )
         }
         _ => format!("{name}: {}{never}", word(&gate.verdict)),
     }
@@ -167,7 +173,7 @@ mod tests {
             render(&view, Paint::plain()),
             "engine (engine-2-1) is rolling out at 5 %\n\nwhy not advanced\n  \
              phase-1: 12 s, at least 10 s are over; evidence is waited for 9 min 48 s more, then: extend\n  \
-             error_rate: inconclusive, evidence of safety 6.20 of 20.0 needed; 0.52 % against 0.49 % (1.1×); excludes 2.4× or more\n\n\
+             error_rate: inconclusive, evidence of safety 6.20 of 20 needed; 0.52 % against 0.49 % (1.1×); excludes 2.4× or more\n\n\
              why not rolled back\n  \
              error_rate: evidence against it 3.10, it would take 200 (a false alarm in 0.50 %)\n"
         );

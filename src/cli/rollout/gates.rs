@@ -6,11 +6,14 @@ use super::super::screen::{Paint, printable};
 use super::picture::{clipped, excludes};
 use super::view::{GateView, View, word};
 
-/// Columns of a bar.
-const BAR: usize = 12;
+/// Most and least columns of a bar; between them it takes what names and verdicts leave.
+const BAR: (usize, usize) = (24, 4);
 
-/// Columns of `3.14 of 200` after a bar.
-const FIGURES: usize = 12;
+/// Columns of `3.14 of 1 000` after a bar.
+const FIGURES: usize = 13;
+
+/// Columns of the longest verdict.
+const VERDICT: usize = 13;
 
 /// Most and least columns of the gate's name.
 const NAME: (usize, usize) = (20, 10);
@@ -24,10 +27,11 @@ pub(super) fn render(view: &View, columns: usize, rows: Option<usize>, paint: Pa
         return Vec::new();
     }
     let width = view.gates.iter().map(|gate| gate.name.chars().count()).max().unwrap_or(0).clamp(NAME.1, NAME.0);
-    let mut lines = vec![String::new(), paint.dim(&title(width))];
+    let layout = Layout::new(width, columns);
+    let mut lines = vec![String::new(), paint.dim(&layout.title())];
     let room = rows.map_or(usize::MAX, |rows| rows.saturating_sub(lines.len()));
-    let blocks: Vec<Vec<String>> = view.gates.iter().map(|gate| block(gate, width, columns, paint)).collect();
-    // The second line of what is well goes first, then what is well, then the second lines of the others.
+    let blocks: Vec<Vec<String>> = view.gates.iter().map(|gate| block(gate, layout, paint)).collect();
+    // Second lines go first, then whole gates; what is well before what is not.
     let mut shown: Vec<usize> = blocks.iter().map(Vec::len).collect();
     let mut order: Vec<usize> = (0..view.gates.len()).collect();
     order.sort_by_key(|&index| (severity(&view.gates[index]), std::cmp::Reverse(index)));
@@ -50,9 +54,29 @@ pub(super) fn render(view: &View, columns: usize, rows: Option<usize>, paint: Pa
     lines
 }
 
-fn title(width: usize) -> String {
-    let column = BAR + 1 + FIGURES;
-    format!("{:width$}  {:column$}  {:column$}  VERDICT", "GATE", "EVIDENCE AGAINST", "EVIDENCE OF SAFETY")
+/// Where the columns are.
+#[derive(Debug, Clone, Copy)]
+struct Layout {
+    name: usize,
+    bar: usize,
+    columns: usize,
+}
+
+impl Layout {
+    fn new(name: usize, columns: usize) -> Self {
+        let for_bars = columns.saturating_sub(name + VERDICT + 6) / 2;
+        Self { name, bar: for_bars.saturating_sub(FIGURES + 1).clamp(BAR.1, BAR.0), columns }
+    }
+
+    /// Columns of a bar with its numbers.
+    fn meter(self) -> usize {
+        self.bar + 1 + FIGURES
+    }
+
+    fn title(self) -> String {
+        let (name, meter) = (self.name, self.meter());
+        format!("{:name$}  {:meter$}  {:meter$}  VERDICT", "GATE", "EVIDENCE AGAINST", "EVIDENCE OF SAFETY")
+    }
 }
 
 /// How bad a verdict is; what is well is least.
@@ -68,12 +92,22 @@ fn severity(gate: &GateView) -> u8 {
     if gate.dry_run { 0 } else { worst }
 }
 
-fn block(gate: &GateView, width: usize, columns: usize, paint: Paint) -> Vec<String> {
-    let name = format!("{:width$}", clipped(&printable(&gate.name), width));
-    let against = meter(gate.e_value, gate.limit, paint, Paint::red);
-    let safe = meter(gate.safe_e_value, gate.safe_limit, paint, Paint::green);
-    let verdict = format!("{}{}", word(&gate.verdict), if gate.dry_run { " (dry run)" } else { "" });
+/// A verdict as people say it.
+fn said(verdict: &str) -> String {
+    match verdict {
+        "environment_degraded" => "stable is bad".into(),
+        "fail" => "fails".into(),
+        other => word(other),
+    }
+}
+
+fn block(gate: &GateView, layout: Layout, paint: Paint) -> Vec<String> {
+    let name = format!("{:1$}", clipped(&printable(&gate.name), layout.name), layout.name);
+    let against = meter(layout.bar, gate.e_value, gate.limit, paint, Paint::red);
+    let safe = meter(layout.bar, gate.safe_e_value, gate.safe_limit, paint, Paint::green);
+    let verdict = said(&gate.verdict);
     let verdict = match severity(gate) {
+        _ if gate.dry_run => paint.dim(&verdict),
         0 => paint.green(&verdict),
         1 | 2 => verdict,
         3 | 4 => paint.yellow(&verdict),
@@ -81,32 +115,33 @@ fn block(gate: &GateView, width: usize, columns: usize, paint: Paint) -> Vec<Str
     };
     let mut lines = Vec::new();
     let detail = detail(gate);
+    let detail = if gate.dry_run { format!("dry run: {detail}") } else { detail };
     if gate.e_value.is_none() && gate.safe_e_value.is_none() {
         // Nothing to measure by: its words stand where the bars would.
-        let room = 2 * (BAR + 1 + FIGURES) + 2;
+        let room = 2 * layout.meter() + 2;
         lines.push(format!("{name}  {}  {verdict}", paint.dim(&format!("{:room$}", clipped(&detail, room)))));
         return lines;
     }
     lines.push(format!("{name}  {against}  {safe}  {verdict}"));
     if !detail.is_empty() {
         let indent = 2;
-        lines.push(format!("{:indent$}{}", "", paint.dim(&clipped(&detail, columns.saturating_sub(indent)))));
+        lines.push(format!("{:indent$}{}", "", paint.dim(&clipped(&detail, layout.columns.saturating_sub(indent)))));
     }
     lines
 }
 
 /// `██████······ 3.14 of 200`: the logarithm of the evidence, from 1 (none at all) to its limit.
-fn meter(value: Option<f64>, limit: Option<f64>, paint: Paint, full: fn(Paint, &str) -> String) -> String {
+fn meter(bar: usize, value: Option<f64>, limit: Option<f64>, paint: Paint, full: fn(Paint, &str) -> String) -> String {
     let (Some(value), Some(limit)) = (value, limit.filter(|limit| *limit > 1.0)) else {
-        return " ".repeat(BAR + 1 + FIGURES);
+        return " ".repeat(bar + 1 + FIGURES);
     };
     let part = (value.max(1.0).ln() / limit.ln()).clamp(0.0, 1.0);
-    let eighths = (part * (BAR * 8) as f64).floor() as usize;
+    let eighths = (part * (bar * 8) as f64).floor() as usize;
     let filled = format!("{}{}", "█".repeat(eighths / 8), EIGHTHS[eighths % 8]);
-    let rest = "·".repeat(BAR - eighths.div_ceil(8));
-    let bar = if value >= limit { full(paint, &filled) } else { filled };
+    let rest = "·".repeat(bar - eighths.div_ceil(8));
+    let drawn = if value >= limit { full(paint, &filled) } else { filled };
     let figures = format!("{} of {}", evidence(value), evidence(limit));
-    format!("{bar}{} {figures:FIGURES$}", paint.dim(&rest))
+    format!("{drawn}{} {figures:FIGURES$}", paint.dim(&rest))
 }
 
 /// What the gate stands on: both pools, the ratio, the bound; and where the gate has no such numbers its own words.
@@ -156,13 +191,13 @@ mod tests {
 
     #[test]
     fn a_bar_is_empty_without_evidence_and_full_at_its_limit() {
-        let bar = |value, limit| meter(Some(value), Some(limit), Paint::plain(), Paint::red);
-        assert_eq!(bar(0.3, 200.0), "············ 0.30 of 200 ");
-        assert_eq!(bar(200.0, 200.0), "████████████ 200 of 200  ");
-        assert_eq!(bar(1e9, 200.0), "████████████ 10^9 of 200 ");
+        let bar = |value, limit| meter(12, Some(value), Some(limit), Paint::plain(), Paint::red);
+        assert_eq!(bar(0.3, 200.0), "············ 0.30 of 200  ");
+        assert_eq!(bar(200.0, 200.0), "████████████ 200 of 200   ");
+        assert_eq!(bar(1e9, 200.0), "████████████ 10^9 of 200  ");
         // Half of the way on the logarithmic scale.
-        assert_eq!(bar(10.0, 100.0), "██████······ 10.0 of 100 ");
-        assert_eq!(meter(None, None, Paint::plain(), Paint::red).trim(), "");
+        assert_eq!(bar(10.0, 100.0), "██████······ 10 of 100  ");
+        assert_eq!(meter(12, None, None, Paint::plain(), Paint::red).trim(), "");
     }
 
     #[test]

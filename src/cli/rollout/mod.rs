@@ -10,6 +10,8 @@ mod list;
 pub(super) mod picture;
 mod plan;
 mod report;
+#[cfg(test)]
+mod screens;
 mod start;
 pub(super) mod view;
 mod wait;
@@ -178,9 +180,7 @@ mod tests {
 
     #[test]
     fn a_service_stands_for_the_rollout_that_runs_else_for_the_newest() {
-        let one = |id: &str, service: &str, state: &str, at: &str| {
-            json!({ "rolloutId": id, "service": service, "state": state, "startedAt": at, "plan": "nightly" })
-        };
+        let one = |id: &str, service: &str, state: &str, at: &str| json!({ "rolloutId": id, "service": service, "state": state, "startedAt": at, "plan": "nightly" });
         let mut list = vec![
             one("e-1", "engine", "completed", "2026-11-20T01:00:00Z"),
             one("e-2", "engine", "rolled_back", "2026-11-21T01:00:00Z"),

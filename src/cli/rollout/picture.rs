@@ -13,13 +13,13 @@ use super::view::{ArmView, EventView, PhaseView, Standing, View, word};
 pub(super) const COLUMNS: usize = 80;
 
 /// Columns before the line of phases and before everything that explains it.
-const INDENT: usize = 13;
+const INDENT: usize = 14;
 
 /// Rows that the events get when there is room.
 const EVENTS: usize = 6;
 
 /// Events that are shown even on the smallest terminal.
-const EVENTS_LEAST: usize = 2;
+const EVENTS_LEAST: usize = 1;
 
 /// How much room there is.
 #[derive(Debug, Clone, Copy)]
@@ -66,7 +66,10 @@ fn head(view: &View, now: &Zoned, room: Room, paint: Paint) -> Vec<String> {
     let by = Some(printable(&view.started_by)).filter(|by| !by.is_empty()).map(|by| format!("by {by}"));
     let plan = Some(view.plan()).filter(|plan| !plan.is_empty()).map(|plan| format!("plan {plan}"));
     let facts = [Some(printable(&view.rollout_id)), plan, began, by].into_iter().flatten().collect::<Vec<_>>();
-    vec![format!("{}{}{right}", paint.bold(&left), " ".repeat(gap)), paint.dim(&clipped(&facts.join(", "), room.columns))]
+    vec![
+        format!("{}{}{right}", paint.bold(&left), " ".repeat(gap)),
+        paint.dim(&clipped(&facts.join(", "), room.columns)),
+    ]
 }
 
 // === phases ===
@@ -119,15 +122,19 @@ fn progress(view: &View, phase: &PhaseView) -> f64 {
 /// Time in the phase, and what is left of it.
 fn clock(view: &View) -> String {
     let Some(phase) = view.phases.get(view.phase).filter(|_| view.is_live()) else {
-        return format!("took {}", elapsed(view.watched_ms));
+        let at = view.phases.get(view.phase).filter(|_| view.state == "rolled_back");
+        let at = at.map(|phase| format!("went back in {} ({}); ", printable(&phase.name), percent(phase.percent)));
+        return format!("{}took {}", at.unwrap_or_default(), elapsed(view.watched_ms));
     };
-    let inside = format!("{} in {}", elapsed(view.phase_ms), printable(&phase.name));
+    let inside = format!("{} in it", elapsed(view.phase_ms));
     let least = phase.min_duration_ms.saturating_sub(view.phase_ms);
     let most = phase.max_duration_ms.saturating_sub(view.phase_ms);
     let later: u64 = view.phases.iter().skip(view.phase + 1).map(|phase| phase.min_duration_ms).sum();
     let left = match () {
         () if view.state == "paused" => "its clock stands still".to_owned(),
-        () if least > 0 => format!("at least {} to go; over in {} at the earliest", elapsed(least), elapsed(least + later)),
+        () if least > 0 => {
+            format!("at least {} to go, {} in all", elapsed(least), elapsed(least + later))
+        }
         () if phase.max_duration_ms == 0 => "its least time is over".to_owned(),
         () if most > 0 => format!("its least time is over, evidence is waited for {} more", elapsed(most)),
         () => "its longest time is over".to_owned(),
@@ -153,8 +160,7 @@ fn share(view: &View) -> String {
 // === pools ===
 
 fn pools(view: &View, paint: Paint) -> Vec<String> {
-    let title =
-        ["POOL", "REQUESTS", "BAD", "RATIO", "REQ/S 60 S", "ERR 60 S", "P50", "P95", "P99"].map(str::to_owned);
+    let title = ["POOL", "REQUESTS", "BAD", "RATIO", "REQ/S 60 S", "ERR 60 S", "P50", "P95", "P99"].map(str::to_owned);
     let mut rows = vec![title];
     rows.extend(view.arms.iter().map(pool_row));
     let widths: [usize; 9] =
@@ -235,8 +241,10 @@ fn what_next(view: &View) -> Option<String> {
     let command = |words: &str| format!("`weir rollout {words} {service}`");
     match view.state.as_str() {
         _ if view.killed.is_some() => Some(format!("`weir unkill {service}` lets it go on")),
-        "paused" => Some(format!("{}, {} or {}", command("resume"), command("rollback"), command("advance"))),
-        "rolling_out" if view.verdict == "no_traffic" => Some(format!("no request: is anybody there? {}", command("pause"))),
+        "paused" => Some(format!("{} or {}", command("resume"), command("rollback"))),
+        "rolling_out" if view.verdict == "no_traffic" => {
+            Some(format!("no request: is anybody there? {}", command("pause")))
+        }
         _ => None,
     }
 }

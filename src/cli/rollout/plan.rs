@@ -55,7 +55,9 @@ pub(super) fn new(arguments: &New, globals: &Globals) -> Result<(), Failure> {
     let services: Vec<&str> = config.plan.services.iter().map(|spec| spec.name.as_str()).collect();
     let spec = match (&arguments.service, config.plan.services.as_slice()) {
         (None, [only]) => only,
-        (None, _) => return Err(Failure::wrong(format!("name the service with --service{}", near::advice("", &services)))),
+        (None, _) => {
+            return Err(Failure::wrong(format!("name the service with --service{}", near::advice("", &services))));
+        }
         (Some(name), specs) => specs.iter().find(|spec| spec.name == *name).ok_or_else(|| {
             Failure::wrong(format!("there is no service \"{name}\"{}", near::advice(name.as_str(), &services)))
         })?,
@@ -70,7 +72,10 @@ pub(super) fn new(arguments: &New, globals: &Globals) -> Result<(), Failure> {
         known(stable)?;
         if *stable != spec.stable {
             let is = &spec.stable;
-            return Err(Failure::wrong(format!("the stable pool of \"{}\" is {is}; set `stable` in the main file", spec.name)));
+            return Err(Failure::wrong(format!(
+                "the stable pool of \"{}\" is {is}; set `stable` in the main file",
+                spec.name
+            )));
         }
     }
     let others: Vec<&Name> = spec.pools.iter().map(|pool| &pool.name).filter(|name| **name != spec.stable).collect();

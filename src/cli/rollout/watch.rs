@@ -108,9 +108,8 @@ async fn document(client: &Client, path: String) -> Option<Value> {
 }
 
 fn read(document: &Value) -> Result<View, Failure> {
-    View::read(document).ok_or_else(|| {
-        Failure::failed("the running weir tells its rollouts in another way; see it with --output json")
-    })
+    View::read(document)
+        .ok_or_else(|| Failure::failed("the running weir tells its rollouts in another way; see it with --output json"))
 }
 
 fn now() -> Zoned {
@@ -131,7 +130,9 @@ pub(in crate::cli) fn complete(view: &mut View, status: Option<&Value>) {
     }
     for arm in &mut view.arms {
         let pools = service["pools"].as_array();
-        let Some(pool) = pools.and_then(|list| list.iter().find(|it| it["name"] == arm.pool.as_str())) else { continue };
+        let Some(pool) = pools.and_then(|list| list.iter().find(|it| it["name"] == arm.pool.as_str())) else {
+            continue;
+        };
         let minute = &pool["last_minute"];
         let fill = |own: &mut Option<f64>, key: &str| *own = own.or_else(|| minute[key].as_f64());
         fill(&mut arm.requests_per_s, "requests_per_s");

@@ -20,9 +20,10 @@ pub(super) fn p_value(seen: &[u64], shares: &[f64]) -> f64 {
     }
     let factorials = log_factorials(total);
     if seen.len() > 2 && outcomes(total, seen.len() as u64) > OUTCOMES_MAX {
-        let alone = seen.iter().zip(&shares).map(|(count, share)| {
-            sum(&[*count, total - count], &[*share, 1.0 - share], total, &factorials)
-        });
+        let alone = seen
+            .iter()
+            .zip(&shares)
+            .map(|(count, share)| sum(&[*count, total - count], &[*share, 1.0 - share], total, &factorials));
         return (alone.fold(1.0, f64::min) * seen.len() as f64).min(1.0);
     }
     sum(&seen, &shares, total, &factorials)

@@ -136,7 +136,8 @@ pub(super) fn execute(arguments: &Arguments, globals: &Globals) -> Result<(), Fa
 fn listener(globals: &Globals) -> Result<Uri, Failure> {
     let config = place::config(globals)?;
     let free = config.listeners.iter().find(|listener| listener.pin.is_none());
-    let mut address: SocketAddr = free.ok_or_else(|| Failure::wrong("no listener takes all pools; name a --url"))?.address;
+    let mut address: SocketAddr =
+        free.ok_or_else(|| Failure::wrong("no listener takes all pools; name a --url"))?.address;
     if address.ip().is_unspecified() {
         address.set_ip(Ipv4Addr::LOCALHOST.into());
     }

@@ -66,7 +66,9 @@ fn key(class: &str, words: &str) -> String {
 
 /// Names of the two pools, for legends.
 fn pools(report: &Value) -> [String; 2] {
-    let name = |names: &[&str], other: &str| Some(text(report, names)).filter(|it| !it.is_empty()).unwrap_or_else(|| other.into());
+    let name = |names: &[&str], other: &str| {
+        Some(text(report, names)).filter(|it| !it.is_empty()).unwrap_or_else(|| other.into())
+    };
     [name(&["candidate"], "candidate"), name(&["control", "baseline", "stable"], "control")]
 }
 
@@ -123,18 +125,24 @@ fn share(report: &Value, series: &Series) -> String {
     figure("Share of requests", &keys, &plot)
 }
 
-/// Neighbouring points together, so that a rate is of enough requests to be one.
+/// Neighbouring points of one share together, until each has enough of the candidate's requests for a rate to be one.
 fn grouped(series: &Series) -> Vec<Point> {
-    let each = series.points.len().div_ceil(60).max(1);
-    let whole = |points: &[Point]| {
-        let mut sum = points.last().cloned().unwrap_or_default();
-        for arm in 0..2 {
-            sum.requests[arm] = points.iter().map(|point| point.requests[arm]).sum();
-            sum.errors[arm] = points.iter().map(|point| point.errors[arm]).sum();
+    let all: u64 = series.points.iter().map(|point| point.requests[0]).sum();
+    let enough = (all / 48).max(60);
+    let mut groups: Vec<Point> = Vec::new();
+    for point in &series.points {
+        match groups.last_mut().filter(|last| last.requests[0] < enough && last.share == point.share) {
+            Some(last) => {
+                for arm in 0..2 {
+                    last.requests[arm] += point.requests[arm];
+                    last.errors[arm] += point.errors[arm];
+                }
+                last.at = point.at;
+            }
+            None => groups.push(point.clone()),
         }
-        sum
-    };
-    series.points.chunks(each).map(whole).collect()
+    }
+    groups
 }
 
 fn errors(series: &Series, report: &Value) -> String {
@@ -143,7 +151,8 @@ fn errors(series: &Series, report: &Value) -> String {
         (point.requests[arm] > 0).then(|| point.errors[arm] as f64 / point.requests[arm] as f64)
     };
     let band = |arm: usize| {
-        let one = |point: &Point| wilson(point.errors[arm], point.requests[arm]).map(|(low, high)| (point.at, low, high));
+        let one =
+            |point: &Point| wilson(point.errors[arm], point.requests[arm]).map(|(low, high)| (point.at, low, high));
         points.iter().filter_map(one).collect::<Vec<_>>()
     };
     // The band of very few requests would flatten everything else.
@@ -171,7 +180,11 @@ fn errors(series: &Series, report: &Value) -> String {
 }
 
 fn latency(report: &Value, series: &Series) -> String {
-    let most = series.points.iter().flat_map(|point| point.latency.iter().flatten().flatten()).fold(0.0, |a: f64, b| a.max(*b));
+    let most = series
+        .points
+        .iter()
+        .flat_map(|point| point.latency.iter().flatten().flatten())
+        .fold(0.0, |a: f64, b| a.max(*b));
     let least = series.points.iter().flat_map(|point| point.latency.iter().flatten().flatten());
     let least = least.filter(|ms| **ms > 0.0).fold(f64::INFINITY, |a: f64, b| a.min(*b));
     let (least, most) = if least.is_finite() { (least * 0.8, (most * 1.25).max(least * 2.0)) } else { (0.1, 1.0) };
@@ -213,7 +226,8 @@ fn evidence(report: &Value, series: &Series) -> String {
             steps: false,
         };
         let words = ["rolls back", "shown safe"];
-        let limit = |(limit, word): (Option<f64>, &str)| limit.map(|limit| (limit, format!("{word} at {}", trimmed(limit))));
+        let limit =
+            |(limit, word): (Option<f64>, &str)| limit.map(|limit| (limit, format!("{word} at {}", trimmed(limit))));
         let plot = Plot {
             label: format!("evidence of gate {} over time", line.name),
             seconds: series.seconds(),
@@ -237,8 +251,82 @@ fn text_of(gate: &Value) -> String {
     member(gate, &["verdict"]).as_str().map(|verdict| verdict.replace('_', " ")).unwrap_or_default()
 }
 
-/// A power of ten in words.
+/// A power of ten as it is read.
 fn power(value: f64) -> String {
+    const RAISED: [char; 10] = ['⁰', '¹', '²', '³', '⁴', '⁵', '⁶', '⁷', '⁸', '⁹'];
     let exponent = value.log10().round();
-    if (0.0..=4.0).contains(&exponent) { format!("{value:.0}") } else { format!("10^{exponent:.0}") }
+    if (0.0..=3.0).contains(&exponent) {
+        return format!("{value:.0}");
+    }
+    let raise = |c: char| c.to_digit(10).map_or('⁻', |digit| RAISED[digit as usize]);
+    format!("10{}", format!("{exponent:.0}").chars().map(raise).collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use serde_json::json;
+
+    use super::*;
+
+    fn file(name: &str) -> std::path::PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/report").join(name)
+    }
+
+    fn rolled_back() -> Value {
+        let text = std::fs::read_to_string(file("rolled-back.json")).expect("the report is there");
+        serde_json::from_str(&text).expect("it is JSON")
+    }
+
+    #[test]
+    fn the_page_of_a_rollback_is_as_recorded() {
+        // Without the style sheet, which is a file of its own.
+        let page = page(&rolled_back()).replace(STYLE, "");
+        if std::env::var_os("WEIR_UPDATE_GOLDEN").is_some() {
+            std::fs::write(file("rolled-back.html"), &page).expect("the golden directory can be written");
+        }
+        let expected = std::fs::read_to_string(file("rolled-back.html")).unwrap_or_default();
+        assert!(expected == page, "WEIR_UPDATE_GOLDEN=1 refreshes tests/golden/report/rolled-back.html");
+    }
+
+    #[test]
+    fn a_page_needs_nothing_from_elsewhere_and_runs_nothing() {
+        let page = page(&rolled_back());
+        for foreign in ["http://", "https://", "//", "<script", "<link", "<img", "url(", "@import", "javascript:"] {
+            assert!(!page.contains(foreign), "{foreign}");
+        }
+        assert!(!page.contains("NaN") && !page.contains(">inf"), "a number is none");
+        assert_eq!(page.matches("<svg").count(), 5, "share, errors, latency, two gates");
+    }
+
+    #[test]
+    fn a_stranger_cannot_write_into_the_page() {
+        let mut report = rolled_back();
+        let evil = "<script>alert(1)</script>\"'&";
+        for member in ["service", "candidate", "control", "because", "reason", "rolloutId", "startedAt", "version"] {
+            report[member] = evil.into();
+        }
+        report["gates"][0]["name"] = evil.into();
+        report["gates"][0]["verdict"] = evil.into();
+        report["events"][0]["severity"] = evil.into();
+        report["events"][0]["message"] = evil.into();
+        report["ticks"][0]["judgement"]["gates"][0]["name"] = evil.into();
+        report["arithmetic"] = evil.into();
+        report["plan"]["name"] = evil.into();
+        assert!(!page(&report).contains("<script"), "it stands for itself");
+    }
+
+    #[test]
+    fn a_report_without_ticks_or_of_another_shape_is_still_a_page() {
+        for report in [json!({}), json!([]), json!(null), json!({ "state": "completed", "gates": [{}], "ticks": [] })] {
+            let page = page(&report);
+            assert!(page.ends_with("</html>\n") && page.contains("class=\"banner"), "{page}");
+        }
+    }
+
+    #[test]
+    fn powers_are_read_as_powers() {
+        assert_eq!([power(1.0), power(1000.0), power(1e4), power(1e-2)], ["1", "1000", "10⁴", "10⁻²"]);
+    }
 }

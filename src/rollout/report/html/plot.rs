@@ -8,7 +8,7 @@ const WIDTH: f64 = 720.0;
 const HEIGHT: f64 = 220.0;
 
 /// Room for the numbers at the left, the times below, the marks above and the names at the right.
-const LEFT: f64 = 58.0;
+const LEFT: f64 = 68.0;
 const RIGHT: f64 = 16.0;
 const TOP: f64 = 22.0;
 const BOTTOM: f64 = 26.0;
@@ -109,9 +109,17 @@ impl Plot {
         }
         for (limit, word) in &self.limits {
             let y = self.y(*limit);
-            let _ = writeln!(svg, "<line class=\"limit\" x1=\"{LEFT}\" y1=\"{y:.1}\" x2=\"{:.1}\" y2=\"{y:.1}\"/>", WIDTH - RIGHT);
+            let _ = writeln!(
+                svg,
+                "<line class=\"limit\" x1=\"{LEFT}\" y1=\"{y:.1}\" x2=\"{:.1}\" y2=\"{y:.1}\"/>",
+                WIDTH - RIGHT
+            );
             let (x, y) = (WIDTH - RIGHT, y - 4.0);
-            let _ = writeln!(svg, "<text class=\"limit\" x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"end\">{}</text>", escaped(word));
+            let _ = writeln!(
+                svg,
+                "<text class=\"limit\" x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"end\">{}</text>",
+                escaped(word)
+            );
         }
         for curve in &self.curves {
             self.curve(&mut svg, curve);
@@ -134,15 +142,29 @@ impl Plot {
             let y = self.y(value);
             let _ = writeln!(svg, "<line class=\"grid\" x1=\"{LEFT}\" y1=\"{y:.1}\" x2=\"{right}\" y2=\"{y:.1}\"/>");
             let (x, y, text) = (LEFT - 6.0, y + TEXT / 3.0, (self.tick)(value));
-            let _ = writeln!(svg, "<text class=\"axis\" x=\"{x}\" y=\"{y:.1}\" text-anchor=\"end\">{}</text>", escaped(&text));
+            let _ = writeln!(
+                svg,
+                "<text class=\"axis\" x=\"{x}\" y=\"{y:.1}\" text-anchor=\"end\">{}</text>",
+                escaped(&text)
+            );
         }
         let step = time_step(self.seconds);
         let mut at = 0.0;
         while at <= self.seconds * 1.000_1 {
             let x = self.x(at);
-            let anchor = if at == 0.0 { "start" } else if x > right - 12.0 { "end" } else { "middle" };
+            let anchor = if at == 0.0 {
+                "start"
+            } else if x > right - 12.0 {
+                "end"
+            } else {
+                "middle"
+            };
             let y = HEIGHT - BOTTOM + 16.0;
-            let _ = writeln!(svg, "<text class=\"axis\" x=\"{x:.1}\" y=\"{y}\" text-anchor=\"{anchor}\">{}</text>", clock(at));
+            let _ = writeln!(
+                svg,
+                "<text class=\"axis\" x=\"{x:.1}\" y=\"{y}\" text-anchor=\"{anchor}\">{}</text>",
+                clock(at)
+            );
             at += step;
         }
         // A word that would run into the one before is left out; its line stays.
@@ -151,7 +173,13 @@ impl Plot {
             let x = self.x(*at);
             let _ = writeln!(svg, "<line class=\"mark\" x1=\"{x:.1}\" y1=\"{TOP}\" x2=\"{x:.1}\" y2=\"{floor}\"/>");
             if x >= free {
-                let _ = writeln!(svg, "<text class=\"mark\" x=\"{:.1}\" y=\"{}\">{}</text>", x + 3.0, TOP - 8.0, escaped(word));
+                let _ = writeln!(
+                    svg,
+                    "<text class=\"mark\" x=\"{:.1}\" y=\"{}\">{}</text>",
+                    x + 3.0,
+                    TOP - 8.0,
+                    escaped(word)
+                );
                 free = x + 12.0 + word.chars().count() as f64 * TEXT * 0.62;
             }
         }

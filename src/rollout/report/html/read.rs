@@ -140,7 +140,10 @@ fn point(tick: &Value, at: f64, lines: &[Line]) -> Point {
     Point {
         at,
         // A ratio; percent where it is told as such.
-        share: member(counts, &["percent"]).as_f64().or_else(|| counts["share"].as_f64().map(|it| it * 100.0)).unwrap_or(0.0),
+        share: member(counts, &["percent"])
+            .as_f64()
+            .or_else(|| counts["share"].as_f64().map(|it| it * 100.0))
+            .unwrap_or(0.0),
         requests: std::array::from_fn(|index| arm(index, &["attempts", "requests"])),
         errors: std::array::from_fn(|index| arm(index, &["errors"])),
         latency: std::array::from_fn(|index| latency(tick, counts, index)),
@@ -207,7 +210,8 @@ mod tests {
 
     #[test]
     fn ticks_are_merged_without_losing_counts_or_peaks() {
-        let ticks: Vec<Value> = (0..1000).map(|n| tick(u64::from(n == 7), if n == 501 { 300.0 } else { 1.0 })).collect();
+        let ticks: Vec<Value> =
+            (0..1000).map(|n| tick(u64::from(n == 7), if n == 501 { 300.0 } else { 1.0 })).collect();
         let series = Series::read(&json!({ "ticks": ticks }));
         assert_eq!(series.points.len(), 200);
         assert_eq!(series.seconds(), 500.0);

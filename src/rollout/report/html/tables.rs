@@ -12,10 +12,17 @@ const EVENTS_MAX: usize = 200;
 
 /// `engine: canary 2.1 against stable`.
 pub(super) fn head(report: &Value) -> String {
-    let or = |names: &[&str], other: &str| Some(text(report, names)).filter(|it| !it.is_empty()).unwrap_or_else(|| other.into());
+    let or = |names: &[&str], other: &str| {
+        Some(text(report, names)).filter(|it| !it.is_empty()).unwrap_or_else(|| other.into())
+    };
     let version = text(report, &["version"]);
     let version = if version.is_empty() { version } else { format!(" {version}") };
-    let title = format!("{}: {}{version} against {}", or(&["service"], "service"), or(&["candidate"], "candidate"), or(&["control", "stable"], "stable"));
+    let title = format!(
+        "{}: {}{version} against {}",
+        or(&["service"], "service"),
+        or(&["candidate"], "candidate"),
+        or(&["control", "stable"], "stable")
+    );
     let id = or(&["rolloutId", "id"], "");
     format!("<h1>{}</h1>\n<p class=\"soft\">Report of rollout <code>{}</code></p>\n", escaped(&title), escaped(&id))
 }
@@ -45,7 +52,8 @@ pub(super) fn facts(report: &Value, series: &Series) -> String {
     let mut list = String::new();
     let mut fact = |name: &str, value: String| {
         if !value.is_empty() {
-            let _ = writeln!(list, "<div><dt>{}</dt><dd>{}</dd></div>", escaped(name), escaped(&value));
+            let wide = if value.chars().count() > 40 { " class=\"wide\"" } else { "" };
+            let _ = writeln!(list, "<div{wide}><dt>{}</dt><dd>{}</dd></div>", escaped(name), escaped(&value));
         }
     };
     fact("started", moment(&text(report, &["startedAt"])));
@@ -90,23 +98,34 @@ fn grouped(number: u64) -> String {
 
 /// `12 (0.52 %)`.
 fn rate(errors: u64, requests: u64) -> String {
-    if requests == 0 { return grouped(errors) }
+    if requests == 0 {
+        return grouped(errors);
+    }
     format!("{} ({})", grouped(errors), percent(errors as f64 / requests as f64))
 }
 
 fn percent(ratio: f64) -> String {
-    if ratio == 0.0 { "0 %".into() } else if ratio < 0.001 { format!("{:.3} %", ratio * 100.0) } else { format!("{:.2} %", ratio * 100.0) }
+    if ratio == 0.0 {
+        "0 %".into()
+    } else if ratio < 0.001 {
+        format!("{:.3} %", ratio * 100.0)
+    } else {
+        format!("{:.2} %", ratio * 100.0)
+    }
 }
 
 fn number(value: &Value) -> String {
-    value.as_f64().map(|value| match value.abs() {
-        size if size == 0.0 => "0".into(),
-        size if size >= 1e6 => format!("{value:.1e}"),
-        size if size >= 100.0 => format!("{value:.0}"),
-        size if size >= 1.0 => format!("{value:.2}"),
-        size if size >= 0.001 => format!("{value:.4}"),
-        _ => format!("{value:.1e}"),
-    }).unwrap_or_default()
+    value
+        .as_f64()
+        .map(|value| match value.abs() {
+            size if size == 0.0 => "0".into(),
+            size if size >= 1e6 => format!("{value:.1e}"),
+            size if size >= 100.0 => format!("{value:.0}"),
+            size if size >= 1.0 => format!("{value:.2}"),
+            size if size >= 0.001 => format!("{value:.4}"),
+            _ => format!("{value:.1e}"),
+        })
+        .unwrap_or_default()
 }
 
 /// What a verdict is to somebody who looks for trouble.
@@ -137,7 +156,9 @@ pub(super) fn gates(report: &Value) -> String {
             let (value, limit) = (number(member(gate, value)), number(member(gate, limit)));
             if value.is_empty() || limit.is_empty() { value } else { format!("{value} of {limit}") }
         };
-        let times = |names: &[&str]| member(gate, names).as_f64().filter(|it| it.is_finite()).map(|it| format!("{it:.1}×")).unwrap_or_default();
+        let times = |names: &[&str]| {
+            member(gate, names).as_f64().filter(|it| it.is_finite()).map(|it| format!("{it:.1}×")).unwrap_or_default()
+        };
         let cells = [
             of(&["eValue", "e_value"], &["limit"]),
             of(&["safeEValue", "safe_e_value"], &["safeLimit", "safe_limit"]),
@@ -148,14 +169,18 @@ pub(super) fn gates(report: &Value) -> String {
         ];
         let cells: String = cells.iter().map(|cell| format!("<td class=\"n\">{}</td>", escaped(cell))).collect();
         let (name, detail) = (escaped(&text(gate, &["name"])), escaped(&text(gate, &["detail"])));
-        let _ = writeln!(rows, "<tr><td>{name}</td><td>{}</td>{cells}<td class=\"word\">{detail}</td></tr>", verdict(gate));
+        let above = if detail.is_empty() { "" } else { " class=\"above\"" };
+        let _ = writeln!(rows, "<tr{above}><td>{name}</td><td>{}</td>{cells}</tr>", verdict(gate));
+        if !detail.is_empty() {
+            let _ = writeln!(rows, "<tr class=\"more\"><td colspan=\"8\">{detail}</td></tr>");
+        }
     }
     let titles = ["evidence against", "evidence of safety", "candidate", "control", "ratio", "excludes"];
     let titles: String = titles.iter().map(|title| format!("<th class=\"n\">{title}</th>")).collect();
     format!(
         "<h2>Gates</h2>\n<p class=\"soft\">As they stood at the end. Evidence against the candidate rolls back at its \
          limit; evidence of safety lets the share rise at its own.</p>\n<div class=\"scroll\"><table>\n\
-         <tr><th>gate</th><th>verdict</th>{titles}<th>in words</th></tr>\n{rows}</table></div>\n"
+         <tr><th>gate</th><th>verdict</th>{titles}</tr>\n{rows}</table></div>\n"
     )
 }
 
@@ -169,7 +194,8 @@ pub(super) fn latency(report: &Value) -> String {
             let value = member(&latency[arm], &[quantile, ms.as_str()]);
             let point = value.as_f64().or_else(|| member(value, &["value", "ms", "estimate"]).as_f64());
             let bounds = (member(value, &["low", "lower"]).as_f64(), member(value, &["high", "upper"]).as_f64());
-            let bounds = if let (Some(low), Some(high)) = bounds { format!(" ({low:.2} to {high:.2})") } else { String::new() };
+            let bounds =
+                if let (Some(low), Some(high)) = bounds { format!(" ({low:.2} to {high:.2})") } else { String::new() };
             (point, point.map(|ms| format!("{ms:.2} ms{bounds}")).unwrap_or_default())
         };
         let [(candidate, left), (control, right)] = ARMS.map(cell);
@@ -177,8 +203,11 @@ pub(super) fn latency(report: &Value) -> String {
             continue;
         }
         let change = candidate.zip(control).filter(|(_, control)| *control > 0.0);
-        let change = change.map(|(candidate, control)| format!("{:+.1} %, {:+.2} ms", (candidate / control - 1.0) * 100.0, candidate - control));
-        let cells = [left, right, change.unwrap_or_default()].map(|cell| format!("<td class=\"n\">{}</td>", escaped(&cell)));
+        let change = change.map(|(candidate, control)| {
+            format!("{:+.1} %, {:+.2} ms", (candidate / control - 1.0) * 100.0, candidate - control)
+        });
+        let cells =
+            [left, right, change.unwrap_or_default()].map(|cell| format!("<td class=\"n\">{}</td>", escaped(&cell)));
         let _ = writeln!(rows, "<tr><td>{quantile}</td>{}</tr>", cells.concat());
     }
     if rows.is_empty() {
@@ -260,13 +289,15 @@ pub(super) fn events(report: &Value) -> String {
     for event in &events[..events.len().min(EVENTS_MAX)] {
         let at = text(event, &["at"]);
         let at = if at.is_empty() {
-            let ms = member(event, &["atMs", "at_ms"]).as_i64().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+            let ms =
+                member(event, &["atMs", "at_ms"]).as_i64().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
             ms.map(|at| at.strftime("%Y-%m-%d %H:%M:%S").to_string()).unwrap_or_default()
         } else {
             moment(&at)
         };
         let severity = text(event, &["severity"]);
-        let cells = [text(event, &["kind"]).replace('_', " "), text(event, &["who"]), text(event, &["message"])].map(|cell| escaped(&cell));
+        let cells = [text(event, &["kind"]).replace('_', " "), text(event, &["who"]), text(event, &["message"])]
+            .map(|cell| escaped(&cell));
         let [kind, who, message] = cells;
         let _ = writeln!(
             rows,
