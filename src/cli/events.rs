@@ -1,5 +1,5 @@
-//! `weir events`: what happened to rollouts and kill switches, and with `--follow` what happens. Followed over a restart
-//! of weir: it takes up where it was by the id of the last event.
+//! `weir events`: what happened to rollouts and kill switches, and with `--follow` what happens. Followed over a
+//! restart of weir: it takes up where it was by the id of the last event.
 
 use std::time::Duration;
 
@@ -195,7 +195,8 @@ mod tests {
 
     #[test]
     fn events_are_put_together_however_the_bytes_arrive() {
-        let text = ": hello\n\nid: 7\nevent: alarm\ndata: {\"message\":\"a\"}\n\nid: 8\r\ndata: {\"message\":\ndata: \"b\"}\r\n\r\n";
+        let text = ": hello\n\nid: 7\nevent: alarm\ndata: {\"message\":\"a\"}\n\n\
+                    id: 8\r\ndata: {\"message\":\ndata: \"b\"}\r\n\r\n";
         for size in [1, 3, text.len()] {
             let mut parser = Parser::default();
             let events: Vec<Value> =

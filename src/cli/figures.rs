@@ -78,7 +78,7 @@ pub(super) fn evidence(value: f64) -> String {
         value if value >= 1.0 && value < 1e4 && value.fract() < 1e-9 => count(value as u64),
         value if value < 10.0 => format!("{value:.2}"),
         value if value < 100.0 => format!("{value:.1}"),
-        // Down, so that what is short of a limit never reads as the limit; a limit of 1/0.005 may be short by a rounding.
+        // Down, so that what is short of a limit never reads as the limit; 1/0.005 may be short of 200.
         value if value < 1e4 => count((value + 1e-6) as u64),
         value => format!("10^{:.0}", value.log10()),
     }

@@ -14,8 +14,8 @@ use crate::model::Name;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A killed service sends every request to its stable pool: weights, routes, paths, overrides and rollouts do not count
-until `weir unkill`.
+A killed service sends every request to its stable pool: weights, routes, paths, overrides and
+rollouts do not count until `weir unkill`.
 
 Examples:
   weir kill engine --reason \"errors on /pay\"
@@ -38,7 +38,8 @@ pub(super) struct Kill {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-What was killed by a file stays killed until that file says otherwise. Rollouts that were under way stay paused.")]
+What was killed by a file stays killed until that file says otherwise. Rollouts that were under
+way stay paused.")]
 pub(super) struct Unkill {
     /// The service
     #[arg(value_parser = change::name, required_unless_present = "all")]

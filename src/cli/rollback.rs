@@ -30,5 +30,9 @@ pub(super) fn execute(arguments: &Arguments, globals: &Globals) -> Result<(), Fa
     }
     let body = json!({ "reason": arguments.reason });
     let question = Question::post(change::path(&arguments.service, "rollback"), body);
-    change::tell(&Client::new(globals)?.ask(change::signed(question, ""))?, globals)
+    let offline = format!("weir rollback {} --offline", arguments.service);
+    let client = Client::new(globals)?.instead(offline);
+    change::tell(&client.ask(change::signed(question, ""))?, globals)?;
+    change::warn(&client, arguments.service.as_str());
+    Ok(())
 }

@@ -9,7 +9,8 @@ use jiff::tz::TimeZone;
 use super::client::{Client, Question};
 use super::failure::Failure;
 use super::screen::Paint;
-use super::{Globals, screen, table};
+use super::table::Extras;
+use super::{Globals, kill, rollout, screen, table};
 use crate::switchboard::status::Status;
 
 /// Pause between two looks of `--watch`.
@@ -54,11 +55,13 @@ fn shown(client: &Client, globals: &Globals) -> Result<String, Failure> {
     if globals.json() {
         return Ok(format!("{}\n", serde_json::to_string_pretty(&answer)?));
     }
+    let killed = kill::killed(&answer);
     let status: Status = serde_json::from_value(answer).map_err(|error| {
         Failure::failed(format!(
             "the running weir tells its status in another way ({error}); see it with --output json"
         ))
     })?;
+    let extras = Extras { rollouts: rollout::running(client), killed };
     let now = Timestamp::now();
-    Ok(table::render(&status, &now.to_zoned(TimeZone::system()), Paint::stdout()))
+    Ok(table::render(&status, &extras, &now.to_zoned(TimeZone::system()), Paint::stdout()))
 }

@@ -173,7 +173,8 @@ mod tests {
             render(&view, Paint::plain()),
             "engine (engine-2-1) is rolling out at 5 %\n\nwhy not advanced\n  \
              phase-1: 12 s, at least 10 s are over; evidence is waited for 9 min 48 s more, then: extend\n  \
-             error_rate: inconclusive, evidence of safety 6.20 of 20 needed; 0.52 % against 0.49 % (1.1×); excludes 2.4× or more\n\n\
+             error_rate: inconclusive, evidence of safety 6.20 of 20 needed; \
+             0.52 % against 0.49 % (1.1×); excludes 2.4× or more\n\n\
              why not rolled back\n  \
              error_rate: evidence against it 3.10, it would take 200 (a false alarm in 0.50 %)\n"
         );

@@ -196,7 +196,7 @@ mod tests {
         assert_eq!(bar(200.0, 200.0), "████████████ 200 of 200   ");
         assert_eq!(bar(1e9, 200.0), "████████████ 10^9 of 200  ");
         // Half of the way on the logarithmic scale.
-        assert_eq!(bar(10.0, 100.0), "██████······ 10 of 100  ");
+        assert_eq!(bar(10.0, 100.0), "██████······ 10 of 100    ");
         assert_eq!(meter(12, None, None, Paint::plain(), Paint::red).trim(), "");
     }
 

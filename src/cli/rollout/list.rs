@@ -106,7 +106,8 @@ mod tests {
         assert_eq!(
             render(&[view], &now, Paint::plain()),
             "ID          SERVICE  STATE        AT   STARTED             TOOK\n\
-             engine-2-1  engine   rolled back  0 %  03:00:10 (2 min ago)  1 min 35 s\n  error_rate failed: 3.8× at 5 %\n"
+             engine-2-1  engine   rolled back  0 %  03:00:10 (2 min ago)  1 min 35 s\n  \
+             error_rate failed: 3.8× at 5 %\n"
                 .replace("STARTED             TOOK", "STARTED               TOOK")
         );
     }

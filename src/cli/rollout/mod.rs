@@ -31,8 +31,9 @@ use super::near;
 const CODES: &str = "\
 A rollout is named by its id or by its service: the one that runs, else the newest.
 
-Exit codes of wait, and of start with --watch or --once: 0 promoted (or, so far, shown safe), 1 rolled back (or failing),
-2 inconclusive. Of everything else: 0 done, 1 failed, 2 wrong usage or a plan that does not hold.";
+Exit codes of wait, and of start with --watch or --once: 0 promoted or, so far, shown safe,
+1 rolled back or failing, 2 inconclusive. Of everything else: 0 done, 1 failed, 2 wrong usage
+or a plan that does not hold.";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -44,7 +45,7 @@ Examples:
 
 #[derive(Debug, Args)]
 #[command(arg_required_else_help = true, disable_help_subcommand = true)]
-#[command(after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{CODES}"))]
+#[command(after_help = format!("{EXAMPLES}\n\n{CODES}"))]
 pub(super) struct Arguments {
     #[command(subcommand)]
     verb: Verb,
@@ -143,6 +144,14 @@ fn by_id(client: &Client, id: &str) -> Result<Option<Value>, Failure> {
     client.ask_unless(Question::get(path(id, "")), StatusCode::NOT_FOUND)
 }
 
+/// The rollouts that run; none when weir cannot be asked or does not know rollouts.
+pub(super) fn running(client: &Client) -> Vec<View> {
+    let answer = client.ask_unless(Question::get("/api/v1/rollouts"), StatusCode::NOT_FOUND);
+    let mut all = answer.ok().flatten().map(|answer| rollouts(&answer)).unwrap_or_default();
+    all.retain(View::is_live);
+    all
+}
+
 /// The list of an answer, whether it stands alone or in an object.
 fn rollouts(answer: &Value) -> Vec<View> {
     let list = answer.as_array().or_else(|| answer["rollouts"].as_array());
@@ -180,7 +189,12 @@ mod tests {
 
     #[test]
     fn a_service_stands_for_the_rollout_that_runs_else_for_the_newest() {
-        let one = |id: &str, service: &str, state: &str, at: &str| json!({ "rolloutId": id, "service": service, "state": state, "startedAt": at, "plan": "nightly" });
+        let one = |id: &str, service: &str, state: &str, at: &str| {
+            let head = json!({ "rolloutId": id, "service": service, "state": state, "startedAt": at });
+            let mut one = head;
+            one["plan"] = "nightly".into();
+            one
+        };
         let mut list = vec![
             one("e-1", "engine", "completed", "2026-11-20T01:00:00Z"),
             one("e-2", "engine", "rolled_back", "2026-11-21T01:00:00Z"),

@@ -1,5 +1,5 @@
-//! `weir rollout new` writes a commented plan file to start from; `weir rollout check` says every problem of plans. Both
-//! read files only.
+//! `weir rollout new` writes a commented plan file to start from; `weir rollout check` says every problem of plans.
+//! Both read files only.
 
 use std::path::{Path, PathBuf};
 

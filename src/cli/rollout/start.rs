@@ -22,8 +22,8 @@ const PAUSE: Duration = Duration::from_millis(250);
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Exit codes: 0 started; with --watch or --once: 0 promoted or, so far, shown safe, 1 rolled back or failing,
-2 inconclusive.
+Exit codes: 0 started; with --watch or --once: 0 promoted or, so far, shown safe, 1 rolled back or
+failing, 2 inconclusive.
 
 Examples:
   weir rollout start engine-2                               the plan rollouts/engine-2.toml
@@ -190,8 +190,8 @@ mod tests {
     fn a_plan_is_asked_for_by_name_and_a_service_by_profile() {
         assert_eq!(asked(&["engine-2"]), json!({ "plan": "engine-2" }));
         assert_eq!(
-            asked(&["engine", "--profile", "stable-channel", "--dry-run", "--id", "x", "--reason", "why"]),
-            json!({ "service": "engine", "profile": "stable-channel", "rolloutId": "x", "dryRun": true, "reason": "why" })
+            asked(&["engine", "--profile", "stable-channel", "--dry-run", "--id", "x", "--reason", "y"]),
+            json!({ "service": "engine", "profile": "stable-channel", "rolloutId": "x", "dryRun": true, "reason": "y" })
         );
     }
 

@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Exit codes: 0 promoted, 1 rolled back, 2 inconclusive (the time is over, or weir cannot be asked any more).
+Exit codes: 0 promoted, 1 rolled back, 2 inconclusive (the time is over, or weir cannot be asked).
 
 Example:
   weir rollout wait engine --timeout 2h || page-somebody")]

@@ -28,7 +28,8 @@ const SILENCE: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Ctrl-C ends the watching and not the rollout. Exit codes: 0 it was watched to its end or left, 1 weir cannot be asked.")]
+Ctrl-C ends the watching and not the rollout.
+Exit codes: 0 it was watched to its end or left, 1 weir cannot be asked.")]
 pub(super) struct Arguments {
     #[command(flatten)]
     which: Which,
@@ -180,7 +181,8 @@ impl Shown {
         match &self.canvas {
             Some(canvas) => {
                 let (columns, rows) = screen::size().unwrap_or((picture::COLUMNS, 24));
-                let room = Room { columns, rows: Some(rows - usize::from(rows > 1)) };
+                // The last column stays free: a line that fills it would lose its last letter when its rest is erased.
+                let room = Room { columns: columns.saturating_sub(1), rows: Some(rows.saturating_sub(1).max(1)) };
                 let mut text = picture::render(view, &now(), room, Paint::stdout());
                 if lost {
                     let note = Paint::stdout().red("weir does not answer; this is what was seen last");

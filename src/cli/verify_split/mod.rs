@@ -51,7 +51,7 @@ Exit codes: 0 the split fits, 1 it does not (or could not be measured), 2 wrong 
 Examples:
   weir verify-split engine
   weir verify-split engine -n 5000 --url http://127.0.0.1:8080/healthz --method head
-  weir verify-split engine -H 'x-user: verify-{n}'       affinity by header: every request another unit")]
+  weir verify-split engine -H 'x-user: verify-{n}'     affinity by header: each request a new unit")]
 pub(super) struct Arguments {
     /// The service
     #[arg(value_parser = change::name)]
@@ -197,7 +197,7 @@ fn judge(arguments: &Arguments, before: &Look, after: &Look, sent: u64, failed: 
         let service = &arguments.service;
         return Err(match (failed, stuck) {
             (_, true) => Failure::wrong(format!(
-                "{service} keeps a client at one pool; vary what it goes by: -H 'NAME: verify-{{n}}' for affinity by header"
+                "{service} keeps a client at one pool; vary what it goes by, such as -H 'NAME: verify-{{n}}'"
             )),
             (failed, _) if failed == sent => Failure::failed(format!("none of {sent} requests was answered")),
             (..) => Failure::failed(format!("no request reached {service} by its weights; name another --url or path")),

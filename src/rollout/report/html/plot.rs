@@ -99,30 +99,27 @@ pub(super) fn top(most: f64) -> f64 {
 impl Plot {
     /// The chart as an `<svg>`.
     pub(super) fn svg(&self) -> String {
-        let mut svg = format!(
-            "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\" preserveAspectRatio=\"xMidYMid meet\">\n",
-            escaped(&self.label)
-        );
+        let mut svg =
+            format!("<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\">\n", escaped(&self.label));
         self.axes(&mut svg);
         for (class, band) in &self.bands {
             self.band(&mut svg, class, band);
         }
-        for (limit, word) in &self.limits {
+        for (limit, _) in &self.limits {
             let y = self.y(*limit);
             let _ = writeln!(
                 svg,
                 "<line class=\"limit\" x1=\"{LEFT}\" y1=\"{y:.1}\" x2=\"{:.1}\" y2=\"{y:.1}\"/>",
                 WIDTH - RIGHT
             );
-            let (x, y) = (WIDTH - RIGHT, y - 4.0);
-            let _ = writeln!(
-                svg,
-                "<text class=\"limit\" x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"end\">{}</text>",
-                escaped(word)
-            );
         }
         for curve in &self.curves {
             self.curve(&mut svg, curve);
+        }
+        // Words last, so that no line runs through them.
+        for (limit, word) in &self.limits {
+            let (x, y, word) = (WIDTH - RIGHT, self.y(*limit) - 4.0, escaped(word));
+            let _ = writeln!(svg, "<text class=\"limit\" x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"end\">{word}</text>");
         }
         svg += "</svg>\n";
         svg

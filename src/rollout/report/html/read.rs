@@ -1,5 +1,5 @@
-//! The report as its page needs it, read leniently from the JSON: what a report of another version does not hold is left
-//! out of the page, and never keeps the rest from being shown.
+//! The report as its page needs it, read leniently from the JSON: what a report of another version does not hold is
+//! left out of the page, and never keeps the rest from being shown.
 
 use serde_json::Value;
 

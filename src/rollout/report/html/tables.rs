@@ -1,4 +1,4 @@
-//! The words and tables of a report's page: how it ended, the facts, gates, latencies, phases, arithmetic, events, plan.
+//! The words and tables of a report's page: how it ended, the facts, gates, latencies, phases, arithmetic, events.
 
 use std::fmt::Write as _;
 
@@ -261,9 +261,11 @@ pub(super) fn phases(report: &Value, series: &Series) -> String {
     }
     let [candidate, control] = super::pools(report).map(|name| escaped(&name));
     format!(
-        "<h2>Share by share</h2>\n<div class=\"scroll\"><table>\n<tr><th class=\"n\">share</th><th class=\"n\">time</th>\
+        "<h2>Share by share</h2>\n<div class=\"scroll\"><table>\n<tr>\
+         <th class=\"n\">share</th><th class=\"n\">time</th>\
          <th class=\"n\">{candidate}: requests</th><th class=\"n\">bad</th><th class=\"n\">95 %</th>\
-         <th class=\"n\">{control}: requests</th><th class=\"n\">bad</th><th class=\"n\">95 %</th></tr>\n{rows}</table></div>\n"
+         <th class=\"n\">{control}: requests</th><th class=\"n\">bad</th><th class=\"n\">95 %</th></tr>\n\
+         {rows}</table></div>\n"
     )
 }
 
@@ -301,7 +303,8 @@ pub(super) fn events(report: &Value) -> String {
         let [kind, who, message] = cells;
         let _ = writeln!(
             rows,
-            "<tr><td class=\"soft\">{}</td><td><span class=\"sev {}\">{kind}</span></td><td>{who}</td><td class=\"word\">{message}</td></tr>",
+            "<tr><td class=\"soft\">{}</td><td><span class=\"sev {}\">{kind}</span></td><td>{who}</td>\
+             <td class=\"word\">{message}</td></tr>",
             escaped(&at),
             escaped(&severity),
         );
@@ -309,7 +312,8 @@ pub(super) fn events(report: &Value) -> String {
     let more = events.len().saturating_sub(EVENTS_MAX);
     let more = if more > 0 { format!("<p class=\"soft\">and {more} more in the JSON</p>\n") } else { String::new() };
     format!(
-        "<h2>Events</h2>\n<div class=\"scroll\"><table>\n<tr><th>time (UTC)</th><th>what</th><th>who</th><th></th></tr>\n{rows}</table></div>\n{more}"
+        "<h2>Events</h2>\n<div class=\"scroll\"><table>\n<tr><th>time (UTC)</th><th>what</th><th>who</th><th></th></tr>\n\
+         {rows}</table></div>\n{more}"
     )
 }
 
