@@ -10,7 +10,7 @@ use jiff::tz::TimeZone;
 use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::client::{Answer, Client, ClientError, Question};
+use super::client::{Answer, Client, Question};
 use super::failure::Failure;
 use super::rollout::picture::event_line;
 use super::rollout::view::EventView;
@@ -177,16 +177,23 @@ impl Parser {
     }
 }
 
-/// What was kept of one service or of all, newest last; nothing when weir cannot be asked. For screens.
-pub(super) async fn kept(client: &Client, since: u64) -> Result<Vec<Value>, ClientError> {
-    let question = Question::get("/api/v1/events").header("accept", "text/event-stream");
-    let response = client.open(question.header("last-event-id", &since.to_string())).await?;
-    let (mut body, mut parser, mut events) = (response.into_body(), Parser::default(), Vec::new());
-    while let Ok(Some(Ok(frame))) = tokio::time::timeout(QUIET, body.frame()).await {
-        let more = frame.data_ref().and_then(|data| parser.push(data));
-        events.extend(more.into_iter().flatten());
+/// Hands every event to `take`, those that were kept first, for as long as it is polled; over restarts of weir.
+pub(super) async fn feed(client: &Client, mut take: impl FnMut(&Value)) {
+    let mut last = 0;
+    loop {
+        let question = Question::get("/api/v1/events").header("accept", "text/event-stream");
+        let response = client.open(question.header("last-event-id", &last.to_string())).await;
+        if let Some(mut body) = response.ok().filter(|it| it.status() == StatusCode::OK).map(|it| it.into_body()) {
+            let mut parser = Parser::default();
+            while let Some(Ok(frame)) = body.frame().await {
+                for event in frame.data_ref().and_then(|data| parser.push(data)).into_iter().flatten() {
+                    last = event["id"].as_u64().unwrap_or(last);
+                    take(&event);
+                }
+            }
+        }
+        tokio::time::sleep(AGAIN).await;
     }
-    Ok(events)
 }
 
 #[cfg(test)]

@@ -57,7 +57,7 @@ pub(super) fn count(number: u64) -> String {
 /// A ratio of requests in percent, with as many digits as are worth reading.
 pub(super) fn ratio(ratio: f64) -> String {
     match ratio * 100.0 {
-        percent if percent == 0.0 => "0 %".into(),
+        0.0 => "0 %".into(),
         percent if percent < 0.1 => format!("{percent:.3} %"),
         percent if percent < 10.0 => format!("{percent:.2} %"),
         percent => format!("{percent:.1} %"),
@@ -75,7 +75,7 @@ pub(super) fn evidence(value: f64) -> String {
     match value {
         value if !value.is_finite() => "∞".into(),
         value if value < 0.005 => "0.00".into(),
-        value if value >= 1.0 && value < 1e4 && value.fract() < 1e-9 => count(value as u64),
+        value if (1.0..1e4).contains(&value) && value.fract() < 1e-9 => count(value as u64),
         value if value < 10.0 => format!("{value:.2}"),
         value if value < 100.0 => format!("{value:.1}"),
         // Down, so that what is short of a limit never reads as the limit; 1/0.005 may be short of 200.
@@ -117,9 +117,9 @@ mod tests {
 
     #[test]
     fn evidence_and_ratios_stay_short() {
-        let values = [0.0, 0.314, 3.14159, 31.4, 199.9, 4_100.0, 3e9, f64::INFINITY].map(evidence);
+        let values = [0.0, 0.314, 3.25, 31.4, 199.9, 4_100.0, 3e9, f64::INFINITY].map(evidence);
         assert_eq!([evidence(20.0), evidence(1.0)], ["20", "1"]);
-        assert_eq!(values, ["0.00", "0.31", "3.14", "31.4", "199", "4 100", "10^9", "∞"]);
+        assert_eq!(values, ["0.00", "0.31", "3.25", "31.4", "199", "4 100", "10^9", "∞"]);
         assert_eq!([times(2.44), times(31.4)], ["2.4×", "31×"]);
         assert_eq!([ratio(0.0), ratio(0.0005), ratio(0.0049), ratio(0.2)], ["0 %", "0.050 %", "0.49 %", "20.0 %"]);
         assert_eq!([percent(5.0), percent(0.5), percent(33.3333)], ["5 %", "0.5 %", "33.3333 %"]);

@@ -29,6 +29,12 @@ pub(super) struct Advance {
     force: bool,
 }
 
+impl Plain {
+    pub(super) fn new(name: &str, reason: &str) -> Self {
+        Self { which: Which { name: name.to_owned() }, reason: reason.to_owned() }
+    }
+}
+
 /// Sends a command that takes nothing but a reason.
 pub(super) fn send(verb: &str, arguments: &Plain, globals: &Globals) -> Result<(), Failure> {
     ask(verb, arguments, json!({ "reason": arguments.reason }), globals)

@@ -122,6 +122,11 @@ pub(super) fn execute(arguments: &Arguments, globals: &Globals) -> Result<(), Fa
     }
 }
 
+/// Tries the way back of a service's rollout.
+pub(super) fn drill(service: &str, reason: &str, globals: &Globals) -> Result<(), Failure> {
+    command::send("drill", &command::Plain::new(service, reason), globals)
+}
+
 /// The path of a rollout, or of something of it.
 fn path(id: &str, what: &str) -> String {
     // Ids and names are letters, digits, dots, dashes and underscores; anything else cannot be one.

@@ -79,7 +79,8 @@ pub(super) fn execute(arguments: &Arguments, globals: &Globals) -> Result<(), Fa
     }
     let standing = match (arguments.watch, arguments.once) {
         (Some(seconds), _) => {
-            watch::follow(&client, &id, globals, Some(Duration::from_secs(seconds)))?;
+            let most = Duration::from_secs(seconds);
+            watch::follow(&client, &id, globals.json(), |_, elapsed| elapsed >= most)?;
             Some(look(&client, &id, Duration::ZERO)?)
         }
         (None, true) => Some(look(&client, &id, LOOK)?),

@@ -2,6 +2,9 @@
 //! itself on the alternate screen, and what was seen last stays behind; elsewhere there is a line whenever something
 //! changed. Ctrl-C ends the watching, never the rollout.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::pin::pin;
 use std::time::Duration;
 
 use clap::Args;
@@ -15,13 +18,16 @@ use super::super::client::{Client, Question};
 use super::super::failure::Failure;
 use super::super::figures::{elapsed, evidence, percent};
 use super::super::screen::{Canvas, Paint, printable};
-use super::super::{Globals, screen};
+use super::super::{Globals, events, screen};
 use super::picture::{self, Room};
-use super::view::{ArmView, View, word};
+use super::view::{ArmView, EventView, View, word};
 use super::{Which, banner, find, path};
 
 /// Between two looks.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// Events that are kept for the screen.
+const EVENTS_KEPT: usize = 12;
 
 /// Without a terminal, a line at least so often although nothing changed.
 const SILENCE: Duration = Duration::from_secs(30);
@@ -59,19 +65,20 @@ pub(super) fn execute(arguments: &Arguments, globals: &Globals) -> Result<(), Fa
     let client = Client::new(globals)?;
     let found = find(&client, &arguments.which.name)?;
     let id = read(&found)?.rollout_id;
-    let ended = follow(&client, &id, globals, None)?;
+    let ended = follow(&client, &id, globals.json(), |_, _| false)?;
     if let Some(view) = ended.filter(|view| !view.is_live() && !globals.json()) {
         screen::print(&banner::render(&view, view.standing(), Paint::stdout()))?;
     }
     Ok(())
 }
 
-/// Shows a rollout until it ends, somebody ends it or the time is over; what was seen last.
+/// Shows a rollout until it ends, somebody ends the watching, or it is `over` by what is seen after so long; what was
+/// seen last.
 pub(in crate::cli) fn follow(
     client: &Client,
     id: &str,
-    globals: &Globals,
-    most: Option<Duration>,
+    json: bool,
+    over: impl Fn(&View, Duration) -> bool,
 ) -> Result<Option<View>, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -80,7 +87,9 @@ pub(in crate::cli) fn follow(
         let mut looks = interval(PAUSE);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let began = Instant::now();
-        let mut shown = Shown::new(globals.json());
+        let mut shown = Shown::new(json);
+        let heard = RefCell::new(VecDeque::new());
+        let mut feed = pin!(events::feed(client, |event| hear(&heard, event, id)));
         loop {
             tokio::select! {
                 // An end goes first, so that Ctrl-C never waits for a look.
@@ -89,17 +98,31 @@ pub(in crate::cli) fn follow(
                 _ = interrupt.recv() => break,
                 _ = hang_up.recv() => break,
                 _ = looks.tick() => {}
+                () = &mut feed => continue,
             }
+            shown.events = heard.borrow().iter().cloned().collect();
             let (rollout, status) =
                 tokio::join!(document(client, path(id, "")), document(client, "/api/v1/status".into()));
             shown.show(rollout.as_ref(), status.as_ref())?;
-            let over = most.is_some_and(|most| began.elapsed() >= most);
-            if over || shown.view.as_ref().is_some_and(|view| !view.is_live()) {
+            let view = shown.view.as_ref();
+            if view.is_some_and(|view| !view.is_live() || over(view, began.elapsed())) {
                 break;
             }
         }
         shown.end()
     })
+}
+
+/// Keeps an event of this rollout, and of those only the last ones.
+fn hear(heard: &RefCell<VecDeque<EventView>>, event: &Value, id: &str) {
+    let Ok(event) = serde_json::from_value::<EventView>(event.clone()) else { return };
+    if event.rollout_id.as_deref() == Some(id) {
+        let mut heard = heard.borrow_mut();
+        heard.push_back(event);
+        while heard.len() > EVENTS_KEPT {
+            heard.pop_front();
+        }
+    }
 }
 
 /// An answer of success as a document; none when weir cannot be asked or refuses.
@@ -154,6 +177,7 @@ struct Shown {
     json: bool,
     canvas: Option<Canvas>,
     view: Option<View>,
+    events: Vec<EventView>,
     line: String,
     told: Instant,
 }
@@ -163,7 +187,7 @@ struct Shown {
 impl Shown {
     fn new(json: bool) -> Self {
         let canvas = (!json && screen::is_terminal()).then(Canvas::open);
-        Self { json, canvas, view: None, line: String::new(), told: Instant::now() }
+        Self { json, canvas, view: None, events: Vec::new(), line: String::new(), told: Instant::now() }
     }
 
     fn show(&mut self, rollout: Option<&Value>, status: Option<&Value>) -> Result<(), Failure> {
@@ -175,6 +199,9 @@ impl Shown {
         let lost = rollout.is_none();
         if let Some(mut view) = rollout.and_then(View::read) {
             complete(&mut view, status);
+            if !self.events.is_empty() {
+                view.events.clone_from(&self.events);
+            }
             self.view = Some(view);
         }
         let Some(view) = &self.view else { return Ok(()) };

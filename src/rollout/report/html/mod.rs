@@ -9,7 +9,7 @@ mod tables;
 
 use serde_json::Value;
 
-use self::plot::{Curve, Plot, Scale, escaped};
+use self::plot::{Band, Curve, Plot, Scale, escaped};
 use self::read::{Point, QUANTILES, Series, member, text, wilson};
 
 /// The style sheet.
@@ -170,7 +170,7 @@ fn errors(series: &Series, report: &Value) -> String {
         scale: Scale::Linear(plot::top(most)),
         tick: |value| format!("{} %", trimmed(value * 100.0)),
         marks: marks(&series.points),
-        bands: vec![("control".into(), band(1)), ("candidate".into(), band(0))],
+        bands: vec![Band { class: "control", edges: band(1) }, Band { class: "candidate", edges: band(0) }],
         curves: vec![curve(1, "control"), curve(0, "candidate")],
         limits: Vec::new(),
     };
@@ -239,7 +239,7 @@ fn evidence(report: &Value, series: &Series) -> String {
             limits: line.limits.into_iter().zip(words).filter_map(limit).collect(),
         };
         let gate = report["gates"].as_array().into_iter().flatten().find(|gate| gate["name"] == line.name.as_str());
-        let verdict = gate.map(|gate| text_of(gate)).filter(|verdict| !verdict.is_empty());
+        let verdict = gate.map(text_of).filter(|verdict| !verdict.is_empty());
         let title = format!("Evidence: {}{}", line.name, verdict.map(|it| format!(" ({it})")).unwrap_or_default());
         let keys = key("against", "against the candidate") + &key("safe", "that it is not worse");
         text += &figure(&title, &(keys + "e-values, logarithmic; 1 is no evidence"), &plot);

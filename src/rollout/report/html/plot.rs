@@ -35,6 +35,15 @@ pub(super) struct Curve {
     pub(super) steps: bool,
 }
 
+/// An area between two values.
+#[derive(Debug, Clone)]
+pub(super) struct Band {
+    /// Class of the style sheet.
+    pub(super) class: &'static str,
+    /// Seconds, lower and upper value.
+    pub(super) edges: Vec<(f64, f64, f64)>,
+}
+
 /// One chart.
 #[derive(Debug)]
 pub(super) struct Plot {
@@ -47,7 +56,7 @@ pub(super) struct Plot {
     /// Places in time with a word, such as the beginning of a phase.
     pub(super) marks: Vec<(f64, String)>,
     /// Areas between two values.
-    pub(super) bands: Vec<(String, Vec<(f64, f64, f64)>)>,
+    pub(super) bands: Vec<Band>,
     pub(super) curves: Vec<Curve>,
     /// Horizontal limits with a word.
     pub(super) limits: Vec<(f64, String)>,
@@ -102,8 +111,8 @@ impl Plot {
         let mut svg =
             format!("<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\">\n", escaped(&self.label));
         self.axes(&mut svg);
-        for (class, band) in &self.bands {
-            self.band(&mut svg, class, band);
+        for band in &self.bands {
+            self.band(&mut svg, band);
         }
         for (limit, _) in &self.limits {
             let y = self.y(*limit);
@@ -182,7 +191,7 @@ impl Plot {
         }
     }
 
-    fn band(&self, svg: &mut String, class: &str, band: &[(f64, f64, f64)]) {
+    fn band(&self, svg: &mut String, Band { class, edges: band }: &Band) {
         if band.len() < 2 {
             return;
         }

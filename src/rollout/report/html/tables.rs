@@ -118,7 +118,7 @@ fn number(value: &Value) -> String {
     value
         .as_f64()
         .map(|value| match value.abs() {
-            size if size == 0.0 => "0".into(),
+            0.0 => "0".into(),
             size if size >= 1e6 => format!("{value:.1e}"),
             size if size >= 100.0 => format!("{value:.0}"),
             size if size >= 1.0 => format!("{value:.2}"),
@@ -312,7 +312,8 @@ pub(super) fn events(report: &Value) -> String {
     let more = events.len().saturating_sub(EVENTS_MAX);
     let more = if more > 0 { format!("<p class=\"soft\">and {more} more in the JSON</p>\n") } else { String::new() };
     format!(
-        "<h2>Events</h2>\n<div class=\"scroll\"><table>\n<tr><th>time (UTC)</th><th>what</th><th>who</th><th></th></tr>\n\
+        "<h2>Events</h2>\n<div class=\"scroll\"><table>\n\
+         <tr><th>time (UTC)</th><th>what</th><th>who</th><th></th></tr>\n\
          {rows}</table></div>\n{more}"
     )
 }
