@@ -93,7 +93,7 @@ fn severity(gate: &GateView) -> u8 {
 }
 
 /// A verdict as people say it.
-fn said(verdict: &str) -> String {
+pub(super) fn said(verdict: &str) -> String {
     match verdict {
         "environment_degraded" => "stable is bad".into(),
         "fail" => "fails".into(),

@@ -19,6 +19,7 @@ use super::super::failure::Failure;
 use super::super::figures::{elapsed, evidence, percent};
 use super::super::screen::{Canvas, Paint, printable};
 use super::super::{Globals, events, screen};
+use super::gates::said;
 use super::picture::{self, Room};
 use super::view::{ArmView, EventView, View, word};
 use super::{Which, banner, find, path};
@@ -254,10 +255,13 @@ fn line(view: &View) -> String {
         // Rounded to tens of percent of the way, or there were a line every second.
         let against = against.map(|(value, limit)| {
             let part = (value.max(1.0).ln() / limit.max(1.1).ln()).clamp(0.0, 1.0);
-            let mark = if part >= 1.0 { format!(" E {}", evidence(value)) } else { String::new() };
-            format!(" {:.0} % of its limit{mark}", (part * 10.0).floor() * 10.0)
+            match part {
+                part if part >= 1.0 => format!(" ({} of {})", evidence(value), evidence(limit)),
+                part if part >= 0.1 => format!(" ({:.0} % of the way to its limit)", (part * 10.0).floor() * 10.0),
+                _ => String::new(),
+            }
         });
-        format!("{} {}{}", printable(&gate.name), word(&gate.verdict), against.unwrap_or_default())
+        format!("{} {}{}", printable(&gate.name), said(&gate.verdict), against.unwrap_or_default())
     };
     let gates: Vec<String> = view.gates.iter().map(gate).collect();
     let mut parts = vec![format!("{} at {}", word(&view.state), percent(view.current_percentage)), phase];

@@ -125,12 +125,19 @@ fn share(report: &Value, series: &Series) -> String {
     figure("Share of requests", &keys, &plot)
 }
 
-/// Neighbouring points of one share together, until each has enough of the candidate's requests for a rate to be one.
+/// Neighbouring points of one share together, until each has enough of the candidate's requests for a rate to be one: a
+/// sixteenth of those at its share.
 fn grouped(series: &Series) -> Vec<Point> {
-    let all: u64 = series.points.iter().map(|point| point.requests[0]).sum();
-    let enough = (all / 48).max(60);
     let mut groups: Vec<Point> = Vec::new();
-    for point in &series.points {
+    for stretch in series.points.chunk_by(|a, b| a.share == b.share) {
+        let all: u64 = stretch.iter().map(|point| point.requests[0]).sum();
+        group(stretch, (all / 16).max(60), &mut groups);
+    }
+    groups
+}
+
+fn group(points: &[Point], enough: u64, groups: &mut Vec<Point>) {
+    for point in points {
         match groups.last_mut().filter(|last| last.requests[0] < enough && last.share == point.share) {
             Some(last) => {
                 for arm in 0..2 {
@@ -142,7 +149,6 @@ fn grouped(series: &Series) -> Vec<Point> {
             None => groups.push(point.clone()),
         }
     }
-    groups
 }
 
 fn errors(series: &Series, report: &Value) -> String {
