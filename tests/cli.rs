@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-const VERBS: [&str; 16] = [
+const VERBS: [&str; 22] = [
     "run",
     "check",
     "diff",
@@ -19,6 +19,12 @@ const VERBS: [&str; 16] = [
     "set",
     "rollback",
     "undo",
+    "rollout",
+    "kill",
+    "unkill",
+    "events",
+    "audit",
+    "verify-split",
     "explain",
     "healthcheck",
     "reload",
@@ -28,6 +34,11 @@ const VERBS: [&str; 16] = [
     "version",
     "demo",
     "upstream",
+];
+
+const ROLLOUT_VERBS: [&str; 18] = [
+    "new", "check", "start", "status", "watch", "explain", "pause", "resume", "advance", "rollback", "approve",
+    "retry", "cancel", "wait", "report", "drill", "history", "list",
 ];
 
 const CONFIG: &str = "\
@@ -164,6 +175,11 @@ fn the_help_of_every_verb_is_as_recorded() {
         let (code, help, _) = dir.weir(&[verb, "--help"]);
         assert_eq!(code, Some(0), "{verb}");
         text += &format!("\n$ weir {verb} --help\n{help}");
+    }
+    for verb in ROLLOUT_VERBS {
+        let (code, help, _) = dir.weir(&["rollout", verb, "--help"]);
+        assert_eq!(code, Some(0), "{verb}");
+        text += &format!("\n$ weir rollout {verb} --help\n{help}");
     }
     golden("help.txt", &text);
 }
@@ -368,6 +384,171 @@ fn a_pool_that_has_traffic_cannot_be_forgotten() {
 }
 
 #[test]
+fn a_mistyped_pool_or_service_is_one_sentence_with_the_right_name() {
+    let status = r#"{"services":[{"name":"engine","pools":[{"name":"stable"},{"name":"canary"}]},{"name":"shop"}]}"#;
+    let answers = [(200, LIVE), (200, status)];
+    let (code, _, err, asked) = against(Admin::answering(&answers), &["set", "engine", "stable=90", "canray=10"]);
+    assert_eq!(err, "error: service \"engine\" has no pool \"canray\"; did you mean \"canary\"?\n");
+    assert_eq!((code, asked.len()), (Some(2), 2), "nothing was changed");
+    let unknown = r#"{"title":"There is no such service","status":404,"code":"unknown_service",
+        "detail":"there is no service \"engin\""}"#;
+    let answers = [(404, unknown), (200, status)];
+    let (code, _, err, _) = against(Admin::answering(&answers), &["rollback", "engin"]);
+    assert_eq!((code, err.as_str()), (Some(2), "error: there is no service \"engin\"; did you mean \"engine\"?\n"));
+}
+
+#[test]
+fn a_change_to_a_pool_where_nothing_serves_warns() {
+    let done = r#"{"service":"engine","generation":8,"weights":{"stable":100,"canary":0},"changed":true}"#;
+    let status = r#"{"services":[{"name":"engine","pools":[
+        {"name":"stable","weight":100,"endpoints":[{"state":"down"}]},{"name":"canary","weight":0,"endpoints":[]}]}]}"#;
+    let (code, _, err, _) = against(Admin::answering(&[(200, done), (200, status)]), &["rollback", "engine"]);
+    assert_eq!(code, Some(0));
+    assert_eq!(err, "note: nothing serves in pool stable: its traffic goes elsewhere or gets 503\n");
+}
+
+#[test]
+fn a_missing_token_and_a_wrong_one_are_told_apart() {
+    let refused = r#"{"title":"A token is needed","status":401,"code":"unauthorized","detail":"send Authorization"}"#;
+    let (code, _, err, _) = against(Admin::answering(&[(401, refused)]), &["undo", "engine"]);
+    assert_eq!(code, Some(1));
+    assert!(err.starts_with("error: this weir takes commands only with a token\n"), "{err}");
+    let admin = Admin::answering(&[(401, refused)]);
+    let dir = Dir::new().with("token", "0123456789abcdef\n");
+    let (_, _, err) = dir.weir(&["--admin", &admin.address.to_string(), "--token-file", "token", "undo", "engine"]);
+    assert!(err.starts_with("error: weir does not take the token in token\n"), "{err}");
+    drop(admin.asked());
+}
+
+// === rollouts ===
+
+fn rollout(state: &str, because: &str) -> String {
+    serde_json::json!({
+        "rolloutId": "engine-2-01", "plan": "engine-2", "service": "engine", "candidate": "canary", "state": state,
+        "currentPercentage": 5.0, "phase": 0, "verdict": "inconclusive", "because": because,
+        "startedAt": "2026-11-21T02:41:10Z",
+    })
+    .to_string()
+}
+
+#[test]
+fn start_asks_for_a_plan_or_for_a_profile_and_says_the_id() {
+    let started = rollout("pending", "");
+    let (code, out, err, asked) =
+        against(Admin::answering(&[(201, &started)]), &["rollout", "start", "engine-2", "--reason", "nightly"]);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    assert_eq!(out, "rollout engine-2-01 is pending at 5 %; watch it with `weir rollout watch engine-2-01`\n");
+    assert!(asked[0].starts_with("post /api/v1/rollouts http/1.1\n") && asked[0].contains("\nx-weir-who: ada\n"));
+    assert!(asked[0].ends_with(r#"{"plan":"engine-2","reason":"nightly"}"#), "{}", asked[0]);
+    let arguments = ["rollout", "start", "engine", "--profile", "stable-channel", "--dry-run", "--supersede"];
+    let (_, _, _, asked) = against(Admin::answering(&[(201, &started)]), &arguments);
+    let body = r#"{"service":"engine","profile":"stable-channel","dryRun":true,"supersede":true}"#;
+    assert!(asked[0].ends_with(body), "{}", asked[0]);
+}
+
+#[test]
+fn a_second_start_is_refused_with_the_id_of_the_first() {
+    let conflict = r#"{"title":"A rollout runs already","status":409,"code":"rollout_running",
+        "detail":"engine-2-01 runs for engine","rolloutId":"engine-2-01"}"#;
+    let (code, _, err, _) = against(Admin::answering(&[(409, conflict)]), &["rollout", "start", "engine-2"]);
+    assert_eq!(code, Some(1));
+    assert!(err.contains("engine-2-01 runs for engine"), "{err}");
+}
+
+#[test]
+fn wait_tells_the_end_by_its_exit_code_and_a_banner() {
+    for (state, code, banner) in [
+        ("completed", 0, "CANARY PASSED"),
+        ("rolled_back", 1, "CANARY FAILED"),
+        ("rolling_out", 2, "CANARY INCONCLUSIVE"),
+    ] {
+        let answer = rollout(state, "golden_mismatch increased: 0 -> 1");
+        let arguments = ["rollout", "wait", "engine-2-01", "--timeout", "0"];
+        let (exit, out, _, asked) = against(Admin::answering(&[(200, &answer)]), &arguments);
+        assert_eq!(exit, Some(code), "{state}: {out}");
+        assert!(out.contains(banner), "{out}");
+        assert_eq!(out.contains("Rollback reason: golden_mismatch increased: 0 -> 1"), code == 1, "{out}");
+        assert!(asked[0].starts_with("get /api/v1/rollouts/engine-2-01 http/1.1\n"), "{}", asked[0]);
+    }
+    // A weir that cannot be asked is no rollback.
+    let dir = Dir::new();
+    assert_eq!(dir.weir(&["--admin", "127.0.0.1:1", "rollout", "wait", "engine"]).0, Some(2));
+}
+
+#[test]
+fn a_command_may_name_the_service_instead_of_the_id() {
+    let missing = r#"{"title":"There is nothing here","status":404,"code":"not_found","detail":"no rollout engine"}"#;
+    let one = rollout("rolling_out", "");
+    let list = format!(r#"{{"rollouts":[{one}]}}"#);
+    let paused = rollout("paused", "ada asked for it");
+    let answers = [(404, missing), (200, &list), (200, one.as_str()), (200, paused.as_str())];
+    let arguments = ["rollout", "pause", "engine", "--reason", "lunch"];
+    let (code, out, err, asked) = against(Admin::answering(&answers), &arguments);
+    assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
+    assert_eq!(out, "engine is paused at 5 %  engine-2-01\n");
+    let asked: Vec<&str> = asked.iter().filter_map(|asked| asked.lines().next()).collect();
+    assert_eq!(
+        asked,
+        [
+            "get /api/v1/rollouts/engine http/1.1",
+            "get /api/v1/rollouts http/1.1",
+            "get /api/v1/rollouts/engine-2-01 http/1.1",
+            "post /api/v1/rollouts/engine-2-01/pause http/1.1",
+        ]
+    );
+}
+
+#[test]
+fn kill_and_unkill_name_their_scope_and_reason() {
+    for (arguments, body, said) in [
+        (
+            &["kill", "engine", "--reason", "errors"][..],
+            r#"{"scope":"service","service":"engine","reason":"errors"}"#,
+            "service engine is killed: everything goes to stable; `weir unkill engine` lets it go\n",
+        ),
+        (
+            &["kill", "--all"],
+            r#"{"scope":"system"}"#,
+            "every service is killed: everything goes to stable; `weir unkill --all` lets it go\n",
+        ),
+        (
+            &["unkill", "engine"],
+            r#"{"scope":"service","service":"engine"}"#,
+            "service engine is let go; its weights count again\n",
+        ),
+    ] {
+        let (code, out, err, asked) = against(Admin::answering(&[(200, r#"{"killed":true}"#)]), arguments);
+        assert_eq!((code, err.as_str(), out.as_str()), (Some(0), "", said));
+        assert!(asked[0].starts_with(&format!("post /api/v1/{} http/1.1\n", arguments[0])), "{}", asked[0]);
+        assert!(asked[0].ends_with(body), "{}", asked[0]);
+    }
+    assert_eq!(Dir::new().weir(&["kill"]).0, Some(2));
+}
+
+#[test]
+fn events_are_lines_and_on_demand_json() {
+    let stream = "id: 7\nevent: rollout_paused\ndata: {\"atMs\":1795228870000,\"kind\":\"rollout_paused\",\
+                  \"severity\":\"warning\",\"service\":\"engine\",\"who\":\"ada\",\"message\":\"paused: lunch\"}\n\n";
+    let (code, out, err, asked) = against(Admin::answering(&[(200, stream)]), &["events", "--since", "6"]);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    assert!(out.contains("rollout paused") && out.contains("engine: paused: lunch"), "{out}");
+    assert!(asked[0].contains("\nlast-event-id: 6\n"), "{}", asked[0]);
+    let (_, out, _, _) = against(Admin::answering(&[(200, stream)]), &["-o", "json", "events"]);
+    let event: serde_json::Value = serde_json::from_str(&out).expect("one document a line");
+    assert_eq!(event["id"], 7);
+}
+
+#[test]
+fn a_kept_report_is_drawn_without_a_running_weir() {
+    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/report/rolled-back.json");
+    let dir = Dir::new();
+    let kept = kept.display().to_string();
+    let (code, _, err) = dir.weir(&["rollout", "report", "--from", &kept, "--html", "--out", "page.html"]);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    assert!(dir.read("page.html").starts_with("<!doctype html>"));
+}
+
+#[test]
 fn a_rollback_that_the_file_does_not_say_yet_says_so() {
     let done = r#"{"service":"engine","generation":8,"weights":{"stable":100,"canary":0},"changed":true,
         "pending":"weights.toml is read-only: save it","undo":null}"#;
@@ -403,6 +584,8 @@ fn without_a_running_weir_the_verbs_say_so_and_exit_one() {
         let (code, _, err) = dir.weir(verb);
         assert_eq!(code, Some(1), "{verb:?}: {err}");
         assert!(err.contains(&format!("no weir answers at http://{address}")) && err.contains("weir run"), "{err}");
+        let offline = matches!(verb[0], "set" | "rollback");
+        assert_eq!(err.contains("--offline"), offline, "{verb:?}: {err}");
     }
     assert_eq!(dir.weir(&["healthcheck"]).0, Some(1));
 }

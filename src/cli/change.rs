@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::client::Question;
+use super::client::{Client, Question};
 use super::failure::Failure;
 use super::screen::{Paint, printable};
 use super::{Globals, screen};
@@ -56,6 +56,24 @@ pub(super) fn tell(answer: &Value, globals: &Globals) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Warns when a pool that gets traffic now has nothing to serve it with. That weir cannot be asked is no failure of the
+/// change.
+pub(super) fn warn(client: &Client, service: &str) {
+    let Ok(status) = client.ask(Question::get("/api/v1/status")) else { return };
+    for pool in dead(&status, service) {
+        screen::note(&format!("nothing serves in pool {}: its traffic goes elsewhere or gets 503", printable(&pool)));
+    }
+}
+
+/// The pools of a service that get traffic and have no endpoint that serves.
+fn dead(status: &Value, service: &str) -> Vec<String> {
+    let services = status["services"].as_array().into_iter().flatten();
+    let pools = services.filter(|it| it["name"] == service).flat_map(|it| it["pools"].as_array()).flatten();
+    let serves = |pool: &Value| pool["endpoints"].as_array().into_iter().flatten().any(|it| it["state"] == "serving");
+    let dead = pools.filter(|pool| pool["weight"].as_u64() != Some(0) && !serves(pool));
+    dead.filter_map(|pool| pool["name"].as_str().map(str::to_owned)).collect()
+}
+
 /// `stable=90 canary=10` of a weights object.
 pub(super) fn weights(object: &Value) -> String {
     let one = |(pool, weight): (&String, &Value)| {
@@ -63,4 +81,23 @@ pub(super) fn weights(object: &Value) -> String {
         format!("{}={weight}", printable(pool))
     };
     object.as_object().map(|object| object.iter().map(one).collect::<Vec<_>>().join(" ")).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_pool_with_traffic_and_nothing_that_serves_is_found() {
+        let pool = |name: &str, weight: u32, state: &str| {
+            let endpoints = [json!({ "state": state })];
+            json!({ "name": name, "weight": weight, "endpoints": endpoints })
+        };
+        let pools = [pool("stable", 90, "serving"), pool("canary", 10, "down"), pool("old", 0, "down")];
+        let status = json!({ "services": [{ "name": "engine", "pools": pools }] });
+        assert_eq!(dead(&status, "engine"), ["canary"]);
+        assert!(dead(&status, "shop").is_empty());
+    }
 }

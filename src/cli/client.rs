@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
@@ -14,7 +15,7 @@ use tokio::net::TcpStream;
 use super::failure::Failure;
 use super::place::{self, Place};
 use super::screen::printable;
-use super::{Globals, screen};
+use super::{Globals, near, screen};
 
 /// Time for a connection. The admin API is on this machine or near.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -40,6 +41,8 @@ pub(super) struct Client {
     place: Place,
     json: bool,
     timeout: Duration,
+    /// What may be done all the same while no weir runs.
+    instead: Option<String>,
 }
 
 /// Why there is no answer.
@@ -94,12 +97,18 @@ impl Question {
 impl Client {
     /// The running weir that the arguments or the configuration name.
     pub(super) fn new(globals: &Globals) -> Result<Self, Failure> {
-        Ok(Self { place: place::admin(globals)?, json: globals.json(), timeout: ANSWER_TIMEOUT })
+        Ok(Self { place: place::admin(globals)?, json: globals.json(), timeout: ANSWER_TIMEOUT, instead: None })
     }
 
     /// One at a known address, without a token.
     pub(super) fn at(authority: String) -> Self {
-        Self { place: Place { authority, token_file: None }, json: false, timeout: ANSWER_TIMEOUT }
+        Self { place: Place { authority, token_file: None }, json: false, timeout: ANSWER_TIMEOUT, instead: None }
+    }
+
+    /// With a command that helps while no weir runs.
+    pub(super) fn instead(mut self, command: String) -> Self {
+        self.instead = Some(command);
+        self
     }
 
     /// With another deadline for an answer.
@@ -110,10 +119,12 @@ impl Client {
 
     /// Asks and waits. A refusal is a failure, said as the API said it.
     pub(super) fn ask(&self, question: Question) -> Result<Value, Failure> {
-        let answer = match self.send(question) {
-            Ok(answer) => answer,
-            Err(error) => return Err(self.unanswered(error)),
-        };
+        let answer = self.send(question).map_err(|error| self.unanswered(error))?;
+        self.document(&answer)
+    }
+
+    /// The document of an answer; a refusal is a failure.
+    pub(super) fn document(&self, answer: &Answer) -> Result<Value, Failure> {
         let document: Option<Value> = serde_json::from_slice(&answer.body).ok();
         match document {
             Some(document) if answer.status.is_success() => Ok(document),
@@ -125,6 +136,12 @@ impl Client {
         }
     }
 
+    /// Asks and waits; none when the answer has this status.
+    pub(super) fn ask_unless(&self, question: Question, none: StatusCode) -> Result<Option<Value>, Failure> {
+        let answer = self.send(question).map_err(|error| self.unanswered(error))?;
+        if answer.status == none { Ok(None) } else { self.document(&answer).map(Some) }
+    }
+
     /// Asks and waits; every status is an answer.
     pub(super) fn send(&self, question: Question) -> Result<Answer, ClientError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -134,25 +151,30 @@ impl Client {
 
     /// The same within a runtime.
     pub(super) async fn exchange(&self, question: Question) -> Result<Answer, ClientError> {
+        let exchange = async {
+            let response = self.open(question).await?;
+            let status = response.status();
+            let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
+            let body = body.map_err(|error| self.no_answer(error.to_string()))?.to_bytes();
+            Ok(Answer { status, body })
+        };
+        let late = || self.no_answer(format!("nothing came within {} s", self.timeout.as_secs_f32()));
+        tokio::time::timeout(self.timeout, exchange).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    /// Asks and gives the answer as soon as its head is there; for streams, which have no end.
+    pub(super) async fn open(&self, question: Question) -> Result<Response<Incoming>, ClientError> {
         let request = self.request(question)?;
         let stream = match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(&self.place.authority)).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return Err(self.not_running(&error)),
             Err(_) => return Err(self.no_answer("the connection timed out".into())),
         };
-        let exchange = async {
-            let failed = |error: hyper::Error| self.no_answer(error.to_string());
-            let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
-            let driver = tokio::spawn(connection);
-            let response = sender.send_request(request).await.map_err(failed)?;
-            let status = response.status();
-            let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
-            let body = body.map_err(|error| self.no_answer(error.to_string()))?.to_bytes();
-            driver.abort();
-            Ok(Answer { status, body })
-        };
-        let late = || self.no_answer(format!("nothing came within {} s", self.timeout.as_secs_f32()));
-        tokio::time::timeout(self.timeout, exchange).await.unwrap_or_else(|_| Err(late()))
+        let failed = |error: hyper::Error| self.no_answer(error.to_string());
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
+        // It ends with the answer: neither is used for anything else.
+        tokio::spawn(connection);
+        sender.send_request(request).await.map_err(failed)
     }
 
     fn request(&self, question: Question) -> Result<Request<Full<Bytes>>, ClientError> {
@@ -199,7 +221,7 @@ impl Client {
     }
 
     /// What to do when nobody answers.
-    fn unanswered(&self, error: ClientError) -> Failure {
+    pub(super) fn unanswered(&self, error: ClientError) -> Failure {
         let advice = match &error {
             ClientError::NotRunning { .. } => {
                 "\n  is it running? start it with: weir run --config FILE\
@@ -214,6 +236,9 @@ impl Client {
             let _ = write!(text, ": {error}");
             cause = error.source();
         }
+        if let (ClientError::NotRunning { .. }, Some(command)) = (&error, &self.instead) {
+            let _ = write!(text, "\n  to change the weights file all the same: {command}");
+        }
         Failure::failed(text + advice)
     }
 
@@ -222,12 +247,49 @@ impl Client {
         if self.json {
             return screen::print_json(document).err().unwrap_or(Failure::Said(1));
         }
-        Failure::failed(words(status, document))
+        let mut text = words(status, document);
+        match (status, document["code"].as_str().unwrap_or_default()) {
+            (StatusCode::UNAUTHORIZED, _) => text = unauthorized(self.place.token_file.as_deref()),
+            // One sentence, and the name that was meant; as with every other name that is mistyped, exit 2.
+            (_, "unknown_service" | "unknown_pool") if tokio::runtime::Handle::try_current().is_err() => {
+                return Failure::wrong(text + &self.nearest(document));
+            }
+            _ => {}
+        }
+        Failure::failed(text)
+    }
+
+    /// `; did you mean "engine"?` for the service that a refusal quotes.
+    fn nearest(&self, document: &Value) -> String {
+        let quoted = document["detail"].as_str().and_then(|detail| detail.split('"').nth(1)).unwrap_or_default();
+        if document["code"] != "unknown_service" || quoted.is_empty() {
+            return String::new();
+        }
+        let names = near::services(self);
+        near::advice(quoted, &names.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+}
+
+/// What a 401 means: no token was sent, or another than weir takes.
+fn unauthorized(token_file: Option<&std::path::Path>) -> String {
+    match token_file {
+        None => "this weir takes commands only with a token\n  name the file that holds it with --token-file or \
+                 WEIR_ADMIN_TOKEN_FILE"
+            .into(),
+        Some(file) => format!(
+            "weir does not take the token in {}\n  it was changed since weir started, or is of another weir; name \
+             another with --token-file or WEIR_ADMIN_TOKEN_FILE",
+            file.display()
+        ),
     }
 }
 
 /// A problem document in words: what, why, every single problem, and what to do.
 fn words(status: StatusCode, document: &Value) -> String {
+    // The title would only say the same once more.
+    if document["code"] == "unknown_service" && document["detail"].is_string() {
+        return document["detail"].as_str().map(printable).unwrap_or_default();
+    }
     let member = |key: &str| document[key].as_str().map(printable).unwrap_or_default();
     let (title, detail) = (member("title"), member("detail"));
     let listed = document["problems"].as_array().is_some_and(|problems| !problems.is_empty());
@@ -246,10 +308,8 @@ fn words(status: StatusCode, document: &Value) -> String {
     if let Some(cause) = document["cause"].as_str() {
         let _ = write!(text, ": {}", printable(cause));
     }
-    match (status, document["code"].as_str().unwrap_or_default()) {
-        (StatusCode::UNAUTHORIZED, _) => text += "\n  name the token file with --token-file or WEIR_ADMIN_TOKEN_FILE",
-        (_, "conflict") => text += "\n  look with `weir status` and decide anew",
-        _ => {}
+    if document["code"] == "conflict" {
+        text += "\n  look with `weir status` and decide anew";
     }
     text
 }
@@ -273,6 +333,13 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_missing_token_and_a_wrong_one_are_told_apart() {
+        assert!(unauthorized(None).starts_with("this weir takes commands only with a token\n"));
+        let wrong = unauthorized(Some(std::path::Path::new("/run/token")));
+        assert!(wrong.starts_with("weir does not take the token in /run/token\n"), "{wrong}");
+    }
 
     #[test]
     fn a_refusal_is_told_with_every_problem_and_what_to_do() {

@@ -97,7 +97,7 @@ fn grouped(pairs: &[(String, String)]) -> Value {
     object.into()
 }
 
-fn header(text: &str) -> Result<(String, String), String> {
+pub(super) fn header(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once(':').ok_or("write NAME: VALUE, such as 'x-beta-user: true'")?;
     Ok((name.trim().to_ascii_lowercase(), value.trim().to_owned()))
 }

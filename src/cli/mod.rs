@@ -7,6 +7,8 @@
 
 mod client;
 mod failure;
+mod figures;
+mod near;
 mod place;
 mod screen;
 
@@ -23,6 +25,12 @@ mod offline;
 mod rollback;
 mod set;
 mod undo;
+
+mod audit;
+mod events;
+mod kill;
+mod rollout;
+mod verify_split;
 
 mod healthcheck;
 mod log_level;
@@ -111,6 +119,18 @@ enum Verb {
     Rollback(rollback::Arguments),
     /// Go back to the weights before the last change of a service
     Undo(undo::Arguments),
+    /// Move a service's traffic by phases and gates, as far as the evidence allows
+    Rollout(rollout::Arguments),
+    /// Send everything of a service, or of all, to stable, above everything else
+    Kill(kill::Kill),
+    /// Let a killed service go
+    Unkill(kill::Unkill),
+    /// Show what happened to rollouts and kill switches, or what happens
+    Events(events::Arguments),
+    /// Show who changed what, and check that nobody changed the record
+    Audit(audit::Arguments),
+    /// Send requests and test whether they fall on the pools as the weights say
+    VerifySplit(verify_split::Arguments),
     /// Say where a described request would go, and why
     Explain(explain::Arguments),
     /// Exit 0 when a running weir is healthy, else 1 (for HEALTHCHECK)
@@ -154,6 +174,12 @@ impl Verb {
             Verb::Set(arguments) => set::execute(&arguments, globals),
             Verb::Rollback(arguments) => rollback::execute(&arguments, globals),
             Verb::Undo(arguments) => undo::execute(&arguments, globals),
+            Verb::Rollout(arguments) => rollout::execute(&arguments, globals),
+            Verb::Kill(arguments) => kill::kill(&arguments, globals),
+            Verb::Unkill(arguments) => kill::unkill(&arguments, globals),
+            Verb::Events(arguments) => events::execute(&arguments, globals),
+            Verb::Audit(arguments) => audit::execute(&arguments, globals),
+            Verb::VerifySplit(arguments) => verify_split::execute(&arguments, globals),
             Verb::Explain(arguments) => explain::execute(&arguments, globals),
             Verb::Healthcheck(arguments) => healthcheck::execute(&arguments, globals),
             Verb::Reload => reload::execute(globals),

@@ -4,7 +4,7 @@
 use serde_json::json;
 
 use super::failure::Failure;
-use super::{Globals, place, screen};
+use super::{Globals, near, place, screen};
 use crate::config::{Config, WeightsFile, edit, fresh, read_weights, write_weights};
 use crate::model::{Name, ServiceSpec, Weights};
 
@@ -13,7 +13,9 @@ pub(super) fn set(globals: &Globals, service: &Name, weights: &Weights) -> Resul
     let config = place::config(globals)?;
     let spec = spec(&config, service)?;
     if let Some((pool, _)) = weights.iter().find(|(pool, _)| !spec.pools.iter().any(|spec| spec.name == **pool)) {
-        return Err(Failure::wrong(format!("service \"{service}\" has no pool \"{pool}\"")));
+        let names: Vec<&str> = spec.pools.iter().map(|spec| spec.name.as_str()).collect();
+        let advice = near::advice(pool.as_str(), &names);
+        return Err(Failure::wrong(format!("service \"{service}\" has no pool \"{pool}\"{advice}")));
     }
     let live =
         read_weights(&config.weights_path, &config.plan).map_err(|problems| Failure::wrong(problems.to_string()))?;
@@ -37,7 +39,9 @@ pub(super) fn rollback(globals: &Globals, service: &Name) -> Result<(), Failure>
 
 fn spec<'c>(config: &'c Config, service: &Name) -> Result<&'c ServiceSpec, Failure> {
     let found = config.plan.services.iter().find(|spec| spec.name == *service);
-    found.ok_or_else(|| Failure::wrong(format!("there is no service \"{service}\"")))
+    let names: Vec<&str> = config.plan.services.iter().map(|spec| spec.name.as_str()).collect();
+    let advice = near::advice(service.as_str(), &names);
+    found.ok_or_else(|| Failure::wrong(format!("there is no service \"{service}\"{advice}")))
 }
 
 fn write(globals: &Globals, config: &Config, service: &Name, weights: &Weights) -> Result<(), Failure> {

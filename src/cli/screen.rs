@@ -73,6 +73,40 @@ pub(super) fn size() -> Option<(usize, usize)> {
     (done == 0 && size.ws_col > 0 && size.ws_row > 0).then_some((size.ws_col.into(), size.ws_row.into()))
 }
 
+/// What draws `text` over what was there: home, each line erased to its end, then everything below; no flicker. Lines
+/// are not wrapped and rows beyond the last are left out, because either would scroll the first ones away.
+pub(super) fn frame(text: &str, rows: usize) -> String {
+    let lines: Vec<&str> = text.lines().take(rows.saturating_sub(1)).collect();
+    format!("\x1b[?7l\x1b[H{}\x1b[K\n\x1b[J\x1b[?7h", lines.join("\x1b[K\n"))
+}
+
+/// The terminal's other screen, for a picture that is drawn over itself: what was on the terminal before comes back
+/// when it is dropped, however the verb ends.
+#[derive(Debug)]
+pub(super) struct Canvas(());
+
+impl Canvas {
+    /// Takes the other screen and hides the cursor.
+    pub(super) fn open() -> Self {
+        let _ = print("\x1b[?1049h\x1b[?25l\x1b[2J");
+        Self(())
+    }
+
+    /// Draws over what was there.
+    pub(super) fn draw(&self, text: &str, rows: usize) -> Result<(), Failure> {
+        print(&frame(text, rows))
+    }
+
+    /// Gives the terminal back.
+    pub(super) fn close(self) {}
+}
+
+impl Drop for Canvas {
+    fn drop(&mut self) {
+        let _ = print("\x1b[?25h\x1b[?1049l");
+    }
+}
+
 /// Writes to stdout, as it is. A reader that went away ends the verb well: it saw what it wanted.
 pub(super) fn print(text: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
@@ -103,4 +137,16 @@ pub(super) fn note(text: &str) {
 /// Text from a foreign source, made safe for a terminal: control characters cannot move the cursor or change colours.
 pub(super) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_never_scrolls_its_first_line_away() {
+        let text: String = (0..100).map(|line| format!("{line}\n")).collect();
+        assert_eq!(frame(&text, 24).matches('\n').count(), 23);
+        assert!(frame(&text, 24).starts_with("\x1b[?7l\x1b[H0\x1b[K\n1"));
+    }
 }

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::client::{Client, Question};
 use super::failure::Failure;
-use super::{Globals, change, offline};
+use super::{Globals, change, near, offline};
 use crate::model::{Name, Weight, Weights};
 
 #[derive(Debug, Args)]
@@ -39,16 +39,42 @@ pub(super) fn execute(arguments: &Arguments, globals: &Globals) -> Result<(), Fa
     if arguments.offline {
         return offline::set(globals, &arguments.service, &weights);
     }
-    let client = Client::new(globals)?;
+    let words: Vec<String> = arguments.weights.iter().map(|(pool, weight)| format!("{pool}={weight}")).collect();
+    let offline = format!("weir set {} {} --offline", arguments.service, words.join(" "));
+    let client = Client::new(globals)?.instead(offline);
     let path = change::path(&arguments.service, "weights");
     let live = client.ask(Question::get(&path))?;
+    // A name that is mistyped explains why the right one seems to be forgotten, so it is told first.
+    mistyped(&client, &arguments.service, &live["weights"], &weights)?;
     unnamed(&live["weights"], &weights).map_or(Ok(()), |pool| Err(forgotten(&pool, &arguments.service)))?;
     let question = Question::put(&path, body(&weights));
     let question = match arguments.if_match {
         Some(generation) => question.header("if-match", &format!("\"{generation}\"")),
         None => question,
     };
-    change::tell(&client.ask(change::signed(question, &arguments.reason))?, globals)
+    change::tell(&client.ask(change::signed(question, &arguments.reason))?, globals)?;
+    change::warn(&client, arguments.service.as_str());
+    Ok(())
+}
+
+/// Refuses a pool that the service does not have, with the one that was meant.
+fn mistyped(client: &Client, service: &Name, live: &Value, weights: &Weights) -> Result<(), Failure> {
+    let unknown =
+        |known: &[String]| weights.iter().map(|(pool, _)| pool.to_string()).find(|pool| !known.contains(pool));
+    let known: Vec<String> = live.as_object().into_iter().flatten().map(|(pool, _)| pool.clone()).collect();
+    if unknown(&known).is_none() {
+        return Ok(());
+    }
+    // The weights file need not name every pool.
+    let status = client.ask(Question::get("/api/v1/status")).unwrap_or_default();
+    let services = status["services"].as_array().into_iter().flatten();
+    let pools = services.filter(|it| it["name"] == service.as_str()).flat_map(|it| near::names(&it["pools"]));
+    let known: Vec<String> = known.into_iter().chain(pools).collect();
+    let Some(pool) = unknown(&known) else { return Ok(()) };
+    let mut names: Vec<&str> = known.iter().map(String::as_str).collect();
+    names.sort_unstable();
+    names.dedup();
+    Err(Failure::wrong(format!("service \"{service}\" has no pool \"{pool}\"{}", near::advice(&pool, &names))))
 }
 
 /// Reads `stable=90`.

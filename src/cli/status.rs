@@ -9,7 +9,8 @@ use jiff::tz::TimeZone;
 use super::client::{Client, Question};
 use super::failure::Failure;
 use super::screen::Paint;
-use super::{Globals, screen, table};
+use super::table::Extras;
+use super::{Globals, kill, rollout, screen, table};
 use crate::switchboard::status::Status;
 
 /// Pause between two looks of `--watch`.
@@ -41,7 +42,7 @@ pub(super) fn execute(arguments: &Arguments, globals: &Globals) -> Result<(), Fa
             Err(other) => return Err(other),
         };
         if in_place {
-            screen::print(&frame(&text, screen::size().map_or(usize::MAX, |(_, rows)| rows)))?;
+            screen::print(&screen::frame(&text, screen::size().map_or(usize::MAX, |(_, rows)| rows)))?;
         } else {
             screen::print(&format!("{text}{}", if globals.json() { "" } else { "\n" }))?;
         }
@@ -49,35 +50,18 @@ pub(super) fn execute(arguments: &Arguments, globals: &Globals) -> Result<(), Fa
     }
 }
 
-/// What draws `text` over what was there: home, each line erased to its end, then everything below; no flicker. Lines
-/// are not wrapped and rows beyond the last are left out, because either would scroll the first ones away.
-fn frame(text: &str, rows: usize) -> String {
-    let lines: Vec<&str> = text.lines().take(rows.saturating_sub(1)).collect();
-    format!("\x1b[?7l\x1b[H{}\x1b[K\n\x1b[J\x1b[?7h", lines.join("\x1b[K\n"))
-}
-
 fn shown(client: &Client, globals: &Globals) -> Result<String, Failure> {
     let answer = client.ask(Question::get("/api/v1/status"))?;
     if globals.json() {
         return Ok(format!("{}\n", serde_json::to_string_pretty(&answer)?));
     }
+    let killed = kill::killed(&answer);
     let status: Status = serde_json::from_value(answer).map_err(|error| {
         Failure::failed(format!(
             "the running weir tells its status in another way ({error}); see it with --output json"
         ))
     })?;
+    let extras = Extras { rollouts: rollout::running(client), killed };
     let now = Timestamp::now();
-    Ok(table::render(&status, &now.to_zoned(TimeZone::system()), Paint::stdout()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_frame_never_scrolls_its_first_line_away() {
-        let text: String = (0..100).map(|line| format!("{line}\n")).collect();
-        assert_eq!(frame(&text, 24).matches('\n').count(), 23);
-        assert!(frame(&text, 24).starts_with("\x1b[?7l\x1b[H0\x1b[K\n1"));
-    }
+    Ok(table::render(&status, &extras, &now.to_zoned(TimeZone::system()), Paint::stdout()))
 }

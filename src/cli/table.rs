@@ -3,8 +3,10 @@
 
 use std::fmt::Write as _;
 
-use jiff::{Timestamp, Zoned};
+use jiff::Zoned;
 
+use super::figures::{milliseconds, moment, percent, span};
+use super::rollout::view::{View, word};
 use super::screen::{Paint, printable};
 use crate::switchboard::change::How;
 use crate::switchboard::history::{Entry, Record};
@@ -18,24 +20,39 @@ const INDENT: &str = "  ";
 
 /// The titles of the columns of a pool; the first is left-aligned, as is the last.
 const TITLES: [&str; 11] =
-    ["POOL", "WEIGHT", "SHARE", "LAST 60 S", "REQ/S", "ERRORS", "P50", "P95", "P99", "IN FLIGHT", "STATE"];
+    ["POOL", "WEIGHT", "SHARE", "GOT IN 60 S", "REQ/S", "FAILED TRIES", "P50", "P95", "P99", "IN FLIGHT", "STATE"];
+
+/// What is shown beside the status: it comes from elsewhere.
+#[derive(Debug, Default)]
+pub(super) struct Extras {
+    /// Rollouts that run.
+    pub(super) rollouts: Vec<View>,
+    /// What is killed and why: the whole system (none) and services.
+    pub(super) killed: Vec<(Option<String>, String)>,
+}
 
 /// The whole table.
-pub(super) fn render(status: &Status, now: &Zoned, paint: Paint) -> String {
-    let mut text = headline(status, paint);
+pub(super) fn render(status: &Status, extras: &Extras, now: &Zoned, paint: Paint) -> String {
+    let mut text = headline(status, extras, paint);
     let _ = writeln!(text, "{}", paint.dim(&format!("config   {}", printable(&status.config_file))));
     let _ = writeln!(text, "{}", paint.dim(&format!("weights  {}", printable(&status.weights_file))));
     warnings(&mut text, status, now, paint);
     for service in &status.services {
-        self::service(&mut text, service, paint);
+        self::service(&mut text, service, extras, paint);
     }
     history(&mut text, &status.history, now, paint);
     text
 }
 
 /// Whether all is well, in one line.
-fn headline(status: &Status, paint: Paint) -> String {
-    let state = if status.safe_mode {
+fn headline(status: &Status, extras: &Extras, paint: Paint) -> String {
+    let (gone, down) = (gone(status), down(status));
+    let state = if !gone.is_empty() {
+        let all = if gone.len() == status.services.len() { "NOT SERVING" } else { "NOT SERVING ALL" };
+        paint.red(&format!("{all}: nothing serves in {}", gone.join("; ")))
+    } else if extras.killed.iter().any(|(service, _)| service.is_none()) {
+        paint.red("serving, but killed: everything goes to stable")
+    } else if status.safe_mode {
         paint.yellow("safe mode: everything goes to stable")
     } else if status.stale.is_some() {
         paint.red("serving, but a file can no longer be seen to change")
@@ -43,8 +60,8 @@ fn headline(status: &Status, paint: Paint) -> String {
         paint.red("serving, but the last reload failed")
     } else if status.services.iter().any(|service| service.pending.is_some()) {
         paint.yellow("serving, but the weights file does not say what is live")
-    } else if let Some(pool) = down(status) {
-        paint.yellow(&format!("serving, but nothing serves in {pool}"))
+    } else if !down.is_empty() {
+        paint.yellow(&format!("serving, but nothing serves in {}", down.join(", ")))
     } else {
         paint.green("serving")
     };
@@ -59,12 +76,23 @@ fn headline(status: &Status, paint: Paint) -> String {
     format!("{state}  {}\n", paint.dim(&facts))
 }
 
-/// A pool that should get traffic and has nothing that serves.
-fn down(status: &Status) -> Option<String> {
-    let dead = |pool: &&PoolStatus| pool.weight > 0 && !serves(pool);
-    status.services.iter().find_map(|service| {
-        service.pools.iter().find(dead).map(|pool| format!("{}/{}", printable(&service.name), printable(&pool.name)))
-    })
+/// Services of which no pool at all has anything that serves, with their pools.
+fn gone(status: &Status) -> Vec<String> {
+    let dead = |service: &&ServiceStatus| !service.pools.iter().any(serves);
+    let named = |service: &ServiceStatus| {
+        let pools: Vec<String> = service.pools.iter().map(|pool| printable(&pool.name)).collect();
+        format!("{} ({})", printable(&service.name), pools.join(", "))
+    };
+    status.services.iter().filter(dead).map(named).collect()
+}
+
+/// Pools that should get traffic and have nothing that serves.
+fn down(status: &Status) -> Vec<String> {
+    let of = |service: &ServiceStatus| {
+        let dead = service.pools.iter().filter(|pool| pool.weight > 0 && !serves(pool));
+        dead.map(|pool| format!("{}/{}", printable(&service.name), printable(&pool.name))).collect::<Vec<_>>()
+    };
+    status.services.iter().flat_map(of).collect()
 }
 
 fn serves(pool: &PoolStatus) -> bool {
@@ -97,7 +125,7 @@ fn warnings(text: &mut String, status: &Status, now: &Zoned, paint: Paint) {
     }
 }
 
-fn service(text: &mut String, service: &ServiceStatus, paint: Paint) {
+fn service(text: &mut String, service: &ServiceStatus, extras: &Extras, paint: Paint) {
     let mut facts = vec![format!("rollback goes to {}", printable(&service.stable))];
     facts.extend(service.undo.as_ref().map(|undo| format!("undo goes to {}", record(undo))));
     facts.extend(
@@ -106,6 +134,7 @@ fn service(text: &mut String, service: &ServiceStatus, paint: Paint) {
         }),
     );
     let _ = writeln!(text, "\n{}  {}", paint.bold(&printable(&service.name)), paint.dim(&facts.join("; ")));
+    moved_by(text, service, extras, paint);
     let mut rows = vec![TITLES.map(str::to_owned)];
     rows.extend(service.pools.iter().map(|pool| pool_row(service, pool)));
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
@@ -129,6 +158,38 @@ fn service(text: &mut String, service: &ServiceStatus, paint: Paint) {
         if pool.endpoints.is_empty() {
             let _ = writeln!(text, "{INDENT}{INDENT}{}", paint.red("no endpoint: its names have not resolved"));
         }
+    }
+}
+
+/// A kill or a rollout of the service: where it stands, and what to do next.
+fn moved_by(text: &mut String, service: &ServiceStatus, extras: &Extras, paint: Paint) {
+    let name = printable(&service.name);
+    for (whose, reason) in extras.killed.iter().filter(|(whose, _)| whose.as_ref().is_none_or(|it| *it == service.name))
+    {
+        let back = if whose.is_some() { name.as_str() } else { "--all" };
+        let what = paint.red("killed, everything goes to stable");
+        let _ =
+            writeln!(text, "{INDENT}{what}: {}  {}", printable(reason), paint.dim(&format!("`weir unkill {back}`")));
+    }
+    for rollout in extras.rollouts.iter().filter(|rollout| rollout.is_live() && rollout.service == service.name) {
+        let what = format!(
+            "rollout {} is {} at {}",
+            printable(&rollout.rollout_id),
+            word(&rollout.state),
+            percent(rollout.current_percentage)
+        );
+        let (what, next) = match rollout.state.as_str() {
+            "paused" => {
+                (paint.yellow(&what), format!("`weir rollout resume {name}` or `weir rollout rollback {name}`"))
+            }
+            "pending" => (paint.yellow(&what), format!("`weir rollout explain {name}`")),
+            _ if rollout.verdict == "fail" => (paint.red(&what), format!("`weir rollout explain {name}`")),
+            _ => (what, format!("`weir rollout watch {name}`")),
+        };
+        let why = Some(rollout.because.as_str()).filter(|why| !why.is_empty() && rollout.state == "paused");
+        let verdict = Some(word(&rollout.verdict)).filter(|verdict| !verdict.is_empty());
+        let more = why.map(printable).or(verdict).map(|more| format!(": {more}")).unwrap_or_default();
+        let _ = writeln!(text, "{INDENT}{what}{more}  {}", paint.dim(&next));
     }
 }
 
@@ -231,41 +292,11 @@ fn record(record: &Record) -> String {
     record.to_string()
 }
 
-/// A time as an operator says it: the clock, the day when it was another, and how long ago.
-fn moment(at: &str, now: &Zoned) -> String {
-    let Ok(at) = at.parse::<Timestamp>() else { return printable(at) };
-    let ago = now.timestamp().as_second().saturating_sub(at.as_second());
-    let at = at.to_zoned(now.time_zone().clone());
-    let form = if at.date() == now.date() { "%H:%M:%S" } else { "%Y-%m-%d %H:%M:%S" };
-    let ago = u64::try_from(ago).map_or_else(|_| "ahead of this clock".into(), |ago| format!("{} ago", span(ago)));
-    format!("{} ({ago})", at.strftime(form))
-}
-
-/// A number of seconds in its two largest units.
-fn span(seconds: u64) -> String {
-    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
-    match () {
-        () if days > 0 => format!("{days} d {} h", hours % 24),
-        () if hours > 0 => format!("{hours} h {} min", minutes % 60),
-        () if minutes > 0 => format!("{minutes} min"),
-        () => format!("{seconds} s"),
-    }
-}
-
-/// Three digits at most, so that columns stay narrow.
-fn milliseconds(ms: f64) -> String {
-    match ms {
-        ms if ms < 10.0 => format!("{ms:.2}ms"),
-        ms if ms < 100.0 => format!("{ms:.1}ms"),
-        ms if ms < 10_000.0 => format!("{ms:.0}ms"),
-        ms => format!("{:.1}s", ms / 1000.0),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
+    use jiff::Timestamp;
     use jiff::tz::TimeZone;
 
     use super::*;
@@ -294,7 +325,7 @@ mod tests {
 
     #[test]
     fn a_night_with_everything_wrong_is_told_in_one_table() {
-        golden("status.txt", &render(&status(), &now(), Paint::plain()));
+        golden("status.txt", &render(&status(), &Extras::default(), &now(), Paint::plain()));
     }
 
     #[test]
@@ -307,9 +338,48 @@ mod tests {
         for pool in &mut status.services[0].pools {
             pool.endpoints.retain(|endpoint| endpoint.state == "serving");
         }
-        let table = render(&status, &now(), Paint::plain());
+        let table = render(&status, &Extras::default(), &now(), Paint::plain());
         assert!(table.starts_with("serving  generation 12"), "{table}");
         assert!(!table.contains('!'), "{table}");
+    }
+
+    #[test]
+    fn a_service_of_which_nothing_serves_is_not_called_serving() {
+        let mut status = status();
+        for endpoint in status.services.iter_mut().flat_map(|it| &mut it.pools).flat_map(|pool| &mut pool.endpoints) {
+            endpoint.state = "down".into();
+        }
+        let table = render(&status, &Extras::default(), &now(), Paint::plain());
+        assert!(
+            table.starts_with("NOT SERVING: nothing serves in engine (stable, canary); shop (blue, green)  "),
+            "{table}"
+        );
+        status.services.remove(0);
+        status.services[0].pools[0].weight = 0;
+        let table = render(&status, &Extras::default(), &now(), Paint::plain());
+        assert!(table.starts_with("NOT SERVING: nothing serves in shop (blue, green)"), "{table}");
+    }
+
+    #[test]
+    fn a_rollout_and_a_kill_say_where_they_stand_and_what_to_do_next() {
+        let rollout = View {
+            rollout_id: "engine-2-01".into(),
+            service: "engine".into(),
+            state: "paused".into(),
+            current_percentage: 5.0,
+            because: "ann changed the weights by hand".into(),
+            ..View::default()
+        };
+        let killed = vec![(Some("engine".into()), "errors on /pay".into())];
+        let extras = Extras { rollouts: vec![rollout], killed };
+        let table = render(&status(), &extras, &now(), Paint::plain());
+        for line in [
+            "  killed, everything goes to stable: errors on /pay  `weir unkill engine`\n",
+            "  rollout engine-2-01 is paused at 5 %: ann changed the weights by hand  \
+             `weir rollout resume engine` or `weir rollout rollback engine`\n",
+        ] {
+            assert!(table.contains(line), "{line} is not in\n{table}");
+        }
     }
 
     #[test]
@@ -318,15 +388,6 @@ mod tests {
         status.history[0].cause.reason = "\u{1b}[2Jgone".into();
         status.services[0].pools[0].endpoints[0].last_error = Some("\u{1b}]0;title\u{7}".into());
         status.last_reload.problems = vec!["\u{1b}[31m".into()];
-        assert!(!render(&status, &now(), Paint::plain()).contains('\u{1b}'));
-    }
-
-    #[test]
-    fn spans_and_times_stay_short() {
-        assert_eq!([span(5), span(125), span(7_300), span(200_000)], ["5 s", "2 min", "2 h 1 min", "2 d 7 h"]);
-        let times = [0.123, 12.345, 123.4, 12_345.0].map(milliseconds);
-        assert_eq!(times, ["0.12ms", "12.3ms", "123ms", "12.3s"]);
-        assert_eq!(moment("2026-11-20T23:00:00Z", &now()), "2026-11-20 23:00:00 (4 h 2 min ago)");
-        assert_eq!(moment("nonsense\u{7}", &now()), "nonsense\u{fffd}");
+        assert!(!render(&status, &Extras::default(), &now(), Paint::plain()).contains('\u{1b}'));
     }
 }

@@ -206,6 +206,11 @@ impl Upstream {
         Self { name, body, status: StatusCode::OK, delay: Duration::ZERO, errors_below: 0, served: AtomicU64::new(0) }
     }
 
+    /// The same, with this delay and this part of its answers 500 instead.
+    pub(super) fn misbehaving(self, delay: Duration, error_rate: f64) -> Self {
+        Self { delay, errors_below: (error_rate * u64::MAX as f64) as u64, ..self }
+    }
+
     /// Requests answered so far, those of health checks left out.
     pub(super) fn served(&self) -> u64 {
         self.served.load(Ordering::Relaxed)

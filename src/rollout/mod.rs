@@ -12,6 +12,7 @@ pub mod judge;
 
 pub mod event;
 pub mod machine;
+pub mod report;
 pub mod tick;
 pub mod verdict;
 

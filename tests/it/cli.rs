@@ -128,3 +128,21 @@ fn reload_is_a_verb() {
     done(&weir, &["reload"]);
     assert_eq!(weir.client().get("/").upstream(), "canary");
 }
+
+#[test]
+fn verify_split_fits_what_the_weights_say_and_not_what_a_failover_makes_of_them() {
+    let (_stable, canary, weir) = started([80, 20]);
+    let url = format!("http://{}/", weir.address());
+    let out = done(&weir, &["verify-split", "engine", "-n", "500", "--url", &url]);
+    assert!(out.contains("the split fits its weights") && out.contains("500 requests"), "{out}");
+    let json = done(&weir, &["verify-split", "engine", "-n", "100", "--url", &url, "--method", "head", "-o", "json"]);
+    let outcome: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!((&outcome["requests"], &outcome["fits"]), (&100.into(), &true.into()), "{outcome}");
+    // Nothing reaches canary any more: its share goes elsewhere, and that is seen.
+    drop(canary);
+    let (code, out, err) = weir.verb(&["verify-split", "engine", "-n", "300", "--url", &url]);
+    assert_eq!(code, Some(1), "{out}{err}");
+    assert!(out.contains("does not fit"), "{out}{err}");
+    let (code, _, err) = weir.verb(&["verify-split", "engin", "--url", &url]);
+    assert_eq!((code, err.as_str()), (Some(2), "error: there is no service \"engin\"; did you mean \"engine\"?\n"));
+}

@@ -69,6 +69,16 @@ impl Directory {
         self.path.join("weir.toml")
     }
 
+    /// Writes the plan of a rollout, beside the configuration where plans are.
+    pub(super) fn plan(&self, name: &str, text: &str) -> Result<PathBuf, Failure> {
+        let file = self.path.join("rollouts").join(format!("{name}.toml"));
+        let written = fs::create_dir_all(self.path.join("rollouts")).and_then(|()| fs::write(&file, text));
+        written.map_err(|error| {
+            Failure::Failed(anyhow::Error::new(error).context(format!("cannot write {}", file.display())))
+        })?;
+        Ok(file)
+    }
+
     pub(super) fn weights(&self) -> PathBuf {
         self.path.join("weights.toml")
     }

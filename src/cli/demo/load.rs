@@ -1,5 +1,5 @@
-//! The demo's own load: a few keep-alive connections and 200 requests a second, so that a shift can be seen and no
-//! machine is troubled.
+//! The demo's own load: a few keep-alive connections and a few hundred requests a second, so that a shift can be
+//! seen and no machine is troubled.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,8 +19,8 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 /// Connections.
 const CONNECTIONS: u32 = 8;
 
-/// Requests a second over all connections.
-const PER_SECOND: u32 = 200;
+/// Requests a second over all connections, when nobody says otherwise.
+pub(super) const PER_SECOND: u32 = 200;
 
 /// Time for one request; a proxy on the same machine needs a thousandth.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -42,16 +42,17 @@ struct Counts {
 // === impl Load ===
 
 impl Load {
-    /// Starts to send to `address`, from a thread of its own.
-    pub(super) fn start(address: SocketAddr) -> Self {
+    /// Starts to send so many requests a second to `address`, from a thread of its own.
+    pub(super) fn start(address: SocketAddr, per_second: u32) -> Self {
         let (stop, stopped) = watch::channel(false);
         let counts = Arc::new(Counts::default());
         let shared = counts.clone();
         let thread = std::thread::spawn(move || {
             let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
             runtime.block_on(async {
-                let clients = (0..CONNECTIONS).map(|_| tokio::spawn(send(address, shared.clone(), stopped.clone())));
-                for client in clients.collect::<Vec<_>>() {
+                let pause = Duration::from_secs(1) * CONNECTIONS / per_second.max(1);
+                let client = |_| tokio::spawn(send(address, pause, shared.clone(), stopped.clone()));
+                for client in (0..CONNECTIONS).map(client).collect::<Vec<_>>() {
                     let _ = client.await;
                 }
             });
@@ -73,8 +74,8 @@ impl Load {
 }
 
 /// One connection's part of the load.
-async fn send(address: SocketAddr, counts: Arc<Counts>, mut stopped: watch::Receiver<bool>) {
-    let mut ticks = interval(Duration::from_secs(1) * CONNECTIONS / PER_SECOND);
+async fn send(address: SocketAddr, pause: Duration, counts: Arc<Counts>, mut stopped: watch::Receiver<bool>) {
+    let mut ticks = interval(pause);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut sender = None;
     loop {

@@ -7,6 +7,7 @@ mod child;
 mod directory;
 mod live;
 mod load;
+mod rollout;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -48,7 +49,8 @@ const STATUS_TIMEOUT: Duration = Duration::from_millis(800);
 Examples:
   weir demo
   weir demo --load
-  weir demo --load --seconds 30 --dir ./try --port 9000")]
+  weir demo --load --seconds 30 --dir ./try --port 9000
+  weir demo --rollout bad                   a rollout to its end, in less than two minutes")]
 pub(super) struct Arguments {
     /// Send a gentle load of 200 requests a second as well
     #[arg(long)]
@@ -62,6 +64,10 @@ pub(super) struct Arguments {
     /// End by itself after so many seconds
     #[arg(long, value_name = "SECONDS")]
     seconds: Option<u64>,
+    /// Run a whole rollout with a load of its own, and end with it: a good canary is promoted, a bad one (errors) and a
+    /// slow one are rolled back, and where it is too quiet to tell, that is said
+    #[arg(long, value_name = "ENDING", value_enum, conflicts_with = "load")]
+    rollout: Option<rollout::Ending>,
 }
 
 /// The upstreams and the threads that they run on.
@@ -73,14 +79,17 @@ struct Upstreams {
 }
 
 pub(super) fn execute(arguments: &Arguments) -> Result<(), Failure> {
+    if let Some(ending) = arguments.rollout {
+        return rollout::execute(ending, arguments);
+    }
     let public = public_address(arguments.port)?;
     let admin = free_unless(ADMIN_PORT)?;
-    let upstreams = Upstreams::start()?;
+    let upstreams = Upstreams::start(POOLS.map(named))?;
     let directory = Directory::new(arguments.dir.as_deref(), public, admin, &upstreams.addresses)?;
     let mut child = Child::start(&directory)?;
     child.wait_until_it_serves(&directory)?;
     screen::print(&invitation(&directory, public, arguments.load))?;
-    let load = arguments.load.then(|| Load::start(public));
+    let load = arguments.load.then(|| Load::start(public, load::PER_SECOND));
     let ended = watch_it(arguments, &upstreams, &mut child, admin, load.as_ref());
     let summary = load.map(Load::stop);
     let stopped = child.stop();
@@ -157,10 +166,10 @@ fn watch_it(
 // === impl Upstreams ===
 
 impl Upstreams {
-    fn start() -> io::Result<Self> {
+    fn start(upstreams: [Upstream; 2]) -> io::Result<Self> {
         let (stop, stopped) = watch::channel(false);
         let (mut addresses, mut threads) = ([loopback(0); 2], Vec::new());
-        let upstreams = POOLS.map(|name| Arc::new(Upstream::named(HeaderValue::from_static(name))));
+        let upstreams = upstreams.map(Arc::new);
         for (address, upstream) in addresses.iter_mut().zip(&upstreams) {
             let listener = upstream::listen(loopback(0), false)?;
             *address = listener.local_addr()?;
@@ -174,6 +183,11 @@ impl Upstreams {
         self.stop.send_replace(true);
         self.threads.into_iter().for_each(|thread| drop(thread.join()));
     }
+}
+
+/// One that answers at once and well.
+fn named(name: &'static str) -> Upstream {
+    Upstream::named(HeaderValue::from_static(name))
 }
 
 /// What to try, with commands that can be copied as they are.

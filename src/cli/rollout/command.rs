@@ -1,0 +1,69 @@
+//! Commands of a person to a rollout: pause, resume, advance, rollback, approve, retry, cancel, drill.
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::super::client::{Client, Question};
+use super::super::failure::Failure;
+use super::super::figures::percent;
+use super::super::screen::{Paint, printable};
+use super::super::{Globals, change, screen};
+use super::view::{View, word};
+use super::{Which, find, path};
+
+#[derive(Debug, Args)]
+pub(super) struct Plain {
+    #[command(flatten)]
+    which: Which,
+    /// Why, for the record
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    reason: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Advance {
+    #[command(flatten)]
+    plain: Plain,
+    /// Also past a gate that has not been passed yet
+    #[arg(long)]
+    force: bool,
+}
+
+impl Plain {
+    pub(super) fn new(name: &str, reason: &str) -> Self {
+        Self { which: Which { name: name.to_owned() }, reason: reason.to_owned() }
+    }
+}
+
+/// Sends a command that takes nothing but a reason.
+pub(super) fn send(verb: &str, arguments: &Plain, globals: &Globals) -> Result<(), Failure> {
+    ask(verb, arguments, json!({ "reason": arguments.reason }), globals)
+}
+
+/// Sends `advance`.
+pub(super) fn advance(arguments: &Advance, globals: &Globals) -> Result<(), Failure> {
+    let body = json!({ "reason": arguments.plain.reason, "force": arguments.force });
+    ask("advance", &arguments.plain, body, globals)
+}
+
+fn ask(verb: &str, arguments: &Plain, body: Value, globals: &Globals) -> Result<(), Failure> {
+    let client = Client::new(globals)?;
+    let found = find(&client, &arguments.which.name)?;
+    let id = found["rolloutId"].as_str().unwrap_or_default();
+    let answer = client.ask(change::signed(Question::post(path(id, verb), body), ""))?;
+    if globals.json() {
+        return screen::print_json(&answer);
+    }
+    screen::print(&told(&answer, &found, Paint::stdout()))
+}
+
+/// One line: where it is now. What the answer does not say is as it was before the command.
+fn told(answer: &Value, before: &Value, paint: Paint) -> String {
+    let (Some(view), Some(before)) = (View::read(answer).or_else(|| View::read(before)), View::read(before)) else {
+        return "done\n".into();
+    };
+    let service = printable(if view.service.is_empty() { &before.service } else { &view.service });
+    let state = paint.bold(&format!("{} at {}", word(&view.state), percent(view.current_percentage)));
+    let note = answer["message"].as_str().map(|note| format!("; {}", printable(note))).unwrap_or_default();
+    format!("{service} is {state}  {}{note}\n", paint.dim(&printable(&view.rollout_id)))
+}
