@@ -3,10 +3,15 @@
 //! The runner hands in what happened and does what comes out, in order: persist the intent first, then apply, then
 //! hand in the outcome. After a crash the kept state goes through [`Input::Recovered`] on the same path.
 
+mod command;
+mod phase;
+mod retreat;
+mod step;
+
 use serde::{Deserialize, Serialize};
 
 use super::event::{Kind, Severity};
-use super::verdict::{Judgement, Verdict};
+use super::verdict::{Judgement, Outcome, Verdict};
 use crate::model::rollout::{Moment, RolloutPlan, Share};
 
 /// What a rollout is doing, as everybody sees it.
@@ -66,7 +71,95 @@ pub struct Rollout {
 
 /// What only the machine reads.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Inner {}
+#[serde(rename_all = "camelCase", default)]
+pub struct Inner {
+    /// Why it is paused.
+    pub paused: Option<Pause>,
+    /// Whether the actions before the first share ran.
+    pub prepared: bool,
+    /// Whether the first share was given.
+    pub begun: bool,
+    /// Whether the service is killed.
+    pub killed: bool,
+    /// Whether a failed gate keeps it from advancing (`on_failure = "hold"`).
+    pub held: bool,
+    /// `phase_ms` at the last extension.
+    pub extended_ms: u64,
+    /// Who approved, since the phase began.
+    pub approvals: Vec<String>,
+    /// A rollback that waits, and may be cancelled.
+    pub delay: Option<Delay>,
+    /// A rollback under way.
+    pub retreat: Option<Retreat>,
+    /// The freeze in force at the last tick, in words.
+    pub window: Option<String>,
+    /// How long stable has been well again, while paused for its sake.
+    pub well_ms: u64,
+    /// The last words of each gate, so that changes are told once.
+    pub gates: std::collections::BTreeMap<String, Verdict>,
+    /// Whether the end of the canary was told.
+    pub canary_told: bool,
+}
+
+/// Why a rollout is paused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pause {
+    /// A person wanted it.
+    Person,
+    /// Stable itself is bad; it goes on by itself when that is over.
+    Degraded,
+    /// Somebody changed the weights by hand.
+    HandEdit,
+    /// The service was killed.
+    Killed,
+    /// A gate failed, and the plan says to pause.
+    Failed,
+    /// The evidence was not enough in time.
+    Inconclusive,
+    /// The weights could not be set.
+    Refused,
+}
+
+/// An automatic rollback that waits for the plan's delay.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Delay {
+    /// Time left, in ms.
+    pub left_ms: u64,
+    /// Why.
+    pub because: String,
+}
+
+/// A rollback under way.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Retreat {
+    /// Shares still to be set; the last is 0.
+    pub steps: Vec<Share>,
+    /// Time since the last step was asked for, in ms.
+    pub step_ms: u64,
+    /// Time since it began, in ms.
+    pub since_ms: u64,
+    /// Whether weir began it rather than a person.
+    pub automatic: bool,
+    /// What is waited for.
+    pub stage: Stage,
+    /// Whether it was told that it takes too long.
+    pub overdue: bool,
+}
+
+/// How far a rollback is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// Traffic moves.
+    Moving,
+    /// Its actions run.
+    Acting,
+    /// What it left behind is checked.
+    Verifying,
+}
 
 /// A command of a person or program.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -96,7 +189,10 @@ pub enum Command {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Input {
     /// The runner took it up for the first time.
-    Start,
+    Start {
+        /// The freeze window in force, in words.
+        window_closed: Option<String>,
+    },
     /// The process began anew and this rollout was under way; `live` is what the weights say now.
     Recovered {
         /// The candidate's live share.
@@ -218,8 +314,66 @@ pub struct Illegal(pub String);
 // === impl State ===
 
 impl State {
-    /// Whether it still holds its service.
+    /// Whether it moves on towards the candidate, or could.
     pub fn is_live(self) -> bool {
         matches!(self, State::Pending | State::RollingOut | State::Paused)
     }
+
+    /// The word in files, API and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Pending => "pending",
+            State::RollingOut => "rolling_out",
+            State::Paused => "paused",
+            State::Completed => "completed",
+            State::RolledBack => "rolled_back",
+        }
+    }
 }
+
+// === impl Rollout ===
+
+impl Rollout {
+    /// A rollout that has not begun. `share_before` is what the candidate has now.
+    pub fn new(id: String, plan: RolloutPlan, who: String, reason: String, at_ms: u64, share_before: Share) -> Self {
+        Self {
+            id,
+            plan,
+            started_by: who,
+            reason,
+            started_at_ms: at_ms,
+            ended_at_ms: None,
+            state: State::Pending,
+            phase: 0,
+            share: share_before,
+            share_before,
+            intended: share_before,
+            watched_ms: 0,
+            phase_ms: 0,
+            verdict: Verdict::Inconclusive,
+            because: String::new(),
+            inner: Inner::default(),
+        }
+    }
+
+    /// Whether it holds its service: it is live, or its rollback is not over yet.
+    pub fn holds_service(&self) -> bool {
+        self.state.is_live() || self.inner.retreat.is_some()
+    }
+
+    /// What an approval gate says now.
+    pub fn approval(&self, approvers: &[String], count: u32) -> Outcome {
+        let given: Vec<&String> =
+            self.inner.approvals.iter().filter(|by| approvers.is_empty() || approvers.contains(by)).collect();
+        let names = given.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
+        if given.len() >= count as usize {
+            return Outcome::Passed { detail: format!("approved by {names}"), value: None };
+        }
+        let from = if approvers.is_empty() { String::new() } else { format!(" of {}", approvers.join(", ")) };
+        let so_far = if names.is_empty() { String::new() } else { format!("; so far {names}") };
+        Outcome::Waiting { detail: format!("waits for {count} approval(s){from}{so_far}") }
+    }
+}
+
+#[cfg(test)]
+mod tests;

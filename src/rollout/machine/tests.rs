@@ -1,0 +1,438 @@
+//! What the machine promises.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::rollout::RollbackStrategy;
+use crate::model::rollout::{Act, Ask, Gate, OnActionError, OnFailure, OnInconclusive, PlannedAction, When};
+use crate::rollout::testing::{errors, plan};
+
+fn share(percent: f64) -> Share {
+    Share::from_percent(percent).expect("a percentage")
+}
+
+fn judged(verdict: Verdict) -> Box<Judgement> {
+    Box::new(Judgement {
+        verdict,
+        gates: Vec::new(),
+        bound: None,
+        reason: format!("{verdict:?}"),
+        may_wait: false,
+        self_test: None,
+        sample_ratio: None,
+    })
+}
+
+fn tick(seconds: u64, verdict: Verdict) -> Input {
+    Input::Tick { elapsed_ms: seconds * 1000, judgement: judged(verdict), window_closed: None }
+}
+
+fn command(command: Command) -> Input {
+    Input::Command { command, who: "ann".into(), reason: String::new() }
+}
+
+fn rollout(plan: RolloutPlan) -> Rollout {
+    Rollout::new("r-1".into(), plan, "ann".into(), String::new(), 1_000, Share::ZERO)
+}
+
+/// Does what an obedient runner does: whatever is asked for is live at once.
+fn drive(rollout: &mut Rollout, input: Input) -> Vec<Effect> {
+    let mut all = rollout.step(2_000, input).expect("a legal command");
+    let mut next = 0;
+    while next < all.len() {
+        if let Effect::SetShare { share, .. } = all[next] {
+            all.extend(rollout.step(2_000, Input::Applied { share }).expect("no command"));
+        }
+        next += 1;
+    }
+    all
+}
+
+fn begun(plan: RolloutPlan) -> Rollout {
+    let mut rollout = rollout(plan);
+    drive(&mut rollout, Input::Start { window_closed: None });
+    rollout
+}
+
+fn told(effects: &[Effect]) -> Vec<Kind> {
+    let kinds = effects.iter().filter_map(|effect| match effect {
+        Effect::Announce { kind, .. } => Some(*kind),
+        _ => None,
+    });
+    kinds.collect()
+}
+
+#[test]
+fn shown_safe_and_the_least_time_lead_through_the_phases_to_the_end() {
+    let mut rollout = rollout(plan(&[5.0, 50.0, 100.0], vec![errors()]));
+    let effects = drive(&mut rollout, Input::Start { window_closed: None });
+    assert_eq!((rollout.state, rollout.share), (State::RollingOut, share(5.0)));
+    assert_eq!(told(&effects), [Kind::RolloutInitiated, Kind::CanaryStarted, Kind::PhaseStarted]);
+    drive(&mut rollout, tick(9, Verdict::ShownSafe));
+    assert_eq!(rollout.phase, 0);
+    drive(&mut rollout, tick(1, Verdict::ShownSafe));
+    assert_eq!((rollout.phase, rollout.share), (1, share(50.0)));
+    let effects = drive(&mut rollout, tick(10, Verdict::ShownSafe));
+    assert_eq!(told(&effects), [Kind::PhaseCompleted, Kind::CanaryCompleted, Kind::PhaseStarted]);
+    let effects = drive(&mut rollout, tick(10, Verdict::ShownSafe));
+    assert_eq!((rollout.state, rollout.share), (State::Completed, share(100.0)));
+    assert_eq!(told(&effects), [Kind::PhaseCompleted, Kind::RolloutCompleted]);
+    assert_eq!(effects.last(), Some(&Effect::Release));
+}
+
+#[test]
+fn a_failed_gate_moves_the_traffic_back_before_anything_else() {
+    let mut rollout = begun(plan(&[5.0, 100.0], vec![errors()]));
+    let effects = rollout.step(3_000, tick(1, Verdict::Fail)).expect("no command");
+    assert!(matches!(effects[0], Effect::SetShare { share: Share::ZERO, .. }), "{effects:?}");
+    assert_eq!(rollout.state, State::RolledBack);
+    let effects = drive(&mut rollout, Input::Applied { share: Share::ZERO });
+    assert!(effects.contains(&Effect::Verify) && rollout.holds_service());
+    let effects = drive(&mut rollout, Input::Verified { ok: true, detail: "all is well".into() });
+    assert_eq!(told(&effects), [Kind::RollbackCompleted]);
+    assert!(!rollout.holds_service());
+}
+
+#[test]
+fn a_rollback_that_is_refused_is_asked_for_again_until_it_is_live() {
+    let mut rollout = begun(plan(&[5.0], vec![errors()]));
+    rollout.step(3_000, tick(1, Verdict::Fail)).expect("no command");
+    let refused = Input::Refused { share: Share::ZERO, why: "the disk is gone".into() };
+    assert_eq!(told(&rollout.step(3_000, refused).expect("no command")), [Kind::Alarm]);
+    let effects = rollout.step(4_000, tick(1, Verdict::Inconclusive)).expect("no command");
+    assert!(matches!(effects[0], Effect::SetShare { share: Share::ZERO, .. }), "{effects:?}");
+}
+
+#[test]
+fn gradual_and_phased_rollbacks_go_in_steps_and_a_person_cuts_them_short() {
+    for (strategy, expected) in [
+        (RollbackStrategy::Gradual, vec![50.0, 25.0, 12.5, 6.25, 3.125, 1.5625, 0.0]),
+        (RollbackStrategy::Phased, vec![25.0, 5.0, 0.0]),
+        (RollbackStrategy::Immediate, vec![0.0]),
+    ] {
+        let mut plan = plan(&[5.0, 25.0, 100.0], vec![errors()]);
+        plan.rollback.strategy = strategy;
+        let mut rollout = begun(plan);
+        drive(&mut rollout, command(Command::Advance { force: true }));
+        drive(&mut rollout, command(Command::Advance { force: true }));
+        let mut seen = Vec::new();
+        drive(&mut rollout, tick(1, Verdict::Fail));
+        seen.push(rollout.share.percent());
+        while rollout.share > Share::ZERO {
+            let effects = drive(&mut rollout, tick(10, Verdict::Inconclusive));
+            assert!(effects.iter().any(|effect| matches!(effect, Effect::SetShare { .. })));
+            seen.push(rollout.share.percent());
+        }
+        assert_eq!(seen, expected, "{strategy:?}");
+    }
+    let mut plan = plan(&[50.0], vec![errors()]);
+    plan.rollback.strategy = RollbackStrategy::Gradual;
+    let mut rollout = begun(plan);
+    drive(&mut rollout, tick(1, Verdict::Fail));
+    assert_eq!(rollout.share, share(25.0));
+    drive(&mut rollout, command(Command::Rollback));
+    assert_eq!(rollout.share, Share::ZERO);
+}
+
+#[test]
+fn a_pause_keeps_the_share_and_the_alarms_go_on() {
+    let mut rollout = begun(plan(&[5.0, 100.0], vec![errors()]));
+    drive(&mut rollout, command(Command::Pause));
+    drive(&mut rollout, tick(1000, Verdict::ShownSafe));
+    assert_eq!((rollout.state, rollout.share, rollout.phase_ms), (State::Paused, share(5.0), 0));
+    assert!(rollout.step(0, command(Command::Pause)).is_err());
+    drive(&mut rollout, command(Command::Resume));
+    assert!(rollout.step(0, command(Command::Resume)).is_err());
+    drive(&mut rollout, command(Command::Pause));
+    drive(&mut rollout, tick(1, Verdict::Fail));
+    assert_eq!((rollout.state, rollout.share), (State::RolledBack, Share::ZERO));
+}
+
+#[test]
+fn a_bad_stable_pauses_and_its_recovery_resumes() {
+    let mut rollout = begun(plan(&[5.0, 100.0], vec![errors()]));
+    let effects = drive(&mut rollout, tick(1, Verdict::EnvironmentDegraded));
+    assert_eq!((rollout.state, told(&effects)), (State::Paused, vec![Kind::RolloutPaused, Kind::Alarm]));
+    drive(&mut rollout, tick(20, Verdict::Inconclusive));
+    drive(&mut rollout, tick(1, Verdict::EnvironmentDegraded));
+    drive(&mut rollout, tick(29, Verdict::Inconclusive));
+    assert_eq!(rollout.state, State::Paused);
+    drive(&mut rollout, tick(1, Verdict::Inconclusive));
+    assert_eq!(rollout.state, State::RollingOut);
+}
+
+#[test]
+fn a_hand_edit_wins_and_pauses_and_resume_sets_the_phase_again() {
+    let mut rollout = begun(plan(&[5.0, 100.0], vec![errors()]));
+    drive(&mut rollout, Input::HandEdit { share: share(80.0), who: "bob".into() });
+    assert_eq!((rollout.state, rollout.share), (State::Paused, share(80.0)));
+    drive(&mut rollout, tick(1, Verdict::Fail));
+    assert_eq!(rollout.state, State::Paused);
+    drive(&mut rollout, tick(1, Verdict::Inconclusive));
+    drive(&mut rollout, command(Command::Resume));
+    assert_eq!((rollout.state, rollout.share), (State::RollingOut, share(5.0)));
+}
+
+#[test]
+fn what_is_not_enough_in_time_goes_by_the_plan_and_never_forward_on_nothing() {
+    for (policy, verdict, state, phase) in [
+        (OnInconclusive::Extend, Verdict::Inconclusive, State::RollingOut, 0),
+        (OnInconclusive::Pause, Verdict::Inconclusive, State::Paused, 0),
+        (OnInconclusive::Advance, Verdict::Inconclusive, State::RollingOut, 1),
+        (OnInconclusive::Advance, Verdict::NoTraffic, State::Paused, 0),
+        (OnInconclusive::Rollback, Verdict::Inconclusive, State::RolledBack, 0),
+        (OnInconclusive::Rollback, Verdict::Error, State::Paused, 0),
+    ] {
+        let mut plan = plan(&[5.0, 100.0], vec![errors()]);
+        plan.on_inconclusive = policy;
+        let mut rollout = begun(plan);
+        drive(&mut rollout, tick(600, verdict));
+        assert_eq!((rollout.state, rollout.phase), (state, phase), "{policy:?} {verdict:?}");
+    }
+    let mut plan = plan(&[5.0, 100.0], vec![errors()]);
+    plan.deadline = Some(Duration::from_secs(60));
+    let mut rollout = begun(plan);
+    drive(&mut rollout, tick(60, Verdict::Inconclusive));
+    assert_eq!(rollout.state, State::Paused);
+}
+
+#[test]
+fn a_freeze_blocks_starting_and_advancing_and_never_a_rollback() {
+    let mut rollout = rollout(plan(&[5.0, 100.0], vec![errors()]));
+    let closed = || Some("frozen until Monday".to_owned());
+    drive(&mut rollout, Input::Start { window_closed: closed() });
+    assert_eq!(rollout.state, State::Pending);
+    drive(&mut rollout, tick(1, Verdict::NoTraffic));
+    assert_eq!(rollout.state, State::RollingOut);
+    let frozen = |verdict| Input::Tick { elapsed_ms: 20_000, judgement: judged(verdict), window_closed: closed() };
+    drive(&mut rollout, frozen(Verdict::ShownSafe));
+    assert_eq!(rollout.phase, 0);
+    assert!(rollout.step(0, command(Command::Advance { force: false })).is_err());
+    drive(&mut rollout, frozen(Verdict::Fail));
+    assert_eq!(rollout.share, Share::ZERO);
+}
+
+#[test]
+fn a_failing_gate_is_passed_only_by_force() {
+    let mut plan = plan(&[5.0, 50.0], vec![errors()]);
+    plan.on_failure = OnFailure::Pause;
+    let mut rollout = begun(plan);
+    drive(&mut rollout, tick(1, Verdict::Fail));
+    assert_eq!(rollout.state, State::Paused);
+    assert!(rollout.step(0, command(Command::Resume)).is_err());
+    assert!(rollout.step(0, command(Command::Advance { force: false })).is_err());
+    drive(&mut rollout, command(Command::Advance { force: true }));
+    assert_eq!((rollout.state, rollout.phase), (State::RollingOut, 1));
+}
+
+#[test]
+fn a_held_rollout_watches_and_never_advances_by_itself() {
+    let mut plan = plan(&[5.0, 50.0], vec![errors()]);
+    plan.on_failure = OnFailure::Hold;
+    let mut rollout = begun(plan);
+    assert_eq!(told(&drive(&mut rollout, tick(1, Verdict::Fail))), [Kind::Alarm]);
+    assert_eq!(told(&drive(&mut rollout, tick(1, Verdict::Fail))), []);
+    drive(&mut rollout, tick(10_000, Verdict::ShownSafe));
+    assert_eq!((rollout.state, rollout.phase), (State::RollingOut, 0));
+}
+
+#[test]
+fn a_plain_failure_waits_for_the_delay_and_can_be_cancelled() {
+    let mut plan = plan(&[5.0], vec![errors()]);
+    plan.rollback.delay = Duration::from_secs(30);
+    let fails = || {
+        let judgement = Box::new(Judgement { may_wait: true, ..*judged(Verdict::Fail) });
+        Input::Tick { elapsed_ms: 10_000, judgement, window_closed: None }
+    };
+    let mut rollout = begun(plan.clone());
+    (0..3).for_each(|_| drop(drive(&mut rollout, fails())));
+    assert_eq!(rollout.state, State::RollingOut);
+    drive(&mut rollout, fails());
+    assert_eq!(rollout.state, State::RolledBack);
+    let mut rollout = begun(plan);
+    drive(&mut rollout, fails());
+    drive(&mut rollout, command(Command::Cancel));
+    (0..9).for_each(|_| drop(drive(&mut rollout, fails())));
+    assert_eq!(rollout.state, State::Paused);
+}
+
+#[test]
+fn a_completed_rollout_goes_back_at_once_while_the_previous_version_is_kept() {
+    let mut rollout = begun(plan(&[100.0], vec![errors()]));
+    drive(&mut rollout, tick(10, Verdict::ShownSafe));
+    assert_eq!(rollout.state, State::Completed);
+    let late = 2_000 + 3_600_001;
+    assert!(rollout.clone().step(late, command(Command::Rollback)).is_err());
+    drive(&mut rollout, command(Command::Rollback));
+    assert_eq!((rollout.state, rollout.share), (State::RolledBack, Share::ZERO));
+}
+
+#[test]
+fn start_actions_and_approvals_come_before_the_first_share() {
+    let ask = Ask::Approval { approvers: vec!["bob".into(), "cy".into()], count: 1, when: When::Start };
+    let approval = Gate { name: "approval".into(), dry_run: false, ask };
+    let mut plan = plan(&[5.0], vec![errors(), approval]);
+    plan.actions.push(PlannedAction {
+        name: "freeze".into(),
+        at: Moment::Start,
+        act: Act::DrainConnections,
+        timeout: Duration::from_secs(1),
+        on_error: OnActionError::Stop,
+    });
+    let mut rollout = rollout(plan);
+    let effects = drive(&mut rollout, Input::Start { window_closed: None });
+    assert!(effects.contains(&Effect::Act { moment: Moment::Start }));
+    let mut failed = Rollout::clone(&rollout);
+    drive(&mut failed, Input::Acted { moment: Moment::Start, ok: false, detail: "no".into() });
+    assert_eq!((failed.state, failed.because.as_str()), (State::RolledBack, "preflight failed: no"));
+    drive(&mut rollout, Input::Acted { moment: Moment::Start, ok: true, detail: String::new() });
+    for (by, legal) in [("ann", false), ("eve", false), ("bob", true), ("bob", false)] {
+        let given = rollout.step(0, command(Command::Approve { by: by.into() }));
+        assert_eq!(given.is_ok(), legal, "{by}");
+    }
+    assert!(matches!(rollout.approval(&["bob".into(), "cy".into()], 1), Outcome::Passed { .. }));
+    assert!(matches!(rollout.approval(&["bob".into(), "cy".into()], 2), Outcome::Waiting { .. }));
+    assert_eq!(rollout.state, State::Pending);
+    drive(&mut rollout, tick(1, Verdict::NoTraffic));
+    assert_eq!(rollout.state, State::RollingOut);
+}
+
+#[test]
+fn after_a_crash_what_was_intended_is_done_and_anything_else_is_a_hand_edit() {
+    let mut rollout = begun(plan(&[5.0, 50.0], vec![errors()]));
+    rollout.step(0, tick(10, Verdict::ShownSafe)).expect("no command");
+    assert_eq!((rollout.share, rollout.intended), (share(5.0), share(50.0)));
+    for (live, expected) in [(5.0, share(50.0)), (50.0, share(50.0)), (7.0, share(7.0))] {
+        let mut again = rollout.clone();
+        drive(&mut again, Input::Recovered { live: share(live) });
+        assert_eq!((again.share, again.phase), (expected, 1), "{live}");
+        assert_eq!(again.state == State::Paused, live == 7.0);
+    }
+    rollout.step(0, tick(1, Verdict::Fail)).expect("no command");
+    drive(&mut rollout, Input::Recovered { live: share(50.0) });
+    assert_eq!(rollout.share, Share::ZERO);
+}
+
+#[test]
+fn a_dry_run_decides_everything_and_moves_nothing() {
+    let mut plan = plan(&[5.0, 100.0], vec![errors()]);
+    plan.dry_run = true;
+    let mut rollout = rollout(plan);
+    let mut effects = drive(&mut rollout, Input::Start { window_closed: None });
+    effects.extend(drive(&mut rollout, tick(10, Verdict::ShownSafe)));
+    effects.extend(drive(&mut rollout, tick(10, Verdict::Fail)));
+    assert_eq!(rollout.state, State::RolledBack);
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::SetShare { .. })));
+}
+
+fn inputs() -> impl Strategy<Value = Input> {
+    let verdicts = prop_oneof![
+        Just(Verdict::ShownSafe),
+        Just(Verdict::Inconclusive),
+        Just(Verdict::NoTraffic),
+        Just(Verdict::Error),
+        Just(Verdict::EnvironmentDegraded),
+        Just(Verdict::Fail),
+    ];
+    let commands = prop_oneof![
+        Just(Command::Pause),
+        Just(Command::Resume),
+        any::<bool>().prop_map(|force| Command::Advance { force }),
+        Just(Command::Rollback),
+        Just(Command::Cancel),
+    ];
+    prop_oneof![
+        8 => (1_u64..400, verdicts, any::<bool>()).prop_map(|(seconds, verdict, closed)| Input::Tick {
+            elapsed_ms: seconds * 1000,
+            judgement: judged(verdict),
+            window_closed: closed.then(|| "frozen".into()),
+        }),
+        3 => commands.prop_map(command),
+        1 => (0_u32..=100).prop_map(|p| Input::HandEdit { share: share(f64::from(p)), who: "bob".into() }),
+        1 => Just(Input::Killed { reason: "smoke".into() }),
+        1 => Just(Input::Unkilled),
+        1 => any::<bool>().prop_map(|ok| Input::Verified { ok, detail: String::new() }),
+        1 => Just(Input::Refused { share: Share::ZERO, why: "no".into() }),
+    ]
+}
+
+fn policies() -> impl Strategy<Value = RolloutPlan> {
+    let failure = prop_oneof![Just(OnFailure::Rollback), Just(OnFailure::Pause), Just(OnFailure::Hold)];
+    let inconclusive = prop_oneof![
+        Just(OnInconclusive::Extend),
+        Just(OnInconclusive::Pause),
+        Just(OnInconclusive::Advance),
+        Just(OnInconclusive::Rollback),
+    ];
+    let strategy =
+        prop_oneof![Just(RollbackStrategy::Immediate), Just(RollbackStrategy::Gradual), Just(RollbackStrategy::Phased)];
+    (failure, inconclusive, strategy, any::<bool>(), any::<bool>()).prop_map(
+        |(on_failure, on_inconclusive, strategy, auto_advance, auto_rollback)| {
+            let mut plan = plan(&[1.0, 10.0, 50.0, 100.0], vec![errors()]);
+            (plan.on_failure, plan.on_inconclusive) = (on_failure, on_inconclusive);
+            (plan.auto_advance, plan.auto_rollback) = (auto_advance, auto_rollback);
+            plan.rollback.strategy = strategy;
+            plan
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_the_share_is_the_phase_s_and_stable_is_one_command_away(
+        plan in policies(), inputs in prop::collection::vec(inputs(), 1..60),
+    ) {
+        let mut rollout = begun(plan);
+        for input in inputs {
+            let (phase, share, state) = (rollout.phase, rollout.share, rollout.state);
+            let (verdict, by_hand, edited) = match &input {
+                Input::Tick { judgement, .. } => (Some(judgement.verdict), false, false),
+                Input::Command { .. } => (None, true, false),
+                Input::HandEdit { .. } => (None, false, true),
+                _ => (None, false, false),
+            };
+            let before = rollout.clone();
+            let Ok(mut effects) = rollout.step(5_000, input) else {
+                prop_assert_eq!(&before, &rollout, "an illegal command changed something");
+                continue;
+            };
+            let mut next = 0;
+            while next < effects.len() {
+                if let Effect::SetShare { share, .. } = effects[next] {
+                    effects.extend(rollout.step(5_000, Input::Applied { share }).expect("no command"));
+                }
+                next += 1;
+            }
+            // Missing data never moves on, and a failure never raises the share.
+            if matches!(verdict, Some(Verdict::NoTraffic | Verdict::Error)) {
+                prop_assert_eq!(rollout.phase, phase);
+            }
+            if matches!(verdict, Some(Verdict::Fail)) {
+                prop_assert!(rollout.share <= share);
+            }
+            prop_assert!(rollout.phase <= phase + 1 && rollout.phase >= phase);
+            if !by_hand && !edited && rollout.phase == phase {
+                // Only a resume that weir itself may take sets the phase's share again.
+                prop_assert!(rollout.share <= share.max(rollout.plan.phases[phase].live_share()));
+            }
+            if !state.is_live() {
+                prop_assert!(rollout.share <= share || edited);
+            }
+            // What is written down goes on in the same way.
+            let text = serde_json::to_string(&rollout).expect("it is data");
+            let kept: Rollout = serde_json::from_str(&text).expect("it is its own");
+            prop_assert_eq!(&kept, &rollout);
+            // Stable is one command away from every state that is not there already.
+            let mut back = rollout.clone();
+            match back.step(5_000, command(Command::Rollback)) {
+                Ok(effects) => {
+                    let to_zero = matches!(effects[0], Effect::SetShare { share: Share::ZERO, .. });
+                    prop_assert!(to_zero, "{:?}", effects);
+                }
+                Err(_) => prop_assert!(rollout.state == State::RolledBack && rollout.inner.retreat.is_none()),
+            }
+        }
+    }
+}
