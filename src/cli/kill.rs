@@ -130,8 +130,18 @@ pub(super) fn killed(status: &Value) -> Vec<(Option<String>, String)> {
     };
     let system = reason(status).map(|reason| (None, reason));
     let services = status["services"].as_array().into_iter().flatten();
-    let services = services.filter_map(|it| Some((Some(it["name"].as_str()?.to_owned()), reason(it)?)));
-    system.into_iter().chain(services).collect()
+    let services = services.filter_map(|it| {
+        let whose = if it["killed"]["scope"] == "system" { None } else { Some(it["name"].as_str()?.to_owned()) };
+        Some((whose, reason(it)?))
+    });
+    // A kill of the system is told with every service.
+    let mut killed: Vec<(Option<String>, String)> = Vec::new();
+    for one in system.into_iter().chain(services) {
+        if !killed.contains(&one) {
+            killed.push(one);
+        }
+    }
+    killed
 }
 
 #[cfg(test)]
@@ -144,6 +154,12 @@ mod tests {
             { "name": "engine", "killed": "errors on /pay" }, { "name": "shop", "killed": null },
         ]});
         assert_eq!(killed(&status), [(Some("engine".to_owned()), "errors on /pay".to_owned())]);
+        let both = |scope: &str| {
+            let killed = json!({ "scope": scope, "reason": "freeze" });
+            json!({ "services": [{ "name": "engine", "killed": killed }, { "name": "shop", "killed": killed }] })
+        };
+        assert_eq!(killed(&both("system")), [(None, "freeze".to_owned())]);
+        assert_eq!(killed(&both("service")).len(), 2);
         assert_eq!(killed(&json!({ "killed": "all of it", "services": [] })), [(None, "all of it".to_owned())]);
     }
 }

@@ -51,7 +51,9 @@ fn headline(status: &Status, extras: &Extras, paint: Paint) -> String {
         let all = if gone.len() == status.services.len() { "NOT SERVING" } else { "NOT SERVING ALL" };
         paint.red(&format!("{all}: nothing serves in {}", gone.join("; ")))
     } else if extras.killed.iter().any(|(service, _)| service.is_none()) {
-        paint.red("serving, but killed: everything goes to stable")
+        paint.red("serving, but killed: everything of every service goes to stable")
+    } else if let Some((Some(service), _)) = extras.killed.first() {
+        paint.red(&format!("serving, but {} is killed: everything goes to stable", printable(service)))
     } else if status.safe_mode {
         paint.yellow("safe mode: everything goes to stable")
     } else if status.stale.is_some() {

@@ -66,6 +66,9 @@ fn time_left(view: &View) -> Vec<String> {
     if let Some(killed) = &view.killed {
         lines.push(format!("killed: {}; nothing advances until it is let go", printable(killed)));
     }
+    if let Some(window) = &view.window_closed {
+        lines.push(format!("frozen: {}; a rollback is never held up by it", printable(window)));
+    }
     if view.state == "paused" {
         lines.push(format!("it is paused; `weir rollout resume {}` lets it go on", printable(&view.service)));
     }

@@ -229,6 +229,12 @@ fn why(view: &View, room: Room, paint: Paint) -> Vec<String> {
     let pad = " ".repeat(INDENT.saturating_sub(plain.chars().count()));
     let mut lines = vec![String::new(), format!("{word}{pad}{first}")];
     lines.extend(wrapped.take(2).map(|line| format!("{:INDENT$}{line}", "")));
+    for (word, text) in [("frozen", &view.window_closed), ("trouble", &view.trouble)] {
+        if let Some(text) = text.as_deref().map(printable).filter(|text| !text.is_empty() && view.is_live()) {
+            let word = paint.yellow(&format!("{word:INDENT$}"));
+            lines.push(format!("{word}{}", clipped(&text, width)));
+        }
+    }
     if let Some(next) = what_next(view) {
         lines.push(format!("{:INDENT$}{}", "", paint.dim(&clipped(&next, width))));
     }

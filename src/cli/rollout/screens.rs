@@ -107,6 +107,10 @@ fn paused_killed_pending_and_quiet_rollouts_say_what_to_do() {
         it["dryRun"] = true.into();
         it["settling"] = true.into();
     });
+    add("frozen, with trouble", &|it| {
+        it["windowClosed"] = "release freeze until Monday 08:00 Europe/Berlin".into();
+        it["trouble"] = "the journal cannot be written (disk full); everything goes on in memory".into();
+    });
     add("promoted", &|it| {
         it["state"] = "completed".into();
         it["currentPercentage"] = 100.into();
@@ -129,7 +133,8 @@ fn any_size_of_terminal_keeps_the_top_and_never_overflows() {
 
 #[test]
 fn what_the_rollout_does_not_tell_comes_from_the_status() {
-    let bare = json!({ "rolloutId": "e-1", "service": "engine", "candidate": "canary", "state": "rolling_out" });
+    let bare = json!({ "rolloutId": "e-1", "service": "engine", "candidate": "canary", "state": "rolling_out",
+        "percent": 5.0, "currentPercentage": 5.0, "completedAt": null, "something": "new" });
     let minute = json!({ "requests_per_s": 9.5, "error_ratio": 0.1, "p50_ms": 1.0, "p95_ms": 2.0, "p99_ms": 3.0,
         "effective_share": 0.09 });
     let status = json!({ "services": [{ "name": "engine", "stable": "blue", "pools": [

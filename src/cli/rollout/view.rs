@@ -23,7 +23,6 @@ pub(in crate::cli) struct View {
     /// What the phases are; with a state of their own when they began.
     pub(in crate::cli) phases: Vec<PhaseView>,
     /// What the candidate should have now, in percent.
-    #[serde(alias = "percent")]
     pub(in crate::cli) current_percentage: f64,
     /// What it has of the requests that were counted, in percent.
     pub(in crate::cli) realised_percentage: Option<f64>,
@@ -55,6 +54,10 @@ pub(in crate::cli) struct View {
     pub(in crate::cli) arms: Vec<ArmView>,
     /// Newest last.
     pub(in crate::cli) events: Vec<EventView>,
+    /// The freeze window in force.
+    pub(in crate::cli) window_closed: Option<String>,
+    /// What is wrong with the rollout's own machinery.
+    pub(in crate::cli) trouble: Option<String>,
     /// Set when the service or the system is killed.
     pub(in crate::cli) killed: Option<String>,
 }
