@@ -210,6 +210,11 @@ impl<'a> Fields<'a> {
         Self { sink, path: String::new(), span: 0..0, table: keys::table(""), entries }
     }
 
+    /// The root of a text of another kind, whose keys are those of `table`.
+    pub(crate) fn root_of(sink: &'a Sink<'a>, entries: &'a DeTable<'a>, table: &'static str) -> Self {
+        Self { sink, path: String::new(), span: 0..0, table: keys::table(table), entries }
+    }
+
     /// `name` below this table, in dotted form.
     pub(crate) fn path_of(&self, name: &str) -> String {
         if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }

@@ -33,6 +33,8 @@ pub(crate) enum Kind {
     Integer(i64, i64),
     /// A number from 0.0 to 1.0.
     Ratio,
+    /// A number between two bounds.
+    Number(i64, i64),
     /// A string such as `"250ms"`, at least the given number of milliseconds.
     Duration(u64),
     /// An integer of bytes, or a string such as `"32KiB"`.
@@ -53,7 +55,7 @@ pub(crate) enum Kind {
     Statuses,
 }
 
-const fn key(name: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Key {
+pub(crate) const fn key(name: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Key {
     Key { name, kind, default, doc }
 }
 
@@ -316,7 +318,8 @@ pub(crate) static TABLES: &[Table] = &[
 
 /// The table of that path. Paths are constants of the readers, so a missing one is a mistake that tests find.
 pub(crate) fn table(path: &str) -> &'static Table {
-    TABLES.iter().find(|table| table.path == path).expect("every table that a reader names is listed")
+    let tables = TABLES.iter().chain(super::rollouts::keys::TABLES);
+    tables.into_iter().find(|table| table.path == path).expect("every table that a reader names is listed")
 }
 
 impl Table {

@@ -17,6 +17,7 @@ mod origin;
 mod plain;
 mod problem;
 mod read;
+pub mod rollouts;
 mod schema;
 mod value;
 pub mod watch;

@@ -137,6 +137,14 @@ impl fmt::Display for Problem {
 // === impl Problems ===
 
 impl Problems {
+    /// The same without lines and columns: of a text that the caller never saw.
+    pub(crate) fn without_places(mut self) -> Self {
+        for problem in &mut self.list {
+            (problem.line, problem.column) = (0, 0);
+        }
+        self
+    }
+
     /// Sorts `list` by place and drops exact repeats; none for an empty list. Of a hopeless text the first
     /// [`PROBLEMS_MAX`] are kept.
     pub(crate) fn new(mut list: Vec<Problem>) -> Option<Self> {

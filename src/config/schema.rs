@@ -69,6 +69,7 @@ fn kind(kind: Kind) -> Value {
         Kind::Flag => json!({ "type": "boolean" }),
         Kind::Integer(min, max) => json!({ "type": "integer", "minimum": min, "maximum": max }),
         Kind::Ratio => json!({ "type": "number", "minimum": 0, "maximum": 1 }),
+        Kind::Number(min, max) => json!({ "type": "number", "minimum": min, "maximum": max }),
         Kind::Duration(_) => json!({ "type": "string", "examples": ["250ms", "2s", "5m", "1h"] }),
         Kind::Size(min, max) => json!({ "oneOf": [
             { "type": "integer", "minimum": min, "maximum": max },

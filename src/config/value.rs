@@ -74,13 +74,20 @@ impl<'a> Fields<'a> {
     /// A number from 0.0 to 1.0.
     pub(crate) fn ratio(&self, name: &'static str) -> Option<f64> {
         let value = self.value(name)?;
-        let number = match value.value {
-            DeValue::Float(number) => number.as_str().replace('_', "").parse::<f64>().ok(),
-            other => as_integer(other).map(|number| number as f64),
-        };
-        let number = number.filter(|number| (0.0..=1.0).contains(number));
+        let number = as_number(value.value).filter(|number| (0.0..=1.0).contains(number));
         if number.is_none() {
             self.wrong(&value, "a ratio from 0.0 to 1.0");
+        }
+        number
+    }
+
+    /// A number within the bounds of its key.
+    pub(crate) fn number(&self, name: &'static str) -> Option<f64> {
+        let Kind::Number(min, max) = self.key(name).kind else { unreachable!("{name} is listed as a number") };
+        let value = self.value(name)?;
+        let number = as_number(value.value).filter(|number| (min as f64..=max as f64).contains(number));
+        if number.is_none() {
+            self.wrong(&value, &format!("a number from {min} to {max}"));
         }
         number
     }
@@ -177,6 +184,14 @@ impl<'a> Fields<'a> {
 pub(crate) fn as_integer(value: &DeValue<'_>) -> Option<i64> {
     let DeValue::Integer(number) = value else { return None };
     i64::from_str_radix(&number.as_str().replace('_', ""), number.radix()).ok()
+}
+
+/// The number that `value` is.
+fn as_number(value: &DeValue<'_>) -> Option<f64> {
+    match value {
+        DeValue::Float(number) => number.as_str().replace('_', "").parse::<f64>().ok(),
+        other => as_integer(other).map(|number| number as f64),
+    }
 }
 
 /// Puts environment variables into a string: `${NAME}`, `${NAME:-default}`; `$${` stands for `${`.

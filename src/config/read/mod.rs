@@ -9,4 +9,5 @@ mod root;
 mod routes;
 mod services;
 
+pub(super) use policies::statuses;
 pub(super) use root::root;

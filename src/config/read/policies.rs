@@ -127,7 +127,7 @@ fn is_authority(text: &str) -> bool {
     !text.is_empty() && text.len() <= 259 && text.bytes().all(legal)
 }
 
-fn statuses(fields: &Fields<'_>, name: &'static str) -> Option<RangeInclusive<u16>> {
+pub(in crate::config) fn statuses(fields: &Fields<'_>, name: &'static str) -> Option<RangeInclusive<u16>> {
     let value = fields.value(name)?;
     const RIGHT: &str = "a status such as 200, or a range such as \"200-399\"";
     let (low, high) = match value.value {

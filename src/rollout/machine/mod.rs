@@ -376,4 +376,6 @@ impl Rollout {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
