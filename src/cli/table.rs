@@ -10,7 +10,7 @@ use super::rollout::view::{View, word};
 use super::screen::{Paint, printable};
 use crate::switchboard::change::How;
 use crate::switchboard::history::{Entry, Record};
-use crate::switchboard::status::{EndpointStatus, KillStatus, Minute, PoolStatus, ServiceStatus, Status};
+use crate::switchboard::status::{EndpointStatus, Minute, PoolStatus, ServiceStatus, Status};
 
 /// Changes that are shown; all that are kept are in the JSON.
 const CHANGES_SHOWN: usize = 8;
@@ -60,8 +60,6 @@ fn headline(status: &Status, extras: &Extras, paint: Paint) -> String {
         paint.red("serving, but a file can no longer be seen to change")
     } else if !status.last_reload.ok {
         paint.red("serving, but the last reload failed")
-    } else if let Some(service) = status.services.iter().find(|service| service.killed.is_some()) {
-        paint.red(&format!("serving, but {} is killed", printable(&service.name)))
     } else if status.services.iter().any(|service| service.pending.is_some()) {
         paint.yellow("serving, but the weights file does not say what is live")
     } else if !down.is_empty() {
@@ -108,12 +106,6 @@ fn state(pool: &PoolStatus) -> &str {
     if pool.state == "serving" && !serves(pool) { "down" } else { &pool.state }
 }
 
-fn killed_line(service: &str, killed: &KillStatus) -> String {
-    let what = if killed.scope == "system" { "with every other service" } else { "alone" };
-    let why = if killed.reason.is_empty() { String::new() } else { format!(": {}", printable(&killed.reason)) };
-    format!("{} is killed ({what}), whatever its weights say{why}", printable(service))
-}
-
 fn warnings(text: &mut String, status: &Status, now: &Zoned, paint: Paint) {
     if let Some(stale) = &status.stale {
         let _ = writeln!(text, "\n{} {}", paint.red("!"), printable(stale));
@@ -129,9 +121,6 @@ fn warnings(text: &mut String, status: &Status, now: &Zoned, paint: Paint) {
         }
     }
     for service in &status.services {
-        if let Some(killed) = &service.killed {
-            let _ = writeln!(text, "\n{} {}", paint.red("!"), killed_line(&service.name, killed));
-        }
         if let Some(pending) = &service.pending {
             let _ = writeln!(text, "\n{} {}", paint.yellow("!"), printable(pending));
         }
