@@ -41,7 +41,8 @@
 //! proxy/h1, h2       parse it into the one canonical model::Head, or refuse           400 405 414 417 431 505
 //! proxy/serve        HTTP/1; proxy/stream the same for a stream of HTTP/2:
 //!   1 snapshot       one load, from the worker's own cache
-//!   2 proxy/decide   listener pin, direct path, route, override, bucket, splitter     403 404
+//!   2 proxy/decide   kill, listener pin, direct path, route, override, cohort,
+//!                    bucket, splitter                                                 403 404
 //!                    then an endpoint, or another pool if nothing of this one serves  503
 //!   3 proxy/outgoing writes the head that the endpoint gets                           508
 //!   4 proxy/forward  attempts: a pooled connection (conns) or a new one, at most one safe retry (budget); what goes
