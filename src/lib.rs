@@ -41,7 +41,8 @@
 //! proxy/h1, h2       parse it into the one canonical model::Head, or refuse           400 405 414 417 431 505
 //! proxy/serve        HTTP/1; proxy/stream the same for a stream of HTTP/2:
 //!   1 snapshot       one load, from the worker's own cache
-//!   2 proxy/decide   listener pin, direct path, route, override, bucket, splitter     403 404
+//!   2 proxy/decide   kill, listener pin, direct path, route, override, cohort,
+//!                    bucket, splitter                                                 403 404
 //!                    then an endpoint, or another pool if nothing of this one serves  503
 //!   3 proxy/outgoing writes the head that the endpoint gets                           508
 //!   4 proxy/forward  attempts: a pooled connection (conns) or a new one, at most one safe retry (budget); what goes
@@ -111,6 +112,12 @@
 //!     counts against none** ([`model::Fault`]). `what_the_client_causes_never_counts_against_a_pool`.
 //! 11. **Moving traffic to stable is never blocked**: not by a generation, a broken or read-only file, a full disk.
 //!     `a_file_that_may_not_be_written_is_a_clear_conflict_but_a_rollback_moves_the_traffic`.
+//! 12. **A killed service sends nothing anywhere but to stable**, by whatever way a request comes, and says so in the
+//!     weights file ([`proxy::decide`], [`model::Kills`]).
+//!     `a_killed_service_gets_nothing_at_its_canary_by_any_way_and_unkilling_restores`.
+//! 13. **Only what the weights placed is evidence**: one attempt of each such request, where it failed; retries,
+//!     failover and what names a pool count aside ([`telemetry::lane`]).
+//!     `a_failed_canary_attempt_counts_there_and_its_retry_is_no_evidence_for_stable`.
 //!
 //! `whatever_happens_weight_zero_gets_nothing_and_no_client_notices` drives reloads, failures and requests together
 //! over sockets; a seeded simulation beside [`switchboard`] does the same to the writer alone.

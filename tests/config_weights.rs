@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 use weir::config::{
-    Config, Problems, WeightsFile, WriteError, Written, diff, edit, fresh, restart_needed, write_weights,
+    Config, Problems, WeightsFile, WriteError, Written, diff, edit, edit_kill, fresh, restart_needed, write_weights,
 };
-use weir::model::{Name, Weight, Weights};
+use weir::model::{Kills, Name, Scope, Weight, Weights};
 
 fn config(text: &str) -> Config {
     Config::parse(text, "weir.toml", &|_| None).unwrap_or_else(|problems| panic!("{problems}"))
@@ -234,5 +234,48 @@ proptest! {
         let there = edit(&once, "engine", &b).expect("it is TOML");
         prop_assert_eq!(edit(&there, "engine", &a).expect("it is TOML"), once.clone());
         prop_assert_eq!(start.contains("# keep"), once.contains("# keep"));
+    }
+}
+
+#[test]
+fn the_word_kill_is_read_and_no_pool_or_service_may_be_called_so() {
+    let config = engine();
+    let kills = |text: &str| parse(text, &config).expect("legal").kills;
+    assert_eq!(kills("[engine]\nstable = 1\ncanary = 1"), Kills::default());
+    assert_eq!(kills("kill = \"now\"\n[engine]\nstable = 1\ncanary = 1").system.as_deref(), Some("now"));
+    assert_eq!(kills("kill = false\n[engine]\nstable = 1\ncanary = 1\nkill = false"), Kills::default());
+    let file = parse("[engine]\nkill = true\nstable = \"1%\"\ncanary = \"99%\"", &config).expect("legal");
+    assert_eq!(file.kills.of("engine").map(|killed| (killed.system, killed.reason)), Some((false, String::new())));
+    assert_eq!(
+        file.of("engine").map(|weights| weights.of("canary")),
+        Some(990_000),
+        "the weights stay to come back to"
+    );
+    let file = parse("[engine]\nkill = \"bad build\"", &config).expect("no weights are needed to kill");
+    assert_eq!(file.of("engine").map(|weights| weights.share("stable")), Some(1.0));
+    for (text, place) in [("kill = 3\n[engine]\nstable = 1", "1:8"), ("[engine]\nstable = 1\nkill = []", "3:8")] {
+        let problems = parse(text, &config).expect_err("not a reason").to_string();
+        assert!(problems.contains(&format!("weights.toml:{place}")) && problems.contains("kill = "), "{problems}");
+    }
+    let text = "[services.engine.pools.stable]\nendpoints = [\"http://a:1\"]\n\
+                [services.engine.pools.kill]\nendpoints = [\"http://a:2\"]\n";
+    let problems = Config::parse(text, "weir.toml", &|_| None).expect_err("reserved").to_string();
+    assert!(problems.contains("weir.toml:3:24") && problems.contains("\"kill\" is no name"), "{problems}");
+}
+
+#[test]
+fn editing_weights_keeps_a_kill_and_a_kill_keeps_everything_else() {
+    let text = "# ours\n[engine]\nstable = 90 # most\ncanary = 10\n";
+    let own = Scope::Service(Name::new("engine").expect("a name"));
+    for scope in [own, Scope::System] {
+        let killed = edit_kill(text, &scope, Some("it \"burns\"")).expect("editable");
+        let file = parse(&killed, &engine()).expect("legal");
+        assert_eq!(file.kills.at(&scope), Some("it \"burns\""), "{killed}");
+        let moved = edit(&killed, "engine", file.of("engine").expect("named")).expect("editable");
+        assert_eq!(moved, killed);
+        let half = weights(&[("stable", Weight::Relative(1)), ("canary", Weight::Relative(1))]);
+        let moved = edit(&killed, "engine", &half).expect("editable");
+        assert_eq!(parse(&moved, &engine()).expect("legal").kills, file.kills);
+        assert_eq!(edit_kill(&killed, &scope, None).expect("editable"), text);
     }
 }

@@ -6,9 +6,11 @@ use crate::model::{Fault, Why};
 use crate::switchboard::snapshot::{Pool, Service, Snapshot};
 use crate::switchboard::status::Status;
 use crate::telemetry::count::Sharded;
+use crate::telemetry::lane::Lane;
 use crate::telemetry::meter::{self, WorkerShard};
 use crate::telemetry::names::{self, Metric};
 use crate::telemetry::process::Usage;
+use crate::telemetry::reading::{LaneCounts, Reading};
 use crate::telemetry::text::Text;
 use crate::telemetry::{clock, control};
 use crate::upstream::endpoint::{Admission, Endpoint};
@@ -20,7 +22,7 @@ const CODES_MAX: usize = 40;
 pub const SHARES_S: u64 = 10;
 
 /// Every [`Why`], in declaration order.
-const WHYS: [Why; 11] = [
+const WHYS: [Why; 13] = [
     Why::Weight,
     Why::Bucket,
     Why::Header,
@@ -30,6 +32,8 @@ const WHYS: [Why; 11] = [
     Why::Path,
     Why::Listener,
     Why::Override,
+    Why::Cohort,
+    Why::Kill,
     Why::Failover,
     Why::Retry,
 ];
@@ -94,6 +98,10 @@ fn config(text: &mut Text, facts: &Facts<'_>) {
     one(&names::CONFIG_LAST_RELOAD_SUCCESS_TIMESTAMP, status.last_reload.success_unix_s);
     one(&names::CONFIG_GENERATION, status.generation);
     one(&names::CONFIG_SOURCE_STALE, status.stale.is_some().into());
+    text.family(&names::KILLED);
+    for service in &status.services {
+        text.count(&names::KILLED, &[("service", &service.name)], service.killed.is_some().into());
+    }
     text.family(&names::ROLLBACK_PENDING);
     for service in &status.services {
         text.count(&names::ROLLBACK_PENDING, &[("service", &service.name)], service.pending.is_some().into());
@@ -106,6 +114,19 @@ fn pools(text: &mut Text, snapshot: &Snapshot) {
     each_pool(text, snapshot, &names::REQUESTS_IN_FLIGHT, |pool| {
         pool.state.meter.iter().fold(0_u64, |sum, shard| sum.wrapping_add(shard.in_flight.value()))
     });
+    let readings: Vec<_> = named(snapshot).map(|(_, pool)| Reading::of(&pool.state.meter).total()).collect();
+    for (metric, value) in [
+        (&names::LANE_ATTEMPTS, (|counts| counts.attempts) as fn(&LaneCounts) -> u64),
+        (&names::LANE_ERRORS, |counts| counts.errors),
+    ] {
+        text.family(metric);
+        for ((service, pool), counts) in named(snapshot).zip(&readings) {
+            for lane in Lane::ALL {
+                let labels = [("service", service.name.as_str()), ("pool", &pool.name), ("lane", lane.as_str())];
+                text.count(metric, &labels, value(counts.lane(lane)));
+            }
+        }
+    }
     text.family(&names::DECISIONS);
     for (service, pool) in named(snapshot) {
         for (i, why) in WHYS.iter().enumerate() {

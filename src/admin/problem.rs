@@ -140,7 +140,8 @@ impl From<Refused> for Problem {
             Refused::Conflict { current, .. } => Self::new(Code::Conflict, detail).with("generation", current),
             Refused::UnknownService(name) => Self::unknown_service(&name),
             Refused::UnknownPool { .. } => Self::new(Code::UnknownPool, detail),
-            Refused::Weights(_) => Self::new(Code::InvalidWeights, detail),
+            Refused::Weights(_) | Refused::EmptyCohort => Self::new(Code::InvalidWeights, detail),
+            Refused::Killed { .. } => Self::new(Code::Conflict, detail),
             Refused::NothingToUndo(_) => Self::new(Code::NothingToUndo, detail),
             Refused::ReadOnly { source, .. } => {
                 tracing::warn!(error = %source.reason(), "the weights file cannot be written");

@@ -95,6 +95,7 @@ fn service_changes(old: &ServiceSpec, new: &ServiceSpec, weights: Option<(&Weigh
     changes.extend(one("direct_paths", (plain::direct(&old.direct), plain::direct(&new.direct))));
     let down = (plain::on_pool_down(old.on_pool_down), plain::on_pool_down(new.on_pool_down));
     changes.extend(one("on_pool_down", down));
+    changes.extend(one("on_kill", (plain::on_kill(old.on_kill), plain::on_kill(new.on_kill))));
     changes.extend(one("preserve_host", (old.preserve_host.to_string(), new.preserve_host.to_string())));
     changes.extend(part("affinity", plain::affinity(&old.affinity), plain::affinity(&new.affinity)));
     changes.extend(part("health", plain::health(old.health.as_ref()), plain::health(new.health.as_ref())));

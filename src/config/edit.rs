@@ -2,7 +2,7 @@
 
 use toml_edit::{DocumentMut, Item, Table, TableLike, Value};
 
-use crate::model::{Weight, Weights};
+use crate::model::{KILL_WORD, Scope, Weight, Weights};
 
 /// Why a text could not be edited: it is not TOML, so there is nothing to keep. [`fresh`] writes a new one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -17,10 +17,7 @@ pub struct NotEditable {
 /// Puts `weights` into the table of `service`. Missing services and pools are added at the end; pools that `weights`
 /// does not name are taken out, because a file that names a pool that does not exist is refused whole.
 pub fn edit(text: &str, service: &str, weights: &Weights) -> Result<String, NotEditable> {
-    let mut document = text.parse::<DocumentMut>().map_err(|error| NotEditable {
-        at: error.span().map_or(0, |span| span.start),
-        message: error.message().lines().collect::<Vec<_>>().join(" "),
-    })?;
+    let mut document = parse(text)?;
     let entry = document.entry(service).or_insert_with(|| Item::Table(Table::new()));
     if !entry.is_table_like() {
         *entry = Item::Table(Table::new());
@@ -29,6 +26,37 @@ pub fn edit(text: &str, service: &str, weights: &Weights) -> Result<String, NotE
         put(table, weights);
     }
     Ok(document.to_string())
+}
+
+/// Puts the word that kills into a text, with its reason, or takes it out. The table of a service must be there.
+pub fn edit_kill(text: &str, scope: &Scope, reason: Option<&str>) -> Result<String, NotEditable> {
+    let mut document = parse(text)?;
+    let table: Option<&mut dyn TableLike> = match scope {
+        Scope::System => Some(document.as_table_mut()),
+        Scope::Service(name) => document.get_mut(name).and_then(Item::as_table_like_mut),
+    };
+    match (table, reason) {
+        (Some(table), Some(reason)) => {
+            table.insert(KILL_WORD, Item::Value(Value::from(reason)));
+        }
+        (Some(table), None) => {
+            table.remove(KILL_WORD);
+        }
+        (None, _) => {}
+    }
+    Ok(document.to_string())
+}
+
+/// Whether the text has a table of that name.
+pub fn has_table(text: &str, service: &str) -> bool {
+    parse(text).is_ok_and(|document| document.get(service).is_some_and(Item::is_table_like))
+}
+
+fn parse(text: &str) -> Result<DocumentMut, NotEditable> {
+    text.parse::<DocumentMut>().map_err(|error| NotEditable {
+        at: error.span().map_or(0, |span| span.start),
+        message: error.message().lines().collect::<Vec<_>>().join(" "),
+    })
 }
 
 /// A whole weights text, for a file that is missing or cannot be edited.
@@ -43,8 +71,11 @@ pub fn fresh<'w>(services: impl IntoIterator<Item = (&'w str, &'w Weights)>) -> 
 }
 
 fn put(table: &mut dyn TableLike, weights: &Weights) {
-    let gone: Vec<String> =
-        table.iter().map(|(pool, _)| pool.to_owned()).filter(|pool| !names(weights, pool)).collect();
+    let gone: Vec<String> = table
+        .iter()
+        .map(|(pool, _)| pool.to_owned())
+        .filter(|pool| !names(weights, pool) && pool != KILL_WORD)
+        .collect();
     for pool in gone {
         table.remove(&pool);
     }

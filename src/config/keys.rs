@@ -178,6 +178,12 @@ pub(crate) static TABLES: &[Table] = &[
                 "\"failover\"",
                 "what a dead pool does with its share",
             ),
+            key(
+                "on_kill",
+                Kind::Word(&["stable", "maintenance"]),
+                "\"stable\"",
+                "what a killed service does with its requests",
+            ),
             key("preserve_host", Kind::Flag, "true", "whether the client's Host goes upstream"),
             key("affinity", Kind::Table("services.*.affinity"), "", "what keeps a client on one pool"),
             key("health", Kind::Table("services.*.health"), "", "active probes"),

@@ -33,7 +33,7 @@ use toml::de::DeTable;
 
 pub use cursor::Env;
 pub use diff::{diff, restart_needed};
-pub use edit::{NotEditable, edit, fresh};
+pub use edit::{NotEditable, edit, edit_kill, fresh, has_table};
 pub use problem::{Problem, Problems};
 pub use schema::{schema, weights_schema};
 pub(crate) use value::parse_duration;

@@ -10,7 +10,8 @@ use ipnet::IpNet;
 use super::value::{show_duration, show_size};
 use crate::model::{
     AccessLog, Affinity, AffinityBy, Breaker, Direct, FieldMatch, Health, HostMatch, Limits, LogFormat, LogSink,
-    Matches, OnPoolDown, OnZero, Override, PathMatch, ProbeKind, Retry, Rewrite, RouteSpec, Timeouts, ValueMatch,
+    Matches, OnKill, OnPoolDown, OnZero, Override, PathMatch, ProbeKind, Retry, Rewrite, RouteSpec, Timeouts,
+    ValueMatch,
 };
 
 /// What stands in place of a key that has no value.
@@ -124,6 +125,13 @@ pub(super) fn direct(direct: &Direct) -> String {
         Direct::Off => "off".into(),
         Direct::Open => "for everybody".into(),
         Direct::Networks(networks) => format!("for {}", self::networks(networks)),
+    }
+}
+
+pub(super) fn on_kill(policy: OnKill) -> String {
+    match policy {
+        OnKill::Stable => "stable".into(),
+        OnKill::Maintenance => "maintenance".into(),
     }
 }
 

@@ -22,12 +22,22 @@ pub fn weights_schema() -> Value {
         { "type": "integer", "minimum": 0, "maximum": WEIGHT_MAX },
         { "type": "string", "pattern": r"^[0-9]+(\.[0-9]{1,4})?%?$" },
     ] });
+    let kill = json!({
+        "description": "the kill switch: everything to stable, whatever else says otherwise; the reason, or true",
+        "oneOf": [{ "type": "string" }, { "type": "boolean" }],
+    });
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "weights.toml",
         "description": "one table per service, one weight per pool: relative integers, or percents that sum to 100",
         "type": "object",
-        "additionalProperties": { "type": "object", "minProperties": 1, "additionalProperties": weight },
+        "properties": { "kill": kill },
+        "additionalProperties": {
+            "type": "object",
+            "minProperties": 1,
+            "properties": { "kill": kill },
+            "additionalProperties": weight,
+        },
     })
 }
 

@@ -9,13 +9,17 @@ use toml::de::{DeTable, DeValue};
 use super::cursor::{At, Sink, as_entries, describe, meant, shorten};
 use super::value::as_integer;
 use super::{Problem, Problems, is_blank, parse_toml, read_text};
-use crate::model::{InvalidWeights, Name, Plan, ServiceSpec, WEIGHT_MAX, Weight, Weights};
+use crate::model::{
+    InvalidWeights, KILL_WORD, Kills, Name, Plan, Scope, ServiceSpec, WEIGHT_MAX, Weight, Weights, kill_reason,
+};
 
 /// The weights of every service of a plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WeightsFile {
     /// Every service of the plan once, in the order of the plan; each names every pool of its service.
     pub services: Vec<(Name, Weights)>,
+    /// What is killed.
+    pub kills: Kills,
     /// What is legal and perhaps not meant: services and pools that the file does not name.
     pub notes: Vec<Problem>,
 }
@@ -43,7 +47,7 @@ impl WeightsFile {
     /// Every service of the plan all to its stable pool.
     pub fn all_to_stable(plan: &Plan) -> Self {
         let services = plan.services.iter().map(|service| (service.name.clone(), stable_only(service))).collect();
-        Self { services, notes: Vec::new() }
+        Self { services, kills: Kills::default(), notes: Vec::new() }
     }
 
     /// Checks a text. `file` is how problems name it. A text of blanks and comments gives problems that are
@@ -55,8 +59,11 @@ impl WeightsFile {
         let parsed = parse_toml(file, text);
         let sink = Sink::new(file, text, &|_| None);
         let entries = as_entries("", parsed.tree.get_ref());
-        for (key, _) in &entries {
-            if !plan.services.iter().any(|service| service.name.as_str() == key.value) {
+        let mut kills = Kills::default();
+        for (key, value) in &entries {
+            if key.value == KILL_WORD {
+                kills.system = read_kill(&sink, key, value);
+            } else if !plan.services.iter().any(|service| service.name.as_str() == key.value) {
                 let found = format!("there is no service \"{}\"", shorten(key.value));
                 let help = meant(key.value, plan.services.iter().map(|service| service.name.as_str()));
                 sink.local(key.span.clone(), &key.path, found, help);
@@ -64,6 +71,13 @@ impl WeightsFile {
         }
         let mut services = Vec::new();
         for service in &plan.services {
+            let table = entries.iter().find(|(key, _)| service.name.as_str() == key.value);
+            let table = table.and_then(|(key, value)| Some((key, value.value.as_table()?)));
+            for (key, value) in table.iter().flat_map(|(key, table)| as_entries(&key.path, table)) {
+                if key.value == KILL_WORD {
+                    kills.put(&Scope::Service(service.name.clone()), read_kill(&sink, &key, &value));
+                }
+            }
             let entry = entries.iter().find(|(key, _)| service.name.as_str() == key.value);
             let weights = match entry {
                 Some((key, value)) => service_weights(&sink, service, key, value),
@@ -78,7 +92,7 @@ impl WeightsFile {
         }
         drop(entries);
         let (problems, notes) = sink.finish(parsed);
-        Problems::new(problems).map_or(Ok(Self { services, notes }), Err)
+        Problems::new(problems).map_or(Ok(Self { services, kills, notes }), Err)
     }
 
     /// The weights of a service; none for a service that the plan does not have.
@@ -116,6 +130,9 @@ fn service_weights(
     if !complete {
         return None;
     }
+    if weights.is_empty() && table.contains_key(KILL_WORD) {
+        return Some(stable_only(service));
+    }
     for pool in &service.pools {
         if !weights.iter().any(|(name, _)| *name == pool.name) {
             let found = format!("service \"{}\": pool \"{}\" is not named and gets nothing", service.name, pool.name);
@@ -139,8 +156,9 @@ fn service_weights(
 fn odd_one(table: &DeTable<'_>, error: &InvalidWeights) -> Option<std::ops::Range<usize>> {
     let percent = |value: &DeValue<'_>| matches!(value, DeValue::String(text) if text.ends_with('%'));
     let InvalidWeights::Mixed = error else { return None };
-    let first = percent(table.values().next()?.get_ref());
-    table.values().find(|value| percent(value.get_ref()) != first).map(|value| value.span())
+    let mut weights = table.iter().filter(|(key, _)| key.get_ref() != KILL_WORD).map(|(_, value)| value);
+    let first = percent(weights.next()?.get_ref());
+    weights.find(|value| percent(value.get_ref()) != first).map(|value| value.span())
 }
 
 /// The weights that the table names, and whether every one of them could be read.
@@ -152,7 +170,7 @@ fn pool_weights(
 ) -> (Vec<(Name, Weight)>, bool) {
     let mut weights = Vec::new();
     let mut complete = true;
-    for (key, value) in as_entries(path, table) {
+    for (key, value) in as_entries(path, table).into_iter().filter(|(key, _)| key.value != KILL_WORD) {
         let weight = read_weight(value.value);
         if let Err(help) = &weight {
             let found = format!("service \"{}\": {} is {}", service.name, shorten(key.value), describe(value.value));
@@ -168,6 +186,21 @@ fn pool_weights(
         weights.extend(pool.zip(weight.ok()).map(|(pool, weight)| (pool.name.clone(), weight)));
     }
     (weights, complete)
+}
+
+/// The reason; none when nothing is killed.
+fn read_kill(sink: &Sink<'_>, key: &At<&str>, value: &At<&DeValue<'_>>) -> Option<String> {
+    match value.value {
+        DeValue::String(reason) => Some(kill_reason(reason)),
+        DeValue::Boolean(true) => Some(String::new()),
+        DeValue::Boolean(false) => None,
+        other => {
+            let found = format!("{} is {}", key.path, describe(other));
+            let help = "write kill = \"the reason\" to send everything to stable, or take the line out";
+            sink.local(value.span.clone(), &key.path, found, help);
+            None
+        }
+    }
 }
 
 fn read_weight(value: &DeValue<'_>) -> Result<Weight, String> {

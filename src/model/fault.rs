@@ -41,6 +41,10 @@ pub enum Why {
     Listener,
     /// The override header.
     Override,
+    /// A header of the rollout's cohort.
+    Cohort,
+    /// The service is killed: everything goes to stable.
+    Kill,
     /// The chosen pool had nothing to serve with.
     Failover,
     /// The first attempt failed and the request was tried again elsewhere.
@@ -91,6 +95,8 @@ impl Why {
             Why::Path => "path",
             Why::Listener => "listener",
             Why::Override => "override",
+            Why::Cohort => "cohort",
+            Why::Kill => "kill",
             Why::Failover => "failover",
             Why::Retry => "retry",
         }

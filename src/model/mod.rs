@@ -12,6 +12,9 @@
 //!   publication
 //! - **attempt**: one request sent to one endpoint; a **retry** is another one for the same request
 //! - **fault**: whose fault a failure is ([`Fault`]); **why**: what sent a request to its pool ([`Why`])
+//! - **kill**: everything of a service to stable, by whatever way it comes; above everything else
+//! - **cohort**: requests with named headers, which go to one pool whatever its share
+//! - **lane**: by what an attempt came to its pool: placed by the weights (in two halves), or named by something else
 //! - **probe**: an active health check; **ejection**: an endpoint taken out by its answers; **rest**: what the breaker
 //!   of a pool gives it
 //!
@@ -23,6 +26,7 @@
 
 mod fault;
 mod head;
+mod kill;
 mod name;
 mod now;
 mod policy;
@@ -32,6 +36,7 @@ mod weights;
 
 pub use fault::{Fault, Why};
 pub use head::{Field, FieldId, Head, Span};
+pub use kill::{KILL_REASON_BYTES_MAX, KILL_WORD, Killed, Kills, OnKill, Scope, kill_reason};
 pub use name::{InvalidName, NAME_BYTES_MAX, Name};
 pub use now::Now;
 pub use policy::{Affinity, AffinityBy, Breaker, Health, OnPoolDown, OnZero, Override, ProbeKind, Retry, Timeouts};

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 use regex::Regex;
 
+use super::kill::OnKill;
 use super::name::Name;
 use super::policy::{Affinity, Breaker, Health, OnPoolDown, Override, Retry, Timeouts};
 
@@ -31,6 +32,8 @@ pub struct ServiceSpec {
     pub retry: Retry,
     /// What a pool with nothing to serve does with its share.
     pub on_pool_down: OnPoolDown,
+    /// What it answers while it is killed.
+    pub on_kill: OnKill,
     /// The pool override.
     pub pool_override: Override,
     /// Whether the client's `Host` goes upstream (default) or the endpoint's own authority.

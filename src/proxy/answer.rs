@@ -54,8 +54,8 @@ impl Back<'_> {
     /// The prefix that was taken off this request's path and has to come back.
     fn prefix(&self) -> Option<&str> {
         match self.decision.direct {
-            true => edit(self.snapshot, self.decision).map(|(prefix, _)| prefix),
-            false => match &self.snapshot.table.routes()[self.decision.route?].spec.rewrite {
+            Some(_) => edit(self.snapshot, self.decision).map(|(prefix, _)| prefix),
+            None => match &self.snapshot.table.routes()[self.decision.route?].spec.rewrite {
                 Rewrite::Strip(prefix) => Some(prefix),
                 Rewrite::Keep | Rewrite::Replace { .. } => None,
             },

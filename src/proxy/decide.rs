@@ -1,13 +1,15 @@
 //! Which route, which pool, which endpoint: synchronous, over one snapshot, with no clock or dice of its own.
 //!
-//! Order: listener pin, direct path, override, route's pool, affinity bucket, splitter. Weight 0 never receives a new
-//! request by weight; what names a pool outright (pin, direct path, override, route) reaches it at any weight.
+//! Order: kill, listener pin, direct path, override, route's pool, cohort, affinity bucket, splitter. Weight 0 never
+//! receives a new request by weight; what names a pool outright (`named`) reaches it at any weight. A killed service
+//! sends everything to stable, however the request came.
 
 use std::net::IpAddr;
 
 use super::dice::{Rng, Splitters};
+use super::named::{direct_path, in_cohort, overridden};
 use super::refusal::Refusal;
-use crate::model::{AffinityBy, BUCKETS, Direct, Head, Now, OnPoolDown, Why};
+use crate::model::{AffinityBy, BUCKETS, Direct, Head, Now, OnKill, OnPoolDown, Why};
 use crate::routing::bucket::{bucket_of, client_unit};
 use crate::routing::cookie::TicketCache;
 use crate::routing::matcher::contains;
@@ -63,8 +65,8 @@ pub struct Decision {
     pub why: Why,
     /// Index of the route; none when a pinned listener needed none.
     pub route: Option<usize>,
-    /// Whether the pool's prefix is stripped from the path.
-    pub direct: bool,
+    /// The pool whose prefix is stripped from the path: the one that a direct path named.
+    pub direct: Option<usize>,
     /// The unit's bucket, when something sticks.
     pub bucket: Option<u32>,
     /// Whether an affinity cookie for that bucket must be set.
@@ -86,8 +88,12 @@ struct Choice {
 
 /// Decides one request.
 pub fn decide(question: &Question<'_>, dice: &mut Dice<'_>) -> Result<Decision, Refusal> {
-    let choice = choose(question, dice)?;
+    let mut choice = choose(question, dice)?;
     let service = &question.snapshot.services[choice.service];
+    let asked = choice.pool;
+    if service.killed.is_some() {
+        killed(service, &mut choice)?;
+    }
     let may_leave = !matches!(choice.why, Why::Listener | Why::Path | Why::Override);
     let decided = |pool: usize, endpoint: usize, why: Why| Decision {
         service: choice.service,
@@ -96,7 +102,7 @@ pub fn decide(question: &Question<'_>, dice: &mut Dice<'_>) -> Result<Decision, 
         endpoint,
         why,
         route: choice.route,
-        direct: choice.direct,
+        direct: choice.direct.then_some(asked),
         bucket: choice.bucket,
         issue: choice.issue,
         may_leave,
@@ -197,47 +203,24 @@ fn choose(question: &Question<'_>, dice: &mut Dice<'_>) -> Result<Choice, Refusa
     if let Some(pool) = route.pool {
         return Ok(to(pool, Why::Route));
     }
+    if let Some(pool) = service.cohort.as_ref().and_then(|cohort| in_cohort(cohort, head)) {
+        return Ok(to(pool, Why::Cohort));
+    }
     let (pool, why, bucket, issue) = by_weights(question, service, dice);
     Ok(Choice { bucket, issue, ..to(pool, why) })
 }
 
-/// The pool that a path such as `/canary/x` names, when its service has direct paths.
-fn direct_path(snapshot: &Snapshot, route: Option<usize>, path: &str) -> Option<(usize, usize)> {
-    let named = |service: &Service| {
-        let pools = service.pools.iter();
-        pools.into_iter().position(|pool| {
-            path.strip_prefix(pool.prefix.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        })
-    };
-    match route {
-        Some(route) => {
-            let index = snapshot.table.routes()[route].service;
-            let service = &snapshot.services[index];
-            (service.spec.direct != Direct::Off).then(|| named(service)).flatten().map(|pool| (index, pool))
+/// What becomes of a choice when its service is killed.
+#[cold]
+fn killed(service: &Service, choice: &mut Choice) -> Result<(), Refusal> {
+    match service.spec.on_kill {
+        OnKill::Maintenance => Err(Refusal::Maintenance(service.name.clone())),
+        OnKill::Stable => {
+            choice.pool = service.stable;
+            choice.why = Why::Kill;
+            Ok(())
         }
-        // No route covers the prefix itself; the first service with such a pool is meant.
-        None => snapshot.services.iter().enumerate().find_map(|(index, service)| {
-            (service.spec.direct != Direct::Off).then(|| named(service)).flatten().map(|pool| (index, pool))
-        }),
     }
-}
-
-/// The pool that the override header names, when this client may use it.
-fn overridden(service: &Service, head: &Head, client: IpAddr) -> Option<usize> {
-    let policy = &service.spec.pool_override;
-    if policy.token.is_none() && policy.networks.is_empty() {
-        return None;
-    }
-    let wanted = head.value(&policy.header)?;
-    let shown = head.value("x-weir-override-token");
-    let by_token = policy.token.as_ref().zip(shown).is_some_and(|(token, shown)| {
-        use subtle::ConstantTimeEq;
-        bool::from(token.as_bytes().ct_eq(shown))
-    });
-    if !by_token && !contains(&policy.networks, client) {
-        return None;
-    }
-    service.pools.iter().position(|pool| pool.name.as_bytes() == wanted)
 }
 
 /// The pool by bucket or splitter: pool, why, bucket, and whether a cookie must be issued.

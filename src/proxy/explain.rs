@@ -111,6 +111,10 @@ pub fn explain(snapshot: &Snapshot, listener: usize, head: &Head, client: IpAddr
                     decision.bucket.unwrap_or_default(),
                     pool.name
                 ),
+                Why::Kill => {
+                    let reason = service.killed.as_ref().map_or("", |killed| killed.reason.as_str());
+                    format!("the service is killed ({reason}), so everything goes to {}", pool.name)
+                }
                 why => sentence(why, &pool.name, meant, decision.bucket),
             };
         }
@@ -152,6 +156,8 @@ fn sentence(why: Why, pool: &str, meant: &str, bucket: Option<u32>) -> String {
         Why::Path => format!("the direct path names {pool}"),
         Why::Listener => format!("the listener is pinned to {pool}"),
         Why::Override => format!("the override header names {pool}"),
+        Why::Cohort => format!("a header of the rollout's cohort names {pool}"),
+        Why::Kill => format!("the service is killed, so everything goes to {pool}"),
         Why::Failover => format!("{meant} was meant, but nothing of it serves; {pool} takes its share"),
         Why::Retry => format!("a first attempt failed; {pool} was tried next"),
     }

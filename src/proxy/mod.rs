@@ -13,6 +13,7 @@ mod h2;
 pub mod decide;
 pub mod dice;
 pub mod explain;
+mod named;
 pub mod refusal;
 
 mod outgoing;

@@ -263,8 +263,8 @@ impl Outgoing<'_> {
 
 /// What becomes of the path under a decision: the prefix that goes, and what takes its place.
 pub(crate) fn edit<'a>(snapshot: &'a Snapshot, decision: &Decision) -> Option<(&'a str, Option<&'a str>)> {
-    if decision.direct {
-        return Some((&snapshot.services[decision.service].pools[decision.pool].prefix, None));
+    if let Some(named) = decision.direct {
+        return Some((&snapshot.services[decision.service].pools[named].prefix, None));
     }
     match &snapshot.table.routes()[decision.route?].spec.rewrite {
         Rewrite::Keep => None,

@@ -87,9 +87,18 @@ pub(crate) fn lane(decision: &Decision, trail: &Trail, draw: u64) -> Lane {
         _ if trail.retried => Lane::Named,
         (Why::Weight | Why::Bucket | Why::Header | Why::ClientIp, Some(bucket)) => Lane::of_bucket(bucket),
         (Why::Weight | Why::Bucket | Why::Header | Why::ClientIp, None) => Lane::of_draw(draw),
-        (Why::Drain | Why::Route | Why::Path | Why::Listener | Why::Override | Why::Failover | Why::Retry, _) => {
-            Lane::Named
-        }
+        (
+            Why::Drain
+            | Why::Route
+            | Why::Path
+            | Why::Listener
+            | Why::Override
+            | Why::Cohort
+            | Why::Kill
+            | Why::Failover
+            | Why::Retry,
+            _,
+        ) => Lane::Named,
     }
 }
 

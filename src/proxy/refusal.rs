@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::h1::request::Refused;
-use crate::model::Fault;
+use crate::model::{Fault, Name};
 
 /// A request that gets no answer from an endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -38,6 +38,9 @@ pub enum Refusal {
     /// Nothing serves.
     #[error("no endpoint of {0} can serve")]
     NothingServing(Cow<'static, str>),
+    /// The service is killed and answers nothing meanwhile.
+    #[error("service {0} is under maintenance")]
+    Maintenance(Name),
     /// Every permitted attempt failed.
     #[error("{reason}")]
     Upstream {
@@ -66,7 +69,7 @@ impl Refusal {
             Refusal::NoRoute => 404,
             Refusal::Forbidden => 403,
             Refusal::Loop => 508,
-            Refusal::NothingServing(_) => 503,
+            Refusal::NothingServing(_) | Refusal::Maintenance(_) => 503,
             Refusal::Upstream { fault: Fault::UpstreamTimeout, .. } => 504,
             Refusal::Upstream { .. } => 502,
         }
@@ -82,7 +85,7 @@ impl Refusal {
             | Refusal::ClientGone
             | Refusal::AmbiguousPath
             | Refusal::Forbidden => Fault::Client,
-            Refusal::NoRoute | Refusal::Loop | Refusal::NothingServing(_) => Fault::Proxy,
+            Refusal::NoRoute | Refusal::Loop | Refusal::NothingServing(_) | Refusal::Maintenance(_) => Fault::Proxy,
             Refusal::Upstream { fault, .. } => *fault,
         }
     }
@@ -97,7 +100,12 @@ impl Refusal {
 
     /// Seconds after which a retry makes sense, for `Retry-After`.
     pub fn retry_after_s(&self) -> Option<u32> {
-        matches!(self, Refusal::NothingServing(_)).then_some(1)
+        match self {
+            Refusal::NothingServing(_) => Some(1),
+            // A person has to end it, which takes longer than a moment.
+            Refusal::Maintenance(_) => Some(30),
+            _ => None,
+        }
     }
 
     /// The reason phrase of [`Refusal::status`].

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::watch::ContentHash;
 use crate::config::{Problems, WriteError};
-use crate::model::{InvalidWeights, Name, Weights};
+use crate::model::rollout::CohortMatch;
+use crate::model::{InvalidWeights, Killed, Name, Scope, Weights};
 
 /// Something that is asked of the switchboard.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,8 +39,53 @@ pub enum Change {
         /// The service.
         service: Name,
     },
+    /// Requests of these go to a pool whatever its weight; none ends that. In memory: a restart forgets it, and whoever
+    /// asked asks again.
+    Cohort {
+        /// The service.
+        service: Name,
+        /// Who goes where.
+        cohort: Option<Cohort>,
+    },
+    /// Everything to stable, by whatever way it comes, until [`Change::Unkill`]. Written to the weights file, and never
+    /// refused for anything but an unknown service.
+    Kill {
+        /// What is killed.
+        scope: Scope,
+        /// Why, for people.
+        reason: String,
+    },
+    /// Takes back exactly that kill; a service stays killed so long as the system is.
+    Unkill {
+        /// What is no longer killed.
+        scope: Scope,
+    },
     /// Names resolved to other addresses, or a drain came to its end; neither is a new generation.
     EndpointsChanged,
+}
+
+/// Requests that go to one pool whatever its weight.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cohort {
+    /// The pool.
+    pub pool: Name,
+    /// Headers that a request must have, all of them; at least one.
+    pub matches: Vec<CohortMatch>,
+}
+
+/// What moved a service's weights last, or killed it or took that back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastCause {
+    /// The generation that it made.
+    pub generation: u64,
+    /// The revision that it made.
+    pub revision: u64,
+    /// The weights since: those that are live, so all to stable while the service is killed.
+    pub weights: Weights,
+    /// Why the service is killed since; none when it is not.
+    pub killed: Option<Killed>,
+    /// Who, how and why.
+    pub cause: Cause,
 }
 
 /// Who asked for a change, from where, how and why.
@@ -74,6 +120,8 @@ pub enum How {
     Signal,
     /// Names resolved to other addresses.
     Dns,
+    /// A rollout.
+    Rollout,
 }
 
 /// What an applied change led to.
@@ -116,6 +164,17 @@ pub enum Refused {
     /// The weights themselves do not hold.
     #[error(transparent)]
     Weights(#[from] InvalidWeights),
+    /// A cohort without a header would be everybody.
+    #[error("a cohort names no header; use weights to send everybody to a pool")]
+    EmptyCohort,
+    /// The service is killed; its weights do not move before that is taken back.
+    #[error("{service} is killed{}; `weir unkill` comes first", because(reason))]
+    Killed {
+        /// The service.
+        service: Name,
+        /// The reason that was given; may be empty.
+        reason: String,
+    },
     /// No change of that service is on record.
     #[error("nothing to undo: no change of service \"{0}\" is on record")]
     NothingToUndo(Name),
@@ -148,6 +207,10 @@ pub enum Refused {
     SafeMode,
 }
 
+fn because(reason: &str) -> String {
+    if reason.is_empty() { String::new() } else { format!(" ({reason})") }
+}
+
 // === impl Cause ===
 
 impl Cause {
@@ -175,6 +238,7 @@ impl How {
             How::Cli => "cli",
             How::Signal => "signal",
             How::Dns => "dns",
+            How::Rollout => "rollout",
         }
     }
 }

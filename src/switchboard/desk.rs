@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use super::change::{Applied, Cause, Refused};
-use super::files::{Files, Look};
-use super::history::{Entry, Held, History, Record};
+use super::change::{Applied, Cause, LastCause, Refused};
+use super::files::{Content, Files, Look};
+use super::history::{Entry, Held, HeldKill, History, Record};
 use super::keyring::Keyring;
 use super::reconcile::{Next, State, Wanted};
 use super::reload::OnDisk;
@@ -13,7 +13,7 @@ use super::status::Reload;
 use super::store::Store;
 use super::writer::{Mode, timestamp};
 use crate::config::{Config, Problems};
-use crate::model::{Name, ServiceSpec, Weights};
+use crate::model::{Killed, Kills, Name, Scope, ServiceSpec, Weights};
 
 /// Everything that the writer's lock guards.
 pub(super) struct Desk {
@@ -23,6 +23,10 @@ pub(super) struct Desk {
     pub(super) config: Arc<Config>,
     /// What the weights file said when it last held.
     pub(super) written: Vec<(Name, Weights)>,
+    /// What the weights file said of kills when it last held.
+    pub(super) kills: Kills,
+    /// What moved each service last.
+    pub(super) causes: Vec<(Name, LastCause)>,
     pub(super) state: State,
     pub(super) revision: u64,
     pub(super) history: History,
@@ -44,6 +48,7 @@ pub(super) struct Desk {
 pub(super) struct Shown {
     pub(super) config: Arc<Config>,
     pub(super) history: History,
+    pub(super) causes: Vec<(Name, LastCause)>,
     pub(super) mode: Mode,
     pub(super) reload: Reload,
     pub(super) stale: Option<String>,
@@ -66,7 +71,8 @@ impl Desk {
 
     /// What the files and the rollbacks that they do not say yet ask for.
     pub(super) fn wanted(&self) -> Wanted {
-        wanted(&self.config, &self.written, &self.history, self.mode, false)
+        let said = Said { written: &self.written, kills: &self.kills };
+        wanted(&self.config, said, &self.history, self.mode, false)
     }
 
     pub(super) fn applied(&self, changed: bool) -> Applied {
@@ -82,6 +88,46 @@ impl Desk {
     pub(super) fn hold(&mut self, service: &Name, held: Option<Held>) {
         let others = self.history.held().iter().filter(|held| held.service != service.as_str()).cloned();
         self.history.hold(others.chain(held).collect());
+    }
+
+    /// Replaces what is held of a kill.
+    pub(super) fn hold_kill(&mut self, scope: &Scope, held: Option<HeldKill>) {
+        let others = self.history.held_kills().iter().filter(|held| scope_of(held) != *scope).cloned();
+        self.history.hold_kills(others.chain(held).collect());
+    }
+
+    /// A text of the weights file with the kills that it does not say yet.
+    pub(super) fn with_held_kills(&self, content: Content) -> Result<Content, Refused> {
+        self.history.held_kills().iter().try_fold(content, |content, held| {
+            self.files.edited_kill(&content, &scope_of(held), Some(&held.reason), &self.written)
+        })
+    }
+
+    /// Why a service is killed.
+    pub(super) fn killed(&self, service: &Name) -> Option<Killed> {
+        self.wanted().kills.of(service)
+    }
+
+    /// Keeps who moved which service, before `next` is published as `revision`.
+    pub(super) fn note_causes(&mut self, next: &Next, cause: &Cause, revision: u64) {
+        let state = &next.state;
+        self.causes.retain(|(name, _)| state.plan.services.iter().any(|spec| spec.name == *name));
+        for (spec, live) in state.plan.services.iter().zip(&state.services) {
+            let known = self.causes.iter().position(|(name, _)| *name == spec.name);
+            let same = |at: usize| {
+                let last = &self.causes[at].1;
+                (&last.weights, &last.killed) == (&live.weights, &live.killed)
+            };
+            if known.is_some_and(same) {
+                continue;
+            }
+            let (weights, killed) = (live.weights.clone(), live.killed.clone());
+            let last = LastCause { generation: state.generation, revision, weights, killed, cause: cause.clone() };
+            match known {
+                Some(at) => self.causes[at].1 = last,
+                None => self.causes.push((spec.name.clone(), last)),
+            }
+        }
     }
 
     /// Logs a generation and keeps it.
@@ -111,6 +157,7 @@ impl Desk {
         Shown {
             config: self.config.clone(),
             history: self.history.clone(),
+            causes: self.causes.clone(),
             mode: self.mode,
             reload: self.reload.clone(),
             stale: self.stale.clone(),
@@ -130,16 +177,25 @@ fn log(generation: u64, next: &Next, cause: &Cause) {
     }
 }
 
+/// What the weights file said when it last held.
+#[derive(Clone, Copy)]
+pub(super) struct Said<'a> {
+    pub(super) written: &'a [(Name, Weights)],
+    pub(super) kills: &'a Kills,
+}
+
+fn scope_of(held: &HeldKill) -> Scope {
+    held.service.clone().map_or(Scope::System, Scope::Service)
+}
+
 /// What these ask for.
-pub(super) fn wanted(
-    config: &Config,
-    written: &[(Name, Weights)],
-    history: &History,
-    mode: Mode,
-    plan_changed: bool,
-) -> Wanted {
+pub(super) fn wanted(config: &Config, said: Said<'_>, history: &History, mode: Mode, plan_changed: bool) -> Wanted {
     let held = |service: &Name| history.held().iter().any(|held| held.service == service.as_str());
     // A service that is left out sends everything to stable.
-    let weights = written.iter().filter(|(name, _)| mode == Mode::Normal && !held(name)).cloned().collect();
-    Wanted { plan: config.plan.clone(), weights, plan_changed, evict: None }
+    let weights = said.written.iter().filter(|(name, _)| mode == Mode::Normal && !held(name)).cloned().collect();
+    let mut kills = said.kills.clone();
+    for held in history.held_kills() {
+        kills.put(&scope_of(held), Some(held.reason.clone()));
+    }
+    Wanted { plan: config.plan.clone(), weights, kills, plan_changed, evict: None }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::change::Refused;
 use crate::config::watch::ContentHash;
 use crate::config::{self, Config, Problem, Problems, WeightsFile, WriteError};
-use crate::model::{Name, Plan, Weights};
+use crate::model::{Name, Plan, Scope, Weights};
 
 /// Both files, at one look.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,6 +123,32 @@ impl Files {
                 .map_err(|error| Refused::FileBroken(problem(&self.weights, &error.to_string(), "mend it by hand")))?;
         }
         Ok(Content::Text(text))
+    }
+
+    /// The text of the weights file with a kill put in (a reason) or taken out (none). `written` is what a service gets
+    /// that the file does not name yet.
+    pub(super) fn edited_kill(
+        &self,
+        content: &Content,
+        scope: &Scope,
+        reason: Option<&str>,
+        written: &[(Name, Weights)],
+    ) -> Result<Content, Refused> {
+        let broken = |why: &str, help: &str| Refused::FileBroken(problem(&self.weights, why, help));
+        let (mut text, whole) = match content {
+            Content::Text(text) => (text.clone(), config::is_blank(text)),
+            Content::Missing => (String::new(), true),
+            Content::Unreadable(why) => return Err(broken(why, "check its permissions")),
+        };
+        let named = |name: &Name| matches!(scope, Scope::Service(service) if service == name);
+        for (name, weights) in written.iter().filter(|(name, _)| whole || named(name)) {
+            if !config::has_table(&text, name) {
+                text = config::edit(&text, name, weights)
+                    .map_err(|error| broken(&error.to_string(), "mend it by hand"))?;
+            }
+        }
+        let text = config::edit_kill(&text, scope, reason);
+        text.map(Content::Text).map_err(|error| broken(&error.to_string(), "mend it by hand"))
     }
 
     /// Puts a text on disk.

@@ -23,6 +23,9 @@ pub struct History {
     /// Rollbacks that the weights file does not say yet.
     #[serde(default)]
     held: Vec<Held>,
+    /// Kills that the weights file does not say yet.
+    #[serde(default)]
+    kills: Vec<HeldKill>,
 }
 
 /// One generation.
@@ -58,6 +61,19 @@ pub struct Record(pub Weights);
 pub struct Held {
     /// The service.
     pub service: String,
+    /// Hash of the file's content when that was decided; another content ends it.
+    pub content: String,
+    /// What has to be done, for people.
+    pub note: String,
+}
+
+/// A kill that the weights file does not say yet: it holds all the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldKill {
+    /// The service; none: every service.
+    pub service: Option<Name>,
+    /// Why it was killed.
+    pub reason: String,
     /// Hash of the file's content when that was decided; another content ends it.
     pub content: String,
     /// What has to be done, for people.
@@ -130,6 +146,16 @@ impl History {
     /// Replaces the list of rollbacks that the file does not say yet.
     pub fn hold(&mut self, held: Vec<Held>) {
         self.held = held;
+    }
+
+    /// Kills that the file does not say yet.
+    pub fn held_kills(&self) -> &[HeldKill] {
+        &self.kills
+    }
+
+    /// Replaces the list of kills that the file does not say yet.
+    pub fn hold_kills(&mut self, held: Vec<HeldKill>) {
+        self.kills = held;
     }
 
     fn known(&self, service: &str) -> Option<&Known> {

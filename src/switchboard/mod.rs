@@ -1,10 +1,10 @@
 //! The one writer: `Change` → reconcile (pure) → publish. Only this room publishes a snapshot.
 //!
 //! In the order a change meets them: [`change`] says what may be asked; [`writer`] takes it, one at a time, with what
-//! it knows on its `desk`; `reload` and `weights` work out what the files should say, through `files`; [`reconcile`]
-//! works out what is live next; [`publish`] builds the [`snapshot`]; [`history`] and `store` remember; [`status`]
-//! shows, put together by `view`. `keyring` holds the keys of the affinity cookies, `sample` the last minute of the
-//! counters.
+//! it knows on its `desk`; `reload`, `weights` and `kill` work out what the files should say, through `files`;
+//! [`reconcile`] works out what is live next; [`publish`] builds the [`snapshot`]; [`history`] and `store` remember;
+//! [`status`] shows, put together by `view`. `keyring` holds the keys of the affinity cookies, `sample` the last minute
+//! of the counters.
 //!
 //! A worker never waits for anything here: it loads the snapshot and that is all.
 
@@ -13,6 +13,7 @@ pub mod writer;
 
 mod desk;
 mod files;
+mod kill;
 mod reload;
 mod weights;
 

@@ -5,8 +5,9 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::change;
 use super::reconcile::{Drain, State};
-use super::snapshot::{Draining, Listener, Pool, Service, Snapshot};
+use super::snapshot::{Cohort, Draining, Listener, Pool, Service, Snapshot};
 use crate::model::{ListenerSpec, Name, Origin, PoolSpec, ServiceSpec};
 use crate::routing::cookie::Keys;
 use crate::routing::split::Split;
@@ -44,6 +45,8 @@ pub fn build(state: &State, revision: u64, sources: &Sources<'_>) -> Snapshot {
                     .collect(),
                 stable: spec.pool_index(&spec.stable).unwrap_or(0),
                 weights: live.weights.clone(),
+                killed: live.killed.clone(),
+                cohort: live.cohort.as_ref().and_then(|cohort| build_cohort(cohort, spec)),
                 units: sources.registry.units(&spec.name),
                 draining: live.drain.as_ref().map(|drain| build_drain(drain, &names, &spec.stable)),
                 split,
@@ -87,6 +90,11 @@ fn build_pool(service: &ServiceSpec, pool: &PoolSpec, weight: u32, sources: &Sou
         state: sources.registry.pool(&service.name, &pool.name),
         endpoints: ids.iter().map(find).collect(),
     }
+}
+
+fn build_cohort(cohort: &change::Cohort, spec: &ServiceSpec) -> Option<Cohort> {
+    let pool = spec.pool_index(&cohort.pool)?;
+    Some(Cohort { pool, matches: cohort.matches.clone().into() })
 }
 
 fn build_drain(drain: &Drain, names: &[Name], stable: &str) -> Draining {

@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 
-use super::change::Refused;
+use super::change::{Cohort, Refused};
 use super::history::{Record, WeightsChange};
-use crate::model::{Name, Now, OnZero, Plan, ServiceSpec, Weights};
+use crate::model::{Killed, Kills, Name, Now, OnZero, Plan, ServiceSpec, Weights};
 
 /// What is live, without live state of endpoints.
 #[derive(Debug, Clone)]
@@ -29,6 +29,10 @@ pub struct ServiceState {
     pub weights: Weights,
     /// A drain in progress.
     pub drain: Option<Drain>,
+    /// Why everything goes to stable by whatever way it comes; its weights say so too.
+    pub killed: Option<Killed>,
+    /// Requests that go to one pool whatever its weight.
+    pub cohort: Option<Cohort>,
 }
 
 /// Pools that went to 0 while clients are bound to them and may stay for a while.
@@ -51,6 +55,8 @@ pub struct Wanted {
     pub plan: Arc<Plan>,
     /// Weights by service; a service that is missing here sends everything to stable.
     pub weights: Vec<(Name, Weights)>,
+    /// What is killed.
+    pub kills: Kills,
     /// Whether the plan is another one than before.
     pub plan_changed: bool,
     /// A service whose bound clients move at once, whatever `on_zero` says: the one that is rolled back.
@@ -79,8 +85,13 @@ pub fn reconcile(old: Option<&State>, wanted: Wanted, first: u64, now: Now) -> R
         old.services.get(at)
     };
     taken.extend(wanted.plan.services.iter().filter_map(|spec| known(&spec.name)).map(|service| service.slot));
+    let mut rekilled = false;
     for spec in &wanted.plan.services {
-        let weights = weights_of(spec, &wanted.weights)?;
+        let killed = wanted.kills.of(&spec.name);
+        let weights = match &killed {
+            Some(_) => all_to_stable(spec),
+            None => weights_of(spec, &wanted.weights)?,
+        };
         let before = known(&spec.name);
         let slot = before.map_or_else(|| free_slot(&mut taken), |service| service.slot);
         if before.is_none_or(|service| service.weights != weights) {
@@ -90,11 +101,16 @@ pub fn reconcile(old: Option<&State>, wanted: Wanted, first: u64, now: Now) -> R
                 after: Record(weights.clone()),
             });
         }
-        let evict = wanted.evict.as_ref() == Some(&spec.name);
+        rekilled |= before.map(|service| &service.killed) != Some(&killed);
+        // Who was sent to stable by a kill was never bound to it, so nobody drains when it ends.
+        let by_kill = killed.is_some() || before.is_some_and(|service| service.killed.is_some());
+        let evict = wanted.evict.as_ref() == Some(&spec.name) || by_kill;
         let drain = before.filter(|_| !evict).and_then(|service| drain(service, spec, &weights, now));
-        services.push(ServiceState { slot, weights, drain });
+        let cohort = before.and_then(|service| service.cohort.clone());
+        let cohort = cohort.filter(|cohort| spec.pool_index(&cohort.pool).is_some());
+        services.push(ServiceState { slot, weights, drain, killed, cohort });
     }
-    let changed = old.is_none() || wanted.plan_changed || !changes.is_empty();
+    let changed = old.is_none() || wanted.plan_changed || rekilled || !changes.is_empty();
     let generation = old.map_or(first, |state| state.generation + u64::from(changed));
     Ok(Next { state: State { generation, plan: wanted.plan, services }, changes, changed })
 }
@@ -185,7 +201,7 @@ mod tests {
     fn wanted(plan: &Arc<Plan>, pairs: &[(u32, u32)]) -> Wanted {
         let names = plan.services.iter().map(|service| service.name.clone());
         let weights = names.zip(pairs.iter().map(|&(stable, canary)| weights(stable, canary))).collect();
-        Wanted { plan: plan.clone(), weights, plan_changed: false, evict: None }
+        Wanted { plan: plan.clone(), weights, kills: Kills::default(), plan_changed: false, evict: None }
     }
 
     fn at(mono_ms: u64) -> Now {

@@ -9,8 +9,7 @@ use super::files::{Content, Files, Look, problem};
 use super::reconcile::Wanted;
 use super::writer::{Switchboard, timestamp};
 use crate::config::watch::ContentHash;
-use crate::config::{self, Config, Problem, Problems};
-use crate::model::{Name, Weights};
+use crate::config::{self, Config, Problem, Problems, WeightsFile};
 use crate::telemetry::{clock, names};
 use crate::upstream::names::Ahead;
 
@@ -33,7 +32,7 @@ struct Judged {
     /// The configuration, when it holds and is another one than the live one.
     config: Option<Arc<Config>>,
     /// The weights, when they may be taken over.
-    weights: Option<Vec<(Name, Weights)>>,
+    weights: Option<WeightsFile>,
     /// Everything that is wrong.
     problems: Option<Problems>,
 }
@@ -107,8 +106,10 @@ impl Switchboard {
                     tracing::info!(service = held.service, "the weights file was saved: it decides again");
                 }
                 desk.history.hold(Vec::new());
+                desk.history.hold_kills(Vec::new());
             }
-            desk.written = written;
+            desk.written = written.services;
+            desk.kills = written.kills;
             let plan_changed = judged.config.is_some();
             if let Some(config) = judged.config {
                 desk.files.weights = config.weights_path.clone();
@@ -168,9 +169,9 @@ fn judge(desk: &mut Desk, look: &mut Look) -> Judged {
         tracing::warn!("{}", note.headline());
     }
     let (on_disk, judged) = match (config, weights) {
-        (Ok(config), Ok(weights)) => (OnDisk::Live, Judged { config, weights: Some(weights.services), problems: None }),
+        (Ok(config), Ok(weights)) => (OnDisk::Live, Judged { config, weights: Some(weights), problems: None }),
         (Err(problems), Ok(weights)) => {
-            let judged = Judged { config: None, weights: Some(weights.services), problems: Some(problems.clone()) };
+            let judged = Judged { config: None, weights: Some(weights), problems: Some(problems.clone()) };
             (OnDisk::Broken(problems), judged)
         }
         (Ok(config), Err(problems)) => {

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::model::{AccessLog, Limits, Name, ServiceSpec, Weights};
+use crate::model::rollout::CohortMatch;
+use crate::model::{AccessLog, Killed, Limits, Name, ServiceSpec, Weights};
 use crate::routing::cookie::Keys;
 use crate::routing::split::Split;
 use crate::routing::table::Table;
@@ -54,6 +55,10 @@ pub struct Service {
     pub split: Split,
     /// Which of its units failed, while somebody asks; by identity.
     pub units: Arc<UnitLedger>,
+    /// Why everything goes to stable by whatever way it comes.
+    pub killed: Option<Killed>,
+    /// Requests that go to one pool whatever its weight.
+    pub cohort: Option<Cohort>,
     /// Pools at 0 whose bound clients may stay for a while.
     pub draining: Option<Draining>,
 }
@@ -65,6 +70,15 @@ impl Service {
     pub fn takes_traffic(&self, index: usize) -> bool {
         index == self.stable || self.pools.get(index).is_some_and(|pool| pool.weight > 0)
     }
+}
+
+/// Requests with these headers go to one pool.
+#[derive(Debug, Clone)]
+pub struct Cohort {
+    /// Index of the pool.
+    pub pool: usize,
+    /// Headers that a request must have, all of them.
+    pub matches: Box<[CohortMatch]>,
 }
 
 /// A pool within a snapshot.

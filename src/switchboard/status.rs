@@ -60,6 +60,9 @@ pub struct ServiceStatus {
     pub stable: String,
     /// The weights that are live.
     pub weights: Record,
+    /// Why it is killed: everything goes to stable whatever the weights file says of its weights; none when it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub killed: Option<KillStatus>,
     /// The traffic was moved but the weights file does not say so: what still has to be done.
     pub pending: Option<String>,
     /// The weights that `undo` would bring back.
@@ -68,6 +71,15 @@ pub struct ServiceStatus {
     pub draining: Option<DrainStatus>,
     /// Its pools, in the order of the configuration.
     pub pools: Vec<PoolStatus>,
+}
+
+/// A kill.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KillStatus {
+    /// What is killed: `service`, or `system` for every service.
+    pub scope: String,
+    /// The reason that was given; may be empty.
+    pub reason: String,
 }
 
 /// A drain in progress.

@@ -6,7 +6,7 @@ use super::desk::Shown;
 use super::history::Record;
 use super::sample::{Sampler, Window};
 use super::snapshot::{Pool, Service, Snapshot};
-use super::status::{DrainStatus, EndpointStatus, Minute, PoolStatus, ServiceStatus, Status};
+use super::status::{DrainStatus, EndpointStatus, KillStatus, Minute, PoolStatus, ServiceStatus, Status};
 use super::writer::{Mode, Switchboard};
 use crate::model::Now;
 use crate::telemetry::clock;
@@ -64,11 +64,16 @@ fn service_status(service: &Service, shown: &Shown, sampler: &Sampler, now: Now)
         }
     });
     let held = shown.history.held().iter().find(|held| held.service == service.name.as_str());
+    let kill = shown.history.held_kills().iter().find(|it| it.service.as_ref().is_none_or(|it| *it == service.name));
     ServiceStatus {
         name: service.name.to_string(),
         stable: service.spec.stable.to_string(),
         weights: Record(service.weights.clone()),
-        pending: held.map(|held| held.note.clone()),
+        killed: service.killed.as_ref().map(|killed| KillStatus {
+            scope: if killed.system { "system" } else { "service" }.into(),
+            reason: killed.reason.clone(),
+        }),
+        pending: kill.map(|held| held.note.clone()).or_else(|| held.map(|held| held.note.clone())),
         undo: shown.history.before(&service.name).cloned().map(Record),
         draining,
         pools: pools

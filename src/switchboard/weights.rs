@@ -27,16 +27,23 @@ impl Switchboard {
         if desk.mode == Mode::Safe {
             return Err(Refused::SafeMode);
         }
+        if let Some(killed) = desk.killed(service) {
+            return Err(Refused::Killed { service: service.clone(), reason: killed.reason });
+        }
         check_pools(&spec, &weights)?;
         let weights = complete(&spec, weights)?;
         let said = desk.written.iter().any(|(name, written)| name == service && *written == weights);
         // A file that went missing or broke since must not be answered with "done".
         if !said || disk != desk.seen.weights || desk.problems.is_some() || disk == Content::Missing {
             let content = desk.files.edited(&disk, service, &weights, &desk.live())?;
+            // A kill that could not be written before can be now.
+            let content = desk.with_held_kills(content)?;
             let file = desk.files.parse_weights(&content, &desk.config.plan).map_err(Refused::FileBroken)?;
             desk.files.write(&content)?;
             desk.seen.weights = content;
             desk.written = file.services;
+            desk.kills = file.kills;
+            desk.history.hold_kills(Vec::new());
         }
         desk.hold(service, None);
         let changed = self.commit(desk, desk.wanted(), cause)?;
@@ -144,7 +151,7 @@ fn check_generation(desk: &Desk, expected: Option<u64>) -> Result<(), Refused> {
 }
 
 /// The reason alone, for a note that names the file already.
-fn cause_of(refused: &Refused) -> String {
+pub(super) fn cause_of(refused: &Refused) -> String {
     match refused {
         Refused::ReadOnly { .. } => "it is read-only for weir".into(),
         Refused::Write { source, .. } => source.reason().to_string(),

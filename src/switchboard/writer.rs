@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
-use super::change::{Applied, Cause, Change, How, Refused};
-use super::desk::{Desk, Shown, wanted};
+use super::change::{Applied, Cause, Change, How, LastCause, Refused};
+use super::desk::{Desk, Said, Shown, wanted};
 use super::files::{Content, Files};
 use super::keyring::{KeyError, Keyring};
 use super::publish::{self, Sources};
@@ -86,8 +86,11 @@ impl Switchboard {
         let mut history = store.load();
         let content = seen.weights.fingerprint();
         history.hold(history.held().iter().filter(|held| held.content == content).cloned().collect());
+        let kills = history.held_kills().iter().filter(|held| held.content == content).cloned().collect();
+        history.hold_kills(kills);
         let now = clock::now();
-        let wanted = wanted(&config, &written.services, &history, mode, true);
+        let said = Said { written: &written.services, kills: &written.kills };
+        let wanted = wanted(&config, said, &history, mode, true);
         let first = history.generation().map_or(1, |last| last + 1);
         let next = reconcile::reconcile(None, wanted, first, now)?;
         let mut desk = Desk {
@@ -96,6 +99,8 @@ impl Switchboard {
             seen,
             config: Arc::new(config),
             written: written.services,
+            kills: written.kills,
+            causes: Vec::new(),
             state: next.state.clone(),
             revision: 1,
             history,
@@ -108,6 +113,7 @@ impl Switchboard {
             reload: Reload { ok: true, at: timestamp(), success_unix_s: now.unix_s, problems: Vec::new() },
             stale: None,
         };
+        desk.note_causes(&next, &Cause::by(How::Start), 1);
         desk.record(next, &Cause::by(How::Start));
         let snapshot = build(&desk, &upstreams);
         let this = Self {
@@ -145,10 +151,16 @@ impl Switchboard {
         self.revision.subscribe()
     }
 
+    /// Who moved the weights of `service` last, or killed it or took that back. Whoever is told of a publication by
+    /// [`Switchboard::subscribe`] finds its cause here.
+    pub fn last_cause(&self, service: &str) -> Option<LastCause> {
+        self.shown.load().causes.iter().find(|(name, _)| name.as_str() == service).map(|(_, last)| last.clone())
+    }
+
     /// Applies one change. It may write a file and wait for the disk: call it from a thread that may block, within the
     /// control runtime (probes and lookups are spawned there). A reload that brings new host names waits for their
     /// first answers, up to a second, and other changes do not wait for that.
-    /// With `expected`, a change that would go by an older generation is refused; a rollback never is.
+    /// With `expected`, a change that would go by an older generation is refused; a rollback and a kill never are.
     pub fn apply(&self, change: Change, cause: &Cause, expected: Option<u64>) -> Result<Applied, Refused> {
         let _ahead = self.look_ahead(&change);
         let mut desk = self.lock();
@@ -158,6 +170,9 @@ impl Switchboard {
             Change::Weights { service, weights } => self.set(&mut desk, &service, weights, cause, expected),
             Change::Rollback { service } => self.rollback(&mut desk, &service, cause),
             Change::Undo { service } => self.undo(&mut desk, &service, cause, expected),
+            Change::Kill { scope, reason } => self.kill(&mut desk, &scope, &reason, cause),
+            Change::Unkill { scope } => self.unkill(&mut desk, &scope, cause),
+            Change::Cohort { service, cohort } => self.set_cohort(&mut desk, &service, cohort),
             Change::EndpointsChanged => {
                 self.publish(&mut desk);
                 Ok(desk.applied(true))
@@ -228,6 +243,8 @@ impl Switchboard {
         let changed = next.changed;
         if changed {
             desk.state = next.state.clone();
+            // Who is told of the publication must find its cause.
+            desk.note_causes(&next, cause, desk.revision + 1);
             self.publish(desk);
         }
         desk.record(next, cause);

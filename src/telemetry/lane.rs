@@ -53,6 +53,15 @@ impl Lane {
         self as usize
     }
 
+    /// The word used in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Lane::A => "a",
+            Lane::B => "b",
+            Lane::Named => "named",
+        }
+    }
+
     /// The half of a unit: the same for as long as its bucket is, and independent of where the split cuts.
     #[inline]
     pub fn of_bucket(bucket: u32) -> Self {

@@ -45,6 +45,10 @@ metrics! {
         "Failed attempts that an endpoint is to blame for: upstream_connect, upstream_answer or upstream_timeout.";
     POOL_FAULTS = "weir_pool_faults_total" Counter ["service,pool,kind"]
         "Attempts of a pool that failed, by whose fault it was.";
+    LANE_ATTEMPTS = "weir_lane_attempts_total" Counter ["service,pool,lane"]
+        "Attempts that ended, by lane: a and b are halves of what the weights placed, named is the rest.";
+    LANE_ERRORS = "weir_lane_errors_total" Counter ["service,pool,lane"]
+        "Of these, attempts in which the pool failed, a status of 500 or above included.";
     RETRIES = "weir_retries_total" Counter ["service,pool"]
         "Retries that left the pool for another endpoint or pool.";
     DECISIONS = "weir_decisions_total" Counter ["service,pool,why"]
@@ -83,8 +87,10 @@ metrics! {
         "Generation that is served.";
     CONFIG_SOURCE_STALE = "weir_config_source_stale" Gauge [""]
         "1 when a file seems to be a single-file mount that no longer follows the host's file.";
+    KILLED = "weir_killed" Gauge ["service"]
+        "Whether the service is killed: 1 everything goes to stable (or is answered 503), 0 not.";
     ROLLBACK_PENDING = "weir_rollback_pending" Gauge ["service"]
-        "1 while a rollback moved the traffic but could not be written to the weights file.";
+        "1 while a rollback or a kill moved the traffic but could not be written to the weights file.";
     ACCESS_LOG_DROPPED = "weir_access_log_dropped_total" Counter [""]
         "Access log lines dropped because the reader was slow or writing failed.";
     METRICS_LEFT_OUT = "weir_metrics_samples_left_out" Gauge [""]

@@ -24,7 +24,8 @@ pub(crate) fn keys() -> Keys {
 pub(crate) fn snapshot(config: &str, weights: &str) -> Snapshot {
     let config = Config::parse(config, "weir.toml", &|_| None).expect("a configuration");
     let weights = WeightsFile::parse(weights, "weights.toml", &config.plan).expect("weights").services;
-    let wanted = Wanted { plan: Arc::clone(&config.plan), weights, plan_changed: true, evict: None };
+    let wanted =
+        Wanted { plan: Arc::clone(&config.plan), weights, kills: Default::default(), plan_changed: true, evict: None };
     let state = reconcile(None, wanted, 1, NOW).expect("a state").state;
     let sources = Sources {
         registry: &Registry::new(1),

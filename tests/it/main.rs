@@ -13,6 +13,8 @@ mod harness;
 mod hostile_upstream;
 mod http10;
 mod identity;
+mod kill;
+mod lanes;
 mod large;
 mod reload;
 mod retry;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::config::cursor::{At, Fields, meant, shorten};
 use crate::config::{origin, read::policies};
-use crate::model::{Direct, Name, OnPoolDown, Origin, PoolSpec, ServiceSpec};
+use crate::model::{Direct, KILL_WORD, Name, OnKill, OnPoolDown, Origin, PoolSpec, ServiceSpec};
 
 /// Reads every service. `dir` is where relative paths start.
 pub(super) fn services(root: &Fields<'_>, dir: &Path) -> Vec<At<ServiceSpec>> {
@@ -16,7 +16,7 @@ pub(super) fn services(root: &Fields<'_>, dir: &Path) -> Vec<At<ServiceSpec>> {
     }
     let mut services = Vec::new();
     for (key, value) in entries {
-        let name = name(root, &key);
+        let name = weighed(root, &key);
         let Some(fields) = root.as_table(value, key.span.clone(), "services.*") else { continue };
         let Some(name) = name else { continue };
         if let Some(service) = service(&fields, name, dir) {
@@ -24,6 +24,17 @@ pub(super) fn services(root: &Fields<'_>, dir: &Path) -> Vec<At<ServiceSpec>> {
         }
     }
     services
+}
+
+/// A checked name of a service or pool, or a problem: one that the weights file could not hold is refused.
+fn weighed(fields: &Fields<'_>, key: &At<&str>) -> Option<Name> {
+    if key.value == KILL_WORD {
+        let found = format!("\"{KILL_WORD}\" is no name of a service or pool");
+        let help = "it is the word in the weights file that sends everything to stable; choose another name";
+        fields.sink.local(key.span.clone(), &key.path, found, help);
+        return None;
+    }
+    name(fields, key)
 }
 
 /// A checked name, or a problem.
@@ -51,6 +62,10 @@ fn service(fields: &Fields<'_>, name: Name, dir: &Path) -> Option<ServiceSpec> {
         on_pool_down: match fields.word("on_pool_down").map(|word| word.value) {
             Some("strict") => OnPoolDown::Strict,
             _ => OnPoolDown::Failover,
+        },
+        on_kill: match fields.word("on_kill").map(|word| word.value) {
+            Some("maintenance") => OnKill::Maintenance,
+            _ => OnKill::Stable,
         },
         pool_override: policies::pool_override(&fields.table("override", "services.*.override"), dir),
         preserve_host: fields.flag("preserve_host").unwrap_or(true),
@@ -118,7 +133,7 @@ fn pools(fields: &Fields<'_>) -> Vec<PoolSpec> {
     }
     let mut pools = Vec::new();
     for (key, value) in entries {
-        let name = name(fields, &key);
+        let name = weighed(fields, &key);
         let Some(pool) = fields.as_table(value, key.span.clone(), "services.*.pools.*") else { continue };
         let origins = origins(&pool);
         if let Some(name) = name {

@@ -46,7 +46,7 @@ pub(crate) fn check(bytes: &[u8]) {
 
 fn target_is_kept(decision: &Decision) -> bool {
     let rewrite = decision.route.map(|route| &SNAPSHOT.table.routes()[route].spec.rewrite);
-    !decision.direct && matches!(rewrite, None | Some(Rewrite::Keep))
+    decision.direct.is_none() && matches!(rewrite, None | Some(Rewrite::Keep))
 }
 
 fn same_request(head: &Head, parsed: &Parsed, decision: &Decision, again: &Head, reparsed: &Parsed) {
@@ -55,7 +55,7 @@ fn same_request(head: &Head, parsed: &Parsed, decision: &Decision, again: &Head,
     let pool = &service.pools[decision.pool];
     let rewrite = decision.route.map(|route| &SNAPSHOT.table.routes()[route].spec.rewrite);
     let (prefix, with) = match rewrite {
-        _ if decision.direct => (pool.prefix.as_str(), ""),
+        _ if decision.direct.is_some() => (pool.prefix.as_str(), ""),
         Some(Rewrite::Strip(prefix)) => (prefix.as_str(), ""),
         Some(Rewrite::Replace { prefix, with }) => (prefix.as_str(), with.as_str()),
         Some(Rewrite::Keep) | None => ("", ""),
