@@ -97,6 +97,11 @@ impl Desk {
         self.0.as_ref().map_err(|why| DeskError::Unavailable(why.to_string()))
     }
 
+    /// Whether somebody works here.
+    pub fn open(&self) -> Result<(), DeskError> {
+        self.office().map(drop)
+    }
+
     /// Why nobody works here, when that is so.
     pub fn why_closed(&self) -> Option<&str> {
         self.0.as_ref().err().map(AsRef::as_ref)
@@ -161,7 +166,10 @@ impl Desk {
         let Some(seat) = office.seat(id) else {
             let view = self.one(id)?;
             let state = word(view.rollout.state);
-            return Err(DeskError::Illegal(format!("rollout {id} is {state}; {} is not possible any more", verb(&command))));
+            return Err(DeskError::Illegal(format!(
+                "rollout {id} is {state}; {} is not possible any more",
+                verb(&command)
+            )));
         };
         let before = seat.view.load_full();
         let rolls_back = command == Command::Rollback && before.rollout.state != State::RolledBack;
@@ -210,7 +218,10 @@ impl Desk {
     pub async fn retry(&self, id: &str, by: &By) -> Result<Arc<View>, DeskError> {
         let view = self.one(id)?;
         if view.rollout.state.is_live() {
-            return Err(DeskError::Illegal(format!("rollout {id} is {}; only one that ended can be tried again", word(view.rollout.state))));
+            return Err(DeskError::Illegal(format!(
+                "rollout {id} is {}; only one that ended can be tried again",
+                word(view.rollout.state)
+            )));
         }
         let start = Start { plan: view.rollout.plan.clone(), id: None, supersede: false };
         let mut by = by.clone();
@@ -251,6 +262,11 @@ impl Desk {
         let mut events = office.stream.recent_after(after).unwrap_or_else(|| office.events_kept(after, most));
         events.truncate(most);
         Ok(events)
+    }
+
+    /// The number of the newest event.
+    pub fn last_event(&self) -> Result<u64, DeskError> {
+        Ok(self.office()?.stream.last())
     }
 
     /// Events from now on.

@@ -11,6 +11,7 @@ pub mod evidence;
 pub mod judge;
 
 pub mod desk;
+pub mod engine;
 pub mod event;
 pub mod machine;
 pub mod report;

@@ -5,7 +5,6 @@ use serde::{Deserialize, Serialize};
 use super::super::judge::Judge;
 use super::super::view::Figures;
 
-
 /// As it is kept.
 #[derive(Debug, Deserialize)]
 pub(super) struct Beside {

@@ -60,9 +60,8 @@ impl Drive {
     pub(super) fn new(office: Arc<Office>, seat: Arc<Seat>, rollout: Rollout, orders: mpsc::Receiver<Order>) -> Self {
         let snapshot = office.switchboard.snapshot().load_full();
         let beside = Beside::read(&seat.beside.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
-        let (judge, figures) = beside.map(|it| (it.judge, it.figures)).unwrap_or_else(|| {
-            (Judge::new(&rollout.plan), Figures::default())
-        });
+        let (judge, figures) =
+            beside.map(|it| (it.judge, it.figures)).unwrap_or_else(|| (Judge::new(&rollout.plan), Figures::default()));
         let counter = Counter::new(&rollout.plan, &snapshot, clock::now().mono_ms);
         let (returns, back) = mpsc::channel(BACK_MAX);
         let hands = Hands::new(levers::live_weights(&office.switchboard, &rollout.plan.service));
@@ -252,7 +251,13 @@ impl Drive {
             judgement: self.judgement.clone(),
             tick: self.tick.clone(),
             figures: self.figures.clone(),
-            control: self.rollout.plan.baseline.clone().or(stable).unwrap_or_else(|| self.rollout.plan.candidate.clone()),
+            control: self
+                .rollout
+                .plan
+                .baseline
+                .clone()
+                .or(stable)
+                .unwrap_or_else(|| self.rollout.plan.candidate.clone()),
             live_share: levers::live_share(&self.office.switchboard, &self.rollout.plan),
             killed: self.killed.clone(),
             window_closed: self.window_closed.clone(),

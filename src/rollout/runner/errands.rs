@@ -65,9 +65,7 @@ impl Errands {
     pub(super) fn act(&mut self, office: &Arc<Office>, rollout: &Rollout, moment: Moment) {
         let actions: Vec<PlannedAction> = rollout.plan.actions.iter().filter(|it| it.at == moment).cloned().collect();
         let _ = (office, &actions);
-        self.spawn(async move {
-            Back::Input(Box::new(Input::Acted { moment, ok: true, detail: String::new() }))
-        });
+        self.spawn(async move { Back::Input(Box::new(Input::Acted { moment, ok: true, detail: String::new() })) });
     }
 
     /// Looks whether the rollback did what it should.

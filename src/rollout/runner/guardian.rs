@@ -24,7 +24,11 @@ const FALLS_WITHIN: Duration = Duration::from_secs(600);
 const AGAIN: Duration = Duration::from_millis(200);
 
 /// A seat for `rollout`, published as it is; nothing runs yet.
-pub(in crate::rollout) fn seat(office: &Office, rollout: Rollout, beside: Vec<u8>) -> (Arc<Seat>, mpsc::Receiver<Order>) {
+pub(in crate::rollout) fn seat(
+    office: &Office,
+    rollout: Rollout,
+    beside: Vec<u8>,
+) -> (Arc<Seat>, mpsc::Receiver<Order>) {
     let (orders, received) = mpsc::channel(ORDERS_MAX);
     let snapshot = office.switchboard.snapshot().load_full();
     let service = levers::service(&snapshot, &rollout.plan.service);

@@ -78,12 +78,7 @@ impl Fence {
     }
 
     /// Takes everything from the candidate, now and whatever else goes on; blocks.
-    pub(in crate::rollout) fn to_stable(
-        &self,
-        switchboard: &Switchboard,
-        plan: &RolloutPlan,
-        cause: &Cause,
-    ) -> Moved {
+    pub(in crate::rollout) fn to_stable(&self, switchboard: &Switchboard, plan: &RolloutPlan, cause: &Cause) -> Moved {
         self.close();
         self.set(switchboard, plan, Share::ZERO, cause)
     }
@@ -112,9 +107,8 @@ pub(in crate::rollout) fn cause(who: &str, from: &str, reason: &str) -> Cause {
 
 /// Whether a pool that the rollout is not about has a weight.
 fn others_have_something(service: &Service, plan: &RolloutPlan) -> bool {
-    let is_arm = |name: &Name| {
-        *name == plan.candidate || Some(name) == plan.baseline.as_ref() || *name == service.spec.stable
-    };
+    let is_arm =
+        |name: &Name| *name == plan.candidate || Some(name) == plan.baseline.as_ref() || *name == service.spec.stable;
     service.weights.iter().any(|(name, weight)| weight.value() > 0 && !is_arm(name))
 }
 
@@ -143,7 +137,8 @@ pub(in crate::rollout) fn set_cohort(
 /// Who changed the weights of a service last, in words.
 pub(in crate::rollout) fn who_changed(switchboard: &Switchboard, service: &Name) -> String {
     let status = switchboard.status();
-    let entry = status.history.iter().find(|entry| entry.changes.iter().any(|change| change.service == service.as_str()));
+    let entry =
+        status.history.iter().find(|entry| entry.changes.iter().any(|change| change.service == service.as_str()));
     let Some(cause) = entry.map(|entry| &entry.cause) else { return "somebody".into() };
     let way = match cause.how {
         How::File => "the weights file",

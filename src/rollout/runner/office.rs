@@ -66,12 +66,7 @@ pub(in crate::rollout) struct Seat {
 #[derive(Debug)]
 pub(in crate::rollout) enum Order {
     /// A command; answered when its effects are done.
-    Command {
-        command: Command,
-        who: String,
-        reason: String,
-        answer: oneshot::Sender<Result<Arc<View>, Illegal>>,
-    },
+    Command { command: Command, who: String, reason: String, answer: oneshot::Sender<Result<Arc<View>, Illegal>> },
     /// Let go of the service: another rollout takes its place. Nothing is done after this.
     Retire { answer: oneshot::Sender<()> },
 }
@@ -85,7 +80,12 @@ impl std::fmt::Debug for Office {
 }
 
 impl Office {
-    pub(in crate::rollout) fn new(switchboard: Arc<Switchboard>, keeper: Keeper, stream: Stream, tick: Duration) -> Self {
+    pub(in crate::rollout) fn new(
+        switchboard: Arc<Switchboard>,
+        keeper: Keeper,
+        stream: Stream,
+        tick: Duration,
+    ) -> Self {
         Self {
             switchboard,
             keeper,

@@ -4,7 +4,14 @@ use super::super::machine::*;
 use super::super::verdict::*;
 use crate::model::rollout::{RolloutPlan, Share};
 
-pub(crate) fn new_rollout(id: String, plan: RolloutPlan, who: &str, reason: &str, at_ms: u64, before: Share) -> Rollout {
+pub(crate) fn new_rollout(
+    id: String,
+    plan: RolloutPlan,
+    who: &str,
+    reason: &str,
+    at_ms: u64,
+    before: Share,
+) -> Rollout {
     Rollout {
         id,
         plan,
