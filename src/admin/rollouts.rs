@@ -73,7 +73,7 @@ pub(super) async fn list(State(admin): State<Arc<Admin>>, wanted: Query<Wanted>)
     let Query(wanted) = wanted;
     let views = admin.board.desk.list()?;
     let fits = |view: &&Arc<View>| {
-        let state = crate::rollout::desk::word(view.rollout.state);
+        let state = view.rollout.state.as_str();
         wanted.service.as_ref().is_none_or(|service| view.rollout.plan.service.as_str() == service)
             && wanted.state.as_ref().is_none_or(|wanted| wanted == state)
     };

@@ -9,11 +9,11 @@ use tokio::sync::{broadcast, oneshot};
 use tokio::time::timeout;
 
 use super::event::Event;
-use super::machine::{Command, Input, State};
+use super::machine::{Command, Input, Rollout, State};
+use super::runner::guardian;
 use super::runner::keep::Audit;
 use super::runner::levers::{self, Moved};
 use super::runner::office::{LIVE_MAX, Office, Order, Seat, now_ms};
-use super::runner::{guardian, stub};
 use super::view::View;
 use crate::model::Name;
 use crate::model::rollout::{RolloutPlan, Share};
@@ -118,11 +118,12 @@ impl Desk {
             self.supersede(office, &running, by).await?;
         }
         let id = id.map(|id| checked(&id)).transpose()?.unwrap_or_else(|| fresh_id(office, &plan.name));
-        let rollout = stub::new_rollout(id.clone(), plan, &by.who, &by.reason, now_ms(), live);
+        let rollout = Rollout::new(id.clone(), plan, by.who.clone(), by.reason.clone(), now_ms(), live);
         let (seat, orders) = guardian::seat(office, rollout, Vec::new());
         take(office, &seat)?;
+        let window_closed = window(&seat.view.load().rollout.plan);
         self.audit(by, "rollout.start", &seat, json!({ "percent": live.percent() }), json!({ "rolloutId": id }));
-        tokio::spawn(guardian::guard(Arc::clone(office), Arc::clone(&seat), orders, Input::Start));
+        tokio::spawn(guardian::guard(Arc::clone(office), Arc::clone(&seat), orders, Input::Start { window_closed }));
         Ok(self.settled(&seat).await)
     }
 
@@ -163,13 +164,9 @@ impl Desk {
     /// candidate nothing any more, whatever its runner does.
     pub async fn command(&self, id: &str, command: Command, by: &By) -> Result<Arc<View>, DeskError> {
         let office = self.office()?;
-        let Some(seat) = office.seat(id) else {
-            let view = self.one(id)?;
-            let state = word(view.rollout.state);
-            return Err(DeskError::Illegal(format!(
-                "rollout {id} is {state}; {} is not possible any more",
-                verb(&command)
-            )));
+        let seat = match office.seat(id) {
+            Some(seat) => seat,
+            None => self.reopen(office, id, &command, by)?,
         };
         let before = seat.view.load_full();
         let rolls_back = command == Command::Rollback && before.rollout.state != State::RolledBack;
@@ -197,6 +194,24 @@ impl Desk {
         Ok(view)
     }
 
+    /// Takes up a rollout that ended: for going back to the previous version while it is kept. Any other command is
+    /// refused in the machine's own words.
+    fn reopen(&self, office: &Arc<Office>, id: &str, command: &Command, by: &By) -> Result<Arc<Seat>, DeskError> {
+        let rollout = self.one(id)?.rollout.clone();
+        let input = Input::Command { command: command.clone(), who: named(by), reason: by.reason.clone() };
+        rollout.clone().step(now_ms(), input).map_err(|illegal| DeskError::Illegal(illegal.to_string()))?;
+        let (seat, orders) = guardian::seat(office, rollout, office.beside_of(id));
+        if let Some(running) = office.seat_of(&seat.service) {
+            let why = format!("rollout {} of service {} is under way; command that one", running.id, seat.service);
+            return Err(DeskError::Conflict { running: running.id.clone(), why });
+        }
+        office.ended().retain(|view| view.rollout.id != id);
+        take(office, &seat)?;
+        let live = levers::live_share(&office.switchboard, &seat.view.load().rollout.plan).unwrap_or(Share::ZERO);
+        tokio::spawn(guardian::guard(Arc::clone(office), Arc::clone(&seat), orders, Input::Recovered { live }));
+        Ok(seat)
+    }
+
     /// Takes everything from the candidate now.
     async fn to_stable(&self, office: &Arc<Office>, seat: &Arc<Seat>, by: &By) -> Result<(), DeskError> {
         let view = seat.view.load_full();
@@ -220,7 +235,7 @@ impl Desk {
         if view.rollout.state.is_live() {
             return Err(DeskError::Illegal(format!(
                 "rollout {id} is {}; only one that ended can be tried again",
-                word(view.rollout.state)
+                view.rollout.state.as_str()
             )));
         }
         let start = Start { plan: view.rollout.plan.clone(), id: None, supersede: false };
@@ -332,6 +347,11 @@ fn take(office: &Office, seat: &Arc<Seat>) -> Result<(), DeskError> {
     Ok(())
 }
 
+/// The window in force that keeps a rollout from starting.
+fn window(_plan: &RolloutPlan) -> Option<String> {
+    None
+}
+
 /// Letters, digits, dots, dashes, underscores: what stands in a path as it is.
 fn checked(id: &str) -> Result<String, DeskError> {
     let holds = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
@@ -365,17 +385,6 @@ fn verb(command: &Command) -> &'static str {
         Command::Rollback => "rollback",
         Command::Approve { .. } => "approve",
         Command::Cancel => "cancel",
-    }
-}
-
-/// A state as the API writes it.
-pub fn word(state: State) -> &'static str {
-    match state {
-        State::Pending => "pending",
-        State::RollingOut => "rolling_out",
-        State::Paused => "paused",
-        State::Completed => "completed",
-        State::RolledBack => "rolled_back",
     }
 }
 

@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::machine::{Rollout, State};
+use super::machine::{Rollout, Stage, State};
 use super::tick::{Arm, Tick};
 use super::verdict::{Judgement, Verdict};
 use crate::model::Name;
@@ -95,6 +95,7 @@ impl View {
             "ticks": self.figures.ticks,
             "killed": self.killed,
             "windowClosed": self.window_closed,
+            "waitingFor": self.waiting_for(),
             "trouble": self.trouble,
             "labels": plan.labels,
         });
@@ -125,6 +126,31 @@ impl View {
             "because": rollout.because,
         });
         if let Value::Object(short) = short { short } else { Map::new() }
+    }
+
+    /// What it waits for, in words, when it is not evidence.
+    fn waiting_for(&self) -> Option<String> {
+        let inner = &self.rollout.inner;
+        if let Some(delay) = &inner.delay {
+            return Some(format!("rolled back in {} s unless cancelled", delay.left_ms / 1000));
+        }
+        if let Some(retreat) = &inner.retreat {
+            let stage = match retreat.stage {
+                Stage::Moving => "traffic moves back",
+                Stage::Acting => "the actions of the rollback run",
+                Stage::Verifying => "what the rollback left behind is checked",
+            };
+            return Some(stage.into());
+        }
+        match self.rollout.state {
+            State::Completed | State::RolledBack => None,
+            State::Pending if !inner.prepared => Some("the start actions run".into()),
+            _ if inner.window.is_some() => inner.window.clone(),
+            State::Paused => Some("a person: it is paused".into()),
+            State::Pending => Some("what is asked before the start".into()),
+            State::RollingOut if inner.held => Some("a person: a gate failed and the plan says hold".into()),
+            State::RollingOut => None,
+        }
     }
 
     /// The candidate's part of what was counted for both arms in all.

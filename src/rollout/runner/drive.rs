@@ -21,7 +21,6 @@ use super::errands::{Back, Errands};
 use super::hands::Hands;
 use super::levers;
 use super::office::{Office, Order, Seat, now_ms};
-use super::stub::step;
 use crate::telemetry::clock;
 use crate::telemetry::histogram::Summary;
 
@@ -50,6 +49,7 @@ pub(super) struct Drive {
     orders: mpsc::Receiver<Order>,
     back: mpsc::Receiver<Back>,
     last: Instant,
+    began: Instant,
     retired: bool,
 }
 
@@ -83,6 +83,7 @@ impl Drive {
             orders,
             back,
             last: Instant::now(),
+            began: Instant::now(),
             retired: false,
         }
     }
@@ -113,7 +114,9 @@ impl Drive {
     }
 
     fn over(&self) -> bool {
-        self.retired || self.released && self.errands.none()
+        // One that was taken up again for a command that never came lets go by itself.
+        let idle = !self.rollout.holds_service() && self.began.elapsed() > PATIENCE;
+        self.retired || (self.released || idle) && self.errands.none()
     }
 
     async fn order(&mut self, order: Order) {
@@ -216,12 +219,12 @@ impl Drive {
 
     /// Hands an input to the machine and does what comes out, and what comes out of that.
     async fn feed(&mut self, input: Input) -> Result<(), Illegal> {
-        let effects = step(&mut self.rollout, now_ms(), input)?;
+        let effects = self.rollout.step(now_ms(), input)?;
         let mut inputs = VecDeque::new();
         self.perform(effects, &mut inputs).await;
         for _ in 0..FOLLOW_MAX {
             let Some(input) = inputs.pop_front() else { break };
-            match step(&mut self.rollout, now_ms(), input) {
+            match self.rollout.step(now_ms(), input) {
                 Ok(effects) => self.perform(effects, &mut inputs).await,
                 Err(illegal) => tracing::debug!(rollout = self.rollout.id, %illegal, "an outcome came too late"),
             }

@@ -17,5 +17,4 @@ pub(super) mod keep;
 pub(super) mod levers;
 pub(super) mod office;
 pub(super) mod shares;
-pub(super) mod stub;
 mod verify;

@@ -180,6 +180,9 @@ pub(in crate::rollout) fn now_ms() -> u64 {
 
 // STUB
 impl Office {
+    pub(in crate::rollout) fn beside_of(&self, _id: &str) -> Vec<u8> {
+        Vec::new()
+    }
     pub(in crate::rollout) fn kept(&self, _id: &str) -> Option<Arc<View>> {
         None
     }
