@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use super::shares::{self, Arms};
 use crate::model::rollout::{CohortMatch, RolloutPlan, Share};
 use crate::model::{Name, Weights};
-use crate::switchboard::change::{Applied, Cause, Change, How, Refused};
+use crate::switchboard::change::{Applied, Cause, Change, Cohort, How, Refused};
 use crate::switchboard::snapshot::{Service, Snapshot};
 use crate::switchboard::writer::Switchboard;
 
@@ -120,26 +120,27 @@ fn outcome(result: Result<Applied, Refused>) -> Moved {
 }
 
 /// Why the service, or everything, is killed.
-pub(in crate::rollout) fn killed(_snapshot: &Snapshot, _service: &Name) -> Option<String> {
-    None
+pub(in crate::rollout) fn killed(snapshot: &Snapshot, name: &Name) -> Option<String> {
+    let killed = service(snapshot, name)?.killed.as_ref()?;
+    let what = if killed.system { "everything is killed" } else { "the service is killed" };
+    Some(if killed.reason.is_empty() { what.into() } else { format!("{what}: {}", killed.reason) })
 }
 
 /// Sends the requests that these matches name to the candidate; none: no request. Blocks.
 pub(in crate::rollout) fn set_cohort(
-    _switchboard: &Switchboard,
-    _plan: &RolloutPlan,
-    _matches: Vec<CohortMatch>,
-    _cause: &Cause,
+    switchboard: &Switchboard,
+    plan: &RolloutPlan,
+    matches: Vec<CohortMatch>,
+    cause: &Cause,
 ) -> Result<(), String> {
-    Ok(())
+    let cohort = (!matches.is_empty()).then(|| Cohort { pool: plan.candidate.clone(), matches });
+    let change = Change::Cohort { service: plan.service.clone(), cohort };
+    switchboard.apply(change, cause, None).map(drop).map_err(|refused| refused.to_string())
 }
 
 /// Who changed the weights of a service last, in words.
 pub(in crate::rollout) fn who_changed(switchboard: &Switchboard, service: &Name) -> String {
-    let status = switchboard.status();
-    let entry =
-        status.history.iter().find(|entry| entry.changes.iter().any(|change| change.service == service.as_str()));
-    let Some(cause) = entry.map(|entry| &entry.cause) else { return "somebody".into() };
+    let Some(cause) = switchboard.last_cause(service).map(|last| last.cause) else { return "somebody".into() };
     let way = match cause.how {
         How::File => "the weights file",
         How::Api => "the API",
