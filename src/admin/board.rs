@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::explain::Described;
+use crate::rollout::desk::Desk;
 use crate::switchboard::snapshot::Snapshot;
 use crate::switchboard::writer::Switchboard;
 use crate::telemetry::access_log::AccessLog;
@@ -26,6 +27,8 @@ pub struct Board {
     pub workers: Arc<Sharded<WorkerShard>>,
     /// The access log, for what it lost.
     pub access_log: Arc<AccessLog>,
+    /// The rollouts.
+    pub desk: Desk,
     /// Explains a request; the data plane's own decision.
     pub explain: Explain,
     /// Changes the log level.

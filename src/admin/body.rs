@@ -4,7 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
@@ -17,8 +17,11 @@ pub(super) const BODY_BYTES_MAX: usize = 64 * 1024;
 /// Time for a whole body. Shorter under test, where it is waited for.
 const BODY_TIMEOUT: Duration = if cfg!(test) { Duration::from_millis(500) } else { Duration::from_secs(10) };
 
-/// Deepest nesting; a described request needs three.
+/// Deepest nesting; a described request needs three, a plan with gates in its phases eight.
 const DEPTH_MAX: u8 = 8;
+
+/// The same of a plan, whose numbers may also be fractions or negative: its own reader says what they must be.
+const PLAN_DEPTH_MAX: u8 = 16;
 
 /// The members of an object; what is left at the end was not expected.
 #[derive(Debug, Default)]
@@ -26,6 +29,15 @@ pub(super) struct Fields(Map<String, Value>);
 
 /// Reads a body that is one JSON object; an empty body is an empty object.
 pub(super) async fn read(body: Body) -> Result<Fields, Problem> {
+    parse(&collect(body).await?)
+}
+
+/// Reads a body that holds a plan, in which numbers may be fractions.
+pub(super) async fn read_plan(body: Body) -> Result<Fields, Problem> {
+    parse_as(&collect(body).await?, Strict { depth: PLAN_DEPTH_MAX, numbers: Numbers::Any })
+}
+
+async fn collect(body: Body) -> Result<Bytes, Problem> {
     let collect = Limited::new(body, BODY_BYTES_MAX).collect();
     let bytes = match tokio::time::timeout(BODY_TIMEOUT, collect).await {
         Err(_) => {
@@ -37,16 +49,20 @@ pub(super) async fn read(body: Body) -> Result<Fields, Problem> {
         Ok(Err(_)) => return Err(Problem::new(Code::BadBody, "the body was cut short")),
         Ok(Ok(collected)) => collected.to_bytes(),
     };
-    parse(&bytes)
+    Ok(bytes)
 }
 
 /// As [`read`], of a body that is there.
 pub(super) fn parse(bytes: &[u8]) -> Result<Fields, Problem> {
+    parse_as(bytes, Strict { depth: DEPTH_MAX, numbers: Numbers::Whole })
+}
+
+fn parse_as(bytes: &[u8], strict: Strict) -> Result<Fields, Problem> {
     if bytes.trim_ascii().is_empty() {
         return Ok(Fields::default());
     }
     let mut parser = serde_json::Deserializer::from_slice(bytes);
-    let value = Strict(DEPTH_MAX).deserialize(&mut parser).and_then(|value| parser.end().map(|()| value));
+    let value = strict.deserialize(&mut parser).and_then(|value| parser.end().map(|()| value));
     match value.map_err(|error| Problem::new(Code::BadBody, error.to_string()))? {
         Value::Object(object) => Ok(Fields(object)),
         _ => Err(Problem::new(Code::BadBody, "the body must be a JSON object")),
@@ -59,6 +75,22 @@ impl Fields {
     /// Whether nothing was sent.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// What is left, as one object.
+    pub(super) fn into_value(self) -> Value {
+        Value::Object(self.0)
+    }
+
+    /// Takes a member that must be true or false; false when it is not there.
+    pub(super) fn flag(&mut self, key: &str) -> Result<bool, Problem> {
+        match self.take(key) {
+            None | Some(Value::Null) => Ok(false),
+            Some(Value::Bool(flag)) => Ok(flag),
+            Some(other) => {
+                Err(Problem::new(Code::BadBody, format!("\"{key}\" must be true or false, not {}", kind(&other))))
+            }
+        }
     }
 
     /// Every member, in order.
@@ -128,13 +160,26 @@ pub(super) fn kind(value: &Value) -> &'static str {
 
 /// A JSON value of at most this depth.
 #[derive(Clone, Copy)]
-struct Strict(u8);
+struct Strict {
+    depth: u8,
+    numbers: Numbers,
+}
+
+/// Which numbers are read.
+#[derive(Clone, Copy)]
+enum Numbers {
+    /// Whole ones from 0 on.
+    Whole,
+    /// All that are finite.
+    Any,
+}
 
 // === impl Strict ===
 
 impl Strict {
     fn deeper<E: Error>(self) -> Result<Self, E> {
-        self.0.checked_sub(1).map(Strict).ok_or_else(|| E::custom(format!("nested deeper than {DEPTH_MAX}")))
+        let deeper = self.depth.checked_sub(1).map(|depth| Self { depth, ..self });
+        deeper.ok_or_else(|| E::custom("nested too deep"))
     }
 }
 
@@ -161,11 +206,18 @@ impl<'de> Visitor<'de> for Strict {
     }
 
     fn visit_i64<E: Error>(self, value: i64) -> Result<Value, E> {
-        u64::try_from(value).map(Value::from).map_err(|_| E::custom(format!("{value} is negative")))
+        match (self.numbers, u64::try_from(value)) {
+            (_, Ok(value)) => Ok(value.into()),
+            (Numbers::Any, Err(_)) => Ok(value.into()),
+            (Numbers::Whole, Err(_)) => Err(E::custom(format!("{value} is negative"))),
+        }
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
-        Err(E::custom(format!("{value:?} is not a whole number of ordinary size")))
+        match self.numbers {
+            Numbers::Any => Ok(value.into()),
+            Numbers::Whole => Err(E::custom(format!("{value:?} is not a whole number of ordinary size"))),
+        }
     }
 
     fn visit_str<E: Error>(self, value: &str) -> Result<Value, E> {

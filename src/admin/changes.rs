@@ -15,6 +15,7 @@ use super::problem::{Code, Problem};
 use super::routes::Admin;
 use super::serve::Peer;
 use crate::model::{Name, Weight, Weights};
+use crate::rollout::desk::By;
 use crate::switchboard::change::{Applied, Cause, Change, How, Refused};
 use crate::switchboard::status::ServiceStatus;
 use crate::telemetry::names;
@@ -173,7 +174,7 @@ pub(super) fn read_weights(fields: Fields) -> Result<Weights, Problem> {
     Weights::new(entries).map_err(|error| Refused::from(error).into())
 }
 
-fn clean(reason: &str) -> String {
+pub(super) fn clean(reason: &str) -> String {
     reason.chars().take(REASON_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
@@ -200,6 +201,12 @@ fn if_match(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
 
 fn peer(request: &Request) -> String {
     request.extensions().get::<Peer>().map(|Peer(address)| address.to_string()).unwrap_or_default()
+}
+
+/// Who asks, as far as it is known; the reason stands in the body.
+pub(super) fn by(request: &Request) -> By {
+    let Cause { who, from, .. } = cause(request, String::new());
+    By { who, from, reason: String::new() }
 }
 
 fn cause(request: &Request, reason: String) -> Cause {

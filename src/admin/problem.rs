@@ -7,6 +7,7 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde_json::{Map, Value, json};
 
 use crate::config::Problems;
+use crate::rollout::desk::DeskError;
 use crate::switchboard::change::Refused;
 use crate::telemetry::names;
 
@@ -56,10 +57,14 @@ codes! {
     BodyTooLarge = "body_too_large" PAYLOAD_TOO_LARGE "The body is too large";
     Conflict = "conflict" CONFLICT "Somebody else was first";
     CrossOrigin = "cross_origin" FORBIDDEN "Another origin may change nothing";
+    EngineUnavailable = "engine_unavailable" SERVICE_UNAVAILABLE "The engine of the rollouts does not run";
     FileBroken = "file_broken" CONFLICT "The weights file on disk does not hold";
+    Forbidden = "forbidden" FORBIDDEN "The role of this token does not allow it";
+    IllegalMove = "illegal_move" CONFLICT "The state does not allow it";
     Internal = "internal" INTERNAL_SERVER_ERROR "A change failed inside weir";
     Invalid = "invalid" UNPROCESSABLE_ENTITY "What was asked for does not hold";
     InvalidConfig = "invalid_config" UNPROCESSABLE_ENTITY "The files do not hold";
+    InvalidPlan = "invalid_plan" UNPROCESSABLE_ENTITY "The plan does not hold";
     InvalidWeights = "invalid_weights" UNPROCESSABLE_ENTITY "The weights do not hold";
     MethodNotAllowed = "method_not_allowed" METHOD_NOT_ALLOWED "This path does not take this method";
     NotFound = "not_found" NOT_FOUND "There is nothing here";
@@ -68,6 +73,7 @@ codes! {
     Overloaded = "overloaded" SERVICE_UNAVAILABLE "The admin API is busy";
     Proxied = "proxied" FORBIDDEN "No proxy without a token";
     ReadOnly = "read_only" CONFLICT "The weights file is read-only";
+    RolloutRunning = "rollout_running" CONFLICT "Another rollout is under way";
     SafeMode = "safe_mode" CONFLICT "weir runs in safe mode";
     SlowBody = "slow_body" REQUEST_TIMEOUT "The body took too long";
     Timeout = "timeout" GATEWAY_TIMEOUT "The request took too long";
@@ -75,6 +81,8 @@ codes! {
     TooManyFailures = "too_many_failures" TOO_MANY_REQUESTS "Too many wrong tokens";
     Unauthorized = "unauthorized" UNAUTHORIZED "A token is needed";
     UnknownPool = "unknown_pool" UNPROCESSABLE_ENTITY "There is no such pool";
+    UnknownPlan = "unknown_plan" NOT_FOUND "There is no such plan";
+    UnknownRollout = "unknown_rollout" NOT_FOUND "There is no such rollout";
     UnknownService = "unknown_service" NOT_FOUND "There is no such service";
     WriteFailed = "write_failed" INTERNAL_SERVER_ERROR "The weights file cannot be written";
     WrongHost = "wrong_host" MISDIRECTED_REQUEST "This host name is not served here";
@@ -130,6 +138,25 @@ impl IntoResponse for Problem {
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         response.headers_mut().extend(headers);
         response
+    }
+}
+
+impl From<DeskError> for Problem {
+    fn from(error: DeskError) -> Self {
+        let detail = error.to_string();
+        match error {
+            DeskError::Unavailable(message) => {
+                let shape = json!({ "code": "SERVICE_UNAVAILABLE", "message": message });
+                Self::new(Code::EngineUnavailable, detail).with("error", shape)
+            }
+            DeskError::Conflict { running, .. } => {
+                Self::new(Code::RolloutRunning, detail).with("running", running.clone()).with("rolloutId", running)
+            }
+            DeskError::Illegal(_) => Self::new(Code::IllegalMove, detail),
+            DeskError::Unknown(_) => Self::new(Code::UnknownRollout, detail),
+            DeskError::Invalid(_) => Self::new(Code::Invalid, detail),
+            DeskError::NotMoved(_) => Self::new(Code::Internal, detail),
+        }
     }
 }
 

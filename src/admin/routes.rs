@@ -18,7 +18,7 @@ use super::guard::Guard;
 use super::health::{self, Readiness};
 use super::problem::{Code, Problem};
 use super::serve::Peer;
-use super::{changes, explain, views};
+use super::{changes, events, explain, rollouts, views};
 use crate::telemetry::clock;
 
 /// Requests worked on at once; more than the connections can ask would be a mistake somewhere.
@@ -43,6 +43,7 @@ pub struct Admin {
     pub(super) board: Board,
     pub(super) guard: Guard,
     pub(super) readiness: Arc<Readiness>,
+    pub(super) places: events::Places,
 }
 
 /// A path, its methods and what answers.
@@ -53,7 +54,7 @@ pub(super) type Route = (&'static str, &'static [&'static str], MethodRouter<Arc
 impl Admin {
     /// An API over `board` for those whom `access` lets in.
     pub fn new(board: Board, access: Access, readiness: Arc<Readiness>) -> Arc<Self> {
-        Arc::new(Self { board, guard: Guard::new(access), readiness })
+        Arc::new(Self { board, guard: Guard::new(access), readiness, places: events::Places::default() })
     }
 }
 
@@ -68,6 +69,10 @@ pub(super) fn routes() -> Vec<Route> {
         ("/api/v1/services/{service}/weights", &["GET", "PUT"], get(changes::weights).put(changes::set_weights)),
         ("/api/v1/services/{service}/rollback", &["POST"], post(changes::rollback)),
         ("/api/v1/services/{service}/undo", &["POST"], post(changes::undo)),
+        ("/api/v1/rollouts", &["GET", "POST"], get(rollouts::list).post(rollouts::start)),
+        ("/api/v1/rollouts/{id}", &["GET", "PUT"], get(rollouts::one).put(rollouts::put)),
+        ("/api/v1/rollouts/{id}/{move}", &["POST"], post(rollouts::command)),
+        ("/api/v1/events", &["GET"], get(events::events)),
         ("/api/v1/explain", &["POST"], post(explain::explain)),
         ("/api/v1/reload", &["POST"], post(changes::reload)),
         ("/api/v1/log-level", &["PUT"], put(changes::log_level)),

@@ -18,6 +18,7 @@ use crate::admin::serve::serve;
 use crate::model::Origin;
 use crate::proxy::listen::{self, Berth, Crew, Phase};
 use crate::proxy::worker::Seat;
+use crate::rollout::engine;
 use crate::switchboard::change::{Cause, Change, How};
 use crate::switchboard::writer::Switchboard;
 use crate::telemetry::access_log::AccessLog;
@@ -141,8 +142,11 @@ impl Parts {
         let listener =
             sockets::listen_admin(socket).map_err(|source| AppError::bind("admin".into(), address, source))?;
         let log_level = self.log_level;
+        let parts = engine::Parts { tick: Duration::from_secs(1) };
+        let desk = engine::start(self.switchboard.clone(), &parts);
         let board = Board {
             switchboard: self.switchboard,
+            desk,
             workers: self.meter,
             access_log: self.access_log,
             explain: Box::new(plane::explain),

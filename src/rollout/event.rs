@@ -79,3 +79,30 @@ pub struct Event {
     #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
     pub data: serde_json::Value,
 }
+
+// === impl Kind ===
+
+impl Kind {
+    /// The name that streams, notifications and logs use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::NewVersionDetected => "new_version_detected",
+            Kind::RolloutInitiated => "rollout_initiated",
+            Kind::CanaryStarted => "canary_started",
+            Kind::CanaryCompleted => "canary_completed",
+            Kind::PhaseStarted => "phase_started",
+            Kind::PhaseCompleted => "phase_completed",
+            Kind::GateChanged => "gate_changed",
+            Kind::RolloutPaused => "rollout_paused",
+            Kind::RolloutResumed => "rollout_resumed",
+            Kind::RolloutCompleted => "rollout_completed",
+            Kind::RollbackInitiated => "rollback_initiated",
+            Kind::RollbackCompleted => "rollback_completed",
+            Kind::Alarm => "alarm",
+            Kind::Approval => "approval",
+            Kind::Killed => "killed",
+            Kind::Unkilled => "unkilled",
+            Kind::KillSwitch => "kill_switch",
+        }
+    }
+}

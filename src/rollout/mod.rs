@@ -10,11 +10,16 @@
 pub mod evidence;
 pub mod judge;
 
+pub mod desk;
+pub mod engine;
 pub mod event;
 pub mod machine;
 pub mod report;
+mod runner;
+pub mod stream;
 pub mod tick;
 pub mod verdict;
+pub mod view;
 
 #[cfg(test)]
 mod testing;

@@ -17,6 +17,7 @@ use super::super::routes::Admin;
 use super::super::serve::serve;
 use crate::config::Config;
 use crate::model::AccessLog as Policy;
+use crate::rollout::engine;
 use crate::switchboard::writer::{Mode, Switchboard};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::count::Sharded;
@@ -80,12 +81,16 @@ impl Stage {
         let board = Switchboard::open(config, Mode::Normal, 1, Upstreams::start(1, Lookups::default())).unwrap();
         drop(within);
         let board = Arc::new(board);
+        let within = runtime.enter();
+        let desk = engine::start(Arc::clone(&board), &engine::Parts { tick: Duration::from_millis(20) });
+        drop(within);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let readiness = Arc::new(Readiness::default());
         let workers = Arc::new(Sharded::new(1));
         let seam = Board {
             switchboard: Arc::clone(&board),
+            desk,
             workers: Arc::clone(&workers),
             access_log: Arc::new(AccessLog::start(&Policy::default())),
             explain: Box::new(|snapshot, described| {

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::shares::{self, Arms};
-use crate::model::rollout::{RolloutPlan, Share};
+use crate::model::rollout::{CohortMatch, RolloutPlan, Share};
 use crate::model::{Name, Weights};
-use crate::switchboard::change::{Applied, Cause, Change, How, Refused};
+use crate::switchboard::change::{Applied, Cause, Change, Cohort, How, Refused};
 use crate::switchboard::snapshot::{Service, Snapshot};
 use crate::switchboard::writer::Switchboard;
 
@@ -78,12 +78,7 @@ impl Fence {
     }
 
     /// Takes everything from the candidate, now and whatever else goes on; blocks.
-    pub(in crate::rollout) fn to_stable(
-        &self,
-        switchboard: &Switchboard,
-        plan: &RolloutPlan,
-        cause: &Cause,
-    ) -> Moved {
+    pub(in crate::rollout) fn to_stable(&self, switchboard: &Switchboard, plan: &RolloutPlan, cause: &Cause) -> Moved {
         self.close();
         self.set(switchboard, plan, Share::ZERO, cause)
     }
@@ -112,9 +107,8 @@ pub(in crate::rollout) fn cause(who: &str, from: &str, reason: &str) -> Cause {
 
 /// Whether a pool that the rollout is not about has a weight.
 fn others_have_something(service: &Service, plan: &RolloutPlan) -> bool {
-    let is_arm = |name: &Name| {
-        *name == plan.candidate || Some(name) == plan.baseline.as_ref() || *name == service.spec.stable
-    };
+    let is_arm =
+        |name: &Name| *name == plan.candidate || Some(name) == plan.baseline.as_ref() || *name == service.spec.stable;
     service.weights.iter().any(|(name, weight)| weight.value() > 0 && !is_arm(name))
 }
 
@@ -123,4 +117,35 @@ fn outcome(result: Result<Applied, Refused>) -> Moved {
         Ok(applied) => Moved::Live(applied),
         Err(refused) => Moved::Refused(refused.to_string()),
     }
+}
+
+/// Why the service, or everything, is killed.
+pub(in crate::rollout) fn killed(snapshot: &Snapshot, name: &Name) -> Option<String> {
+    let killed = service(snapshot, name)?.killed.as_ref()?;
+    let what = if killed.system { "everything is killed" } else { "the service is killed" };
+    Some(if killed.reason.is_empty() { what.into() } else { format!("{what}: {}", killed.reason) })
+}
+
+/// Sends the requests that these matches name to the candidate; none: no request. Blocks.
+pub(in crate::rollout) fn set_cohort(
+    switchboard: &Switchboard,
+    plan: &RolloutPlan,
+    matches: Vec<CohortMatch>,
+    cause: &Cause,
+) -> Result<(), String> {
+    let cohort = (!matches.is_empty()).then(|| Cohort { pool: plan.candidate.clone(), matches });
+    let change = Change::Cohort { service: plan.service.clone(), cohort };
+    switchboard.apply(change, cause, None).map(drop).map_err(|refused| refused.to_string())
+}
+
+/// Who changed the weights of a service last, in words.
+pub(in crate::rollout) fn who_changed(switchboard: &Switchboard, service: &Name) -> String {
+    let Some(cause) = switchboard.last_cause(service).map(|last| last.cause) else { return "somebody".into() };
+    let way = match cause.how {
+        How::File => "the weights file",
+        How::Api => "the API",
+        How::Cli => "the command line",
+        How::Start | How::Signal | How::Dns | How::Rollout => cause.how.as_str(),
+    };
+    if cause.who.is_empty() { format!("somebody by {way}") } else { format!("{} by {way}", cause.who) }
 }

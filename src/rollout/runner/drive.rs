@@ -1,0 +1,289 @@
+//! One rollout under way: a task on the control runtime that takes orders, the outcomes of errands and ticks, hands them
+//! to the machine and does what comes out, in order.
+//!
+//! It decides nothing, and nothing waits for it but its own rollout: readers look at the view that it published last,
+//! and whoever rolls back moves the traffic first.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::super::judge::Judge;
+use super::super::machine::{Command, Effect, Illegal, Input, Rollout};
+use super::super::verdict::Judgement;
+use super::super::view::{Figures, View};
+use super::beside::Beside;
+use super::count::Counter;
+use super::errands::{Back, Errands};
+use super::hands::Hands;
+use super::levers;
+use super::office::{Office, Order, Seat, now_ms};
+use crate::telemetry::clock;
+use crate::telemetry::histogram::Summary;
+
+/// Inputs that follow from one; the machine comes to rest long before.
+const FOLLOW_MAX: usize = 64;
+
+/// Outcomes of errands that wait.
+const BACK_MAX: usize = 256;
+
+/// A rollout under way.
+pub(super) struct Drive {
+    pub(super) office: Arc<Office>,
+    pub(super) seat: Arc<Seat>,
+    pub(super) rollout: Rollout,
+    pub(super) judge: Judge,
+    pub(super) figures: Figures,
+    pub(super) errands: Errands,
+    pub(super) hands: Hands,
+    pub(super) released: bool,
+    counter: Counter,
+    latency: [Summary; 2],
+    judgement: Option<Judgement>,
+    tick: Option<super::super::tick::Tick>,
+    killed: Option<String>,
+    window_closed: Option<String>,
+    orders: mpsc::Receiver<Order>,
+    back: mpsc::Receiver<Back>,
+    last: Instant,
+    began: Instant,
+    retired: bool,
+}
+
+// === impl Drive ===
+
+impl Drive {
+    /// A runner for `rollout`, which goes on from what was kept beside it.
+    pub(super) fn new(office: Arc<Office>, seat: Arc<Seat>, rollout: Rollout, orders: mpsc::Receiver<Order>) -> Self {
+        let snapshot = office.switchboard.snapshot().load_full();
+        let beside = Beside::read(&seat.beside.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+        let (judge, figures) =
+            beside.map(|it| (it.judge, it.figures)).unwrap_or_else(|| (Judge::new(&rollout.plan), Figures::default()));
+        let counter = Counter::new(&rollout.plan, &snapshot, clock::now().mono_ms);
+        let (returns, back) = mpsc::channel(BACK_MAX);
+        let hands = Hands::new(levers::live_weights(&office.switchboard, &rollout.plan.service));
+        Self {
+            errands: Errands::new(returns),
+            office,
+            seat,
+            rollout,
+            judge,
+            figures,
+            hands,
+            released: false,
+            counter,
+            latency: Default::default(),
+            judgement: None,
+            tick: None,
+            killed: None,
+            window_closed: None,
+            orders,
+            back,
+            last: Instant::now(),
+            began: Instant::now(),
+            retired: false,
+        }
+    }
+
+    /// Begins with `first` and goes on until the rollout lets go of its service.
+    pub(super) async fn run(mut self, first: Input) -> mpsc::Receiver<Order> {
+        self.follow(first).await;
+        let mut ticks = interval(self.office.tick);
+        // A tick that comes late is one long tick, not several short ones: its length is measured.
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        ticks.tick().await;
+        while !self.over() {
+            tokio::select! {
+                // Orders go first: a person who rolls back waits for no tick.
+                biased;
+                order = self.orders.recv() => match order {
+                    Some(order) => self.order(order).await,
+                    None => break,
+                },
+                Some(back) = self.back.recv() => self.returned(back).await,
+                _ = ticks.tick() => self.look().await,
+            }
+        }
+        self.persist().await;
+        self.publish();
+        self.office.leave(&self.seat);
+        self.orders
+    }
+
+    fn over(&self) -> bool {
+        // One that was taken up again for a command that never came lets go by itself.
+        let idle = !self.rollout.holds_service() && self.began.elapsed() > PATIENCE;
+        self.retired || (self.released || idle) && self.errands.none()
+    }
+
+    async fn order(&mut self, order: Order) {
+        match order {
+            Order::Command { command, who, reason, answer } => {
+                if command == Command::Rollback {
+                    self.hands.forgive(levers::live_weights(&self.office.switchboard, &self.rollout.plan.service));
+                }
+                let result = self.feed(Input::Command { command, who, reason }).await;
+                // Whoever asked may be gone; what was asked for is done all the same.
+                let _ = answer.send(result.map(|()| self.seat.view.load_full()));
+            }
+            Order::Retire { answer } => {
+                self.retired = true;
+                let _ = answer.send(());
+            }
+        }
+    }
+
+    async fn returned(&mut self, back: Back) {
+        self.errands.returned(&back);
+        match back {
+            Back::Input(input) => self.follow(*input).await,
+            Back::Asked { gate, outcome } => self.answered(&gate, &outcome),
+            Back::Done => {}
+        }
+    }
+
+    /// One tick: count, judge, decide, do.
+    async fn look(&mut self) {
+        let elapsed = self.last.elapsed();
+        self.last = Instant::now();
+        let snapshot = self.office.switchboard.snapshot().load_full();
+        self.kills(&snapshot).await;
+        self.edits(&snapshot).await;
+        let counted = self.counter.take(&self.rollout.plan, &snapshot, self.judge.levels(), clock::now().mono_ms);
+        let began = Instant::now();
+        let judgement = self.judge.observe(&counted.tick);
+        self.office.counts.judged(began.elapsed());
+        if self.judge.wants_levels() {
+            self.judge.freeze(|quantile| self.counter.quantile_us(quantile), Summary::border);
+        }
+        self.latency.iter_mut().zip(&counted.latency).for_each(|(sum, tick)| sum.merge(tick));
+        self.sum_up(&counted.tick);
+        self.window_closed = self.window();
+        if self.rollout.state.is_live() || self.released {
+            self.office.keeper.tick(&self.rollout.id, self.figures.ticks, &counted.tick, &judgement);
+        }
+        self.tick = Some(counted.tick);
+        self.judgement = Some(judgement.clone());
+        self.ask();
+        let window_closed = self.window_closed.clone();
+        let elapsed_ms = elapsed.as_millis() as u64;
+        self.follow(Input::Tick { elapsed_ms, judgement: Box::new(judgement), window_closed }).await;
+    }
+
+    fn sum_up(&mut self, tick: &super::super::tick::Tick) {
+        self.figures.ticks += 1;
+        self.figures.arms[0].add(&tick.candidate);
+        self.figures.arms[1].add(&tick.control);
+        let quantile = |summary: &Summary, q| summary.quantile_us(q).map(|us| us as f64 / 1000.0);
+        for (shown, sum) in self.figures.latency_ms.iter_mut().zip(&self.latency) {
+            if sum.count() > 0 {
+                *shown = [0.5, 0.95, 0.99].map(|q| quantile(sum, q));
+            }
+        }
+    }
+
+    /// Tells the machine when the service was killed, or is no longer.
+    async fn kills(&mut self, snapshot: &crate::switchboard::snapshot::Snapshot) {
+        let killed = levers::killed(snapshot, &self.rollout.plan.service);
+        if killed == self.killed {
+            return;
+        }
+        let before = std::mem::replace(&mut self.killed, killed.clone());
+        match killed {
+            Some(reason) if before.is_none() => self.follow(Input::Killed { reason }).await,
+            Some(_) => {}
+            None => self.follow(Input::Unkilled).await,
+        }
+    }
+
+    /// Tells the machine when somebody else changed the weights.
+    async fn edits(&mut self, snapshot: &crate::switchboard::snapshot::Snapshot) {
+        let Some(service) = levers::service(snapshot, &self.rollout.plan.service) else { return };
+        if self.killed.is_some() || !self.hands.others(&service.weights) {
+            return;
+        }
+        let who = levers::who_changed(&self.office.switchboard, &self.rollout.plan.service);
+        let share = super::shares::share_of(&service.weights, &self.rollout.plan.candidate);
+        self.follow(Input::HandEdit { share, who }).await;
+    }
+
+    /// Hands an input to the machine that cannot be illegal.
+    pub(super) async fn follow(&mut self, input: Input) {
+        if let Err(illegal) = self.feed(input).await {
+            tracing::debug!(rollout = self.rollout.id, %illegal, "the machine refused an input");
+        }
+    }
+
+    /// Hands an input to the machine and does what comes out, and what comes out of that.
+    async fn feed(&mut self, input: Input) -> Result<(), Illegal> {
+        let effects = self.rollout.step(now_ms(), input)?;
+        let mut inputs = VecDeque::new();
+        self.perform(effects, &mut inputs).await;
+        for _ in 0..FOLLOW_MAX {
+            let Some(input) = inputs.pop_front() else { break };
+            match self.rollout.step(now_ms(), input) {
+                Ok(effects) => self.perform(effects, &mut inputs).await,
+                Err(illegal) => tracing::debug!(rollout = self.rollout.id, %illegal, "an outcome came too late"),
+            }
+        }
+        self.publish();
+        Ok(())
+    }
+
+    /// Does these, in order; but moving to stable goes before everything that may wait for a disk.
+    async fn perform(&mut self, effects: Vec<Effect>, inputs: &mut VecDeque<Input>) {
+        let is_way_back = |effect: &Effect| matches!(effect, Effect::SetShare { share, .. } if share.buckets() == 0);
+        let (first, rest): (Vec<_>, Vec<_>) = effects.into_iter().partition(is_way_back);
+        for effect in first.into_iter().chain(rest) {
+            if !self.retired {
+                self.apply(effect, inputs).await;
+            }
+        }
+    }
+
+    /// Publishes what everybody sees.
+    pub(super) fn publish(&self) {
+        let snapshot = self.office.switchboard.snapshot().load_full();
+        let service = levers::service(&snapshot, &self.rollout.plan.service);
+        let stable = service.map(|service| service.spec.stable.clone());
+        let view = View {
+            rollout: self.rollout.clone(),
+            judgement: self.judgement.clone(),
+            tick: self.tick.clone(),
+            figures: self.figures.clone(),
+            control: self
+                .rollout
+                .plan
+                .baseline
+                .clone()
+                .or(stable)
+                .unwrap_or_else(|| self.rollout.plan.candidate.clone()),
+            live_share: levers::live_share(&self.office.switchboard, &self.rollout.plan),
+            killed: self.killed.clone(),
+            window_closed: self.window_closed.clone(),
+            trouble: None,
+        };
+        self.seat.view.store(Arc::new(view));
+        *self.seat.beside.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = self.beside();
+    }
+
+    /// The judge begins a phase: thresholds are frozen on what the control showed before.
+    pub(super) fn begin_phase(&mut self, phase: usize) {
+        self.judge.begin_phase(phase, |quantile| self.counter.quantile_us(quantile), Summary::border);
+        self.counter.frozen();
+    }
+
+    fn beside(&self) -> Vec<u8> {
+        Beside::write(&self.judge, &self.figures)
+    }
+
+    pub(super) async fn persist(&self) {
+        self.office.keeper.persist(&self.rollout, self.beside()).await;
+    }
+}
+
+/// Time that a change of weights may take before the runner goes on without its answer.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);

@@ -1,0 +1,20 @@
+//! Does what the machine wants: counts, judges, moves traffic, keeps, tells. One task for each rollout, all of them on
+//! the control runtime; no worker ever waits for any of it.
+//!
+//! In reading order: `office` is what all rollouts share; `drive` is one rollout under way, `effects` what it does,
+//! `errands` what takes its time; `count` reads the meters; `levers` is the only way to the traffic, `shares` and
+//! `hands` its arithmetic; `keep` is what survives; `guardian` starts runners and takes over when one falls.
+
+mod asks;
+mod beside;
+pub(super) mod count;
+mod drive;
+mod effects;
+mod errands;
+pub(super) mod guardian;
+mod hands;
+pub(super) mod keep;
+pub(super) mod levers;
+pub(super) mod office;
+pub(super) mod shares;
+mod verify;

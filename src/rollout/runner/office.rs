@@ -1,0 +1,195 @@
+//! What all rollouts of the process share: the switchboard, what is kept, who listens, and who holds which service.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+
+use super::super::event::{Event, Kind, Severity};
+use super::super::machine::{Command, Illegal};
+use super::super::stream::{Draft, Stream};
+use super::super::view::View;
+use super::keep::{Audit, Keeper};
+use super::levers::Fence;
+use crate::model::Name;
+use crate::switchboard::writer::Switchboard;
+
+/// Orders that wait for one rollout's runner.
+pub(in crate::rollout) const ORDERS_MAX: usize = 64;
+
+/// Rollouts that ended and are still in memory, for when the journal cannot tell them.
+const ENDED_MAX: usize = 100;
+
+/// Rollouts at once; one for each service, so this is a bound for memory and not a limit that anybody meets.
+pub(in crate::rollout) const LIVE_MAX: usize = 256;
+
+/// What all rollouts share.
+pub(in crate::rollout) struct Office {
+    pub(in crate::rollout) switchboard: Arc<Switchboard>,
+    pub(in crate::rollout) keeper: Keeper,
+    pub(in crate::rollout) stream: Stream,
+    pub(in crate::rollout) tick: Duration,
+    pub(in crate::rollout) runtime: Handle,
+    pub(in crate::rollout) counts: Counts,
+    seats: Mutex<BTreeMap<String, Arc<Seat>>>,
+    ended: Mutex<VecDeque<Arc<View>>>,
+}
+
+/// What the engine counts of itself.
+#[derive(Debug, Default)]
+pub(in crate::rollout) struct Counts {
+    pub(in crate::rollout) ticks: AtomicU64,
+    pub(in crate::rollout) judge_ns: AtomicU64,
+    pub(in crate::rollout) judge_max_ns: AtomicU64,
+    pub(in crate::rollout) rollbacks_automatic: AtomicU64,
+    pub(in crate::rollout) rollbacks_manual: AtomicU64,
+    pub(in crate::rollout) restarts: AtomicU64,
+}
+
+/// One rollout that holds its service.
+#[derive(Debug)]
+pub(in crate::rollout) struct Seat {
+    pub(in crate::rollout) id: String,
+    pub(in crate::rollout) service: Name,
+    pub(in crate::rollout) orders: mpsc::Sender<Order>,
+    pub(in crate::rollout) view: ArcSwap<View>,
+    pub(in crate::rollout) fence: Fence,
+    /// What a runner begins with that takes over after another one fell.
+    pub(in crate::rollout) beside: Mutex<Vec<u8>>,
+}
+
+/// Something that somebody wants of a rollout's runner.
+#[derive(Debug)]
+pub(in crate::rollout) enum Order {
+    /// A command; answered when its effects are done.
+    Command { command: Command, who: String, reason: String, answer: oneshot::Sender<Result<Arc<View>, Illegal>> },
+    /// Let go of the service: another rollout takes its place. Nothing is done after this.
+    Retire { answer: oneshot::Sender<()> },
+}
+
+// === impl Office ===
+
+impl std::fmt::Debug for Office {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Office").field("tick", &self.tick).finish_non_exhaustive()
+    }
+}
+
+impl Office {
+    pub(in crate::rollout) fn new(
+        switchboard: Arc<Switchboard>,
+        keeper: Keeper,
+        stream: Stream,
+        tick: Duration,
+    ) -> Self {
+        Self {
+            switchboard,
+            keeper,
+            stream,
+            tick,
+            runtime: Handle::current(),
+            counts: Counts::default(),
+            seats: Mutex::default(),
+            ended: Mutex::default(),
+        }
+    }
+
+    /// Every rollout that holds its service, by id.
+    pub(in crate::rollout) fn seats(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Seat>>> {
+        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(in crate::rollout) fn seat(&self, id: &str) -> Option<Arc<Seat>> {
+        self.seats().get(id).cloned()
+    }
+
+    /// The rollout that holds this service.
+    pub(in crate::rollout) fn seat_of(&self, service: &Name) -> Option<Arc<Seat>> {
+        self.seats().values().find(|seat| seat.service == *service).cloned()
+    }
+
+    /// Lets a service go; what is known of its rollout stays in memory for a while.
+    pub(in crate::rollout) fn leave(&self, seat: &Seat) {
+        let view = seat.view.load_full();
+        {
+            let mut ended = self.ended();
+            ended.retain(|other| other.rollout.id != seat.id);
+            ended.push_front(view);
+            ended.truncate(ENDED_MAX);
+        }
+        self.seats().remove(&seat.id);
+    }
+
+    /// Rollouts that ended in this process, newest first.
+    pub(in crate::rollout) fn ended(&self) -> MutexGuard<'_, VecDeque<Arc<View>>> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells an event to everybody.
+    pub(in crate::rollout) fn tell(&self, draft: Draft) -> Arc<Event> {
+        let event = self.stream.tell(now_ms(), draft);
+        let (service, rollout, message) = (&*event.service, event.rollout_id.as_deref().unwrap_or(""), &*event.message);
+        match event.severity {
+            Severity::Info => tracing::info!(service, rollout, kind = event.kind.as_str(), "{message}"),
+            Severity::Warning => tracing::warn!(service, rollout, kind = event.kind.as_str(), "{message}"),
+            Severity::Critical => tracing::error!(service, rollout, kind = event.kind.as_str(), "{message}"),
+        }
+        self.keeper.event(&event);
+        event
+    }
+
+    /// An alarm of the engine itself.
+    pub(in crate::rollout) fn alarm(&self, service: &str, rollout_id: Option<&str>, message: String) {
+        self.tell(Draft {
+            kind: Kind::Alarm,
+            severity: Severity::Critical,
+            service: service.into(),
+            rollout_id: rollout_id.map(Into::into),
+            who: "weir".into(),
+            message,
+            data: serde_json::Value::Null,
+        });
+    }
+
+    /// An entry of the audit log.
+    pub(in crate::rollout) fn note(&self, entry: Audit) {
+        self.keeper.audit(entry);
+    }
+}
+
+// === impl Counts ===
+
+impl Counts {
+    /// Takes note of a tick and the time that its judge took.
+    pub(in crate::rollout) fn judged(&self, took: Duration) {
+        let ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        self.ticks.fetch_add(1, Ordering::Relaxed);
+        self.judge_ns.fetch_add(ns, Ordering::Relaxed);
+        self.judge_max_ns.fetch_max(ns, Ordering::Relaxed);
+    }
+}
+
+/// Now, in ms since the Unix epoch.
+pub(in crate::rollout) fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
+}
+
+// STUB
+impl Office {
+    pub(in crate::rollout) fn beside_of(&self, _id: &str) -> Vec<u8> {
+        Vec::new()
+    }
+    pub(in crate::rollout) fn kept(&self, _id: &str) -> Option<Arc<View>> {
+        None
+    }
+    pub(in crate::rollout) fn all_kept(&self) -> Vec<Arc<View>> {
+        Vec::new()
+    }
+    pub(in crate::rollout) fn events_kept(&self, _after: u64, _most: usize) -> Vec<Arc<Event>> {
+        Vec::new()
+    }
+}

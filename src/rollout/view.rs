@@ -1,0 +1,243 @@
+//! One rollout as everybody sees it: published by its runner after every step, read without waiting for it. As JSON it
+//! is what the API answers and what the report begins with.
+
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+use super::machine::{Rollout, Stage, State};
+use super::tick::{Arm, Tick};
+use super::verdict::{Judgement, Verdict};
+use crate::model::Name;
+use crate::model::rollout::{OnFailure, OnInconclusive, Phase, RolloutPlan, Share, Strategy};
+
+/// A rollout at one moment.
+#[derive(Debug, Clone)]
+pub struct View {
+    /// What the machine knows.
+    pub rollout: Rollout,
+    /// The newest judgement; none before the first tick.
+    pub judgement: Option<Judgement>,
+    /// The newest tick.
+    pub tick: Option<Tick>,
+    /// What was counted since the rollout began.
+    pub figures: Figures,
+    /// The pool that the candidate is compared with.
+    pub control: Name,
+    /// What the weights give the candidate now; none when the service is gone.
+    pub live_share: Option<Share>,
+    /// Why the service or the system is killed, while it is.
+    pub killed: Option<String>,
+    /// The freeze window in force.
+    pub window_closed: Option<String>,
+    /// What is wrong with the engine of this rollout, if anything.
+    pub trouble: Option<String>,
+}
+
+/// Sums since a rollout began.
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Figures {
+    /// Ticks so far.
+    pub ticks: u64,
+    /// Candidate and control, as far as the weights sent the requests there.
+    pub arms: [Arm; 2],
+    /// Candidate and control: 50th, 95th and 99th percentile in ms; none without requests.
+    pub latency_ms: [[Option<f64>; 3]; 2],
+    /// Before traffic moved: what stable showed, for deltas.
+    pub before: Option<Before>,
+}
+
+/// What stable showed before traffic moved.
+#[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Before {
+    /// Failed attempts as a ratio; none without attempts.
+    pub error_rate: Option<f64>,
+    /// 95th percentile in ms.
+    pub latency_p95_ms: Option<f64>,
+}
+
+// === impl View ===
+
+impl View {
+    /// Everything, as the API shows one rollout.
+    pub fn json(&self) -> Value {
+        let mut object = self.short();
+        let (rollout, plan) = (&self.rollout, &self.rollout.plan);
+        let judgement = self.judgement.as_ref();
+        let realised = self.figures_share();
+        let more = json!({
+            "plan": plan.name,
+            "strategy": strategy(plan.strategy),
+            "control": self.control,
+            "baseline": plan.baseline,
+            "version": plan.version,
+            "phases": plan.phases.iter().enumerate().map(|(i, phase)| self.phase(i, phase)).collect::<Vec<_>>(),
+            "intendedPercentage": rollout.intended.percent(),
+            "livePercentage": self.live_share.map(Share::percent),
+            "realisedPercentage": realised.map(|share| share * 100.0),
+            "startedBy": rollout.started_by,
+            "reason": rollout.reason,
+            "phaseMs": rollout.phase_ms,
+            "watchedMs": rollout.watched_ms,
+            "dryRun": plan.dry_run,
+            "autoAdvance": plan.auto_advance,
+            "autoRollback": plan.auto_rollback,
+            "onFailure": on_failure(plan.on_failure),
+            "onInconclusive": on_inconclusive(plan.on_inconclusive),
+            "detail": judgement.map(|judgement| judgement.reason.clone()).unwrap_or_default(),
+            "gates": judgement.map(|judgement| json!(judgement.gates)).unwrap_or_else(|| json!([])),
+            "selfTest": judgement.and_then(|judgement| judgement.self_test),
+            "sampleRatio": judgement.and_then(|judgement| judgement.sample_ratio),
+            "settling": self.tick.as_ref().is_some_and(|tick| tick.settling),
+            "serving": self.tick.as_ref().is_none_or(|tick| tick.serving),
+            "arms": [self.arm(&plan.candidate, 0), self.arm(&self.control, 1)],
+            "ticks": self.figures.ticks,
+            "killed": self.killed,
+            "windowClosed": self.window_closed,
+            "waitingFor": self.waiting_for(),
+            "trouble": self.trouble,
+            "labels": plan.labels,
+        });
+        if let Value::Object(more) = more {
+            object.extend(more);
+        }
+        Value::Object(object)
+    }
+
+    /// What a list shows.
+    pub fn short(&self) -> Map<String, Value> {
+        let (rollout, plan) = (&self.rollout, &self.rollout.plan);
+        let phase = plan.phases.get(rollout.phase);
+        let short = json!({
+            "rolloutId": rollout.id,
+            "plan": plan.name,
+            "service": plan.service,
+            "candidate": plan.candidate,
+            "state": rollout.state,
+            "phase": rollout.phase,
+            "phaseName": phase.map(|phase| &phase.name),
+            "currentPercentage": rollout.share.percent(),
+            "percent": rollout.share.percent(),
+            "startedAt": rfc3339(rollout.started_at_ms),
+            "completedAt": rollout.ended_at_ms.map(rfc3339),
+            "verdict": rollout.verdict,
+            "bound": self.judgement.as_ref().and_then(|judgement| judgement.bound),
+            "because": rollout.because,
+        });
+        if let Value::Object(short) = short { short } else { Map::new() }
+    }
+
+    /// What it waits for, in words, when it is not evidence.
+    fn waiting_for(&self) -> Option<String> {
+        let inner = &self.rollout.inner;
+        if let Some(delay) = &inner.delay {
+            return Some(format!("rolled back in {} s unless cancelled", delay.left_ms / 1000));
+        }
+        if let Some(retreat) = &inner.retreat {
+            let stage = match retreat.stage {
+                Stage::Moving => "traffic moves back",
+                Stage::Acting => "the actions of the rollback run",
+                Stage::Verifying => "what the rollback left behind is checked",
+            };
+            return Some(stage.into());
+        }
+        match self.rollout.state {
+            State::Completed | State::RolledBack => None,
+            State::Pending if !inner.prepared => Some("the start actions run".into()),
+            _ if inner.window.is_some() => inner.window.clone(),
+            State::Paused => Some("a person: it is paused".into()),
+            State::Pending => Some("what is asked before the start".into()),
+            State::RollingOut if inner.held => Some("a person: a gate failed and the plan says hold".into()),
+            State::RollingOut => None,
+        }
+    }
+
+    /// The candidate's part of what was counted for both arms in all.
+    fn figures_share(&self) -> Option<f64> {
+        let tick = self.tick.as_ref()?;
+        let total = tick.candidate.attempts + tick.control.attempts;
+        (total > 0).then(|| tick.candidate.attempts as f64 / total as f64)
+    }
+
+    fn arm(&self, pool: &Name, side: usize) -> Value {
+        let arm = &self.figures.arms[side];
+        let [p50, p95, p99] = self.figures.latency_ms[side];
+        json!({
+            "pool": pool,
+            "requests": arm.attempts,
+            "errors": arm.errors,
+            "clientErrors": arm.client_errors,
+            "disconnects": arm.disconnects,
+            "inFlight": self.tick.as_ref().map(|tick| tick.in_flight[side]),
+            "errorRatioSinceStart": ratio(arm.errors, arm.attempts),
+            "sinceStart": { "p50Ms": p50, "p95Ms": p95, "p99Ms": p99 },
+        })
+    }
+
+    fn phase(&self, index: usize, phase: &Phase) -> Value {
+        let rollout = &self.rollout;
+        let status = match index.cmp(&rollout.phase) {
+            std::cmp::Ordering::Less => "passed",
+            std::cmp::Ordering::Equal => match rollout.state {
+                State::Pending => "pending",
+                State::RollingOut => "running",
+                State::Paused => "paused",
+                State::Completed => "passed",
+                State::RolledBack if rollout.verdict == Verdict::Fail => "failed",
+                State::RolledBack => "rolled_back",
+            },
+            std::cmp::Ordering::Greater => "pending",
+        };
+        json!({
+            "name": phase.name,
+            "percent": phase.share.percent(),
+            "holdback": phase.holdback.percent(),
+            "minDurationMs": phase.min_duration.as_millis() as u64,
+            "maxDurationMs": phase.max_duration.as_millis() as u64,
+            "cohort": phase.cohort,
+            "status": status,
+        })
+    }
+}
+
+/// A moment as the API writes it.
+pub fn rfc3339(at_ms: u64) -> String {
+    let at = Timestamp::from_millisecond(i64::try_from(at_ms).unwrap_or(i64::MAX)).unwrap_or(Timestamp::UNIX_EPOCH);
+    at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
+}
+
+/// The plan with its words, for reports.
+pub(super) fn plan_json(plan: &RolloutPlan) -> Value {
+    serde_json::to_value(plan).unwrap_or_default()
+}
+
+pub(super) fn ratio(part: u64, whole: u64) -> Option<f64> {
+    (whole > 0).then(|| part as f64 / whole as f64)
+}
+
+fn strategy(strategy: Strategy) -> &'static str {
+    match strategy {
+        Strategy::Phased => "phased",
+        Strategy::Linear => "linear",
+        Strategy::Immediate => "immediate",
+        Strategy::BlueGreen => "blue_green",
+    }
+}
+
+fn on_failure(policy: OnFailure) -> &'static str {
+    match policy {
+        OnFailure::Rollback => "rollback",
+        OnFailure::Pause => "pause",
+        OnFailure::Hold => "hold",
+    }
+}
+
+fn on_inconclusive(policy: OnInconclusive) -> &'static str {
+    match policy {
+        OnInconclusive::Extend => "extend",
+        OnInconclusive::Pause => "pause",
+        OnInconclusive::Advance => "advance",
+        OnInconclusive::Rollback => "rollback",
+    }
+}
