@@ -18,7 +18,7 @@ use super::super::client::{Client, Question};
 use super::super::failure::Failure;
 use super::super::figures::{elapsed, evidence, percent};
 use super::super::screen::{Canvas, Paint, printable};
-use super::super::{Globals, events, screen};
+use super::super::{Globals, events, kill, screen};
 use super::gates::said;
 use super::picture::{self, Room};
 use super::view::{ArmView, EventView, View, word};
@@ -169,8 +169,9 @@ pub(in crate::cli) fn complete(view: &mut View, status: Option<&Value>) {
             view.realised_percentage = minute["effective_share"].as_f64().map(|share| share * 100.0);
         }
     }
-    let killed = |of: &Value| of["killed"].as_str().or_else(|| of["kill"].as_str()).map(str::to_owned);
-    view.killed = view.killed.take().or_else(|| killed(service)).or_else(|| status.and_then(killed));
+    let killed = status.map(kill::killed).unwrap_or_default();
+    let own = killed.into_iter().find(|(whose, _)| whose.as_ref().is_none_or(|whose| *whose == view.service));
+    view.killed = view.killed.take().or(own.map(|(_, reason)| reason));
 }
 
 /// What is on the screen.
