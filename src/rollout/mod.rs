@@ -13,6 +13,7 @@ pub mod judge;
 pub mod desk;
 pub mod engine;
 pub mod event;
+pub mod journal;
 pub mod machine;
 pub mod report;
 mod runner;

@@ -163,7 +163,11 @@ fn thresholds_are_plain_rules_or_tests_as_the_mode_says() {
 
 /// A deployment of another system with a phase of which nothing can ever pass.
 fn deployment() -> Value {
-    let criterion = |metric: &str, operator: &str, threshold: f64, ms: u64| json!({ "metric": metric, "operator": operator, "threshold": threshold, "durationMs": ms });
+    let criterion = |metric: &str, operator: &str, threshold: f64, ms: u64| {
+        let mut said = json!({ "metric": metric, "operator": operator, "threshold": threshold });
+        said["durationMs"] = ms.into();
+        said
+    };
     let phase = |id: &str, percent: u32, ms: u64, criteria: Value, limits: [f64; 3]| {
         let limits = json!({ "errorRate": limits[0], "latencyP95": limits[1], "availability": limits[2] });
         json!({ "id": id, "name": id, "trafficPercentage": percent, "durationMs": ms, "successCriteria": criteria,

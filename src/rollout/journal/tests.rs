@@ -1,0 +1,191 @@
+//! What the journal promises.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::read::Reader;
+use super::*;
+use crate::model::rollout::Share;
+use crate::rollout::event::{Kind, Severity};
+use crate::rollout::judge::Judge;
+use crate::rollout::machine::{Command, Input, State};
+use crate::rollout::testing::{errors, plan, second};
+
+/// A directory of its own, gone with the test.
+struct Place(PathBuf);
+
+impl Place {
+    fn new() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("weir-journal-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&path).expect("a directory");
+        Self(path)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn rollout(id: &str, started_ms: u64) -> Rollout {
+    let mut rollout =
+        Rollout::new(id.into(), plan(&[5.0], vec![errors()]), "ann".into(), "why".into(), started_ms, Share::ZERO);
+    rollout.step(started_ms, Input::Start { window_closed: None }).expect("no command");
+    rollout
+}
+
+fn entry(action: &str) -> Entry {
+    Entry { action: action.into(), who: "ann".into(), ..Entry::default() }
+}
+
+fn event(id: u64) -> Event {
+    Event {
+        id,
+        at_ms: id,
+        kind: Kind::RolloutInitiated,
+        severity: Severity::Info,
+        service: "engine".into(),
+        rollout_id: None,
+        who: "ann".into(),
+        message: "it begins".into(),
+        data: serde_json::Value::Null,
+    }
+}
+
+#[tokio::test]
+async fn what_was_persisted_is_there_for_the_next_process_bit_by_bit() {
+    let place = Place::new();
+    let mut judge = Judge::new(&plan(&[5.0], vec![errors()]));
+    let mut judgements = Vec::new();
+    let journal = Journal::open(&place.0).expect("a journal");
+    let mut one = rollout("r-1", 1);
+    for n in 1..=50 {
+        let tick = second(0.05, [10, n % 3], [190, n % 2]);
+        let judgement = judge.observe(&tick);
+        journal.tick("r-1", n, n * 1000, 0, &tick, &judgement);
+        judgements.push((tick, judgement));
+    }
+    let beside = serde_json::to_vec(&judge).expect("it is data");
+    journal.persist(&one, beside.clone()).await.expect("kept");
+    journal.event(&event(1));
+    drop(journal);
+    let reader = Reader::open(&place.0).expect("a reader");
+    let live = reader.live().expect("read");
+    assert_eq!((live.len(), &live[0].rollout, &live[0].beside), (1, &one, &beside));
+    let again: Judge = serde_json::from_slice(&live[0].beside).expect("it is its own");
+    assert_eq!(again, judge);
+    let ticks = reader.ticks("r-1", 0).expect("read");
+    assert_eq!((ticks.len(), reader.last_tick("r-1").expect("read")), (50, 50));
+    assert!(
+        ticks.iter().zip(&judgements).all(|(kept, (tick, said))| kept.tick == *tick && kept.verdict == said.verdict)
+    );
+    let journal = Journal::open(&place.0).expect("again");
+    let command = Input::Command { command: Command::Rollback, who: "ann".into(), reason: String::new() };
+    one.step(2, command).expect("legal");
+    assert_eq!(one.state, State::RolledBack);
+    one.inner.retreat = None;
+    journal.persist(&one, Vec::new()).await.expect("kept");
+    assert!(reader.live().expect("read").is_empty());
+    assert_eq!(reader.events(0, 10).expect("read").len(), 1);
+}
+
+#[tokio::test]
+async fn a_change_of_the_past_shows_wherever_it_is_made() {
+    let place = Place::new();
+    let journal = Journal::open(&place.0).expect("a journal");
+    for number in 0..20 {
+        journal.audit(entry(&format!("weights-{number}")));
+    }
+    journal.flush().await;
+    let reader = Reader::open(&place.0).expect("a reader");
+    let verified = reader.verify_audit().expect("read");
+    assert!(verified.ok && verified.entries == 20, "{verified:?}");
+    assert_eq!(reader.audit(1).expect("read")[0].seq, 20);
+    for (change, expected) in [
+        ("UPDATE audit SET document = replace(document, 'ann', 'eve') WHERE seq = 7", "entry 7 was changed"),
+        ("UPDATE audit SET hash = hash || '0' WHERE seq = 3", "entry 3 was changed"),
+        ("DELETE FROM audit WHERE seq = 11", "entry 11 is missing"),
+        ("DELETE FROM audit WHERE seq = 20", "the log ends at entry 19"),
+    ] {
+        let copy = place.0.join("copy.db");
+        let _ = std::fs::remove_file(&copy);
+        let source = rusqlite::Connection::open(place.0.join(FILE)).expect("open");
+        source.execute("VACUUM INTO ?1", [copy.to_string_lossy()]).expect("copied");
+        let tampered = rusqlite::Connection::open(&copy).expect("open");
+        tampered.execute(change, []).expect("tampered");
+        let verified = audit::verify(&tampered).expect("read");
+        assert!(verified.broken.as_deref().is_some_and(|why| why.starts_with(expected)), "{change}: {verified:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_is_said_quickly_and_what_could_not_be_written_waits() {
+    let place = Place::new();
+    let path = place.0.join("small.db");
+    let journal = {
+        let (file, _) = schema::open(&path).expect("a journal");
+        let pages: i64 = file.query_row("PRAGMA page_count", [], |row| row.get(0)).expect("a number");
+        file.execute_batch(&format!("PRAGMA max_page_count = {};", pages + 1)).expect("a small disk");
+        Journal::start(Some(path.clone()), file, None).expect("started")
+    };
+    let mut large = rollout("r-1", 1);
+    large.because = "x".repeat(20_000);
+    let began = std::time::Instant::now();
+    let refused = journal.persist(&large, Vec::new()).await.expect_err("no room");
+    assert!(began.elapsed() < PATIENCE && matches!(refused, JournalError::Failing(_)), "{refused}");
+    let health = journal.health();
+    assert!(health.failing.is_some_and(|why| !why.is_empty()) && health.waiting == 1);
+}
+
+#[tokio::test]
+async fn a_service_is_held_by_one_process_and_taken_over_from_a_dead_one() {
+    let place = Place::new();
+    let journal = Journal::open(&place.0).expect("a journal");
+    journal.lock("engine", "r-1", false).await.expect("free");
+    journal.lock("engine", "r-2", false).await.expect("of this process");
+    let set = |pid: u32, born: &str, host: &str| {
+        let other = rusqlite::Connection::open(place.0.join(FILE)).expect("open");
+        other.execute("UPDATE locks SET pid = ?1, born = ?2, host = ?3", params(pid, born, host)).expect("set");
+    };
+    fn params(pid: u32, born: &str, host: &str) -> [String; 3] {
+        [pid.to_string(), born.to_owned(), host.to_owned()]
+    }
+    let own = Holder::own();
+    set(1, &Holder::own().born, "elsewhere");
+    let held = journal.lock("engine", "r-3", false).await.expect_err("held elsewhere");
+    assert!(matches!(held, JournalError::Held { ref host, pid: 1, .. } if host == "elsewhere"), "{held}");
+    journal.lock("engine", "r-3", true).await.expect("by force");
+    set(u32::MAX, "long ago", &own.host);
+    journal.lock("engine", "r-4", false).await.expect("its holder is gone");
+    journal.unlock("engine", "r-4");
+    journal.flush().await;
+}
+
+#[tokio::test]
+async fn a_broken_file_is_put_aside_and_said() {
+    let place = Place::new();
+    std::fs::write(place.0.join(FILE), vec![b'x'; 8192]).expect("written");
+    let journal = Journal::open(&place.0).expect("a new one");
+    assert!(journal.health().found.is_some_and(|found| found.contains("it is kept as")));
+    journal.persist(&rollout("r-1", 1), Vec::new()).await.expect("kept");
+    let newer = Place::new();
+    drop(Journal::open(&newer.0).expect("a journal"));
+    let other = rusqlite::Connection::open(newer.0.join(FILE)).expect("open");
+    other.execute_batch("PRAGMA user_version = 99;").expect("set");
+    assert!(matches!(Journal::open(&newer.0), Err(JournalError::Newer(99, 1))));
+}
+
+#[tokio::test]
+async fn a_row_that_makes_no_sense_is_left_out_and_the_rest_is_read() {
+    let place = Place::new();
+    let journal = Journal::open(&place.0).expect("a journal");
+    journal.persist(&rollout("r-1", 1), Vec::new()).await.expect("kept");
+    journal.persist(&rollout("r-2", 2), Vec::new()).await.expect("kept");
+    let other = rusqlite::Connection::open(place.0.join(FILE)).expect("open");
+    other.execute("UPDATE rollouts SET document = '{\"id\":1}' WHERE id = 'r-1'", []).expect("set");
+    let found = Reader::open(&place.0).expect("a reader").rollouts(10).expect("read");
+    assert_eq!(found.iter().map(|kept| kept.rollout.id.as_str()).collect::<Vec<_>>(), ["r-2"]);
+}
