@@ -12,6 +12,7 @@ mod changes;
 mod events;
 pub mod explain;
 mod guard;
+mod kills;
 pub mod health;
 mod limiter;
 pub mod metrics;

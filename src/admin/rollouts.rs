@@ -10,6 +10,7 @@ use http::{HeaderValue, StatusCode, header};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::access::Caller;
 use super::body::{self, Fields};
 use super::changes::{self, by};
 use super::plans;
@@ -95,7 +96,8 @@ pub(super) async fn command(
     request: Request,
 ) -> Result<Response, Problem> {
     let Path((id, verb)) = path.map_err(|_| Problem::not_found())?;
-    let mut by = by(&request);
+    let (mut by, role) = (by(&request), super::access::role(&request));
+    let named = request.extensions().get::<Caller>().is_some_and(|caller| caller.name.is_some());
     let mut fields = body::read(request.into_body()).await?;
     by.reason = changes::clean(&fields.text("reason")?.unwrap_or_default());
     let desk = &admin.board.desk;
@@ -106,10 +108,15 @@ pub(super) async fn command(
         "cancel" => plain(fields, Command::Cancel)?,
         "advance" => {
             let force = fields.flag("force")?;
+            if force {
+                role.must_be_admin("going past a gate by force")?;
+            }
             plain(fields, Command::Advance { force })?
         }
         "approve" => {
-            let who = fields.text("by")?.unwrap_or_else(|| by.who.clone());
+            // Who has a name of their own cannot approve for somebody else.
+            let said = fields.text("by")?.filter(|_| !named);
+            let who = said.unwrap_or_else(|| by.who.clone());
             plain(fields, Command::Approve { by: who })?
         }
         "retry" => {

@@ -18,7 +18,7 @@ use super::guard::Guard;
 use super::health::{self, Readiness};
 use super::problem::{Code, Problem};
 use super::serve::Peer;
-use super::{changes, events, explain, rollouts, views};
+use super::{changes, events, explain, kills, rollouts, views};
 use crate::telemetry::clock;
 
 /// Requests worked on at once; more than the connections can ask would be a mistake somewhere.
@@ -72,6 +72,8 @@ pub(super) fn routes() -> Vec<Route> {
         ("/api/v1/rollouts", &["GET", "POST"], get(rollouts::list).post(rollouts::start)),
         ("/api/v1/rollouts/{id}", &["GET", "PUT"], get(rollouts::one).put(rollouts::put)),
         ("/api/v1/rollouts/{id}/{move}", &["POST"], post(rollouts::command)),
+        ("/api/v1/kill", &["GET", "POST"], get(kills::kills).post(kills::kill)),
+        ("/api/v1/unkill", &["POST"], post(kills::unkill)),
         ("/api/v1/events", &["GET"], get(events::events)),
         ("/api/v1/explain", &["POST"], post(explain::explain)),
         ("/api/v1/reload", &["POST"], post(changes::reload)),
@@ -96,9 +98,10 @@ pub(super) fn router(admin: &Arc<Admin>) -> Router {
 async fn guard(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
     let client = request.extensions().get::<Peer>().map(|Peer(address)| address.ip());
     let Some(client) = client else { return Problem::not_found().into_response() };
-    let (parts, body) = request.into_parts();
-    match admin.guard.check(&parts, client, clock::now().mono_ms) {
-        Ok(()) => next.run(Request::from_parts(parts, body)).await,
+    let (mut parts, body) = request.into_parts();
+    let checked = admin.guard.check(&parts, client, clock::now().mono_ms);
+    match checked.map(|caller| parts.extensions.insert(caller)) {
+        Ok(_) => next.run(Request::from_parts(parts, body)).await,
         Err(problem) => problem.into_response(),
     }
 }

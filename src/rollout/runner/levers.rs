@@ -105,6 +105,11 @@ pub(in crate::rollout) fn cause(who: &str, from: &str, reason: &str) -> Cause {
     Cause { who: who.into(), from: from.into(), how: How::Rollout, reason: reason.into() }
 }
 
+/// A cause of somebody who asked over the API.
+pub(in crate::rollout) fn cause_of(who: &str, from: &str, reason: &str) -> Cause {
+    Cause { how: How::Api, ..cause(who, from, reason) }
+}
+
 /// Whether a pool that the rollout is not about has a weight.
 fn others_have_something(service: &Service, plan: &RolloutPlan) -> bool {
     let is_arm =
