@@ -47,7 +47,7 @@ pub(super) async fn start(State(admin): State<Arc<Admin>>, request: Request) -> 
     admin.board.desk.open()?;
     let mut by = by(&request);
     let fields = body::read_plan(request.into_body()).await?;
-    let start = read_start(&admin, fields, None, &mut by)?;
+    let start = read_start(&admin, fields, None, &mut by).await?;
     started(&admin, start, &by).await
 }
 
@@ -57,7 +57,7 @@ pub(super) async fn put(State(admin): State<Arc<Admin>>, path: Id, request: Requ
     let id = read_id(path)?;
     let mut by = by(&request);
     let fields = body::read_plan(request.into_body()).await?;
-    let start = read_start(&admin, fields, Some(id.clone()), &mut by)?;
+    let start = read_start(&admin, fields, Some(id.clone()), &mut by).await?;
     match admin.board.desk.one(&id) {
         Ok(view) if view.rollout.plan == start.plan => Ok(Json(whole(&admin, &view)).into_response()),
         Ok(_) => {
@@ -166,14 +166,19 @@ pub(super) fn read_id(path: Id) -> Result<String, Problem> {
 }
 
 /// What is to be started: a plan of this weir by its name, a profile for a service, or a plan itself.
-fn read_start(admin: &Admin, mut fields: Fields, id: Option<String>, by: &mut By) -> Result<Start, Problem> {
+async fn read_start(
+    admin: &Admin,
+    mut fields: Fields,
+    id: Option<String>,
+    by: &mut By,
+) -> Result<Start, Problem> {
     let named = ["rolloutId", "id"].into_iter().find_map(|key| fields.text(key).transpose()).transpose()?;
     let supersede = fields.flag("supersede")?;
     let dry_run = fields.flag("dryRun")? | fields.flag("dry_run")?;
     if let Some(reason) = fields.text("reason")? {
         by.reason = changes::clean(&reason);
     }
-    let mut plan: RolloutPlan = plans::read(admin, fields, id.as_deref().or(named.as_deref()))?;
+    let mut plan: RolloutPlan = plans::read(admin, fields, id.as_deref().or(named.as_deref())).await?;
     plan.dry_run |= dry_run;
     Ok(Start { plan, id: id.or(named), supersede })
 }

@@ -18,7 +18,7 @@ use super::guard::Guard;
 use super::health::{self, Readiness};
 use super::problem::{Code, Problem};
 use super::serve::Peer;
-use super::{changes, events, explain, kills, rollouts, views};
+use super::{changes, events, explain, kills, plans, rollouts, views};
 use crate::telemetry::clock;
 
 /// Requests worked on at once; more than the connections can ask would be a mistake somewhere.
@@ -70,6 +70,8 @@ pub(super) fn routes() -> Vec<Route> {
         ("/api/v1/services/{service}/rollback", &["POST"], post(changes::rollback)),
         ("/api/v1/services/{service}/undo", &["POST"], post(changes::undo)),
         ("/api/v1/rollouts", &["GET", "POST"], get(rollouts::list).post(rollouts::start)),
+        ("/api/v1/rollouts/check", &["POST"], post(plans::check)),
+        ("/api/v1/plans", &["GET"], get(plans::plans)),
         ("/api/v1/rollouts/{id}", &["GET", "PUT"], get(rollouts::one).put(rollouts::put)),
         ("/api/v1/rollouts/{id}/{move}", &["POST"], post(rollouts::command)),
         ("/api/v1/kill", &["GET", "POST"], get(kills::kills).post(kills::kill)),

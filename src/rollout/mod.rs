@@ -15,6 +15,7 @@ pub mod engine;
 pub mod event;
 pub mod machine;
 pub mod report;
+pub mod record;
 mod runner;
 pub mod stream;
 pub mod tick;
