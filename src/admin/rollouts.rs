@@ -119,6 +119,16 @@ pub(super) async fn command(
             let who = said.unwrap_or_else(|| by.who.clone());
             plain(fields, Command::Approve { by: who })?
         }
+        "drill" => {
+            fields.finish("reason")?;
+            return Ok(match desk.drill(&id, &by).await? {
+                Some(drilled) => Json(drilled).into_response(),
+                None => {
+                    let body = json!({ "rolloutId": id, "message": "the drill goes on; its end is an event" });
+                    (StatusCode::ACCEPTED, Json(body)).into_response()
+                }
+            });
+        }
         "retry" => {
             fields.finish("reason")?;
             let view = desk.retry(&id, &by).await?;

@@ -18,7 +18,7 @@ use super::guard::Guard;
 use super::health::{self, Readiness};
 use super::problem::{Code, Problem};
 use super::serve::Peer;
-use super::{changes, events, explain, kills, plans, rollouts, views};
+use super::{changes, engine, events, explain, kills, plans, reports, rollouts, views};
 use crate::telemetry::clock;
 
 /// Requests worked on at once; more than the connections can ask would be a mistake somewhere.
@@ -71,6 +71,19 @@ pub(super) fn routes() -> Vec<Route> {
         ("/api/v1/services/{service}/undo", &["POST"], post(changes::undo)),
         ("/api/v1/rollouts", &["GET", "POST"], get(rollouts::list).post(rollouts::start)),
         ("/api/v1/rollouts/check", &["POST"], post(plans::check)),
+        ("/api/v1/rollouts/status", &["GET"], get(engine::status)),
+        ("/api/v1/rollouts/health", &["GET"], get(engine::health)),
+        ("/api/v1/rollouts/statistics", &["GET"], get(reports::statistics)),
+        ("/api/v1/versions", &["GET"], get(engine::versions)),
+        ("/api/v1/canary/{buildId}/metrics", &["GET"], get(engine::canary)),
+        ("/api/v1/alerts", &["GET"], get(reports::alerts)),
+        ("/api/v1/rollouts/{id}/report", &["GET"], get(reports::report)),
+        ("/api/v1/rollouts/{id}/report.html", &["GET"], get(reports::page)),
+        ("/api/v1/rollouts/{id}/ticks", &["GET"], get(reports::ticks)),
+        ("/api/v1/rollouts/{id}/metrics", &["GET"], get(reports::series)),
+        ("/api/v1/rollouts/{id}/issues", &["GET"], get(reports::issues)),
+        ("/api/v1/rollouts/{id}/trends", &["GET"], get(reports::trends)),
+        ("/api/v1/rollouts/{id}/impact", &["GET"], get(reports::impact)),
         ("/api/v1/plans", &["GET"], get(plans::plans)),
         ("/api/v1/rollouts/{id}", &["GET", "PUT"], get(rollouts::one).put(rollouts::put)),
         ("/api/v1/rollouts/{id}/{move}", &["POST"], post(rollouts::command)),
@@ -120,7 +133,8 @@ async fn dress(request: Request, next: Next) -> Response {
         };
     }
     for (name, value) in HEADERS {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
+        // A page of our own says more exactly what may be in it.
+        response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
     }
     response
 }

@@ -2,6 +2,7 @@
 //! than it must: looking never does, and a rollback moves the traffic before it asks anybody.
 
 mod command;
+mod drill;
 mod kill;
 mod look;
 mod start;

@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
@@ -219,7 +220,7 @@ impl Drive {
     /// Tells the machine when somebody else changed the weights.
     async fn edits(&mut self, snapshot: &crate::switchboard::snapshot::Snapshot) {
         let Some(service) = levers::service(snapshot, &self.rollout.plan.service) else { return };
-        if self.killed.is_some() || !self.hands.others(&service.weights) {
+        if self.killed.is_some() || self.seat.drilling.load(Ordering::SeqCst) || !self.hands.others(&service.weights) {
             return;
         }
         let who = levers::who_changed(&self.office.switchboard, &self.rollout.plan.service);

@@ -1,7 +1,7 @@
 //! What all rollouts of the process share: the switchboard, what is kept, who listens, and who holds which service.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -64,6 +64,8 @@ pub(in crate::rollout) struct Seat {
     pub(in crate::rollout) orders: mpsc::Sender<Order>,
     pub(in crate::rollout) view: ArcSwap<View>,
     pub(in crate::rollout) fence: Fence,
+    /// Whether a drill moves the weights: they are nobody's edit.
+    pub(in crate::rollout) drilling: AtomicBool,
     /// Its ticks.
     pub(in crate::rollout) records: Mutex<Records>,
     /// What a runner begins with that takes over after another one fell.
