@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use super::problem::{Code, Problem};
 use crate::config::TOKEN_FILE_ENV;
 
 /// Shortest accepted token, in bytes: 16 random characters of base64 hold 96 bits.
@@ -45,11 +46,59 @@ pub enum AccessError {
 #[derive(Clone)]
 pub struct Token([u8; 32]);
 
+/// What a caller may do; each may what those before it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// Look.
+    Viewer,
+    /// Also change, but neither stop everything nor force a rollout past its gates.
+    Operator,
+    /// Anything.
+    Admin,
+}
+
+/// A token of its own, with a name and a role.
+#[derive(Debug, Clone)]
+pub struct Grant {
+    /// Who it is for; what the audit log says.
+    pub name: String,
+    /// What it allows.
+    pub role: Role,
+    /// The token.
+    pub token: Token,
+}
+
+/// Who asks, as the guard found out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Caller {
+    /// The name of the token; none with the single token, or without any.
+    pub(super) name: Option<String>,
+    pub(super) role: Role,
+}
+
 /// Who may ask.
 #[derive(Debug)]
 pub struct Access {
     address: SocketAddr,
     token: Option<Token>,
+    grants: Vec<Grant>,
+}
+
+/// What the caller of a request may do.
+pub(super) fn role<B>(request: &http::Request<B>) -> Role {
+    request.extensions().get::<Caller>().map_or(Role::Viewer, |caller| caller.role)
+}
+
+// === impl Role ===
+
+impl Role {
+    /// Refuses what only an admin may.
+    pub(super) fn must_be_admin(self, what: &str) -> Result<(), Problem> {
+        if self == Role::Admin {
+            return Ok(());
+        }
+        Err(Problem::new(Code::Forbidden, format!("{what} takes the role admin")))
+    }
 }
 
 /// Refuses an admin address that other machines can reach without a token.
@@ -90,13 +139,37 @@ impl std::fmt::Debug for Token {
 impl Access {
     /// The policy for an API on `address`; refuses to leave it open to other machines.
     pub fn new(address: SocketAddr, token_file: Option<&Path>) -> Result<Self, AccessError> {
-        let token = token_file.map(Token::read).transpose()?;
-        check_exposure(address, token.as_ref())?;
-        Ok(Self { address, token })
+        Self::with_grants(address, token_file, Vec::new())
     }
 
-    pub(super) fn token(&self) -> Option<&Token> {
-        self.token.as_ref()
+    /// The same with tokens for people and programs that may less than everything.
+    pub fn with_grants(
+        address: SocketAddr,
+        token_file: Option<&Path>,
+        grants: Vec<Grant>,
+    ) -> Result<Self, AccessError> {
+        let token = token_file.map(Token::read).transpose()?;
+        check_exposure(address, token.as_ref().or(grants.first().map(|grant| &grant.token)))?;
+        Ok(Self { address, token, grants })
+    }
+
+    /// Whether nobody needs a token.
+    pub(super) fn is_open(&self) -> bool {
+        self.token.is_none() && self.grants.is_empty()
+    }
+
+    /// Whose token this is. Every token is compared, so that the time says nothing.
+    pub(super) fn whose(&self, given: &[u8]) -> Option<Caller> {
+        let mut found = None;
+        for grant in &self.grants {
+            if grant.token.matches(given) {
+                found = Some(Caller { name: Some(grant.name.clone()), role: grant.role });
+            }
+        }
+        if self.token.as_ref().is_some_and(|token| token.matches(given)) {
+            found = Some(Caller { name: None, role: Role::Admin });
+        }
+        found
     }
 
     /// Whether an unprotected API answers to this host (a `Host` value). A browser that was lured to another name which

@@ -29,6 +29,8 @@ pub struct Board {
     pub access_log: Arc<AccessLog>,
     /// The rollouts.
     pub desk: Desk,
+    /// Whether rollouts are switched on in the configuration.
+    pub rollouts_enabled: bool,
     /// Explains a request; the data plane's own decision.
     pub explain: Explain,
     /// Changes the log level.

@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, header};
 use serde_json::{Value, json};
 
+use super::access::Caller;
 use super::body::{self, Fields};
 use super::problem::{Code, Problem};
 use super::routes::Admin;
@@ -211,7 +212,14 @@ pub(super) fn by(request: &Request) -> By {
 
 fn cause(request: &Request, reason: String) -> Cause {
     let text = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let who: String = text(WHO).chars().filter(|c| !c.is_control()).take(WHO_MAX).collect();
+    let claimed: String = text(WHO).chars().filter(|c| !c.is_control()).take(WHO_MAX).collect();
+    let known = request.extensions().get::<Caller>().and_then(|caller| caller.name.clone());
+    // The name of a token is known; what a header says beside it is only said.
+    let who = match known {
+        Some(name) if claimed.is_empty() || claimed == name => name,
+        Some(name) => format!("{name} ({claimed})"),
+        None => claimed,
+    };
     let how = if text("user-agent").starts_with("weir/") { How::Cli } else { How::Api };
     Cause { who, from: peer(request), how, reason }
 }

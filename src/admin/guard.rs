@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Version, header};
 
-use super::access::Access;
+use super::access::{Access, Caller, Role};
 use super::limiter::Limiter;
 use super::problem::{Code, Problem};
 
@@ -19,6 +19,9 @@ pub(super) const OPEN: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 
 /// Query parameters that people put tokens into. Addresses end up in logs and histories.
 const TOKEN_PARAMETERS: [&str; 5] = ["token", "access_token", "api_key", "apikey", "authorization"];
+
+/// Paths that take a body and change nothing.
+const LOOKS: [&str; 2] = ["/api/v1/explain", "/api/v1/rollouts/check"];
 
 /// What a proxy adds. One in front of an unprotected API would lend its loopback address to strangers.
 const PROXY_HEADERS: [&str; 4] = ["via", "forwarded", "x-forwarded-for", "x-real-ip"];
@@ -38,9 +41,9 @@ impl Guard {
     }
 
     /// Lets a request through or says why not.
-    pub(super) fn check(&self, parts: &Parts, client: IpAddr, now_ms: u64) -> Result<(), Problem> {
+    pub(super) fn check(&self, parts: &Parts, client: IpAddr, now_ms: u64) -> Result<Caller, Problem> {
         let authority = authority(parts)?;
-        if self.access.token().is_none() && !self.access.answers_to(authority) {
+        if self.access.is_open() && !self.access.answers_to(authority) {
             let detail = "without a token this API answers only to localhost, 127.0.0.0/8, [::1] and its own address";
             return Err(Problem::new(Code::WrongHost, detail));
         }
@@ -48,9 +51,9 @@ impl Guard {
             return Err(Problem::new(Code::TokenInUrl, "send it as Authorization: Bearer"));
         }
         if OPEN.contains(&parts.uri.path()) {
-            return Ok(());
+            return Ok(Caller { name: None, role: Role::Viewer });
         }
-        if self.access.token().is_none() && PROXY_HEADERS.iter().any(|name| parts.headers.contains_key(*name)) {
+        if self.access.is_open() && PROXY_HEADERS.iter().any(|name| parts.headers.contains_key(*name)) {
             let detail = "this request came through a proxy; set a token to allow that";
             return Err(Problem::new(Code::Proxied, detail));
         }
@@ -58,11 +61,17 @@ impl Guard {
             same_origin(&parts.headers, authority)?;
             json_only(&parts.headers)?;
         }
-        self.authenticate(&parts.headers, client, now_ms)
+        let caller = self.authenticate(&parts.headers, client, now_ms)?;
+        if caller.role == Role::Viewer && !only_looks(parts) {
+            return Err(Problem::new(Code::Forbidden, "this token may look and change nothing"));
+        }
+        Ok(caller)
     }
 
-    fn authenticate(&self, headers: &HeaderMap, client: IpAddr, now_ms: u64) -> Result<(), Problem> {
-        let Some(token) = self.access.token() else { return Ok(()) };
+    fn authenticate(&self, headers: &HeaderMap, client: IpAddr, now_ms: u64) -> Result<Caller, Problem> {
+        if self.access.is_open() {
+            return Ok(Caller { name: None, role: Role::Admin });
+        }
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(wait_s) = failures.wait_s(client, now_ms) {
             let problem = Problem::new(Code::TooManyFailures, format!("wait {wait_s} s"));
@@ -73,9 +82,9 @@ impl Guard {
         // Schemes are compared without case (RFC 9110 §11.1).
         let given = given.and_then(|value| value.split_at_checked(7)).filter(|_| values.next().is_none());
         let given = given.filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer ")).map(|(_, rest)| rest);
-        match given {
-            Some(given) if token.matches(given) => return Ok(()),
-            Some(_) => {
+        match given.map(|given| self.access.whose(given)) {
+            Some(Some(caller)) => return Ok(caller),
+            Some(None) => {
                 tracing::warn!(%client, "a wrong admin token was refused");
                 failures.failed(client, now_ms);
             }
@@ -85,6 +94,11 @@ impl Guard {
         let problem = Problem::new(Code::Unauthorized, "send Authorization: Bearer with the token of token_file");
         Err(problem.header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"weir\"")))
     }
+}
+
+/// Whether a request changes nothing, whatever its method is.
+fn only_looks(parts: &Parts) -> bool {
+    matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS) || LOOKS.contains(&parts.uri.path())
 }
 
 /// The one authority of the request.

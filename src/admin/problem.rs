@@ -155,6 +155,7 @@ impl From<DeskError> for Problem {
             DeskError::Illegal(_) => Self::new(Code::IllegalMove, detail),
             DeskError::Unknown(_) => Self::new(Code::UnknownRollout, detail),
             DeskError::Invalid(_) => Self::new(Code::Invalid, detail),
+            DeskError::Refused(refused) => (*refused).into(),
             DeskError::NotMoved(_) => Self::new(Code::Internal, detail),
         }
     }

@@ -10,6 +10,7 @@ use http::{HeaderValue, StatusCode, header};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::access::Caller;
 use super::body::{self, Fields};
 use super::changes::{self, by};
 use super::plans;
@@ -46,7 +47,7 @@ pub(super) async fn start(State(admin): State<Arc<Admin>>, request: Request) -> 
     admin.board.desk.open()?;
     let mut by = by(&request);
     let fields = body::read_plan(request.into_body()).await?;
-    let start = read_start(&admin, fields, None, &mut by)?;
+    let start = read_start(&admin, fields, None, &mut by).await?;
     started(&admin, start, &by).await
 }
 
@@ -56,7 +57,7 @@ pub(super) async fn put(State(admin): State<Arc<Admin>>, path: Id, request: Requ
     let id = read_id(path)?;
     let mut by = by(&request);
     let fields = body::read_plan(request.into_body()).await?;
-    let start = read_start(&admin, fields, Some(id.clone()), &mut by)?;
+    let start = read_start(&admin, fields, Some(id.clone()), &mut by).await?;
     match admin.board.desk.one(&id) {
         Ok(view) if view.rollout.plan == start.plan => Ok(Json(whole(&admin, &view)).into_response()),
         Ok(_) => {
@@ -95,7 +96,8 @@ pub(super) async fn command(
     request: Request,
 ) -> Result<Response, Problem> {
     let Path((id, verb)) = path.map_err(|_| Problem::not_found())?;
-    let mut by = by(&request);
+    let (mut by, role) = (by(&request), super::access::role(&request));
+    let named = request.extensions().get::<Caller>().is_some_and(|caller| caller.name.is_some());
     let mut fields = body::read(request.into_body()).await?;
     by.reason = changes::clean(&fields.text("reason")?.unwrap_or_default());
     let desk = &admin.board.desk;
@@ -106,11 +108,26 @@ pub(super) async fn command(
         "cancel" => plain(fields, Command::Cancel)?,
         "advance" => {
             let force = fields.flag("force")?;
+            if force {
+                role.must_be_admin("going past a gate by force")?;
+            }
             plain(fields, Command::Advance { force })?
         }
         "approve" => {
-            let who = fields.text("by")?.unwrap_or_else(|| by.who.clone());
+            // Who has a name of their own cannot approve for somebody else.
+            let said = fields.text("by")?.filter(|_| !named);
+            let who = said.unwrap_or_else(|| by.who.clone());
             plain(fields, Command::Approve { by: who })?
+        }
+        "drill" => {
+            fields.finish("reason")?;
+            return Ok(match desk.drill(&id, &by).await? {
+                Some(drilled) => Json(drilled).into_response(),
+                None => {
+                    let body = json!({ "rolloutId": id, "message": "the drill goes on; its end is an event" });
+                    (StatusCode::ACCEPTED, Json(body)).into_response()
+                }
+            });
         }
         "retry" => {
             fields.finish("reason")?;
@@ -159,14 +176,19 @@ pub(super) fn read_id(path: Id) -> Result<String, Problem> {
 }
 
 /// What is to be started: a plan of this weir by its name, a profile for a service, or a plan itself.
-fn read_start(admin: &Admin, mut fields: Fields, id: Option<String>, by: &mut By) -> Result<Start, Problem> {
+async fn read_start(
+    admin: &Admin,
+    mut fields: Fields,
+    id: Option<String>,
+    by: &mut By,
+) -> Result<Start, Problem> {
     let named = ["rolloutId", "id"].into_iter().find_map(|key| fields.text(key).transpose()).transpose()?;
     let supersede = fields.flag("supersede")?;
     let dry_run = fields.flag("dryRun")? | fields.flag("dry_run")?;
     if let Some(reason) = fields.text("reason")? {
         by.reason = changes::clean(&reason);
     }
-    let mut plan: RolloutPlan = plans::read(admin, fields, id.as_deref().or(named.as_deref()))?;
+    let mut plan: RolloutPlan = plans::read(admin, fields, id.as_deref().or(named.as_deref())).await?;
     plan.dry_run |= dry_run;
     Ok(Start { plan, id: id.or(named), supersede })
 }

@@ -18,7 +18,7 @@ use super::guard::Guard;
 use super::health::{self, Readiness};
 use super::problem::{Code, Problem};
 use super::serve::Peer;
-use super::{changes, events, explain, rollouts, views};
+use super::{changes, engine, events, explain, kills, plans, reports, rollouts, views};
 use crate::telemetry::clock;
 
 /// Requests worked on at once; more than the connections can ask would be a mistake somewhere.
@@ -70,8 +70,25 @@ pub(super) fn routes() -> Vec<Route> {
         ("/api/v1/services/{service}/rollback", &["POST"], post(changes::rollback)),
         ("/api/v1/services/{service}/undo", &["POST"], post(changes::undo)),
         ("/api/v1/rollouts", &["GET", "POST"], get(rollouts::list).post(rollouts::start)),
+        ("/api/v1/rollouts/check", &["POST"], post(plans::check)),
+        ("/api/v1/rollouts/status", &["GET"], get(engine::status)),
+        ("/api/v1/rollouts/health", &["GET"], get(engine::health)),
+        ("/api/v1/rollouts/statistics", &["GET"], get(reports::statistics)),
+        ("/api/v1/versions", &["GET"], get(engine::versions)),
+        ("/api/v1/canary/{buildId}/metrics", &["GET"], get(engine::canary)),
+        ("/api/v1/alerts", &["GET"], get(reports::alerts)),
+        ("/api/v1/rollouts/{id}/report", &["GET"], get(reports::report)),
+        ("/api/v1/rollouts/{id}/report.html", &["GET"], get(reports::page)),
+        ("/api/v1/rollouts/{id}/ticks", &["GET"], get(reports::ticks)),
+        ("/api/v1/rollouts/{id}/metrics", &["GET"], get(reports::series)),
+        ("/api/v1/rollouts/{id}/issues", &["GET"], get(reports::issues)),
+        ("/api/v1/rollouts/{id}/trends", &["GET"], get(reports::trends)),
+        ("/api/v1/rollouts/{id}/impact", &["GET"], get(reports::impact)),
+        ("/api/v1/plans", &["GET"], get(plans::plans)),
         ("/api/v1/rollouts/{id}", &["GET", "PUT"], get(rollouts::one).put(rollouts::put)),
         ("/api/v1/rollouts/{id}/{move}", &["POST"], post(rollouts::command)),
+        ("/api/v1/kill", &["GET", "POST"], get(kills::kills).post(kills::kill)),
+        ("/api/v1/unkill", &["POST"], post(kills::unkill)),
         ("/api/v1/events", &["GET"], get(events::events)),
         ("/api/v1/explain", &["POST"], post(explain::explain)),
         ("/api/v1/reload", &["POST"], post(changes::reload)),
@@ -96,9 +113,10 @@ pub(super) fn router(admin: &Arc<Admin>) -> Router {
 async fn guard(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
     let client = request.extensions().get::<Peer>().map(|Peer(address)| address.ip());
     let Some(client) = client else { return Problem::not_found().into_response() };
-    let (parts, body) = request.into_parts();
-    match admin.guard.check(&parts, client, clock::now().mono_ms) {
-        Ok(()) => next.run(Request::from_parts(parts, body)).await,
+    let (mut parts, body) = request.into_parts();
+    let checked = admin.guard.check(&parts, client, clock::now().mono_ms);
+    match checked.map(|caller| parts.extensions.insert(caller)) {
+        Ok(_) => next.run(Request::from_parts(parts, body)).await,
         Err(problem) => problem.into_response(),
     }
 }
@@ -115,7 +133,8 @@ async fn dress(request: Request, next: Next) -> Response {
         };
     }
     for (name, value) in HEADERS {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
+        // A page of our own says more exactly what may be in it.
+        response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
     }
     response
 }

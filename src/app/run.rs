@@ -147,6 +147,7 @@ impl Parts {
         let board = Board {
             switchboard: self.switchboard,
             desk,
+            rollouts_enabled: true,
             workers: self.meter,
             access_log: self.access_log,
             explain: Box::new(plane::explain),

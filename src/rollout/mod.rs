@@ -16,6 +16,7 @@ pub mod event;
 pub mod journal;
 pub mod machine;
 pub mod report;
+pub mod record;
 mod runner;
 pub mod stream;
 pub mod tick;

@@ -4,10 +4,12 @@
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
+use super::evidence::band;
 use super::machine::{Rollout, Stage, State};
 use super::tick::{Arm, Tick};
 use super::verdict::{Judgement, Verdict};
 use crate::model::Name;
+use crate::telemetry::histogram::Summary;
 use crate::model::rollout::{OnFailure, OnInconclusive, Phase, RolloutPlan, Share, Strategy};
 
 /// A rollout at one moment.
@@ -41,20 +43,48 @@ pub struct Figures {
     pub ticks: u64,
     /// Candidate and control, as far as the weights sent the requests there.
     pub arms: [Arm; 2],
-    /// Candidate and control: 50th, 95th and 99th percentile in ms; none without requests.
-    pub latency_ms: [[Option<f64>; 3]; 2],
-    /// Before traffic moved: what stable showed, for deltas.
-    pub before: Option<Before>,
+    /// Candidate and control: quantiles over the whole rollout.
+    pub latency: [BoundedQuantiles; 2],
 }
 
-/// What stable showed before traffic moved.
+/// Three quantiles; none without requests.
 #[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Before {
-    /// Failed attempts as a ratio; none without attempts.
-    pub error_rate: Option<f64>,
-    /// 95th percentile in ms.
-    pub latency_p95_ms: Option<f64>,
+pub struct BoundedQuantiles {
+    /// Median.
+    pub p50: Option<Bounded>,
+    /// 95 % stay at or below.
+    pub p95: Option<Bounded>,
+    /// 99 % stay at or below.
+    pub p99: Option<Bounded>,
+}
+
+/// A number in ms with the band in which it lies with a confidence of 95 %, at every moment at once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Bounded {
+    /// The number.
+    pub value: f64,
+    /// The band; none with fewer than a hundred requests, or where it has no end.
+    pub low: Option<f64>,
+    /// See `low`.
+    pub high: Option<f64>,
+}
+
+// === impl BoundedQuantiles ===
+
+impl BoundedQuantiles {
+    /// Of these durations.
+    pub(super) fn of(summary: &Summary) -> Self {
+        let width = band::distribution(summary.count(), 0.05);
+        let at = |q: f64| {
+            let q = Some(q).filter(|q| (0.0..=1.0).contains(q))?;
+            summary.quantile_us(q).map(|us| us as f64 / 1000.0)
+        };
+        let bounded = |q: f64| {
+            let [low, high] = [width.and_then(|width| at(q - width)), width.and_then(|width| at(q + width))];
+            at(q).map(|value| Bounded { value, low, high })
+        };
+        Self { p50: bounded(0.5), p95: bounded(0.95), p99: bounded(0.99) }
+    }
 }
 
 // === impl View ===
@@ -162,7 +192,8 @@ impl View {
 
     fn arm(&self, pool: &Name, side: usize) -> Value {
         let arm = &self.figures.arms[side];
-        let [p50, p95, p99] = self.figures.latency_ms[side];
+        let BoundedQuantiles { p50, p95, p99 } = self.figures.latency[side];
+        let [p50, p95, p99] = [p50, p95, p99].map(|bounded| bounded.map(|bounded| bounded.value));
         json!({
             "pool": pool,
             "requests": arm.attempts,

@@ -91,6 +91,7 @@ impl Stage {
         let seam = Board {
             switchboard: Arc::clone(&board),
             desk,
+            rollouts_enabled: true,
             workers: Arc::clone(&workers),
             access_log: Arc::new(AccessLog::start(&Policy::default())),
             explain: Box::new(|snapshot, described| {

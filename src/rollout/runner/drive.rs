@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
@@ -14,9 +15,10 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::super::judge::Judge;
 use super::super::machine::{Command, Effect, Illegal, Input, Rollout};
 use super::super::verdict::Judgement;
-use super::super::view::{Figures, View};
+use super::super::record::{Latencies, Quantiles, Record, Said};
+use super::super::view::{BoundedQuantiles, Figures, View};
 use super::beside::Beside;
-use super::count::Counter;
+use super::count::{Counted, Counter};
 use super::errands::{Back, Errands};
 use super::hands::Hands;
 use super::levers;
@@ -163,7 +165,7 @@ impl Drive {
         self.sum_up(&counted.tick);
         self.window_closed = self.window();
         if self.rollout.state.is_live() || self.released {
-            self.office.keeper.tick(&self.rollout.id, self.figures.ticks, &counted.tick, &judgement);
+            self.record(&counted, &judgement);
         }
         self.tick = Some(counted.tick);
         self.judgement = Some(judgement.clone());
@@ -177,12 +179,28 @@ impl Drive {
         self.figures.ticks += 1;
         self.figures.arms[0].add(&tick.candidate);
         self.figures.arms[1].add(&tick.control);
-        let quantile = |summary: &Summary, q| summary.quantile_us(q).map(|us| us as f64 / 1000.0);
-        for (shown, sum) in self.figures.latency_ms.iter_mut().zip(&self.latency) {
+        for (shown, sum) in self.figures.latency.iter_mut().zip(&self.latency) {
             if sum.count() > 0 {
-                *shown = [0.5, 0.95, 0.99].map(|q| quantile(sum, q));
+                *shown = BoundedQuantiles::of(sum);
             }
         }
+    }
+
+    fn record(&self, counted: &Counted, judgement: &Judgement) {
+        let quantiles = |summary: &Summary| {
+            let at = |q| summary.quantile_us(q).map(|us| us as f64 / 1000.0);
+            Quantiles { p50: at(0.5), p95: at(0.95), p99: at(0.99) }
+        };
+        let record = Record {
+            n: self.figures.ticks,
+            at_ms: now_ms(),
+            phase: self.rollout.phase,
+            tick: counted.tick.clone(),
+            latency: Latencies { candidate: quantiles(&counted.latency[0]), control: quantiles(&counted.latency[1]) },
+            judgement: Said::of(judgement),
+        };
+        self.office.keeper.tick(&self.rollout.id, &record);
+        self.seat.records.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(record);
     }
 
     /// Tells the machine when the service was killed, or is no longer.
@@ -202,7 +220,7 @@ impl Drive {
     /// Tells the machine when somebody else changed the weights.
     async fn edits(&mut self, snapshot: &crate::switchboard::snapshot::Snapshot) {
         let Some(service) = levers::service(snapshot, &self.rollout.plan.service) else { return };
-        if self.killed.is_some() || !self.hands.others(&service.weights) {
+        if self.killed.is_some() || self.seat.drilling.load(Ordering::SeqCst) || !self.hands.others(&service.weights) {
             return;
         }
         let who = levers::who_changed(&self.office.switchboard, &self.rollout.plan.service);

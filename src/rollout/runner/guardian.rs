@@ -50,6 +50,8 @@ pub(in crate::rollout) fn seat(
         orders,
         view: ArcSwap::from_pointee(view),
         fence: Fence::default(),
+        drilling: false.into(),
+        records: Mutex::default(),
         beside: Mutex::new(beside),
     };
     (Arc::new(seat), received)

@@ -7,8 +7,7 @@ use serde_json::Value;
 
 use super::super::event::Event;
 use super::super::machine::Rollout;
-use super::super::tick::Tick;
-use super::super::verdict::Judgement;
+use super::super::record::Record;
 
 /// One rollout as it was kept.
 #[derive(Debug, Clone)]
@@ -52,7 +51,6 @@ pub(in crate::rollout) struct Keeper {
 #[derive(Debug, Default)]
 struct Inner {
     rollouts: Vec<Kept>,
-    ticks: Vec<(String, u64, Tick, Judgement)>,
     events: Vec<Event>,
     audit: Vec<Audit>,
 }
@@ -68,9 +66,7 @@ impl Keeper {
         inner.rollouts.push(Kept { rollout: rollout.clone(), beside });
     }
 
-    pub(in crate::rollout) fn tick(&self, id: &str, n: u64, tick: &Tick, judgement: &Judgement) {
-        self.inner().ticks.push((id.into(), n, tick.clone(), judgement.clone()));
-    }
+    pub(in crate::rollout) fn tick(&self, _id: &str, _record: &Record) {}
 
     pub(in crate::rollout) fn event(&self, event: &Event) {
         self.inner().events.push(event.clone());

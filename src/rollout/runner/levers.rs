@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::shares::{self, Arms};
-use crate::model::rollout::{CohortMatch, RolloutPlan, Share};
+use crate::model::rollout::{CohortMatch, Phase, RollbackStrategy, RolloutPlan, Share};
 use crate::model::{Name, Weights};
 use crate::switchboard::change::{Applied, Cause, Change, Cohort, How, Refused};
 use crate::switchboard::snapshot::{Service, Snapshot};
@@ -84,6 +84,23 @@ impl Fence {
     }
 }
 
+/// The shares of an automatic rollback from `share`, in percent.
+pub(in crate::rollout) fn steps_back(plan: &RolloutPlan, share: Share) -> Vec<f64> {
+    let mut steps = match plan.rollback.strategy {
+        RollbackStrategy::Immediate | RollbackStrategy::BlueGreen => Vec::new(),
+        RollbackStrategy::Gradual => {
+            let halves = std::iter::successors(Some(share.buckets() / 2), |half| Some(half / 2));
+            halves.take_while(|half| *half >= 10_000).map(|half| Share::from_buckets(half).percent()).collect()
+        }
+        RollbackStrategy::Phased => {
+            let below = plan.phases.iter().rev().map(Phase::live_share).filter(|phase| *phase < share);
+            below.filter(|phase| *phase > Share::ZERO).map(Share::percent).collect()
+        }
+    };
+    steps.push(0.0);
+    steps
+}
+
 /// What the weights say of the candidate now.
 pub(in crate::rollout) fn live_share(switchboard: &Switchboard, plan: &RolloutPlan) -> Option<Share> {
     let snapshot = switchboard.snapshot().load_full();
@@ -103,6 +120,11 @@ pub(in crate::rollout) fn service<'s>(snapshot: &'s Snapshot, name: &Name) -> Op
 /// A cause of the engine's own.
 pub(in crate::rollout) fn cause(who: &str, from: &str, reason: &str) -> Cause {
     Cause { who: who.into(), from: from.into(), how: How::Rollout, reason: reason.into() }
+}
+
+/// A cause of somebody who asked over the API.
+pub(in crate::rollout) fn cause_of(who: &str, from: &str, reason: &str) -> Cause {
+    Cause { how: How::Api, ..cause(who, from, reason) }
 }
 
 /// Whether a pool that the rollout is not about has a weight.

@@ -17,4 +17,4 @@ pub(super) mod keep;
 pub(super) mod levers;
 pub(super) mod office;
 pub(super) mod shares;
-mod verify;
+pub(super) mod verify;

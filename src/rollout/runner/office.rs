@@ -1,7 +1,7 @@
 //! What all rollouts of the process share: the switchboard, what is kept, who listens, and who holds which service.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::super::event::{Event, Kind, Severity};
 use super::super::machine::{Command, Illegal};
+use super::super::record::{Record, Records};
 use super::super::stream::{Draft, Stream};
 use super::super::view::View;
 use super::keep::{Audit, Keeper};
@@ -23,6 +24,9 @@ pub(in crate::rollout) const ORDERS_MAX: usize = 64;
 
 /// Rollouts that ended and are still in memory, for when the journal cannot tell them.
 const ENDED_MAX: usize = 100;
+
+/// Rollouts that ended and whose ticks are still in memory.
+const TICKS_OF_MAX: usize = 8;
 
 /// Rollouts at once; one for each service, so this is a bound for memory and not a limit that anybody meets.
 pub(in crate::rollout) const LIVE_MAX: usize = 256;
@@ -37,6 +41,8 @@ pub(in crate::rollout) struct Office {
     pub(in crate::rollout) counts: Counts,
     seats: Mutex<BTreeMap<String, Arc<Seat>>>,
     ended: Mutex<VecDeque<Arc<View>>>,
+    /// The ticks of those that ended last.
+    ticks: Mutex<VecDeque<(String, Records)>>,
 }
 
 /// What the engine counts of itself.
@@ -58,6 +64,10 @@ pub(in crate::rollout) struct Seat {
     pub(in crate::rollout) orders: mpsc::Sender<Order>,
     pub(in crate::rollout) view: ArcSwap<View>,
     pub(in crate::rollout) fence: Fence,
+    /// Whether a drill moves the weights: they are nobody's edit.
+    pub(in crate::rollout) drilling: AtomicBool,
+    /// Its ticks.
+    pub(in crate::rollout) records: Mutex<Records>,
     /// What a runner begins with that takes over after another one fell.
     pub(in crate::rollout) beside: Mutex<Vec<u8>>,
 }
@@ -95,6 +105,7 @@ impl Office {
             counts: Counts::default(),
             seats: Mutex::default(),
             ended: Mutex::default(),
+            ticks: Mutex::default(),
         }
     }
 
@@ -121,7 +132,22 @@ impl Office {
             ended.push_front(view);
             ended.truncate(ENDED_MAX);
         }
+        let records = std::mem::take(&mut *seat.records.lock().unwrap_or_else(PoisonError::into_inner));
+        {
+            let mut ticks = self.ticks.lock().unwrap_or_else(PoisonError::into_inner);
+            ticks.push_front((seat.id.clone(), records));
+            ticks.truncate(TICKS_OF_MAX);
+        }
         self.seats().remove(&seat.id);
+    }
+
+    /// The ticks of a rollout, oldest first.
+    pub(in crate::rollout) fn records(&self, id: &str) -> Vec<Record> {
+        if let Some(seat) = self.seat(id) {
+            return seat.records.lock().unwrap_or_else(PoisonError::into_inner).list().to_vec();
+        }
+        let ticks = self.ticks.lock().unwrap_or_else(PoisonError::into_inner);
+        ticks.iter().find(|(other, _)| other == id).map(|(_, records)| records.list().to_vec()).unwrap_or_default()
     }
 
     /// Rollouts that ended in this process, newest first.

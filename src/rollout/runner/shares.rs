@@ -52,7 +52,7 @@ pub(super) fn weights(live: &Weights, arms: Arms<'_>, share: Share) -> Option<We
 }
 
 /// What a pool has by these weights, of everything.
-pub(super) fn share_of(weights: &Weights, pool: &Name) -> Share {
+pub(in crate::rollout) fn share_of(weights: &Weights, pool: &Name) -> Share {
     Share::from_buckets(buckets(weights, pool))
 }
 

@@ -32,7 +32,7 @@ struct Seen {
 }
 
 /// Looks again and again until everything holds or the time is over; whether it holds, and what was seen.
-pub(super) async fn verify(office: &Office, plan: &RolloutPlan) -> (bool, String) {
+pub(in crate::rollout) async fn verify(office: &Office, plan: &RolloutPlan) -> (bool, String) {
     let policy = &plan.rollback.verify;
     let mut detail = String::new();
     for round in 0..=policy.retries {

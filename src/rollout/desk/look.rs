@@ -1,0 +1,181 @@
+//! Looking: rollouts, events. Nothing here waits for a runner.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use serde::Serialize;
+use serde_json::Value;
+use tokio::sync::broadcast;
+
+use super::{Desk, DeskError, ID_BYTES_MAX};
+use crate::model::AffinityBy;
+use crate::rollout::event::Event;
+use crate::rollout::machine::State;
+use crate::rollout::record::Record;
+use crate::rollout::report::json;
+use crate::rollout::runner::office::now_ms;
+use crate::rollout::runner::{count, levers, shares};
+use crate::rollout::view::View;
+use crate::switchboard::snapshot::Pool;
+use crate::telemetry::clock;
+use crate::upstream::endpoint::Admission;
+
+/// Events of one report.
+const REPORT_EVENTS_MAX: usize = 500;
+
+// === impl Desk ===
+
+impl Desk {
+    /// One rollout, live or ended.
+    pub fn one(&self, id: &str) -> Result<Arc<View>, DeskError> {
+        let office = self.office()?;
+        if let Some(seat) = office.seat(id) {
+            return Ok(seat.view.load_full());
+        }
+        let ended = office.ended().iter().find(|view| view.rollout.id == id).cloned();
+        ended.or_else(|| office.kept(id)).ok_or_else(|| DeskError::Unknown(id.chars().take(ID_BYTES_MAX).collect()))
+    }
+
+    /// The rollouts that hold a service, then those that ended, newest first.
+    pub fn list(&self) -> Result<Vec<Arc<View>>, DeskError> {
+        let office = self.office()?;
+        let mut views: Vec<_> = office.seats().values().map(|seat| seat.view.load_full()).collect();
+        let known = |views: &[Arc<View>], id: &str| views.iter().any(|view| view.rollout.id == id);
+        let ended: Vec<_> = office.ended().iter().cloned().collect();
+        for view in ended.into_iter().chain(office.all_kept()) {
+            if !known(&views, &view.rollout.id) {
+                views.push(view);
+            }
+        }
+        views.sort_by_key(|view| (!view.rollout.state.is_live(), std::cmp::Reverse(view.rollout.started_at_ms)));
+        Ok(views)
+    }
+
+    /// Events after the one with this number, oldest first, at most `most`.
+    pub fn events(&self, after: u64, most: usize) -> Result<Vec<Arc<Event>>, DeskError> {
+        let office = self.office()?;
+        let mut events = office.stream.recent_after(after).unwrap_or_else(|| office.events_kept(after, most));
+        events.truncate(most);
+        Ok(events)
+    }
+
+    /// The number of the newest event.
+    pub fn last_event(&self) -> Result<u64, DeskError> {
+        Ok(self.office()?.stream.last())
+    }
+
+    /// Events from now on.
+    pub fn subscribe(&self) -> Result<broadcast::Receiver<Arc<Event>>, DeskError> {
+        Ok(self.office()?.stream.subscribe())
+    }
+
+    /// The newest events of one rollout, oldest first.
+    pub fn events_of(&self, id: &str, most: usize) -> Vec<Arc<Event>> {
+        self.office().map(|office| office.stream.recent_of(id, most)).unwrap_or_default()
+    }
+
+    /// The ticks of a rollout, oldest first.
+    pub fn ticks(&self, id: &str) -> Result<Vec<Record>, DeskError> {
+        self.one(id)?;
+        Ok(self.office()?.records(id))
+    }
+
+    /// The report of a rollout.
+    pub fn report(&self, id: &str) -> Result<Value, DeskError> {
+        let view = self.one(id)?;
+        let (ticks, events) = (self.ticks(id)?, self.events_of(id, REPORT_EVENTS_MAX));
+        let events: Vec<Event> = events.iter().map(|event| Event::clone(event)).collect();
+        Ok(json::report(&json::Parts { view: &view, ticks: &ticks, events: &events, at_ms: now_ms() }))
+    }
+
+    /// What a rollback of this rollout would do now, without doing it.
+    pub fn impact(&self, id: &str) -> Result<Impact, DeskError> {
+        let (office, view) = (self.office()?, self.one(id)?);
+        let snapshot = office.switchboard.snapshot().load_full();
+        let plan = &view.rollout.plan;
+        let service = levers::service(&snapshot, &plan.service);
+        let service = service.ok_or_else(|| DeskError::Invalid(format!("service {} is gone", plan.service)))?;
+        let candidate = service.pools.iter().find(|pool| pool.name == plan.candidate);
+        let share = shares::share_of(&service.weights, &plan.candidate);
+        let sticky = !matches!(service.spec.affinity.by, AffinityBy::None);
+        let stable = &service.pools[service.stable];
+        let now = clock::now().mono_ms;
+        let serving = |pool: &Pool| {
+            let takes = pool.endpoints.iter().filter(|endpoint| endpoint.admission(now) == Admission::Serving);
+            takes.count()
+        };
+        let tick = view.tick.as_ref().filter(|tick| tick.elapsed_ms > 0);
+        Ok(Impact {
+            rollout_id: view.rollout.id.clone(),
+            service: plan.service.to_string(),
+            percent: share.percent(),
+            buckets: sticky.then_some(share.buckets()),
+            requests_in_flight: candidate.map_or(0, count::in_flight),
+            requests_per_s: tick.map(|tick| tick.candidate.attempts as f64 * 1000.0 / tick.elapsed_ms as f64),
+            stable: stable.name.to_string(),
+            stable_endpoints_serving: serving(stable),
+            stable_endpoints: stable.endpoints.len(),
+            steps: levers::steps_back(plan, share),
+        })
+    }
+
+    /// Sweeps under way.
+    pub fn sweeps(&self) -> usize {
+        0
+    }
+
+    /// How the journal is.
+    pub fn journal_state(&self) -> Value {
+        Value::Null
+    }
+
+    /// What became of the rollouts that are known, by service or of all.
+    pub fn statistics(&self, service: Option<&str>) -> Result<Value, DeskError> {
+        let (office, views) = (self.office()?, self.list()?);
+        let own = |view: &&Arc<View>| service.is_none_or(|service| view.rollout.plan.service.as_str() == service);
+        let views: Vec<_> = views.iter().filter(own).collect();
+        let of = |state: State| views.iter().filter(|view| view.rollout.state == state).count();
+        let took = |view: &&&Arc<View>| Some(view.rollout.ended_at_ms?.saturating_sub(view.rollout.started_at_ms));
+        let times: Vec<u64> = views.iter().filter_map(|view| took(&view)).collect();
+        let ended = of(State::Completed) + of(State::RolledBack);
+        let part = |count: usize| (ended > 0).then(|| count as f64 / ended as f64);
+        let counts = &office.counts;
+        Ok(serde_json::json!({
+            "service": service,
+            "total": views.len(),
+            "live": views.iter().filter(|view| view.rollout.state.is_live()).count(),
+            "completed": of(State::Completed),
+            "rolledBack": of(State::RolledBack),
+            "successRate": part(of(State::Completed)),
+            "averageDurationMs": (!times.is_empty()).then(|| times.iter().sum::<u64>() / times.len() as u64),
+            "automaticRollbacks": counts.rollbacks_automatic.load(Ordering::Relaxed),
+            "manualRollbacks": counts.rollbacks_manual.load(Ordering::Relaxed),
+        }))
+    }
+}
+
+/// What a rollback would do.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Impact {
+    /// The rollout.
+    pub rollout_id: String,
+    /// Its service.
+    pub service: String,
+    /// What the candidate has now, and would lose.
+    pub percent: f64,
+    /// Of 1 000 000 buckets of units, those that would move; none where nothing sticks.
+    pub buckets: Option<u32>,
+    /// Requests now with the candidate; they finish there.
+    pub requests_in_flight: u64,
+    /// What stable would get in addition.
+    pub requests_per_s: Option<f64>,
+    /// Where everything would go.
+    pub stable: String,
+    /// Endpoints of stable that serve, of all.
+    pub stable_endpoints_serving: usize,
+    /// See `stable_endpoints_serving`.
+    pub stable_endpoints: usize,
+    /// The shares of an automatic rollback, in percent, one after the other.
+    pub steps: Vec<f64>,
+}

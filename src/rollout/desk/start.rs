@@ -1,0 +1,131 @@
+//! Starting: a new rollout, the same plan again, one in the place of another.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use super::command::ANSWER;
+use super::{By, Desk, DeskError, ID_BYTES_MAX, Start, window};
+use crate::model::Name;
+use crate::rollout::machine::{Command, Input, Rollout, State};
+use crate::rollout::runner::guardian;
+use crate::rollout::runner::levers;
+use crate::rollout::runner::office::{LIVE_MAX, Office, Order, Seat, now_ms};
+use crate::rollout::view::View;
+
+// === impl Desk ===
+
+impl Desk {
+    /// Starts a rollout; what it looks like once its first effects are done.
+    pub async fn start(&self, start: Start, by: &By) -> Result<Arc<View>, DeskError> {
+        let office = self.office()?;
+        let Start { plan, id, supersede } = start;
+        let service = plan.service.clone();
+        let live = levers::live_share(&office.switchboard, &plan);
+        let live = live.ok_or_else(|| DeskError::Invalid(format!("there is no service \"{service}\"")))?;
+        if let Some(running) = office.seat_of(&service).filter(|_| supersede) {
+            self.supersede(office, &running, by).await?;
+        }
+        let id = id.map(|id| checked(&id)).transpose()?.unwrap_or_else(|| fresh_id(office, &plan.name));
+        let rollout = Rollout::new(id.clone(), plan, by.who.clone(), by.reason.clone(), now_ms(), live);
+        let (seat, orders) = guardian::seat(office, rollout, Vec::new());
+        take(office, &seat)?;
+        let window_closed = window(&seat.view.load().rollout.plan);
+        self.audit(by, "rollout.start", &seat, json!({ "percent": live.percent() }), json!({ "rolloutId": id }));
+        tokio::spawn(guardian::guard(Arc::clone(office), Arc::clone(&seat), orders, Input::Start { window_closed }));
+        Ok(self.settled(&seat).await)
+    }
+
+    /// What a rollout looks like once its runner has taken it up.
+    async fn settled(&self, seat: &Seat) -> Arc<View> {
+        for _ in 0..100 {
+            let view = seat.view.load_full();
+            if view.rollout.state != State::Pending || !view.rollout.because.is_empty() {
+                return view;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        seat.view.load_full()
+    }
+
+    async fn supersede(&self, office: &Arc<Office>, running: &Arc<Seat>, by: &By) -> Result<(), DeskError> {
+        let mut by = by.clone();
+        by.reason = format!("superseded: {}", by.reason);
+        match self.command(&running.id, Command::Rollback, &by).await {
+            Ok(_) | Err(DeskError::Illegal(_)) => {}
+            Err(other) => return Err(other),
+        }
+        let (answer, answered) = oneshot::channel();
+        let retire = running.orders.send(Order::Retire { answer });
+        let _ = timeout(ANSWER, async { (retire.await, answered.await) }).await;
+        for _ in 0..200 {
+            if office.seat(&running.id).is_none() {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        // Its runner does not answer; the fence keeps it from touching anything but stable.
+        office.leave(running);
+        Ok(())
+    }
+
+    /// The same plan again, as a new rollout.
+    pub async fn retry(&self, id: &str, by: &By) -> Result<Arc<View>, DeskError> {
+        let view = self.one(id)?;
+        if view.rollout.state.is_live() {
+            return Err(DeskError::Illegal(format!(
+                "rollout {id} is {}; only one that ended can be tried again",
+                view.rollout.state.as_str()
+            )));
+        }
+        let start = Start { plan: view.rollout.plan.clone(), id: None, supersede: false };
+        let mut by = by.clone();
+        if by.reason.is_empty() {
+            by.reason = format!("{id} again");
+        }
+        self.start(start, &by).await
+    }
+}
+
+/// Takes the service for a rollout, or says who holds it.
+pub(super) fn take(office: &Office, seat: &Arc<Seat>) -> Result<(), DeskError> {
+    let mut seats = office.seats();
+    if let Some(running) = seats.values().find(|other| other.service == seat.service) {
+        let running = running.id.clone();
+        let why = format!("rollout {running} of service {} is under way", seat.service);
+        return Err(DeskError::Conflict { running, why });
+    }
+    if seats.contains_key(&seat.id) || office.ended().iter().any(|view| view.rollout.id == seat.id) {
+        let why = format!("there is a rollout {} already", seat.id);
+        return Err(DeskError::Conflict { running: seat.id.clone(), why });
+    }
+    if seats.len() >= LIVE_MAX {
+        return Err(DeskError::Unavailable(format!("{LIVE_MAX} rollouts are under way; that is the most")));
+    }
+    seats.insert(seat.id.clone(), Arc::clone(seat));
+    Ok(())
+}
+
+/// Letters, digits, dots, dashes, underscores: what stands in a path as it is.
+fn checked(id: &str) -> Result<String, DeskError> {
+    let holds = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    if (1..=ID_BYTES_MAX).contains(&id.len()) && id.bytes().all(holds) && !id.starts_with('.') {
+        return Ok(id.into());
+    }
+    Err(DeskError::Invalid("an id is 1 to 100 letters, digits, dots, dashes or underscores".into()))
+}
+
+/// `PLAN-YYYYMMDD-HHMMSS`, with a number after it when there is one already.
+fn fresh_id(office: &Office, plan: &Name) -> String {
+    let at = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S");
+    let name: String = plan.chars().take(ID_BYTES_MAX - 25).collect();
+    let taken = |id: &str| office.seat(id).is_some() || office.ended().iter().any(|view| view.rollout.id == id);
+    let first = format!("{name}-{at}");
+    if !taken(&first) {
+        return first;
+    }
+    (2_u32..).map(|n| format!("{first}-{n}")).find(|id| !taken(id)).unwrap_or(first)
+}
