@@ -539,6 +539,34 @@ fn events_are_lines_and_on_demand_json() {
 }
 
 #[test]
+fn a_plan_is_written_once_checked_and_its_problems_told_with_their_places() {
+    let dir = Dir::new().with("weir.toml", CONFIG);
+    let (code, _, err) = dir.weir(&["rollout", "check"]);
+    assert_eq!(code, Some(2));
+    assert!(err.contains("rollouts holds no plan; `weir rollout new` writes one"), "{err}");
+    let (code, out, err) = dir.weir(&["rollout", "new", "engine-2"]);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    assert!(out.starts_with("rollouts/engine-2.toml holds a plan for engine; "), "{out}");
+    let (code, _, err) = dir.weir(&["rollout", "new", "engine-2"]);
+    assert_eq!(code, Some(2));
+    assert!(err.contains("is there already"), "{err}");
+    let (code, out, err) = dir.weir(&["rollout", "check", "engine-2", "--strict"]);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    assert_eq!(out, "ok rollouts/engine-2.toml: engine to canary by 1 %, 5 %, 25 %, 100 %; 2 gates; at least 20 min\n");
+    let (code, _, err) = dir.weir(&["rollout", "check", "engine-3"]);
+    assert_eq!((code, err.as_str()), (Some(2), "error: there is no plan \"engine-3\"; did you mean \"engine-2\"?\n"));
+    let wrong = "service = \"engine\"\ncandidate = \"canary\"\n[[phases]]\npercent = 50\n[[phases]]\npercent = 5\n";
+    let dir = dir.with("rollouts/falls.toml", wrong);
+    let (code, _, err) = dir.weir(&["rollout", "check", "rollouts/falls.toml"]);
+    assert_eq!(code, Some(2), "{err}");
+    assert!(err.contains("rollouts/falls.toml:6:1"), "{err}");
+    let (code, out, _) = dir.weir(&["rollout", "check", "-o", "json"]);
+    let report: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!((code, report["ok"].as_bool()), (Some(2), Some(false)), "{report}");
+    assert_eq!(report["plans"].as_array().map(Vec::len), Some(2), "{report}");
+}
+
+#[test]
 fn a_kept_report_is_drawn_without_a_running_weir() {
     let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/report/rolled-back.json");
     let dir = Dir::new();

@@ -114,7 +114,7 @@ fn block(gate: &GateView, layout: Layout, paint: Paint) -> Vec<String> {
         _ => paint.red(&verdict),
     };
     let mut lines = Vec::new();
-    let detail = detail(gate);
+    let detail = short(gate);
     let detail = if gate.dry_run { format!("dry run: {detail}") } else { detail };
     if gate.e_value.is_none() && gate.safe_e_value.is_none() {
         // Nothing to measure by: its words stand where the bars would.
@@ -144,8 +144,14 @@ fn meter(bar: usize, value: Option<f64>, limit: Option<f64>, paint: Paint, full:
     format!("{drawn}{} {figures:FIGURES$}", paint.dim(&rest))
 }
 
-/// What the gate stands on: both pools, the ratio, the bound; and where the gate has no such numbers its own words.
+/// The gate's own sentence, and where it has none its numbers.
 pub(super) fn detail(gate: &GateView) -> String {
+    if gate.detail.is_empty() { short(gate) } else { printable(&gate.detail) }
+}
+
+/// What the gate stands on in a line: both pools, the ratio, the bound; and where there are no such numbers its own
+/// words. Why it is not further stands below all gates.
+fn short(gate: &GateView) -> String {
     let unit = |value: f64| match gate.kind.as_str() {
         "error_rate" | "guard" | "zero_tolerance" => ratio(value),
         "latency" if value <= 1.0 => format!("{} slow", ratio(value)),
@@ -165,7 +171,7 @@ pub(super) fn detail(gate: &GateView) -> String {
         }
         parts.extend(gate.bound.filter(|bound| bound.is_finite()).map(excludes));
     }
-    if !gate.detail.is_empty() && (!measured || severity(gate) > 0) {
+    if !gate.detail.is_empty() && parts.is_empty() {
         parts.push(printable(&gate.detail));
     }
     parts.join("; ")
@@ -206,7 +212,7 @@ mod tests {
         gates.push(gate("bad", "fail"));
         let view = View { gates, ..View::default() };
         let all = render(&view, 80, None, Paint::plain());
-        assert_eq!(all.len(), 2 + 7 + 1, "{all:#?}");
+        assert_eq!(all.len(), 2 + 2 * 7, "{all:#?}");
         for rows in 2..12 {
             let some = render(&view, 80, Some(rows), Paint::plain());
             assert!(some.len() <= rows.max(4), "{rows}: {some:#?}");

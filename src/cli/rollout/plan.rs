@@ -4,15 +4,16 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use serde::Serialize;
 use serde_json::json;
 
 use super::super::failure::{Failure, WRONG};
+use super::super::figures::{elapsed, percent};
 use super::super::screen::Paint;
 use super::super::{Globals, change, near, place, screen};
+use crate::config::Problems;
+use crate::config::rollouts::{Checked, Constraints, Plans, Read};
 use crate::model::Name;
-
-/// The directory of plans, beside the main file.
-const PLANS: &str = "rollouts";
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -89,7 +90,10 @@ pub(super) fn new(arguments: &New, globals: &Globals) -> Result<(), Failure> {
     if arguments.out.as_deref() == Some(Path::new("-")) {
         return screen::print(&text);
     }
-    let file = arguments.out.clone().unwrap_or_else(|| directory(globals).join(format!("{name}.toml")));
+    let file = arguments
+        .out
+        .clone()
+        .unwrap_or_else(|| Plans::directory(&place::config_path(globals)).join(format!("{name}.toml")));
     write_new(&file, &text)?;
     if globals.json() {
         return screen::print_json(&json!({ "plan": name, "file": file }));
@@ -114,17 +118,180 @@ fn write_new(file: &Path, text: &str) -> Result<(), Failure> {
     Ok(made.write_all(text.as_bytes())?)
 }
 
-/// Where plans are: `rollouts` beside the main file.
-fn directory(globals: &Globals) -> PathBuf {
-    place::config_path(globals).parent().unwrap_or(Path::new("")).join(PLANS)
+/// The text of a plan that holds as it is, with what is most often changed.
+fn fresh_plan(service: &Name, candidate: &Name) -> String {
+    format!(
+        "\
+# A rollout: the traffic of a service moves to the candidate phase by phase, as far as the evidence allows.
+# Check it with `weir rollout check`, start it with `weir rollout start`. What is commented out is the default.
+
+service = \"{service}\"
+candidate = \"{candidate}\"             # the pool that gets the traffic
+on_failure = \"rollback\"            # or pause: a person decides; or hold: the share stays, watching goes on
+on_inconclusive = \"extend\"         # when max_duration is over: extend, pause, advance or rollback
+# deadline = \"24h\"                 # for the whole rollout
+# auto_advance = true              # false: each phase waits for `weir rollout advance`
+# keep_previous = \"1h\"             # time after promotion in which the way back is one word
+
+[evidence]
+false_rollback = 0.01              # chance that a healthy candidate is rolled back, over the whole rollout
+false_advance = 0.05               # chance to go on although the candidate is as bad as must be excluded
+
+# What holds in every phase. Evidence compares both pools request by request; it needs no minimum of traffic and
+# may be looked at at any time.
+[[gates]]
+kind = \"error_rate\"
+# max_ratio = 1.25                 # how many times the errors of stable are bearable
+# excludes = 2                     # what must be ruled out before a phase advances
+
+[[gates]]
+kind = \"latency\"
+quantile = 0.95
+# margin = 0.1                     # 10 % and
+# margin_ms = 5                    # 5 ms slower are bearable
+
+# A smoke test before the first share:
+# [[gates]]
+# kind = \"http\"
+# url = \"/healthz\"                 # of the candidate
+
+[[phases]]
+percent = 1
+min_duration = \"5m\"              # at least
+max_duration = \"4h\"              # evidence is waited for so long
+
+[[phases]]
+percent = 5
+min_duration = \"5m\"
+max_duration = \"4h\"
+
+[[phases]]
+percent = 25
+min_duration = \"5m\"
+max_duration = \"4h\"
+
+[[phases]]
+percent = 100
+holdback = 2                       # of this, stable keeps 2 %: without it nothing is left to compare with
+min_duration = \"5m\"
+max_duration = \"4h\"
+
+# [rollback]
+# strategy = \"immediate\"           # gradual, phased, blue_green
+# cooldown = \"5m\"                  # after an automatic rollback nothing starts by itself
+"
+    )
 }
 
-fn fresh_plan(service: &Name, candidate: &Name) -> String {
-    format!("service = \"{service}\"\ncandidate = \"{candidate}\"\n")
+/// One plan that was checked.
+#[derive(Debug, Serialize)]
+struct Looked {
+    plan: String,
+    file: String,
+    #[serde(flatten)]
+    checked: Checked,
 }
 
 /// Says every problem of the plans that are named, or of all.
-pub(super) fn check(_arguments: &Check, _globals: &Globals) -> Result<(), Failure> {
-    let _ = Paint::stdout();
-    Err(Failure::Said(WRONG))
+pub(super) fn check(arguments: &Check, globals: &Globals) -> Result<(), Failure> {
+    let (config, main) = (place::config(globals)?, place::config_path(globals));
+    let limits = Constraints::default();
+    let files = if arguments.plans.is_empty() { all(&main) } else { named(&arguments.plans, &main)? };
+    if files.is_empty() {
+        let none = format!("{} holds no plan; `weir rollout new` writes one", Plans::directory(&main).display());
+        return Err(Failure::wrong(none));
+    }
+    let paint = Paint::stdout();
+    let mut looked = Vec::new();
+    for file in files {
+        let read = Plans::read_file(&file, &config.plan, &limits);
+        let checked = Checked::of(&read, arguments.strict);
+        if !globals.json() {
+            tell(&file, &read, checked.valid, paint)?;
+        }
+        let plan = file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        looked.push(Looked { plan, file: file.display().to_string(), checked });
+    }
+    let ok = looked.iter().all(|one| one.checked.valid);
+    if globals.json() {
+        screen::print_json(&json!({ "ok": ok, "plans": looked }))?;
+    }
+    if ok { Ok(()) } else { Err(Failure::Said(WRONG)) }
+}
+
+/// Every plan beside the main file.
+fn all(main: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(Plans::directory(main)).into_iter().flatten().flatten().map(|entry| entry.path());
+    let hidden = |path: &Path| path.file_name().is_none_or(|name| name.to_string_lossy().starts_with('.'));
+    let is_plan = |path: &PathBuf| !hidden(path) && path.extension().is_some_and(|end| end == "toml");
+    let mut files: Vec<PathBuf> = entries.filter(is_plan).collect();
+    files.sort();
+    files
+}
+
+/// The files that are meant: a path as it is, a name beside the main file.
+fn named(names: &[String], main: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let known: Vec<String> =
+        all(main).iter().filter_map(|file| Some(file.file_stem()?.to_string_lossy().into_owned())).collect();
+    let known: Vec<&str> = known.iter().map(String::as_str).collect();
+    let file = |name: &String| {
+        let is_path = name.contains('/') || Path::new(name).extension().is_some_and(|end| end == "toml");
+        let file = if is_path { PathBuf::from(name) } else { Plans::directory(main).join(format!("{name}.toml")) };
+        let unknown = || Failure::wrong(format!("there is no plan \"{name}\"{}", near::advice(name, &known)));
+        if is_path || file.is_file() { Ok(file) } else { Err(unknown()) }
+    };
+    names.iter().map(file).collect()
+}
+
+/// Problems to stderr, recommendations as notes, and what the plan does when it holds.
+fn tell(file: &Path, read: &Result<Read, Problems>, valid: bool, paint: Paint) -> Result<(), Failure> {
+    match read {
+        Err(problems) => problems.iter().for_each(|problem| screen::complain(&format!("{problem}\n"))),
+        Ok(read) => {
+            let say: fn(&str) = if valid { screen::note } else { screen::complain };
+            read.notes.iter().for_each(|note| say(&note.to_string()));
+        }
+    }
+    let (Ok(Read { plan, .. }), true) = (read, valid) else { return Ok(()) };
+    let least: u64 = plan.phases.iter().map(|phase| phase.min_duration.as_millis() as u64).sum();
+    let shares: Vec<String> = plan.phases.iter().map(|phase| percent(phase.share.percent())).collect();
+    let gates = plan.gates.len() + plan.phases.iter().map(|phase| phase.gates.len()).sum::<usize>();
+    let plural = if gates == 1 { "" } else { "s" };
+    screen::print(&format!(
+        "{} {}: {} to {} by {}; {gates} gate{plural}; at least {}\n",
+        paint.green("ok"),
+        file.display(),
+        plan.service,
+        plan.candidate,
+        shares.join(", "),
+        elapsed(least),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn a_fresh_plan_holds_as_it_is_and_wants_nothing_better() {
+        let pool = |name: &str| format!("[services.engine.pools.{name}]\nendpoints = [\"http://127.0.0.1:1\"]\n");
+        let text = pool("stable") + &pool("canary");
+        let config = Config::parse(&text, "weir.toml", &|_| None).unwrap_or_else(|problems| panic!("{problems}"));
+        let name = |name| Name::new(name).expect("a name");
+        let plan = fresh_plan(&name("engine"), &name("canary"));
+        for plan in
+            [plan.clone(), plan.replace("# [[gates]]", "[[gates]]").replace("# kind", "kind").replace("# url", "url")]
+        {
+            let read = crate::config::rollouts::read_plan(
+                &plan,
+                Path::new("fresh.toml"),
+                &config.plan,
+                &Constraints::default(),
+            );
+            let read = read.unwrap_or_else(|problems| panic!("{problems}"));
+            assert!(read.notes.is_empty(), "{:?}", read.notes);
+            assert_eq!(read.plan.phases.len(), 4);
+        }
+    }
 }
