@@ -35,6 +35,7 @@ const PURE: &[&str] = &[
     "src/rollout/evidence/",
     "src/rollout/judge/",
     "src/rollout/machine/",
+    "src/rollout/rules/",
     "src/switchboard/reconcile.rs",
     "src/upstream/book.rs",
     "src/upstream/gate.rs",

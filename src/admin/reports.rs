@@ -157,7 +157,10 @@ pub(super) async fn trends(State(admin): State<Arc<Admin>>, path: Id) -> Result<
 }
 
 /// `GET /api/v1/alerts`: what somebody should look at, newest first.
-pub(super) async fn alerts(State(admin): State<Arc<Admin>>, Query(wanted): Query<Wanted>) -> Result<Json<Value>, Problem> {
+pub(super) async fn alerts(
+    State(admin): State<Arc<Admin>>,
+    Query(wanted): Query<Wanted>,
+) -> Result<Json<Value>, Problem> {
     let desk = &admin.board.desk;
     let after = desk.last_event()?.saturating_sub(crate::rollout::stream::RECENT_MAX as u64);
     let events = desk.events(after, usize::MAX)?;

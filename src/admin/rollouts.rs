@@ -176,12 +176,7 @@ pub(super) fn read_id(path: Id) -> Result<String, Problem> {
 }
 
 /// What is to be started: a plan of this weir by its name, a profile for a service, or a plan itself.
-async fn read_start(
-    admin: &Admin,
-    mut fields: Fields,
-    id: Option<String>,
-    by: &mut By,
-) -> Result<Start, Problem> {
+async fn read_start(admin: &Admin, mut fields: Fields, id: Option<String>, by: &mut By) -> Result<Start, Problem> {
     let named = ["rolloutId", "id"].into_iter().find_map(|key| fields.text(key).transpose()).transpose()?;
     let supersede = fields.flag("supersede")?;
     let dry_run = fields.flag("dryRun")? | fields.flag("dry_run")?;

@@ -9,14 +9,16 @@
 
 pub mod evidence;
 pub mod judge;
+pub mod rules;
+pub mod windows;
 
 pub mod desk;
 pub mod engine;
 pub mod event;
 pub mod journal;
 pub mod machine;
-pub mod report;
 pub mod record;
+pub mod report;
 mod runner;
 pub mod stream;
 pub mod tick;

@@ -9,8 +9,8 @@ use super::machine::{Rollout, Stage, State};
 use super::tick::{Arm, Tick};
 use super::verdict::{Judgement, Verdict};
 use crate::model::Name;
-use crate::telemetry::histogram::Summary;
 use crate::model::rollout::{OnFailure, OnInconclusive, Phase, RolloutPlan, Share, Strategy};
+use crate::telemetry::histogram::Summary;
 
 /// A rollout at one moment.
 #[derive(Debug, Clone)]

@@ -124,7 +124,9 @@ async fn set(office: &Arc<Office>, seat: &Arc<Seat>, share: Share, by: &By) -> M
 fn moved(moved: Moved) -> Result<(), DeskError> {
     match moved {
         Moved::Live(_) => Ok(()),
-        Moved::Fenced => Err(DeskError::Illegal("a rollback was asked for meanwhile; everything stays with stable".into())),
+        Moved::Fenced => {
+            Err(DeskError::Illegal("a rollback was asked for meanwhile; everything stays with stable".into()))
+        }
         Moved::Refused(why) => Err(DeskError::NotMoved(why)),
     }
 }

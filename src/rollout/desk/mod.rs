@@ -160,4 +160,3 @@ fn verb(command: &Command) -> &'static str {
         Command::Cancel => "cancel",
     }
 }
-

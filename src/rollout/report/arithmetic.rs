@@ -45,8 +45,5 @@ fn result(said: &GateVerdict, ticks: u64) -> Option<String> {
         (Some(value), Some(limit)) => format!("; evidence of safety {value:.4}, needed {limit:.4}"),
         _ => String::new(),
     };
-    Some(format!(
-        "{}: E = {value:.4} {sign} {limit:.4} = 1/{alpha:.6} after {ticks} ticks{safe}",
-        said.name
-    ))
+    Some(format!("{}: E = {value:.4} {sign} {limit:.4} = 1/{alpha:.6} after {ticks} ticks{safe}", said.name))
 }

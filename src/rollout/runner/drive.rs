@@ -14,8 +14,8 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::super::judge::Judge;
 use super::super::machine::{Command, Effect, Illegal, Input, Rollout};
-use super::super::verdict::Judgement;
 use super::super::record::{Latencies, Quantiles, Record, Said};
+use super::super::verdict::Judgement;
 use super::super::view::{BoundedQuantiles, Figures, View};
 use super::beside::Beside;
 use super::count::{Counted, Counter};
