@@ -20,7 +20,7 @@ const INDENT: &str = "  ";
 
 /// The titles of the columns of a pool; the first is left-aligned, as is the last.
 const TITLES: [&str; 11] =
-    ["POOL", "WEIGHT", "SHARE", "GOT IN 60 S", "REQ/S", "FAILED TRIES", "P50", "P95", "P99", "IN FLIGHT", "STATE"];
+    ["POOL", "WEIGHT", "SHARE", "GOT IN 60 S", "REQ/S", "NOT ANSWERED", "P50", "P95", "P99", "IN FLIGHT", "STATE"];
 
 /// What is shown beside the status: it comes from elsewhere.
 #[derive(Debug, Default)]

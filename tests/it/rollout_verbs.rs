@@ -142,3 +142,18 @@ fn an_unknown_name_is_told_with_what_there_is() {
     assert_eq!(code, Some(1));
     assert!(err.contains("has had no rollout"), "{err}");
 }
+
+#[test]
+fn the_rollouts_of_the_demo_end_as_they_promise() {
+    let endings = [("bad", "CANARY FAILED"), ("slow", "CANARY FAILED"), ("quiet", "CANARY INCONCLUSIVE")];
+    let started = endings.map(|(ending, banner)| {
+        let mut demo = crate::harness::weir::command();
+        demo.args(["demo", "--rollout", ending]).stdout(std::process::Stdio::piped());
+        (banner, demo.stderr(std::process::Stdio::piped()).spawn().expect("it starts"))
+    });
+    for (banner, demo) in started {
+        let ended = demo.wait_with_output().expect("it ends");
+        let (out, err) = (String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr));
+        assert!(ended.status.success() && out.contains(banner), "{out}{err}");
+    }
+}

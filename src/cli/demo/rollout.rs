@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use serde_json::json;
 
+use super::super::change;
 use super::super::client::{Client, Question};
 use super::super::failure::Failure;
 use super::super::figures::{count, elapsed, percent};
@@ -81,7 +82,8 @@ pub(super) fn execute(ending: Ending, arguments: &Arguments) -> Result<(), Failu
 }
 
 fn shown(client: &Client, ending: Ending, arguments: &Arguments) -> Result<View, Failure> {
-    let started = client.ask(Question::post("/api/v1/rollouts", json!({ "plan": PLAN, "reason": "weir demo" })))?;
+    let question = Question::post("/api/v1/rollouts", json!({ "plan": PLAN, "reason": "weir demo" }));
+    let started = client.ask(change::signed(question, ""))?;
     let id = started["rolloutId"].as_str().unwrap_or_default().to_owned();
     let most = arguments.seconds.map_or(PATIENCE, Duration::from_secs).min(PATIENCE);
     let over = |view: &View, elapsed: Duration| elapsed >= most || ending == Ending::Quiet && view.state == "paused";

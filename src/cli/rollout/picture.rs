@@ -160,12 +160,12 @@ fn share(view: &View) -> String {
 // === pools ===
 
 fn pools(view: &View, paint: Paint) -> Vec<String> {
-    let title = ["POOL", "REQUESTS", "BAD", "RATIO", "REQ/S 60 S", "ERR 60 S", "P50", "P95", "P99"].map(str::to_owned);
+    let title = ["POOL", "REQUESTS", "BAD", "RATIO", "REQ/S 60 S", "P50", "P95", "P99"].map(str::to_owned);
     let mut rows = vec![title];
     rows.extend(view.arms.iter().map(pool_row));
-    let widths: [usize; 9] =
+    let widths: [usize; 8] =
         std::array::from_fn(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0));
-    let line = |row: &[String; 9]| {
+    let line = |row: &[String; 8]| {
         let cells = row.iter().zip(widths).enumerate().map(|(column, (cell, width))| match column {
             0 => format!("{cell:<width$}"),
             _ => format!("{cell:>width$}"),
@@ -177,7 +177,7 @@ fn pools(view: &View, paint: Paint) -> Vec<String> {
     lines
 }
 
-fn pool_row(arm: &ArmView) -> [String; 9] {
+fn pool_row(arm: &ArmView) -> [String; 8] {
     let none = || "-".to_owned();
     let time = |value: Option<f64>| value.map_or_else(none, milliseconds);
     let part = match (arm.errors, arm.requests) {
@@ -190,7 +190,6 @@ fn pool_row(arm: &ArmView) -> [String; 9] {
         arm.errors.map_or_else(none, count),
         part,
         arm.requests_per_s.map_or_else(none, |rate| format!("{rate:.1}")),
-        arm.error_ratio.map_or_else(none, ratio),
         time(arm.p50_ms),
         time(arm.p95_ms),
         time(arm.p99_ms),

@@ -102,7 +102,6 @@ pub(in crate::cli) struct ArmView {
     pub(in crate::cli) errors: Option<u64>,
     /// Of about the last minute.
     pub(in crate::cli) requests_per_s: Option<f64>,
-    pub(in crate::cli) error_ratio: Option<f64>,
     pub(in crate::cli) p50_ms: Option<f64>,
     pub(in crate::cli) p95_ms: Option<f64>,
     pub(in crate::cli) p99_ms: Option<f64>,

@@ -27,6 +27,9 @@ use super::{Which, banner, find, path};
 /// Between two looks.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// Time for the events of the end.
+const LAST_WORDS: Duration = Duration::from_millis(600);
+
 /// Events that are kept for the screen.
 const EVENTS_KEPT: usize = 12;
 
@@ -102,16 +105,27 @@ pub(in crate::cli) fn follow(
                 () = &mut feed => continue,
             }
             shown.events = heard.borrow().iter().cloned().collect();
-            let (rollout, status) =
-                tokio::join!(document(client, path(id, "")), document(client, "/api/v1/status".into()));
-            shown.show(rollout.as_ref(), status.as_ref())?;
-            let view = shown.view.as_ref();
-            if view.is_some_and(|view| !view.is_live() || over(view, began.elapsed())) {
+            look(client, id, &mut shown).await?;
+            let Some(view) = &shown.view else { continue };
+            if !view.is_live() {
+                // What it ended with is told a moment later.
+                let _ = tokio::time::timeout(LAST_WORDS, &mut feed).await;
+                shown.events = heard.borrow().iter().cloned().collect();
+                look(client, id, &mut shown).await?;
+                break;
+            }
+            if over(view, began.elapsed()) {
                 break;
             }
         }
         shown.end()
     })
+}
+
+/// One look, shown.
+async fn look(client: &Client, id: &str, shown: &mut Shown) -> Result<(), Failure> {
+    let (rollout, status) = tokio::join!(document(client, path(id, "")), document(client, "/api/v1/status".into()));
+    shown.show(rollout.as_ref(), status.as_ref())
 }
 
 /// Keeps an event of this rollout, and of those only the last ones.
@@ -161,7 +175,6 @@ pub(in crate::cli) fn complete(view: &mut View, status: Option<&Value>) {
         let minute = &pool["last_minute"];
         let fill = |own: &mut Option<f64>, key: &str| *own = own.or_else(|| minute[key].as_f64());
         fill(&mut arm.requests_per_s, "requests_per_s");
-        fill(&mut arm.error_ratio, "error_ratio");
         fill(&mut arm.p50_ms, "p50_ms");
         fill(&mut arm.p95_ms, "p95_ms");
         fill(&mut arm.p99_ms, "p99_ms");
