@@ -49,14 +49,13 @@ impl<const K: usize> Epochs<K> {
         }
     }
 
-    /// `ln E` of the mixture, each likelihood ratio taken to the power `1/dispersion` (1 or more): still an e-process
-    /// by Jensen's inequality when the model is right.
-    pub fn ln_e(&self, dispersion: f64) -> f64 {
+    /// `ln E` of the mixture with these weights of the alternatives, which sum to 1. Each likelihood ratio is taken to
+    /// the power `1/dispersion` (1 or more): still an e-process by Jensen's inequality when the model is right.
+    pub fn ln_e(&self, weights: &[f64; K], dispersion: f64) -> f64 {
         let temper = 1.0 / dispersion.max(1.0);
-        let prior = -(K as f64).ln();
         let copies = self.copies.iter().enumerate().map(|(index, copy)| {
             let k = index as f64 + 1.0;
-            let within = ln_sum_exp(copy.iter().map(|sum| prior + temper * sum));
+            let within = ln_sum_exp(copy.iter().zip(weights).map(|(sum, weight)| weight.ln() + temper * sum));
             within - (k * (k + 1.0)).ln()
         });
         // What has not started yet counts as 1: Σ 1/(k(k+1)) over k > n is 1/(n+1).
@@ -92,7 +91,7 @@ mod tests {
         let mut epochs = Epochs::<3>::new(10);
         for _ in 0..50 {
             epochs.pass(7);
-            assert!(epochs.ln_e(1.0).abs() < 1e-12);
+            assert!(epochs.ln_e(&[1.0 / 3.0; 3], 1.0).abs() < 1e-12);
         }
     }
 
@@ -103,20 +102,22 @@ mod tests {
             epochs.pass(1);
             epochs.add(&[-1.0]);
         }
-        let before = epochs.ln_e(1.0);
+        let before = epochs.ln_e(&[1.0], 1.0);
         for _ in 0..20 {
             epochs.pass(1);
             epochs.add(&[1.0]);
         }
-        assert!(before < 0.0 && epochs.ln_e(1.0) > 5.0, "{before} {}", epochs.ln_e(1.0));
+        let after = epochs.ln_e(&[1.0], 1.0);
+        assert!(before < 0.0 && after > 5.0, "{before} {after}");
     }
 
     #[test]
     fn tempering_only_lowers_evidence() {
         let mut epochs = Epochs::<2>::new(1000);
         epochs.add(&[9.0, 4.0]);
-        assert!(epochs.ln_e(2.0) < epochs.ln_e(1.0));
-        assert_eq!(epochs.ln_e(0.5).to_bits(), epochs.ln_e(1.0).to_bits());
+        let even = [0.5; 2];
+        assert!(epochs.ln_e(&even, 2.0) < epochs.ln_e(&even, 1.0));
+        assert_eq!(epochs.ln_e(&even, 0.5).to_bits(), epochs.ln_e(&even, 1.0).to_bits());
     }
 
     #[test]

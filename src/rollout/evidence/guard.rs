@@ -49,7 +49,7 @@ impl Guard {
 
     /// `ln E` against "at most `max`".
     pub fn ln_e(&self, dispersion: f64) -> f64 {
-        self.above.ln_e(dispersion)
+        self.above.ln_e(&[1.0 / PARTS.len() as f64; PARTS.len()], dispersion)
     }
 
     /// The rate since the beginning; none without items.

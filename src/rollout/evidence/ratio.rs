@@ -21,8 +21,23 @@ use serde::{Deserialize, Serialize};
 use super::epochs::Epochs;
 use super::ln_sum_exp;
 
-/// Alternatives above r₀, as multiples of it: their cost is at most ln 12 against the nearest.
+/// Alternatives above r₀, as multiples of it.
 pub const ALTERNATIVES: [f64; 12] = [1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 32.0, 64.0, 128.0, 256.0];
+
+/// Their weights. Small regressions have the most, since they need the most evidence: the cost of a mixture is the
+/// logarithm of the weight, a few requests of a large one and thousands of a small one.
+const WEIGHTS: [f64; 12] = [0.14, 0.22, 0.14, 0.10, 0.09, 0.08, 0.07, 0.06, 0.05, 0.03, 0.01, 0.01];
+
+/// Ticks with a bad event of the candidate below which it is never called bad: one burst is one event, whatever it
+/// counts, and how much events come in bursts is only known after a while.
+const TICKS_MIN: u64 = 3;
+
+/// Most evidence (nats) of one tick with several bad events: what a burst says is said once, however large it is. To
+/// cut a likelihood ratio keeps its mean at 1 or below.
+const TICK_MOST: f64 = 4.0;
+
+/// An estimated ratio this far beyond the margin needs no test of the margin itself.
+const FAR: f64 = 1.25;
 
 /// Ratios whose exclusion is looked at: 2^(-3 + i/6), from 1/8 to 2^(63/6-3), about 181.
 const GRID: usize = 64;
@@ -45,11 +60,13 @@ pub struct Counted {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Null(f64);
 
-/// The test of one kind of event.
+/// The tests of one kind of event.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Ratio {
     margin: f64,
+    /// Against "not worse", and against "at most margin times worse".
     worse: Epochs<12>,
+    beyond: Epochs<12>,
     /// Log-likelihood of each ratio of the grid, up to a constant.
     grid: Vec<f64>,
     sums: Vec<Sums>,
@@ -64,6 +81,8 @@ struct Sums {
     weighted: [f64; 2],
     /// Σ (x_c − mq)/(1−q): bad events of the candidate beyond the control's rate.
     excess: f64,
+    /// Ticks with a bad event of the candidate.
+    ticks: u64,
 }
 
 // === impl Null ===
@@ -79,13 +98,15 @@ impl Null {
 // === impl Ratio ===
 
 impl Ratio {
-    /// A test against r₀ = `margin` (1 or more) with another copy every `epoch_ms`.
+    /// A test with the margin r₀ (1 or more) and another copy every `epoch_ms`.
     pub fn new(margin: f64, epoch_ms: u64) -> Self {
-        Self { margin, worse: Epochs::new(epoch_ms), grid: vec![0.0; GRID], sums: vec![Sums::default()] }
+        let (worse, beyond) = (Epochs::new(epoch_ms), Epochs::new(epoch_ms));
+        Self { margin, worse, beyond, grid: vec![0.0; GRID], sums: vec![Sums::default()] }
     }
 
     /// Time went by.
     pub fn pass(&mut self, elapsed_ms: u64) {
+        self.beyond.pass(elapsed_ms);
         if self.worse.pass(elapsed_ms) {
             self.sums.push(Sums::default());
         }
@@ -105,15 +126,49 @@ impl Ratio {
         for (index, sum) in self.grid.iter_mut().enumerate() {
             *sum += likelihood(grid(index));
         }
-        if let Some(Null(null)) = Null::at(self.margin, base) {
+        let against = |null: f64| {
             let at_null = likelihood(null);
-            self.worse.add(&ALTERNATIVES.map(|times| likelihood(null * times) - at_null));
+            let most = if tick.bad[0] > 1 { TICK_MOST } else { f64::INFINITY };
+            ALTERNATIVES.map(|times| (likelihood(null * times) - at_null).min(most))
+        };
+        self.worse.add(&against(1.0));
+        if let Some(Null(null)) = Null::at(self.margin, base) {
+            self.beyond.add(&against(null));
         }
     }
 
-    /// `ln E` against "at most r₀ times worse".
+    /// `ln E` against "not worse than the control".
     pub fn ln_worse(&self, dispersion: f64) -> f64 {
-        self.worse.ln_e(dispersion)
+        self.worse.ln_e(&WEIGHTS, dispersion)
+    }
+
+    /// `ln E` against "at most r₀ times worse".
+    pub fn ln_beyond(&self, dispersion: f64) -> f64 {
+        self.beyond.ln_e(&WEIGHTS, dispersion)
+    }
+
+    /// Whether the candidate is shown to be bad with an error of at most `alpha`: worse than the control, and by so much
+    /// that it matters. That it is *worse* has the error `alpha`; every other condition only makes a false alarm rarer.
+    /// What matters: since some epoch, at least `min_events` bad events (2 are enough when the control had none) in
+    /// three ticks or more, a rate at least `min_difference` above the control's, and a ratio beyond the margin: either
+    /// estimated to be far beyond it, or shown to be with the same error.
+    pub fn fails(&self, alpha: f64, dispersion: f64, min_events: u64, min_difference: f64) -> bool {
+        let limit = (1.0 / alpha).ln();
+        if self.ln_worse(dispersion) < limit {
+            return false;
+        }
+        let shown = self.margin <= 1.0 || self.ln_beyond(dispersion) >= limit;
+        self.sums.iter().any(|sums| {
+            let enough = if sums.bad[1] == 0 { min_events.min(2) } else { min_events };
+            let difference = sums.excess / (sums.items[0].max(1) as f64);
+            let far = sums.ratio().is_none_or(|ratio| ratio >= self.margin * FAR);
+            sums.bad[0] >= enough && sums.ticks >= TICKS_MIN && difference >= min_difference && (shown || far)
+        })
+    }
+
+    /// Whether the candidate's bad events came in several ticks.
+    pub fn in_several_ticks(&self) -> bool {
+        self.sums.iter().any(|sums| sums.ticks >= TICKS_MIN)
     }
 
     /// `ln E` against "at least `ratio` times worse"; rounded to the next ratio of the grid above.
@@ -138,11 +193,9 @@ impl Ratio {
         [low.map(grid), self.excluded(alpha, dispersion)]
     }
 
-    /// The estimated ratio (Mantel-Haenszel over ticks, since the epoch with the most evidence against the candidate);
-    /// none without bad events of the control.
+    /// The estimated ratio since the beginning; none without bad events of the control.
     pub fn estimate(&self) -> Option<f64> {
-        let [worse, control] = self.sums.first()?.weighted;
-        (control > 0.0).then(|| worse / control)
+        self.sums.first()?.ratio()
     }
 
     /// Rates of candidate and control since the beginning; none without items.
@@ -154,16 +207,6 @@ impl Ratio {
     /// Items and bad events of candidate and control since the beginning.
     pub fn counts(&self) -> ([u64; 2], [u64; 2]) {
         self.sums.first().map_or_else(Default::default, |sums| (sums.items, sums.bad))
-    }
-
-    /// Whether, since some epoch, the candidate had at least `min_events` bad events (2 are enough when the control had
-    /// none in the same time) and its rate was at least `min_difference` above the control's.
-    pub fn matters(&self, min_events: u64, min_difference: f64) -> bool {
-        self.sums.iter().any(|sums| {
-            let enough = if sums.bad[1] == 0 { min_events.min(2) } else { min_events };
-            let difference = sums.excess / (sums.items[0].max(1) as f64);
-            sums.bad[0] >= enough && difference >= min_difference
-        })
     }
 
     /// Rate of the control so far, with a touch of the candidate's, for the odds.
@@ -192,7 +235,14 @@ impl Ratio {
 // === impl Sums ===
 
 impl Sums {
+    /// The estimated ratio (Mantel and Haenszel, over ticks); none without bad events of the control.
+    fn ratio(&self) -> Option<f64> {
+        let [worse, control] = self.weighted;
+        (control > 0.0).then(|| worse / control)
+    }
+
     fn add(&mut self, tick: &Counted) {
+        self.ticks += u64::from(tick.bad[0] > 0);
         for arm in [0, 1] {
             self.items[arm] += tick.items[arm];
             self.bad[arm] += tick.bad[arm];
@@ -224,8 +274,10 @@ mod tests {
     fn two_errors_at_a_small_share_are_much_when_stable_has_none() {
         let mut test = Ratio::new(1.25, u64::MAX);
         (0..2).for_each(|_| test.add(&tick(0.01, [1, 0])));
-        assert!(test.ln_worse(1.0) > 100_f64.ln(), "{}", test.ln_worse(1.0).exp());
-        assert!(test.matters(5, 0.0001));
+        assert!(test.ln_worse(1.0) > 50_f64.ln(), "{}", test.ln_worse(1.0).exp());
+        assert!(!test.fails(0.05, 1.0, 5, 0.0001));
+        test.add(&tick(0.01, [1, 0]));
+        assert!(test.fails(0.005, 1.0, 5, 0.0001));
     }
 
     #[test]
@@ -249,7 +301,25 @@ mod tests {
     fn a_shared_outage_says_nothing_against_the_candidate() {
         let mut test = Ratio::new(1.25, u64::MAX);
         (0..120).for_each(|_| test.add(&tick(0.05, [100, 1900])));
-        assert!(test.ln_worse(1.0) < 0.0 && !test.matters(5, 0.001));
+        assert!(test.ln_worse(1.0) < 0.0 && !test.fails(0.05, 1.0, 5, 0.001));
+    }
+
+    #[test]
+    fn one_burst_is_one_event_whatever_it_counts() {
+        let mut test = Ratio::new(1.25, u64::MAX);
+        test.add(&tick(0.01, [20, 5]));
+        assert!(test.ln_worse(1.0) < 50_f64.ln() && !test.fails(0.005, 1.0, 5, 0.001));
+    }
+
+    #[test]
+    fn what_is_within_the_margin_is_not_held_against_the_candidate() {
+        let (mut within, mut beyond) = (Ratio::new(1.25, u64::MAX), Ratio::new(1.25, u64::MAX));
+        for _ in 0..4000 {
+            within.add(&tick(0.5, [12, 10]));
+            beyond.add(&tick(0.5, [17, 10]));
+        }
+        assert!(!within.fails(0.005, 1.0, 5, 0.0001));
+        assert!(beyond.fails(0.005, 1.0, 5, 0.0001));
     }
 
     #[test]

@@ -209,8 +209,7 @@ impl Seat {
         let flawless = below.ln_e(spread);
         let ([items, _], [bad, _]) = ratio.counts();
         let [candidate, control] = ratio.rates();
-        let limit = (1.0 / around.alpha).ln();
-        let fails = worse >= limit && ratio.matters(*min_events, *min_difference);
+        let fails = ratio.fails(around.alpha, spread, *min_events, *min_difference);
         let shown = safe.max(flawless) >= (1.0 / beta).ln();
         let bound = ratio.excluded(beta, spread);
         let rates = format!("{} against {}", words::rate(candidate), words::rate(control));
@@ -262,7 +261,8 @@ impl Seat {
         let safe = mixed(&|tail| tail.ratio.ln_not_worse(*excludes, tail.spread.estimate()));
         let flawless = mixed(&|tail| tail.below.ln_e(tail.spread.estimate()));
         let limit = (1.0 / around.alpha).ln();
-        let (fails, shown) = (worse >= limit, safe.max(flawless) >= (1.0 / beta).ln());
+        let bursts = tails.iter().all(|tail| !tail.ratio.in_several_ticks());
+        let (fails, shown) = (worse >= limit && !bursts, safe.max(flawless) >= (1.0 / beta).ln());
         let Some(first) = tails.last() else {
             return verdict(&self.gate, Verdict::Error, "no quantile".into());
         };
