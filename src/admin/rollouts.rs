@@ -30,9 +30,7 @@ const LISTED_MAX: usize = 500;
 /// Events that are shown with one rollout.
 const EVENTS_SHOWN: usize = 20;
 
-type Id = Result<Path<String>, PathRejection>;
-
-type Move = Result<Path<(String, String)>, PathRejection>;
+pub(super) type Id = Result<Path<String>, PathRejection>;
 
 /// What a list is asked for.
 #[derive(Debug, Default, Deserialize)]
@@ -89,19 +87,20 @@ pub(super) async fn one(State(admin): State<Arc<Admin>>, path: Id) -> Result<Res
     Ok(Json(whole(&admin, &view)).into_response())
 }
 
-/// `POST /api/v1/rollouts/{id}/{move}`.
+/// `POST /api/v1/rollouts/{id}/pause` and the other verbs.
 pub(super) async fn command(
+    verb: &'static str,
     State(admin): State<Arc<Admin>>,
-    path: Move,
+    path: Id,
     request: Request,
 ) -> Result<Response, Problem> {
-    let Path((id, verb)) = path.map_err(|_| Problem::not_found())?;
+    let id = read_id(path)?;
     let (mut by, role) = (by(&request), super::access::role(&request));
     let named = request.extensions().get::<Caller>().is_some_and(|caller| caller.name.is_some());
     let mut fields = body::read(request.into_body()).await?;
     by.reason = changes::clean(&fields.text("reason")?.unwrap_or_default());
     let desk = &admin.board.desk;
-    let view = match &*verb {
+    let view = match verb {
         "pause" => plain(fields, Command::Pause)?,
         "resume" => plain(fields, Command::Resume)?,
         "rollback" => plain(fields, Command::Rollback)?,

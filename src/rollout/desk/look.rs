@@ -1,7 +1,7 @@
 //! Looking: rollouts, events. Nothing here waits for a runner.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
 use serde_json::Value;
@@ -119,6 +119,26 @@ impl Desk {
         })
     }
 
+    /// The rollouts that hold a service; none when the engine does not run.
+    pub fn live(&self) -> Vec<Arc<View>> {
+        let Ok(office) = self.office() else { return Vec::new() };
+        office.seats().values().map(|seat| seat.view.load_full()).collect()
+    }
+
+    /// What the engine counted of itself; none when it does not run.
+    pub fn counted(&self) -> Option<Counted> {
+        let counts = &self.office().ok()?.counts;
+        let value = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Some(Counted {
+            ticks: value(&counts.ticks),
+            judge_ns: value(&counts.judge_ns),
+            judge_longest_ns: value(&counts.judge_max_ns),
+            rollbacks_automatic: value(&counts.rollbacks_automatic),
+            rollbacks_manual: value(&counts.rollbacks_manual),
+            falls: value(&counts.restarts),
+        })
+    }
+
     /// Sweeps under way.
     pub fn sweeps(&self) -> usize {
         0
@@ -154,6 +174,23 @@ impl Desk {
     }
 }
 
+/// What the engine counted of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counted {
+    /// Looks at rollouts.
+    pub ticks: u64,
+    /// Time that judging took in all, in ns.
+    pub judge_ns: u64,
+    /// The longest of it, in ns.
+    pub judge_longest_ns: u64,
+    /// Rollbacks by weir.
+    pub rollbacks_automatic: u64,
+    /// Rollbacks by people.
+    pub rollbacks_manual: u64,
+    /// Runners that fell over.
+    pub falls: u64,
+}
+
 /// What a rollback would do.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -178,4 +215,19 @@ pub struct Impact {
     pub stable_endpoints: usize,
     /// The shares of an automatic rollback, in percent, one after the other.
     pub steps: Vec<f64>,
+}
+
+// STUB until the journal is there
+impl Desk {
+    /// The audit log, newest first.
+    pub async fn audit_log(&self, service: Option<&str>, most: usize) -> Result<Value, DeskError> {
+        let entries = self.office()?.keeper.audit_entries(service, most);
+        Ok(serde_json::json!({ "entries": entries }))
+    }
+
+    /// Whether its chain is whole.
+    pub async fn verify_audit(&self) -> Result<Value, DeskError> {
+        self.office()?;
+        Ok(serde_json::json!({ "ok": true }))
+    }
 }

@@ -72,6 +72,12 @@ impl Keeper {
         self.inner().events.push(event.clone());
     }
 
+    pub(in crate::rollout) fn audit_entries(&self, service: Option<&str>, most: usize) -> Vec<Audit> {
+        let inner = self.inner();
+        let fits = |entry: &&Audit| service.is_none_or(|service| entry.service == service);
+        inner.audit.iter().rev().filter(fits).take(most).cloned().collect()
+    }
+
     pub(in crate::rollout) fn audit(&self, entry: Audit) {
         self.inner().audit.push(entry);
     }
