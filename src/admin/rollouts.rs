@@ -56,7 +56,7 @@ pub(super) async fn put(State(admin): State<Arc<Admin>>, path: Id, request: Requ
     let mut by = by(&request);
     let fields = body::read_plan(request.into_body()).await?;
     let start = read_start(&admin, fields, Some(id.clone()), &mut by).await?;
-    match admin.board.desk.one(&id) {
+    match admin.board.desk.one(&id).await {
         Ok(view) if view.rollout.plan == start.plan => Ok(Json(whole(&admin, &view)).into_response()),
         Ok(_) => {
             let why = format!("rollout {id} goes by another plan");
@@ -70,7 +70,7 @@ pub(super) async fn put(State(admin): State<Arc<Admin>>, path: Id, request: Requ
 /// `GET /api/v1/rollouts`.
 pub(super) async fn list(State(admin): State<Arc<Admin>>, wanted: Query<Wanted>) -> Result<Response, Problem> {
     let Query(wanted) = wanted;
-    let views = admin.board.desk.list()?;
+    let views = admin.board.desk.list().await?;
     let fits = |view: &&Arc<View>| {
         let state = view.rollout.state.as_str();
         wanted.service.as_ref().is_none_or(|service| view.rollout.plan.service.as_str() == service)
@@ -83,7 +83,7 @@ pub(super) async fn list(State(admin): State<Arc<Admin>>, wanted: Query<Wanted>)
 
 /// `GET /api/v1/rollouts/{id}`.
 pub(super) async fn one(State(admin): State<Arc<Admin>>, path: Id) -> Result<Response, Problem> {
-    let view = admin.board.desk.one(&read_id(path)?)?;
+    let view = admin.board.desk.one(&read_id(path)?).await?;
     Ok(Json(whole(&admin, &view)).into_response())
 }
 
