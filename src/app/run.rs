@@ -143,12 +143,9 @@ impl Parts {
             sockets::listen_admin(socket).map_err(|source| AppError::bind("admin".into(), address, source))?;
         let log_level = self.log_level;
         let config = self.switchboard.config();
-        let parts = engine::Parts {
-            enabled: true,
-            tick: Duration::from_secs(1),
-            state_dir: config.weights_path.parent().map(|parent| parent.join(".weir")),
-        };
-        let enabled = parts.enabled;
+        let spec = config.rollouts.clone();
+        let enabled = spec.enabled;
+        let parts = engine::Parts { enabled, tick: spec.tick, state_dir: Some(spec.state_dir) };
         let desk = engine::start(self.switchboard.clone(), parts).await;
         let board = Board {
             switchboard: self.switchboard,

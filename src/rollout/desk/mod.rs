@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::machine::Command;
 use super::journal::audit::Entry;
+use super::machine::Command;
 use super::runner::office::{Office, Seat, now_ms};
 use super::windows;
 use crate::model::rollout::RolloutPlan;

@@ -13,17 +13,17 @@ use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::super::judge::Judge;
-use super::super::rules::Rules;
 use super::super::machine::{Command, Effect, Illegal, Input, Rollout};
 use super::super::record::{Latencies, Quantiles, Record, Said};
+use super::super::rules::Rules;
 use super::super::verdict::Judgement;
 use super::super::view::{BoundedQuantiles, Figures, View};
 use super::beside::{Beside, UNITS_MAX, Written};
-use super::locked;
 use super::count::{Counted, Counter};
 use super::errands::{Back, Errands};
 use super::hands::Hands;
 use super::levers;
+use super::locked;
 use super::office::{Office, Order, Seat, now_ms};
 use crate::model::AffinityBy;
 use crate::telemetry::clock;
@@ -223,7 +223,7 @@ impl Drive {
         };
         let phase = self.rollout.phase;
         self.office.keeper.tick(&self.rollout.id, record.n, record.at_ms, phase, &counted.tick, judgement);
-                locked(&self.seat.records).push(record);
+        locked(&self.seat.records).push(record);
     }
 
     /// Tells the machine when the service was killed, or is no longer.

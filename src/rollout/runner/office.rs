@@ -10,16 +10,16 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use super::super::event::{Event, Kind, Severity};
+use super::super::journal::Kept;
+use super::super::journal::audit::Entry;
 use super::super::machine::{Command, Illegal};
 use super::super::record::{Record, Records};
 use super::super::stream::{Draft, Stream};
 use super::super::view::View;
-use super::super::journal::audit::Entry;
-use super::keep::Keeper;
-use super::locked;
-use super::super::journal::Kept;
 use super::beside::Beside;
+use super::keep::Keeper;
 use super::levers::{self, Fence};
+use super::locked;
 use crate::model::Name;
 use crate::switchboard::writer::Switchboard;
 
