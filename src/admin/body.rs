@@ -174,12 +174,23 @@ enum Numbers {
     Any,
 }
 
+// === impl Numbers ===
+
+impl Numbers {
+    fn depth_max(self) -> u8 {
+        match self {
+            Numbers::Whole => DEPTH_MAX,
+            Numbers::Any => PLAN_DEPTH_MAX,
+        }
+    }
+}
+
 // === impl Strict ===
 
 impl Strict {
     fn deeper<E: Error>(self) -> Result<Self, E> {
         let deeper = self.depth.checked_sub(1).map(|depth| Self { depth, ..self });
-        deeper.ok_or_else(|| E::custom("nested too deep"))
+        deeper.ok_or_else(|| E::custom(format!("nested deeper than {}", self.numbers.depth_max())))
     }
 }
 

@@ -18,7 +18,9 @@ use super::serve::Peer;
 use crate::model::{Name, Weight, Weights};
 use crate::rollout::desk::By;
 use crate::switchboard::change::{Applied, Cause, Change, How, Refused};
+use crate::switchboard::history::Record;
 use crate::switchboard::status::ServiceStatus;
+use crate::switchboard::writer::Switchboard;
 use crate::telemetry::names;
 
 /// Longest reason that is kept, in characters; it is shown in a table and written to a record.
@@ -103,13 +105,14 @@ pub(super) async fn reload(State(admin): State<Arc<Admin>>, request: Request) ->
 
 /// `PUT /api/v1/log-level`.
 pub(super) async fn log_level(State(admin): State<Arc<Admin>>, request: Request) -> Result<Response, Problem> {
-    let client = peer(&request);
+    let (client, by) = (peer(&request), by(&request));
     let mut fields = body::read(request.into_body()).await?;
     let level = fields.text("level")?.ok_or_else(|| Problem::new(Code::BadBody, "\"level\" is missing"))?;
     fields.finish("level")?;
     (admin.board.log_level)(&level).map_err(|why| Problem::new(Code::Invalid, why))?;
     metrics::counter!(names::ADMIN_CHANGES.name, "action" => "log_level").increment(1);
     tracing::info!(client, level, "the log level was changed");
+    admin.board.desk.note(&by, "log_level", "", Value::Null, json!({ "level": level }));
     Ok(Json(json!({ "level": level })).into_response())
 }
 
@@ -124,7 +127,16 @@ impl Admin {
     ) -> Result<Applied, Problem> {
         let admin = Arc::clone(self);
         let (from, who) = (cause.from.clone(), cause.who.clone());
-        let work = move || admin.board.switchboard.apply(change, &cause, expected);
+        let work = move || -> Result<Applied, Refused> {
+            let board = &admin.board;
+            let service = named(&change).cloned();
+            let before = live(&board.switchboard, service.as_ref());
+            let applied = board.switchboard.apply(change, &cause, expected)?;
+            let by = By { who: cause.who, from: cause.from, reason: cause.reason };
+            let after = live(&board.switchboard, service.as_ref());
+            board.desk.note(&by, action, service.as_deref().unwrap_or_default(), before, after);
+            Ok(applied)
+        };
         match tokio::task::spawn_blocking(work).await {
             Ok(Ok(applied)) => {
                 metrics::counter!(names::ADMIN_CHANGES.name, "action" => action).increment(1);
@@ -140,6 +152,21 @@ impl Admin {
             }
         }
     }
+}
+
+/// The service that a change is about.
+fn named(change: &Change) -> Option<&Name> {
+    match change {
+        Change::Weights { service, .. } | Change::Rollback { service } | Change::Undo { service } => Some(service),
+        _ => None,
+    }
+}
+
+/// What is live, for the audit log: the weights of a service, or the generation.
+fn live(switchboard: &Switchboard, service: Option<&Name>) -> Value {
+    let snapshot = switchboard.snapshot().load_full();
+    let found = snapshot.services.iter().find(|found| Some(&found.name) == service);
+    found.map_or_else(|| json!({ "generation": snapshot.generation }), |found| json!(Record(found.weights.clone())))
 }
 
 pub(super) fn service_name(path: ServicePath) -> Result<Name, Problem> {

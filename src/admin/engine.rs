@@ -28,7 +28,7 @@ pub(super) async fn health(State(admin): State<Arc<Admin>>) -> Json<Value> {
 /// `GET /api/v1/rollouts/status`.
 pub(super) async fn status(State(admin): State<Arc<Admin>>) -> Result<Json<Value>, Problem> {
     let desk = &admin.board.desk;
-    let views = desk.list()?;
+    let views = desk.list().await?;
     let live: Vec<&Arc<View>> = views.iter().filter(|view| view.rollout.holds_service()).collect();
     let canary = |view: &&&Arc<View>| view.rollout.state.is_live() && view.rollout.share.percent() < 100.0;
     let version = |view: &Arc<View>| view.rollout.plan.version.clone();
@@ -51,13 +51,13 @@ pub(super) async fn status(State(admin): State<Arc<Admin>>) -> Result<Json<Value
         },
     });
     body["rollouts"] = live.iter().map(|view| Value::Object(view.short())).collect();
-    body["journal"] = desk.journal_state();
+    body["journal"] = json!(desk.journal());
     Ok(Json(body))
 }
 
 /// `GET /api/v1/versions`: every version that a rollout named, newest first, and whether it passed.
 pub(super) async fn versions(State(admin): State<Arc<Admin>>) -> Result<Json<Value>, Problem> {
-    let views = admin.board.desk.list()?;
+    let views = admin.board.desk.list().await?;
     let mut items: Vec<Value> = Vec::new();
     for view in &views {
         let rollout = &view.rollout;
@@ -86,7 +86,7 @@ pub(super) async fn canary(
 ) -> Result<Json<Value>, Problem> {
     let unknown = || Problem::new(Code::UnknownRollout, "no rollout of such a build is known");
     let Path(build) = path.map_err(|_| unknown())?;
-    let views = admin.board.desk.list()?;
+    let views = admin.board.desk.list().await?;
     let is_it = |view: &&Arc<View>| view.rollout.plan.version.as_ref() == Some(&build) || view.rollout.id == build;
     let view = views.iter().find(is_it).ok_or_else(unknown)?;
     Ok(Json(json!({

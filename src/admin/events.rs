@@ -76,7 +76,7 @@ pub(super) async fn events(
     let accepts = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let live = desk.subscribe()?;
     if accepts.contains("application/json") && !accepts.contains("text/event-stream") {
-        let events = desk.events(last.or(wanted.after).unwrap_or(0), wanted.limit.unwrap_or(PAGE).min(PAGE))?;
+        let events = desk.events(last.or(wanted.after).unwrap_or(0), wanted.limit.unwrap_or(PAGE).min(PAGE)).await?;
         let events: Vec<_> = events.iter().filter(|event| fits(event, &wanted)).map(|event| &**event).collect();
         return Ok(axum::Json(serde_json::json!({ "events": events })).into_response());
     }
@@ -102,7 +102,7 @@ async fn feed(desk: Desk, mut live: Receiver<Arc<Event>>, after: u64, wanted: Wa
         return;
     }
     loop {
-        let page = desk.events(last, PAGE).unwrap_or_default();
+        let page = desk.events(last, PAGE).await.unwrap_or_default();
         let Some(newest) = page.last().map(|event| event.id) else { break };
         for event in page.iter().filter(|event| fits(event, &wanted)) {
             if !send(&chunks, written(event)).await {

@@ -2,7 +2,9 @@
 //!
 //! Labels are names from the configuration, addresses and status codes, never anything that a client chooses.
 
+use super::rollout_metrics;
 use crate::model::{Fault, Why};
+use crate::rollout::desk::Desk;
 use crate::switchboard::snapshot::{Pool, Service, Snapshot};
 use crate::switchboard::status::Status;
 use crate::telemetry::count::Sharded;
@@ -39,7 +41,7 @@ const WHYS: [Why; 13] = [
 ];
 
 /// What is shown.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Facts<'a> {
     /// The snapshot that is live.
     pub snapshot: &'a Snapshot,
@@ -52,6 +54,8 @@ pub struct Facts<'a> {
     pub workers: &'a Sharded<WorkerShard>,
     /// Access log lines lost.
     pub log_dropped: u64,
+    /// The rollouts.
+    pub desk: &'a Desk,
 }
 
 /// The whole exposition.
@@ -62,6 +66,7 @@ pub fn render(facts: &Facts<'_>) -> String {
     pools(&mut text, facts.snapshot);
     split(&mut text, facts);
     endpoints(&mut text, facts.snapshot);
+    rollout_metrics::render(&mut text, facts.desk);
     let left_out = text.left_out();
     let mut tail = Text::default();
     tail.family(&names::METRICS_LEFT_OUT).count(&names::METRICS_LEFT_OUT, &[], left_out);

@@ -6,6 +6,7 @@
 //! Reading order: [`routes`] is the table, `guard` what every request must pass, [`access`] the policy behind it.
 
 pub mod access;
+mod audit;
 pub mod board;
 mod body;
 mod changes;
@@ -20,6 +21,7 @@ pub mod metrics;
 mod plans;
 mod problem;
 mod reports;
+mod rollout_metrics;
 mod rollouts;
 pub mod routes;
 pub mod seam;

@@ -36,12 +36,12 @@ pub(super) struct Wanted {
 
 /// `GET /api/v1/rollouts/{id}/report`.
 pub(super) async fn report(State(admin): State<Arc<Admin>>, path: Id) -> Result<Json<Value>, Problem> {
-    Ok(Json(admin.board.desk.report(&read_id(path)?)?))
+    Ok(Json(admin.board.desk.report(&read_id(path)?).await?))
 }
 
 /// `GET /api/v1/rollouts/{id}/report.html`: a page that needs nothing else. What is in it cannot run.
 pub(super) async fn page(State(admin): State<Arc<Admin>>, path: Id) -> Result<Response, Problem> {
-    let page = html::page(&admin.board.desk.report(&read_id(path)?)?);
+    let page = html::page(&admin.board.desk.report(&read_id(path)?).await?);
     let mut response = page.into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
@@ -59,7 +59,7 @@ pub(super) async fn ticks(
     Query(wanted): Query<Wanted>,
 ) -> Result<Json<Value>, Problem> {
     let id = read_id(path)?;
-    let ticks = admin.board.desk.ticks(&id)?;
+    let ticks = admin.board.desk.ticks(&id).await?;
     let newest = newest(&ticks, wanted.limit);
     Ok(Json(json!({ "rolloutId": id, "ticks": newest })))
 }
@@ -71,7 +71,7 @@ pub(super) async fn series(
     Query(wanted): Query<Wanted>,
 ) -> Result<Json<Value>, Problem> {
     let id = read_id(path)?;
-    let ticks = admin.board.desk.ticks(&id)?;
+    let ticks = admin.board.desk.ticks(&id).await?;
     let points: Vec<Value> = newest(&ticks, wanted.limit).iter().map(point).collect();
     Ok(Json(json!({ "rolloutId": id, "metrics": points })))
 }
@@ -106,7 +106,7 @@ fn newest(ticks: &[Record], limit: Option<usize>) -> &[Record] {
 
 /// `GET /api/v1/rollouts/{id}/issues`: the gates that do not hold now.
 pub(super) async fn issues(State(admin): State<Arc<Admin>>, path: Id) -> Result<Json<Value>, Problem> {
-    let view = admin.board.desk.one(&read_id(path)?)?;
+    let view = admin.board.desk.one(&read_id(path)?).await?;
     let gates = view.judgement.as_ref().map(|judgement| judgement.gates.as_slice()).unwrap_or_default();
     let issue = |gate: &GateVerdict| {
         let severity = match gate.verdict {
@@ -126,7 +126,7 @@ pub(super) async fn issues(State(admin): State<Arc<Admin>>, path: Id) -> Result<
 /// `GET /api/v1/rollouts/{id}/trends`: the newer half against the older one.
 pub(super) async fn trends(State(admin): State<Arc<Admin>>, path: Id) -> Result<Json<Value>, Problem> {
     let id = read_id(path)?;
-    let ticks = admin.board.desk.ticks(&id)?;
+    let ticks = admin.board.desk.ticks(&id).await?;
     let (older, newer) = ticks.split_at(ticks.len() / 2);
     let rate = |ticks: &[Record], of: fn(&Record) -> (u64, u64)| {
         let (bad, all) = ticks.iter().map(of).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
@@ -163,8 +163,8 @@ pub(super) async fn alerts(
 ) -> Result<Json<Value>, Problem> {
     let desk = &admin.board.desk;
     let after = desk.last_event()?.saturating_sub(crate::rollout::stream::RECENT_MAX as u64);
-    let events = desk.events(after, usize::MAX)?;
-    let live = desk.list()?;
+    let events = desk.events(after, usize::MAX).await?;
+    let live = desk.list().await?;
     let active = |event: &Event| {
         let of = |id: &String| live.iter().any(|view| view.rollout.id == *id && view.rollout.holds_service());
         event.rollout_id.as_ref().is_some_and(of)
@@ -188,10 +188,10 @@ pub(super) async fn statistics(
     State(admin): State<Arc<Admin>>,
     Query(wanted): Query<Wanted>,
 ) -> Result<Json<Value>, Problem> {
-    Ok(Json(admin.board.desk.statistics(wanted.service.as_deref())?))
+    Ok(Json(admin.board.desk.statistics(wanted.service.as_deref()).await?))
 }
 
 /// `GET /api/v1/rollouts/{id}/impact`.
 pub(super) async fn impact(State(admin): State<Arc<Admin>>, path: Id) -> Result<Response, Problem> {
-    Ok(Json(admin.board.desk.impact(&read_id(path)?)?).into_response())
+    Ok(Json(admin.board.desk.impact(&read_id(path)?).await?).into_response())
 }

@@ -30,9 +30,7 @@ const LISTED_MAX: usize = 500;
 /// Events that are shown with one rollout.
 const EVENTS_SHOWN: usize = 20;
 
-type Id = Result<Path<String>, PathRejection>;
-
-type Move = Result<Path<(String, String)>, PathRejection>;
+pub(super) type Id = Result<Path<String>, PathRejection>;
 
 /// What a list is asked for.
 #[derive(Debug, Default, Deserialize)]
@@ -58,7 +56,7 @@ pub(super) async fn put(State(admin): State<Arc<Admin>>, path: Id, request: Requ
     let mut by = by(&request);
     let fields = body::read_plan(request.into_body()).await?;
     let start = read_start(&admin, fields, Some(id.clone()), &mut by).await?;
-    match admin.board.desk.one(&id) {
+    match admin.board.desk.one(&id).await {
         Ok(view) if view.rollout.plan == start.plan => Ok(Json(whole(&admin, &view)).into_response()),
         Ok(_) => {
             let why = format!("rollout {id} goes by another plan");
@@ -72,7 +70,7 @@ pub(super) async fn put(State(admin): State<Arc<Admin>>, path: Id, request: Requ
 /// `GET /api/v1/rollouts`.
 pub(super) async fn list(State(admin): State<Arc<Admin>>, wanted: Query<Wanted>) -> Result<Response, Problem> {
     let Query(wanted) = wanted;
-    let views = admin.board.desk.list()?;
+    let views = admin.board.desk.list().await?;
     let fits = |view: &&Arc<View>| {
         let state = view.rollout.state.as_str();
         wanted.service.as_ref().is_none_or(|service| view.rollout.plan.service.as_str() == service)
@@ -85,23 +83,24 @@ pub(super) async fn list(State(admin): State<Arc<Admin>>, wanted: Query<Wanted>)
 
 /// `GET /api/v1/rollouts/{id}`.
 pub(super) async fn one(State(admin): State<Arc<Admin>>, path: Id) -> Result<Response, Problem> {
-    let view = admin.board.desk.one(&read_id(path)?)?;
+    let view = admin.board.desk.one(&read_id(path)?).await?;
     Ok(Json(whole(&admin, &view)).into_response())
 }
 
-/// `POST /api/v1/rollouts/{id}/{move}`.
+/// `POST /api/v1/rollouts/{id}/pause` and the other verbs.
 pub(super) async fn command(
+    verb: &'static str,
     State(admin): State<Arc<Admin>>,
-    path: Move,
+    path: Id,
     request: Request,
 ) -> Result<Response, Problem> {
-    let Path((id, verb)) = path.map_err(|_| Problem::not_found())?;
+    let id = read_id(path)?;
     let (mut by, role) = (by(&request), super::access::role(&request));
     let named = request.extensions().get::<Caller>().is_some_and(|caller| caller.name.is_some());
     let mut fields = body::read(request.into_body()).await?;
     by.reason = changes::clean(&fields.text("reason")?.unwrap_or_default());
     let desk = &admin.board.desk;
-    let view = match &*verb {
+    let view = match verb {
         "pause" => plain(fields, Command::Pause)?,
         "resume" => plain(fields, Command::Resume)?,
         "rollback" => plain(fields, Command::Rollback)?,

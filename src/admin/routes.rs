@@ -18,7 +18,7 @@ use super::guard::Guard;
 use super::health::{self, Readiness};
 use super::problem::{Code, Problem};
 use super::serve::Peer;
-use super::{changes, engine, events, explain, kills, plans, reports, rollouts, views};
+use super::{audit, changes, engine, events, explain, kills, plans, reports, rollouts, views};
 use crate::telemetry::clock;
 
 /// Requests worked on at once; more than the connections can ask would be a mistake somewhere.
@@ -86,15 +86,31 @@ pub(super) fn routes() -> Vec<Route> {
         ("/api/v1/rollouts/{id}/impact", &["GET"], get(reports::impact)),
         ("/api/v1/plans", &["GET"], get(plans::plans)),
         ("/api/v1/rollouts/{id}", &["GET", "PUT"], get(rollouts::one).put(rollouts::put)),
-        ("/api/v1/rollouts/{id}/{move}", &["POST"], post(rollouts::command)),
+        ("/api/v1/rollouts/{id}/pause", &["POST"], told("pause")),
+        ("/api/v1/rollouts/{id}/resume", &["POST"], told("resume")),
+        ("/api/v1/rollouts/{id}/advance", &["POST"], told("advance")),
+        ("/api/v1/rollouts/{id}/rollback", &["POST"], told("rollback")),
+        ("/api/v1/rollouts/{id}/approve", &["POST"], told("approve")),
+        ("/api/v1/rollouts/{id}/cancel", &["POST"], told("cancel")),
+        ("/api/v1/rollouts/{id}/retry", &["POST"], told("retry")),
+        ("/api/v1/rollouts/{id}/drill", &["POST"], told("drill")),
         ("/api/v1/kill", &["GET", "POST"], get(kills::kills).post(kills::kill)),
         ("/api/v1/unkill", &["POST"], post(kills::unkill)),
+        ("/api/v1/audit", &["GET"], get(audit::audit)),
+        ("/api/v1/audit/verify", &["GET"], get(audit::verify)),
         ("/api/v1/events", &["GET"], get(events::events)),
         ("/api/v1/explain", &["POST"], post(explain::explain)),
         ("/api/v1/reload", &["POST"], post(changes::reload)),
         ("/api/v1/log-level", &["PUT"], put(changes::log_level)),
         ("/api/v1/openapi.json", &["GET"], get(views::openapi)),
     ]
+}
+
+/// A command to a rollout.
+fn told(verb: &'static str) -> MethodRouter<Arc<Admin>> {
+    post(move |state: State<Arc<Admin>>, path: rollouts::Id, request: Request| {
+        rollouts::command(verb, state, path, request)
+    })
 }
 
 /// The table with its layers; the first of the builder is the outermost.

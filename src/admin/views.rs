@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::header;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::metrics;
 use super::routes::Admin;
@@ -16,9 +16,18 @@ use crate::telemetry::text;
 /// The description of every path, OpenAPI 3.1.
 pub(super) const OPENAPI: &str = include_str!("openapi.json");
 
-/// `GET /api/v1/status`.
-pub(super) async fn status(State(admin): State<Arc<Admin>>) -> Json<Status> {
-    Json(admin.board.switchboard.status())
+/// `GET /api/v1/status`: the state of the switchboard, and of each service the rollout that holds it.
+pub(super) async fn status(State(admin): State<Arc<Admin>>) -> Json<Value> {
+    let status: Status = admin.board.switchboard.status();
+    let mut body = serde_json::to_value(&status).unwrap_or_default();
+    let desk = &admin.board.desk;
+    let live = desk.live();
+    for service in body["services"].as_array_mut().into_iter().flatten() {
+        let own = live.iter().find(|view| service["name"] == view.rollout.plan.service.as_str());
+        service["rollout"] = own.map_or(Value::Null, |view| Value::Object(view.short()));
+    }
+    body["rollouts"] = json!({ "running": desk.why_closed().is_none(), "reason": desk.why_closed() });
+    Json(body)
 }
 
 /// `GET /version`.
@@ -36,6 +45,7 @@ pub(super) async fn exposition(State(admin): State<Arc<Admin>>) -> Response {
         status: &board.switchboard.status(),
         workers: &board.workers,
         log_dropped: board.access_log.dropped(),
+        desk: &board.desk,
     };
     ([(header::CONTENT_TYPE, text::CONTENT_TYPE)], metrics::render(&facts)).into_response()
 }

@@ -24,8 +24,8 @@ use tokio::runtime::Runtime;
 
 use self::log::LogLevelSwitch;
 use self::sockets::Bound;
-use crate::admin::access::{Access, AccessError};
-use crate::config::{Config, Problems};
+use crate::admin::access::{Access, AccessError, Grant, Role, Token};
+use crate::config::{Config, Problems, TokenRole, TokenSpec};
 use crate::model::Name;
 use crate::switchboard::writer::{Mode, StartError, Switchboard};
 use crate::telemetry::access_log::AccessLog;
@@ -119,7 +119,8 @@ impl App {
     pub fn build(config: Config, mode: Mode, log_level: LogLevelSwitch) -> Result<Self, AppError> {
         control::install();
         let workers = workers::count(config.workers);
-        let access = Access::new(config.admin.address, config.admin.token_file.as_deref())?;
+        let grants = config.tokens.iter().map(grant).collect::<Result<_, _>>()?;
+        let access = Access::with_grants(config.admin.address, config.admin.token_file.as_deref(), grants)?;
         match sockets::raise_descriptor_limit() {
             Ok(limit) => tracing::debug!(limit, "descriptors"),
             Err(error) => tracing::warn!(%error, "the limit of open descriptors stays as it was"),
@@ -174,6 +175,16 @@ impl App {
     pub fn admin_address(&self) -> SocketAddr {
         self.parts.admin.0
     }
+}
+
+/// A token of the configuration, read.
+fn grant(spec: &TokenSpec) -> Result<Grant, AccessError> {
+    let role = match spec.role {
+        TokenRole::Viewer => Role::Viewer,
+        TokenRole::Operator => Role::Operator,
+        TokenRole::Admin => Role::Admin,
+    };
+    Ok(Grant { name: spec.name.clone(), role, token: Token::read(&spec.file)? })
 }
 
 impl From<StartError> for AppError {

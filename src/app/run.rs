@@ -82,7 +82,7 @@ impl Parts {
         let readiness = Arc::new(Readiness::default());
         let (ports_file, workers, admin_address) = (self.ports_file.take(), self.workers, self.admin.0);
         let (switchboard, access_log) = (self.switchboard.clone(), self.access_log.clone());
-        let admin = self.start_admin(readiness.clone())?;
+        let admin = self.start_admin(readiness.clone()).await?;
         readiness.listening();
         if let Some(path) = ports_file {
             sockets::write_ports(&path, &addresses, admin_address).map_err(system("cannot write the ports file"))?;
@@ -137,17 +137,20 @@ impl Parts {
         workers::spawn(berths, listen::run).map_err(system("cannot start a worker thread"))
     }
 
-    fn start_admin(self, readiness: Arc<Readiness>) -> Result<AdminTask, AppError> {
+    async fn start_admin(self, readiness: Arc<Readiness>) -> Result<AdminTask, AppError> {
         let (address, socket) = self.admin;
         let listener =
             sockets::listen_admin(socket).map_err(|source| AppError::bind("admin".into(), address, source))?;
         let log_level = self.log_level;
-        let parts = engine::Parts { tick: Duration::from_secs(1) };
-        let desk = engine::start(self.switchboard.clone(), &parts);
+        let config = self.switchboard.config();
+        let spec = config.rollouts.clone();
+        let enabled = spec.enabled;
+        let parts = engine::Parts { enabled, tick: spec.tick, state_dir: Some(spec.state_dir) };
+        let desk = engine::start(self.switchboard.clone(), parts).await;
         let board = Board {
             switchboard: self.switchboard,
             desk,
-            rollouts_enabled: true,
+            rollouts_enabled: enabled,
             workers: self.meter,
             access_log: self.access_log,
             explain: Box::new(plane::explain),

@@ -39,6 +39,8 @@ pub fn restart_needed(old: &Config, new: &Config) -> Vec<String> {
         ("listeners", old.listeners != new.listeners),
         ("admin.address", old.admin.address != new.admin.address),
         ("admin.token_file", old.admin.token_file != new.admin.token_file),
+        ("tokens", old.tokens != new.tokens),
+        ("rollouts", old.rollouts != new.rollouts),
         ("workers", old.workers != new.workers),
         ("dns", old.dns != new.dns),
         ("log", old.log != new.log),

@@ -82,6 +82,8 @@ pub(crate) static TABLES: &[Table] = &[
             ),
             key("trusted_proxies", Kind::Texts, "[]", "networks whose X-Forwarded-* is believed"),
             key("admin", Kind::Table("admin"), "", "the control surface"),
+            key("rollouts", Kind::Table("rollouts"), "", "the engine of the rollouts"),
+            key("tokens", Kind::List("tokens[]"), "", "further tokens of the API, each with a role"),
             key("log", Kind::Table("log"), "", "the log of the program itself"),
             key("access_log", Kind::Table("access_log"), "", "one line per request"),
             key("dns", Kind::Table("dns"), "", "how host names of endpoints are looked up"),
@@ -102,6 +104,29 @@ pub(crate) static TABLES: &[Table] = &[
         keys: &[
             key("address", Kind::Text, "\"127.0.0.1:9901\"", "where it listens; not loopback: needs a token"),
             key("token_file", Kind::Text, "", "file with the token of mutations; WEIR_ADMIN_TOKEN_FILE wins"),
+        ],
+    },
+    Table {
+        path: "rollouts",
+        doc: "the engine of the rollouts",
+        keys: &[
+            key("enabled", Kind::Flag, "true", "whether there are rollouts; WEIR_ROLLOUTS_ENABLED wins"),
+            key("tick", Kind::Duration(10), "\"1s\"", "time between two looks at a rollout"),
+            key("state_dir", Kind::Text, "", "where their journal is; default .weir beside the weights file"),
+        ],
+    },
+    Table {
+        path: "tokens[]",
+        doc: "a token of the API",
+        keys: &[
+            key("name", Kind::Text, "", "whose it is; what the audit log says"),
+            key(
+                "role",
+                Kind::Word(&["viewer", "operator", "admin"]),
+                "",
+                "viewer looks; operator changes, but neither stops everything nor forces a rollout; admin does anything",
+            ),
+            key("file", Kind::Text, "", "file with the token"),
         ],
     },
     Table {

@@ -65,6 +65,10 @@ pub struct Config {
     pub listeners: Vec<ListenerSpec>,
     /// The control surface.
     pub admin: AdminSpec,
+    /// Further tokens of the API, each with a name and a role; changes need a restart.
+    pub tokens: Vec<TokenSpec>,
+    /// The engine of the rollouts; changes need a restart.
+    pub rollouts: EngineSpec,
     /// Worker threads; none: one per usable core. Changes need a restart.
     pub workers: Option<usize>,
     /// Name lookups; changes of the servers need a restart.
@@ -86,6 +90,39 @@ pub struct AdminSpec {
     pub address: SocketAddr,
     /// The file that holds the token.
     pub token_file: Option<PathBuf>,
+}
+
+/// `[rollouts]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineSpec {
+    /// Whether there are rollouts at all. Default true; the environment wins.
+    pub enabled: bool,
+    /// Time between two looks at a rollout. Default 1 s.
+    pub tick: Duration,
+    /// Where the journal is. Default `.weir` beside the weights file.
+    pub state_dir: PathBuf,
+}
+
+/// An entry of `[[tokens]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenSpec {
+    /// Whose it is, for the audit log.
+    pub name: String,
+    /// What it allows.
+    pub role: TokenRole,
+    /// The file that holds it.
+    pub file: PathBuf,
+}
+
+/// What a token allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenRole {
+    /// Look.
+    Viewer,
+    /// Also change, but neither stop everything nor force a rollout.
+    Operator,
+    /// Anything.
+    Admin,
 }
 
 /// `[dns]`.

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::journal::{KeptGate, KeptTick};
 use super::tick::{Arm, Tick};
 use super::verdict::{GateVerdict, Judgement, Verdict};
 
@@ -135,6 +136,38 @@ impl Record {
             ..next.tick
         };
         (self.n, self.at_ms, self.judgement, self.latency) = (next.n, next.at_ms, next.judgement, next.latency);
+    }
+}
+
+// === impl Record, from the journal ===
+
+impl Record {
+    /// As the journal kept it; it keeps no latencies and no limits.
+    pub fn of(kept: KeptTick) -> Self {
+        let gate = |gate: KeptGate| SaidGate {
+            name: gate.name,
+            verdict: gate.verdict,
+            e_value: gate.e_value,
+            limit: None,
+            safe_e_value: gate.safe_e_value,
+            safe_limit: None,
+            bound: gate.bound,
+        };
+        let judgement = Said {
+            verdict: kept.verdict,
+            gates: kept.gates.into_iter().map(gate).collect(),
+            bound: None,
+            self_test: None,
+            sample_ratio: None,
+        };
+        Self {
+            n: kept.n,
+            at_ms: kept.at_ms,
+            phase: kept.phase,
+            tick: kept.tick,
+            latency: Latencies::default(),
+            judgement,
+        }
     }
 }
 

@@ -83,6 +83,11 @@ impl Stream {
         (id + 1 >= first).then(|| recent.events.iter().filter(|event| event.id > id).cloned().collect())
     }
 
+    /// Everything that is in memory, oldest first.
+    pub(super) fn recent(&self) -> Vec<Arc<Event>> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner).events.iter().cloned().collect()
+    }
+
     /// The newest events of one rollout that are in memory, oldest first.
     pub(super) fn recent_of(&self, rollout: &str, most: usize) -> Vec<Arc<Event>> {
         let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);

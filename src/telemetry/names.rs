@@ -103,6 +103,30 @@ metrics! {
         "Admin requests refused, by problem code.";
     ADMIN_CHANGES = "weir_admin_changes_total" Counter ["action"]
         "Changes made over the admin API: weights, rollback, undo, reload or log_level.";
+    ROLLOUT_STATE = "weir_rollout_state" Gauge ["service,state"]
+        "1 for the state of the rollout that holds the service; absent without one.";
+    ROLLOUT_PERCENT = "weir_rollout_percent" Gauge ["service"]
+        "Percent of the service's traffic that the candidate of its rollout has, 0 to 100.";
+    ROLLOUT_PHASE = "weir_rollout_phase" Gauge ["service"]
+        "Phase of the rollout, counted from 1.";
+    ROLLOUT_E_VALUE = "weir_rollout_e_value" Gauge ["service,gate"]
+        "Evidence of a gate against the candidate; it fails at the gate's limit.";
+    ROLLOUT_LIMIT = "weir_rollout_limit" Gauge ["service,gate"]
+        "Evidence at which the gate fails.";
+    ROLLOUT_BOUND = "weir_rollout_bound" Gauge ["service,gate"]
+        "Smallest ratio of candidate to control that the gate excludes by now.";
+    ROLLBACKS = "weir_rollout_rollbacks_total" Counter ["cause"]
+        "Rollbacks of rollouts, by cause: automatic or manual.";
+    ROLLOUT_TICKS = "weir_rollout_ticks_total" Counter [""]
+        "Looks at rollouts.";
+    ROLLOUT_JUDGE = "weir_rollout_judge_seconds_total" Counter [""]
+        "Time that judging took, on the control thread.";
+    ROLLOUT_JUDGE_LONGEST = "weir_rollout_judge_longest_seconds" Gauge [""]
+        "Longest time that one look took to judge.";
+    ROLLOUT_FALLS = "weir_rollout_runner_falls_total" Counter [""]
+        "Runners of rollouts that fell over and were replaced.";
+    ROLLOUT_ENGINE_UP = "weir_rollout_engine_up" Gauge [""]
+        "Whether the engine of the rollouts runs.";
     PROCESS_CPU = "process_cpu_seconds_total" Counter [""]
         "User and system time of the process.";
     PROCESS_MEMORY = "process_resident_memory_bytes" Gauge [""]

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{listeners, routes, services};
+use super::{engine, listeners, routes, services};
 use crate::config::cursor::{At, Fields, shorten};
 use crate::config::{AdminSpec, AppLogFormat, Config, DnsSpec, LogLevel, LogSpec, TOKEN_FILE_ENV, WORKERS_ENV};
 use crate::model::{AccessLog, AffinityBy, HostMatch, Limits, LogFormat, LogSink, Plan, RouteSpec, ServiceSpec};
@@ -22,7 +22,8 @@ pub(in crate::config) fn root(root: &Fields<'_>, path: &Path) -> Config {
     let weights_path = file("weights").unwrap_or_else(|| dir.join("weights.toml"));
     let key_file = file("key_file");
     let services = services::services(root, dir);
-    let admin = admin(&root.table("admin", "admin"), dir);
+    let tokens = engine::tokens(root, dir);
+    let admin = admin(&root.table("admin", "admin"), dir, !tokens.is_empty());
     let listeners = listeners::listeners(root, &services, admin.address);
     let routes = routes::routes(root, &services);
     note_unreached(root, &services, &routes, &listeners);
@@ -34,8 +35,11 @@ pub(in crate::config) fn root(root: &Fields<'_>, path: &Path) -> Config {
         access_log: access_log(&root.table("access_log", "access_log"), dir),
         services: services.into_iter().map(|service| service.value).collect(),
     };
+    let rollouts = engine::engine(&root.table("rollouts", "rollouts"), &weights_path, dir);
     Config {
         path: path.to_owned(),
+        rollouts,
+        tokens,
         weights_path,
         given_token_file: None,
         listeners,
@@ -70,7 +74,7 @@ fn workers(root: &Fields<'_>) -> Option<usize> {
     }
 }
 
-fn admin(fields: &Fields<'_>, dir: &Path) -> AdminSpec {
+fn admin(fields: &Fields<'_>, dir: &Path, has_tokens: bool) -> AdminSpec {
     let address = fields.address("address");
     let token_file = fields.text("token_file").and_then(|text| not_empty(fields, text)).map(|file| dir.join(file));
     let from_env = fields.sink.env(TOKEN_FILE_ENV).filter(|text| !text.trim().is_empty());
@@ -78,6 +82,7 @@ fn admin(fields: &Fields<'_>, dir: &Path) -> AdminSpec {
     if let Some(address) = &address
         && !address.value.ip().to_canonical().is_loopback()
         && token_file.is_none()
+        && !has_tokens
     {
         let found = format!("{}: {} is not loopback and there is no token", address.path, address.value);
         let help = "add token_file = \"admin.token\" (or WEIR_ADMIN_TOKEN_FILE), or use a 127.0.0.1 address";

@@ -31,7 +31,7 @@ impl Desk {
         let office = self.office()?;
         let seat = match office.seat(id) {
             Some(seat) => seat,
-            None => self.reopen(office, id, &command, by)?,
+            None => self.reopen(office, id, &command, by).await?,
         };
         let before = seat.view.load_full();
         let rolls_back = command == Command::Rollback && before.rollout.state != State::RolledBack;
@@ -61,11 +61,12 @@ impl Desk {
 
     /// Takes up a rollout that ended: for going back to the previous version while it is kept. Any other command is
     /// refused in the machine's own words.
-    fn reopen(&self, office: &Arc<Office>, id: &str, command: &Command, by: &By) -> Result<Arc<Seat>, DeskError> {
-        let rollout = self.one(id)?.rollout.clone();
+    async fn reopen(&self, office: &Arc<Office>, id: &str, command: &Command, by: &By) -> Result<Arc<Seat>, DeskError> {
+        let rollout = self.one(id).await?.rollout.clone();
         let input = Input::Command { command: command.clone(), who: named(by), reason: by.reason.clone() };
         rollout.clone().step(now_ms(), input).map_err(|illegal| DeskError::Illegal(illegal.to_string()))?;
-        let (seat, orders) = guardian::seat(office, rollout, office.beside_of(id));
+        let beside = office.keeper.rollout(id).await.map(|kept| kept.beside).unwrap_or_default();
+        let (seat, orders) = guardian::seat(office, rollout, beside);
         if let Some(running) = office.seat_of(&seat.service) {
             let why = format!("rollout {} of service {} is under way; command that one", running.id, seat.service);
             return Err(DeskError::Conflict { running: running.id.clone(), why });

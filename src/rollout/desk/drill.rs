@@ -55,10 +55,10 @@ impl Desk {
 
     async fn rehearse(&self, id: &str, by: &By) -> Result<Drilled, DeskError> {
         let office = self.office()?;
-        let seat = office.seat(id).ok_or_else(|| match self.one(id) {
-            Ok(view) => DeskError::Illegal(format!("rollout {id} is {}", view.rollout.state.as_str())),
-            Err(error) => error,
-        })?;
+        let Some(seat) = office.seat(id) else {
+            let view = self.one(id).await?;
+            return Err(DeskError::Illegal(format!("rollout {id} is {}", view.rollout.state.as_str())));
+        };
         let view = seat.view.load_full();
         let plan = &view.rollout.plan;
         let runs = matches!(view.rollout.state, State::RollingOut | State::Paused) && view.killed.is_none();

@@ -1,7 +1,7 @@
 //! Looking: rollouts, events. Nothing here waits for a runner.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
 use serde_json::Value;
@@ -10,6 +10,8 @@ use tokio::sync::broadcast;
 use super::{Desk, DeskError, ID_BYTES_MAX};
 use crate::model::AffinityBy;
 use crate::rollout::event::Event;
+use crate::rollout::journal::Health;
+use crate::rollout::journal::audit::Chained;
 use crate::rollout::machine::State;
 use crate::rollout::record::Record;
 use crate::rollout::report::json;
@@ -20,6 +22,15 @@ use crate::switchboard::snapshot::Pool;
 use crate::telemetry::clock;
 use crate::upstream::endpoint::Admission;
 
+/// Rollouts of the journal in one list.
+const KEPT_LISTED: u64 = 500;
+
+/// Events that are read from the journal at once.
+const KEPT_EVENTS: usize = 1_000;
+
+/// Entries of the audit log that a filter looks through.
+const AUDIT_LOOKED: usize = 10_000;
+
 /// Events of one report.
 const REPORT_EVENTS_MAX: usize = 500;
 
@@ -27,22 +38,28 @@ const REPORT_EVENTS_MAX: usize = 500;
 
 impl Desk {
     /// One rollout, live or ended.
-    pub fn one(&self, id: &str) -> Result<Arc<View>, DeskError> {
+    pub async fn one(&self, id: &str) -> Result<Arc<View>, DeskError> {
         let office = self.office()?;
         if let Some(seat) = office.seat(id) {
             return Ok(seat.view.load_full());
         }
         let ended = office.ended().iter().find(|view| view.rollout.id == id).cloned();
-        ended.or_else(|| office.kept(id)).ok_or_else(|| DeskError::Unknown(id.chars().take(ID_BYTES_MAX).collect()))
+        if let Some(view) = ended {
+            return Ok(view);
+        }
+        let kept = office.keeper.rollout(id).await.map(|kept| Arc::new(office.view_of(kept)));
+        kept.ok_or_else(|| DeskError::Unknown(id.chars().take(ID_BYTES_MAX).collect()))
     }
 
     /// The rollouts that hold a service, then those that ended, newest first.
-    pub fn list(&self) -> Result<Vec<Arc<View>>, DeskError> {
+    pub async fn list(&self) -> Result<Vec<Arc<View>>, DeskError> {
         let office = self.office()?;
         let mut views: Vec<_> = office.seats().values().map(|seat| seat.view.load_full()).collect();
         let known = |views: &[Arc<View>], id: &str| views.iter().any(|view| view.rollout.id == id);
         let ended: Vec<_> = office.ended().iter().cloned().collect();
-        for view in ended.into_iter().chain(office.all_kept()) {
+        let kept = office.keeper.rollouts(KEPT_LISTED).await;
+        let kept = kept.into_iter().map(|kept| Arc::new(office.view_of(kept)));
+        for view in ended.into_iter().chain(kept) {
             if !known(&views, &view.rollout.id) {
                 views.push(view);
             }
@@ -52,9 +69,17 @@ impl Desk {
     }
 
     /// Events after the one with this number, oldest first, at most `most`.
-    pub fn events(&self, after: u64, most: usize) -> Result<Vec<Arc<Event>>, DeskError> {
+    pub async fn events(&self, after: u64, most: usize) -> Result<Vec<Arc<Event>>, DeskError> {
         let office = self.office()?;
-        let mut events = office.stream.recent_after(after).unwrap_or_else(|| office.events_kept(after, most));
+        let mut events = match office.stream.recent_after(after) {
+            Some(events) => events,
+            None => {
+                let kept = office.keeper.events(after, most.min(KEPT_EVENTS) as u64).await;
+                // What is neither in memory nor can be read is gone; what is in memory still counts.
+                let kept = kept.map(|events| events.into_iter().map(Arc::new).collect());
+                kept.filter(|events: &Vec<_>| !events.is_empty()).unwrap_or_else(|| office.stream.recent())
+            }
+        };
         events.truncate(most);
         Ok(events)
     }
@@ -75,22 +100,30 @@ impl Desk {
     }
 
     /// The ticks of a rollout, oldest first.
-    pub fn ticks(&self, id: &str) -> Result<Vec<Record>, DeskError> {
-        self.one(id)?;
-        Ok(self.office()?.records(id))
+    pub async fn ticks(&self, id: &str) -> Result<Vec<Record>, DeskError> {
+        self.one(id).await?;
+        let office = self.office()?;
+        let recent = office.records(id);
+        if recent.first().is_some_and(|first| first.n == 1) {
+            return Ok(recent);
+        }
+        // This process has not seen its beginning: the rest is in the journal, without latencies.
+        let first = recent.first().map_or(u64::MAX, |record| record.n);
+        let kept = office.keeper.ticks(id).await.into_iter().filter(|tick| tick.n < first);
+        Ok(kept.map(Record::of).chain(recent).collect())
     }
 
     /// The report of a rollout.
-    pub fn report(&self, id: &str) -> Result<Value, DeskError> {
-        let view = self.one(id)?;
-        let (ticks, events) = (self.ticks(id)?, self.events_of(id, REPORT_EVENTS_MAX));
+    pub async fn report(&self, id: &str) -> Result<Value, DeskError> {
+        let view = self.one(id).await?;
+        let (ticks, events) = (self.ticks(id).await?, self.events_of(id, REPORT_EVENTS_MAX));
         let events: Vec<Event> = events.iter().map(|event| Event::clone(event)).collect();
         Ok(json::report(&json::Parts { view: &view, ticks: &ticks, events: &events, at_ms: now_ms() }))
     }
 
     /// What a rollback of this rollout would do now, without doing it.
-    pub fn impact(&self, id: &str) -> Result<Impact, DeskError> {
-        let (office, view) = (self.office()?, self.one(id)?);
+    pub async fn impact(&self, id: &str) -> Result<Impact, DeskError> {
+        let (office, view) = (self.office()?, self.one(id).await?);
         let snapshot = office.switchboard.snapshot().load_full();
         let plan = &view.rollout.plan;
         let service = levers::service(&snapshot, &plan.service);
@@ -119,19 +152,41 @@ impl Desk {
         })
     }
 
+    /// The rollouts that hold a service; none when the engine does not run.
+    pub fn live(&self) -> Vec<Arc<View>> {
+        let Ok(office) = self.office() else { return Vec::new() };
+        office.seats().values().map(|seat| seat.view.load_full()).collect()
+    }
+
+    /// What the engine counted of itself; none when it does not run.
+    pub fn counted(&self) -> Option<Counted> {
+        let office = self.office().ok()?;
+        let counts = &office.counts;
+        let value = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Some(Counted {
+            ticks: value(&counts.ticks),
+            judge_ns: value(&counts.judge_ns),
+            judge_longest_ns: value(&counts.judge_max_ns),
+            rollbacks_automatic: value(&counts.rollbacks_automatic),
+            rollbacks_manual: value(&counts.rollbacks_manual),
+            falls: value(&counts.restarts),
+            journal_errors: office.keeper.errors(),
+        })
+    }
+
     /// Sweeps under way.
     pub fn sweeps(&self) -> usize {
         0
     }
 
     /// How the journal is.
-    pub fn journal_state(&self) -> Value {
-        Value::Null
+    pub fn journal(&self) -> Option<Health> {
+        self.office().ok().map(|office| office.keeper.health())
     }
 
     /// What became of the rollouts that are known, by service or of all.
-    pub fn statistics(&self, service: Option<&str>) -> Result<Value, DeskError> {
-        let (office, views) = (self.office()?, self.list()?);
+    pub async fn statistics(&self, service: Option<&str>) -> Result<Value, DeskError> {
+        let (office, views) = (self.office()?, self.list().await?);
         let own = |view: &&Arc<View>| service.is_none_or(|service| view.rollout.plan.service.as_str() == service);
         let views: Vec<_> = views.iter().filter(own).collect();
         let of = |state: State| views.iter().filter(|view| view.rollout.state == state).count();
@@ -152,6 +207,25 @@ impl Desk {
             "manualRollbacks": counts.rollbacks_manual.load(Ordering::Relaxed),
         }))
     }
+}
+
+/// What the engine counted of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counted {
+    /// Looks at rollouts.
+    pub ticks: u64,
+    /// Time that judging took in all, in ns.
+    pub judge_ns: u64,
+    /// The longest of it, in ns.
+    pub judge_longest_ns: u64,
+    /// Rollbacks by weir.
+    pub rollbacks_automatic: u64,
+    /// Rollbacks by people.
+    pub rollbacks_manual: u64,
+    /// Runners that fell over.
+    pub falls: u64,
+    /// What could not be kept in time.
+    pub journal_errors: u64,
 }
 
 /// What a rollback would do.
@@ -178,4 +252,27 @@ pub struct Impact {
     pub stable_endpoints: usize,
     /// The shares of an automatic rollback, in percent, one after the other.
     pub steps: Vec<f64>,
+}
+
+// === what the journal tells ===
+
+impl Desk {
+    /// The audit log, newest first.
+    pub async fn audit_log(&self, service: Option<&str>, most: usize) -> Result<Value, DeskError> {
+        let keeper = &self.office()?.keeper;
+        keeper.flush().await;
+        // A filter looks through more than it gives.
+        let looked = if service.is_some() { AUDIT_LOOKED } else { most };
+        let entries = keeper.audit_log(looked as u64).await;
+        let fits = |entry: &&Chained| service.is_none_or(|service| entry.entry.service == service);
+        let entries: Vec<&Chained> = entries.iter().filter(fits).take(most).collect();
+        Ok(serde_json::json!({ "entries": entries }))
+    }
+
+    /// Whether its chain is whole.
+    pub async fn verify_audit(&self) -> Result<Value, DeskError> {
+        let verified = self.office()?.keeper.verify_audit().await;
+        let verified = verified.ok_or_else(|| DeskError::Unavailable("the journal cannot be read".into()))?;
+        Ok(serde_json::to_value(verified).unwrap_or_default())
+    }
 }

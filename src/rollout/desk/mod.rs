@@ -11,9 +11,10 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::journal::audit::Entry;
 use super::machine::Command;
-use super::runner::keep::Audit;
 use super::runner::office::{Office, Seat, now_ms};
+use super::windows;
 use crate::model::rollout::RolloutPlan;
 use crate::switchboard::change::Refused;
 use crate::switchboard::writer::Switchboard;
@@ -110,7 +111,7 @@ impl Desk {
     /// Notes what somebody did elsewhere.
     pub fn note(&self, by: &By, action: &str, service: &str, before: Value, after: Value) {
         if let Ok(office) = self.office() {
-            office.note(Audit {
+            office.note(Entry {
                 at_ms: now_ms(),
                 who: by.who.clone(),
                 from: by.from.clone(),
@@ -126,7 +127,7 @@ impl Desk {
 
     fn audit(&self, by: &By, action: &str, seat: &Seat, before: Value, after: Value) {
         if let Ok(office) = self.office() {
-            office.note(Audit {
+            office.note(Entry {
                 at_ms: now_ms(),
                 who: by.who.clone(),
                 from: by.from.clone(),
@@ -142,8 +143,8 @@ impl Desk {
 }
 
 /// The window in force that keeps a rollout from starting.
-fn window(_plan: &RolloutPlan) -> Option<String> {
-    None
+fn window(plan: &RolloutPlan) -> Option<String> {
+    windows::closed(&plan.windows, now_ms())
 }
 
 fn named(by: &By) -> String {

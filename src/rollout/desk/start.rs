@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use super::command::ANSWER;
 use super::{By, Desk, DeskError, ID_BYTES_MAX, Start, window};
 use crate::model::Name;
+use crate::rollout::journal::JournalError;
 use crate::rollout::machine::{Command, Input, Rollout, State};
 use crate::rollout::runner::guardian;
 use crate::rollout::runner::levers;
@@ -33,6 +34,10 @@ impl Desk {
         let rollout = Rollout::new(id.clone(), plan, by.who.clone(), by.reason.clone(), now_ms(), live);
         let (seat, orders) = guardian::seat(office, rollout, Vec::new());
         take(office, &seat)?;
+        if let Err(held) = office.keeper.lock(&service, &id, false).await {
+            office.seats().remove(&id);
+            return Err(DeskError::Conflict { why: held.to_string(), running: holder(&held) });
+        }
         let window_closed = window(&seat.view.load().rollout.plan);
         self.audit(by, "rollout.start", &seat, json!({ "percent": live.percent() }), json!({ "rolloutId": id }));
         tokio::spawn(guardian::guard(Arc::clone(office), Arc::clone(&seat), orders, Input::Start { window_closed }));
@@ -74,7 +79,7 @@ impl Desk {
 
     /// The same plan again, as a new rollout.
     pub async fn retry(&self, id: &str, by: &By) -> Result<Arc<View>, DeskError> {
-        let view = self.one(id)?;
+        let view = self.one(id).await?;
         if view.rollout.state.is_live() {
             return Err(DeskError::Illegal(format!(
                 "rollout {id} is {}; only one that ended can be tried again",
@@ -87,6 +92,14 @@ impl Desk {
             by.reason = format!("{id} again");
         }
         self.start(start, &by).await
+    }
+}
+
+/// The rollout of another process that holds the service.
+fn holder(held: &JournalError) -> String {
+    match held {
+        JournalError::Held { rollout, .. } => rollout.clone(),
+        _ => String::new(),
     }
 }
 

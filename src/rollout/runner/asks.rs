@@ -4,6 +4,6 @@ impl Drive {
     pub(super) fn ask(&mut self) {}
     pub(super) fn answered(&mut self, _gate: &str, _outcome: &()) {}
     pub(super) fn window(&self) -> Option<String> {
-        None
+        super::super::windows::closed(&self.rollout.plan.windows, super::office::now_ms())
     }
 }

@@ -3,19 +3,32 @@
 use serde::{Deserialize, Serialize};
 
 use super::super::judge::Judge;
+use super::super::rules::Rules;
+use super::super::verdict::Judgement;
 use super::super::view::Figures;
+
+/// Failed units that are kept over a restart; beyond it some would be counted twice, which only delays a verdict.
+pub(super) const UNITS_MAX: usize = 20_000;
 
 /// As it is kept.
 #[derive(Debug, Deserialize)]
 pub(super) struct Beside {
     pub(super) judge: Judge,
+    pub(super) rules: Rules,
     pub(super) figures: Figures,
+    pub(super) judgement: Option<Judgement>,
+    #[serde(default)]
+    pub(super) failed_units: Vec<u32>,
 }
 
-#[derive(Serialize)]
-struct Written<'a> {
-    judge: &'a Judge,
-    figures: &'a Figures,
+/// The same, to be written.
+#[derive(Debug, Serialize)]
+pub(super) struct Written<'a> {
+    pub(super) judge: &'a Judge,
+    pub(super) rules: &'a Rules,
+    pub(super) figures: &'a Figures,
+    pub(super) judgement: &'a Option<Judgement>,
+    pub(super) failed_units: Vec<u32>,
 }
 
 // === impl Beside ===
@@ -35,8 +48,12 @@ impl Beside {
             }
         }
     }
+}
 
-    pub(super) fn write(judge: &Judge, figures: &Figures) -> Vec<u8> {
-        serde_json::to_vec(&Written { judge, figures }).unwrap_or_default()
+// === impl Written ===
+
+impl Written<'_> {
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_default()
     }
 }

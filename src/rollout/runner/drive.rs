@@ -15,14 +15,17 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::super::judge::Judge;
 use super::super::machine::{Command, Effect, Illegal, Input, Rollout};
 use super::super::record::{Latencies, Quantiles, Record, Said};
+use super::super::rules::Rules;
 use super::super::verdict::Judgement;
 use super::super::view::{BoundedQuantiles, Figures, View};
-use super::beside::Beside;
+use super::beside::{Beside, UNITS_MAX, Written};
 use super::count::{Counted, Counter};
 use super::errands::{Back, Errands};
 use super::hands::Hands;
 use super::levers;
+use super::locked;
 use super::office::{Office, Order, Seat, now_ms};
+use crate::model::AffinityBy;
 use crate::telemetry::clock;
 use crate::telemetry::histogram::Summary;
 
@@ -38,6 +41,7 @@ pub(super) struct Drive {
     pub(super) seat: Arc<Seat>,
     pub(super) rollout: Rollout,
     pub(super) judge: Judge,
+    rules: Rules,
     pub(super) figures: Figures,
     pub(super) errands: Errands,
     pub(super) hands: Hands,
@@ -61,9 +65,18 @@ impl Drive {
     /// A runner for `rollout`, which goes on from what was kept beside it.
     pub(super) fn new(office: Arc<Office>, seat: Arc<Seat>, rollout: Rollout, orders: mpsc::Receiver<Order>) -> Self {
         let snapshot = office.switchboard.snapshot().load_full();
-        let beside = Beside::read(&seat.beside.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
-        let (judge, figures) =
-            beside.map(|it| (it.judge, it.figures)).unwrap_or_else(|| (Judge::new(&rollout.plan), Figures::default()));
+        let beside = Beside::read(&locked(&seat.beside)).unwrap_or_else(|| Beside {
+            judge: Judge::new(&rollout.plan),
+            rules: Rules::new(&rollout.plan),
+            figures: Figures::default(),
+            judgement: None,
+            failed_units: Vec::new(),
+        });
+        let Beside { judge, rules, figures, judgement, failed_units } = beside;
+        let service = levers::service(&snapshot, &rollout.plan.service);
+        if let Some(service) = service.filter(|service| !matches!(service.spec.affinity.by, AffinityBy::None)) {
+            service.units.arm_with(&failed_units);
+        }
         let counter = Counter::new(&rollout.plan, &snapshot, clock::now().mono_ms);
         let (returns, back) = mpsc::channel(BACK_MAX);
         let hands = Hands::new(levers::live_weights(&office.switchboard, &rollout.plan.service));
@@ -73,12 +86,13 @@ impl Drive {
             seat,
             rollout,
             judge,
+            rules,
             figures,
             hands,
             released: false,
             counter,
             latency: Default::default(),
-            judgement: None,
+            judgement,
             tick: None,
             killed: None,
             window_closed: None,
@@ -111,6 +125,10 @@ impl Drive {
         }
         self.persist().await;
         self.publish();
+        let snapshot = self.office.switchboard.snapshot().load_full();
+        if let Some(service) = levers::service(&snapshot, &self.rollout.plan.service) {
+            service.units.disarm();
+        }
         self.office.leave(&self.seat);
         self.orders
     }
@@ -156,6 +174,9 @@ impl Drive {
         self.edits(&snapshot).await;
         let counted = self.counter.take(&self.rollout.plan, &snapshot, self.judge.levels(), clock::now().mono_ms);
         let began = Instant::now();
+        if !self.rules.is_empty() {
+            self.judge.told(self.rules.observe(&counted.tick, [&counted.latency[0], &counted.latency[1]]));
+        }
         let judgement = self.judge.observe(&counted.tick);
         self.office.counts.judged(began.elapsed());
         if self.judge.wants_levels() {
@@ -173,6 +194,7 @@ impl Drive {
         let window_closed = self.window_closed.clone();
         let elapsed_ms = elapsed.as_millis() as u64;
         self.follow(Input::Tick { elapsed_ms, judgement: Box::new(judgement), window_closed }).await;
+        self.keep();
     }
 
     fn sum_up(&mut self, tick: &super::super::tick::Tick) {
@@ -199,8 +221,9 @@ impl Drive {
             latency: Latencies { candidate: quantiles(&counted.latency[0]), control: quantiles(&counted.latency[1]) },
             judgement: Said::of(judgement),
         };
-        self.office.keeper.tick(&self.rollout.id, &record);
-        self.seat.records.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(record);
+        let phase = self.rollout.phase;
+        self.office.keeper.tick(&self.rollout.id, record.n, record.at_ms, phase, &counted.tick, judgement);
+        locked(&self.seat.records).push(record);
     }
 
     /// Tells the machine when the service was killed, or is no longer.
@@ -285,17 +308,29 @@ impl Drive {
             trouble: None,
         };
         self.seat.view.store(Arc::new(view));
-        *self.seat.beside.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = self.beside();
     }
 
     /// The judge begins a phase: thresholds are frozen on what the control showed before.
     pub(super) fn begin_phase(&mut self, phase: usize) {
         self.judge.begin_phase(phase, |quantile| self.counter.quantile_us(quantile), Summary::border);
         self.counter.frozen();
+        self.rules.begin_phase();
     }
 
     fn beside(&self) -> Vec<u8> {
-        Beside::write(&self.judge, &self.figures)
+        let (judge, rules, figures, judgement) = (&self.judge, &self.rules, &self.figures, &self.judgement);
+        let snapshot = self.office.switchboard.snapshot().load_full();
+        let service = levers::service(&snapshot, &self.rollout.plan.service);
+        let mut failed_units = service.map(|service| service.units.failed_units()).unwrap_or_default();
+        failed_units.truncate(UNITS_MAX);
+        Written { judge, rules, figures, judgement, failed_units }.bytes()
+    }
+
+    /// Keeps the evidence without waiting for it.
+    fn keep(&self) {
+        let beside = self.beside();
+        locked(&self.seat.beside).clone_from(&beside);
+        self.office.keeper.keep(&self.rollout, beside);
     }
 
     pub(super) async fn persist(&self) {

@@ -18,3 +18,10 @@ pub(super) mod levers;
 pub(super) mod office;
 pub(super) mod shares;
 pub(super) mod verify;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// What is behind a lock; who panicked while it was held left it between two whole steps.
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

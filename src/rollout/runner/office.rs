@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
@@ -10,12 +10,16 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use super::super::event::{Event, Kind, Severity};
+use super::super::journal::Kept;
+use super::super::journal::audit::Entry;
 use super::super::machine::{Command, Illegal};
 use super::super::record::{Record, Records};
 use super::super::stream::{Draft, Stream};
 use super::super::view::View;
-use super::keep::{Audit, Keeper};
-use super::levers::Fence;
+use super::beside::Beside;
+use super::keep::Keeper;
+use super::levers::{self, Fence};
+use super::locked;
 use crate::model::Name;
 use crate::switchboard::writer::Switchboard;
 
@@ -111,7 +115,7 @@ impl Office {
 
     /// Every rollout that holds its service, by id.
     pub(in crate::rollout) fn seats(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Seat>>> {
-        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.seats)
     }
 
     pub(in crate::rollout) fn seat(&self, id: &str) -> Option<Arc<Seat>> {
@@ -132,27 +136,47 @@ impl Office {
             ended.push_front(view);
             ended.truncate(ENDED_MAX);
         }
-        let records = std::mem::take(&mut *seat.records.lock().unwrap_or_else(PoisonError::into_inner));
+        let records = std::mem::take(&mut *locked(&seat.records));
         {
-            let mut ticks = self.ticks.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut ticks = locked(&self.ticks);
             ticks.push_front((seat.id.clone(), records));
             ticks.truncate(TICKS_OF_MAX);
         }
         self.seats().remove(&seat.id);
+        self.keeper.unlock(&seat.service, &seat.id);
     }
 
     /// The ticks of a rollout, oldest first.
     pub(in crate::rollout) fn records(&self, id: &str) -> Vec<Record> {
         if let Some(seat) = self.seat(id) {
-            return seat.records.lock().unwrap_or_else(PoisonError::into_inner).list().to_vec();
+            return locked(&seat.records).list().to_vec();
         }
-        let ticks = self.ticks.lock().unwrap_or_else(PoisonError::into_inner);
+        let ticks = locked(&self.ticks);
         ticks.iter().find(|(other, _)| other == id).map(|(_, records)| records.list().to_vec()).unwrap_or_default()
     }
 
     /// Rollouts that ended in this process, newest first.
     pub(in crate::rollout) fn ended(&self) -> MutexGuard<'_, VecDeque<Arc<View>>> {
-        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.ended)
+    }
+
+    /// A rollout of which only the journal knows, as it would be shown.
+    pub(in crate::rollout) fn view_of(&self, kept: Kept) -> View {
+        let beside = Beside::read(&kept.beside);
+        let plan = &kept.rollout.plan;
+        let snapshot = self.switchboard.snapshot().load_full();
+        let stable = levers::service(&snapshot, &plan.service).map(|service| service.spec.stable.clone());
+        View {
+            control: plan.baseline.clone().or(stable).unwrap_or_else(|| plan.candidate.clone()),
+            live_share: levers::live_share(&self.switchboard, plan),
+            judgement: beside.as_ref().and_then(|beside| beside.judgement.clone()),
+            figures: beside.map(|beside| beside.figures).unwrap_or_default(),
+            tick: None,
+            killed: None,
+            window_closed: None,
+            trouble: None,
+            rollout: kept.rollout,
+        }
     }
 
     /// Tells an event to everybody.
@@ -182,7 +206,7 @@ impl Office {
     }
 
     /// An entry of the audit log.
-    pub(in crate::rollout) fn note(&self, entry: Audit) {
+    pub(in crate::rollout) fn note(&self, entry: Entry) {
         self.keeper.audit(entry);
     }
 }
@@ -202,20 +226,4 @@ impl Counts {
 /// Now, in ms since the Unix epoch.
 pub(in crate::rollout) fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
-}
-
-// STUB
-impl Office {
-    pub(in crate::rollout) fn beside_of(&self, _id: &str) -> Vec<u8> {
-        Vec::new()
-    }
-    pub(in crate::rollout) fn kept(&self, _id: &str) -> Option<Arc<View>> {
-        None
-    }
-    pub(in crate::rollout) fn all_kept(&self) -> Vec<Arc<View>> {
-        Vec::new()
-    }
-    pub(in crate::rollout) fn events_kept(&self, _after: u64, _most: usize) -> Vec<Arc<Event>> {
-        Vec::new()
-    }
 }
