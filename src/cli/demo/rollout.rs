@@ -78,8 +78,6 @@ pub(super) fn execute(ending: Ending, arguments: &Arguments) -> Result<(), Failu
     stopped?;
     screen::print(&told(&view, sent, failed))?;
     if let Some(report) = report {
-        let try_it =
-            format!("in another terminal: WEIR_CONFIG={} weir rollout pause engine", directory.config().display());
         screen::print(&format!("the report: {report}\n"))?;
     }
     if ending.is(&view) { Ok(()) } else { Err(Failure::failed(format!("it should have been: {}", ending.promise()))) }
