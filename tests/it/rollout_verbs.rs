@@ -164,3 +164,14 @@ fn the_rollouts_of_the_demo_end_as_they_promise() {
         assert!(ended.status.success() && out.contains(banner), "{out}{err}");
     }
 }
+
+#[test]
+fn the_audit_log_tells_who_did_what_and_verifies() {
+    let (_stable, _canary, weir) = started();
+    done(&weir, &["rollout", "start", "engine-2", "--id", "nightly-1"]);
+    done(&weir, &["rollout", "rollback", "nightly-1", "--reason", "only trying"]);
+    let audit = done(&weir, &["audit"]);
+    assert!(audit.contains("rollout.start") && audit.contains("only trying"), "{audit}");
+    let verified = done(&weir, &["audit", "verify"]);
+    assert!(verified.starts_with("ok "), "{verified}");
+}
