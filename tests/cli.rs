@@ -567,6 +567,38 @@ fn a_plan_is_written_once_checked_and_its_problems_told_with_their_places() {
 }
 
 #[test]
+fn the_audit_log_is_read_and_verified_without_a_running_weir() {
+    use weir::rollout::journal::{FILE, Journal, audit::Entry};
+    let dir = Dir::new().with("weir.toml", CONFIG);
+    let state = dir.0.join(".weir");
+    let (code, _, err) = dir.weir(&["audit", "--offline"]);
+    assert_eq!(code, Some(1));
+    assert!(err.contains("there is no record in .weir"), "{err}");
+    let journal = Journal::open(&state).expect("a new journal");
+    for reason in ["lunch", "errors on /pay"] {
+        let (action, service) = ("rollout.pause".into(), "engine".into());
+        journal.audit(Entry { who: "ada".into(), action, service, reason: reason.into(), ..Entry::default() });
+    }
+    drop(journal);
+    let (code, out, err) = dir.weir(&["audit", "--offline"]);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    let at = |part: &str| out.find(part).unwrap_or_else(|| panic!("{part} is not in\n{out}"));
+    assert!(at("lunch") < at("errors on /pay"), "the newest last: {out}");
+    let (code, out, _) = dir.weir(&["audit", "verify", "--offline"]);
+    assert!(code == Some(0) && out.starts_with("ok 2 entries"), "{code:?} {out}");
+    // Somebody changes the past.
+    let bytes = std::fs::read(state.join(FILE)).expect("the file is there");
+    let text: Vec<u8> = String::from_utf8_lossy(&bytes).contains("lunch").then(|| bytes.clone()).expect("it is in it");
+    let place = text.windows(5).position(|five| five == b"lunch").expect("it is there");
+    let mut changed = text;
+    changed[place..place + 5].copy_from_slice(b"munch");
+    std::fs::write(state.join(FILE), changed).expect("it can be written");
+    let (code, _, err) = dir.weir(&["audit", "verify", "--offline"]);
+    assert_eq!(code, Some(1));
+    assert!(err.contains("the record was changed"), "{err}");
+}
+
+#[test]
 fn a_kept_report_is_drawn_without_a_running_weir() {
     let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/report/rolled-back.json");
     let dir = Dir::new();

@@ -1,18 +1,26 @@
-//! `weir audit`: who changed what and why, oldest last; `weir audit verify` checks the chain of hashes that shows
-//! whether anybody changed the record afterwards.
+//! `weir audit`: who changed what and why, oldest first; `weir audit verify` checks the chain of hashes that shows
+//! whether anybody changed the record afterwards. Where no weir runs, or with `--offline`, both read the state
+//! directory.
 
 use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use jiff::Timestamp;
+use http::StatusCode;
 use jiff::tz::TimeZone;
+use jiff::{Timestamp, Zoned};
 use serde_json::Value;
 
-use super::client::{Client, Question};
+use super::client::{Client, ClientError, Question};
 use super::failure::Failure;
 use super::figures::{count, moment};
 use super::screen::{Paint, printable};
-use super::{Globals, screen};
+use super::{Globals, place, screen};
+use crate::rollout::journal::FILE;
+use crate::rollout::journal::read::Reader;
+
+/// The state directory of a configuration that names none: beside the weights file.
+const STATE: &str = ".weir";
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
@@ -21,7 +29,8 @@ Exit codes: 0 done, 1 the record was changed (or cannot be read), 2 wrong usage.
 
 Examples:
   weir audit --service engine
-  weir audit verify")]
+  weir audit verify
+  weir audit --offline --state-dir /var/lib/weir")]
 pub(super) struct Arguments {
     #[command(subcommand)]
     verb: Option<Verb>,
@@ -31,67 +40,172 @@ pub(super) struct Arguments {
     /// Of this service only
     #[arg(long, value_name = "SERVICE")]
     service: Option<String>,
-    /// Most entries, newest first
+    /// Most entries, the newest
     #[arg(long, value_name = "COUNT", default_value_t = 50)]
     limit: u32,
+    #[command(flatten)]
+    offline: Offline,
 }
 
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Check the chain of hashes
-    Verify,
+    Verify(Offline),
+}
+
+#[derive(Debug, Clone, Args)]
+struct Offline {
+    /// Read the state directory, ask no running weir
+    #[arg(long)]
+    offline: bool,
+    /// Where the record is; .weir beside the weights file by default
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
 }
 
 pub(super) fn execute(arguments: &Arguments, globals: &Globals) -> Result<(), Failure> {
-    let client = Client::new(globals)?;
-    if arguments.verify || matches!(arguments.verb, Some(Verb::Verify)) {
-        return verify(&client, globals);
+    match &arguments.verb {
+        Some(Verb::Verify(offline)) => verify(offline, globals),
+        None if arguments.verify => verify(&arguments.offline, globals),
+        None => show(arguments, globals),
     }
-    let answer = client.ask(Question::get(format!("/api/v1/audit?limit={}", arguments.limit)))?;
-    let list = answer.as_array().or_else(|| answer["entries"].as_array()).or_else(|| answer["audit"].as_array());
+}
+
+fn show(arguments: &Arguments, globals: &Globals) -> Result<(), Failure> {
+    let limit = u64::from(arguments.limit);
+    let answer = match asked(&format!("/api/v1/audit?limit={limit}"), &arguments.offline, globals)? {
+        Some(answer) => answer,
+        None => serde_json::to_value(reader(&arguments.offline, globals)?.audit(limit)?)?,
+    };
     let wanted = |entry: &&Value| arguments.service.as_ref().is_none_or(|service| entry["service"] == service.as_str());
-    let entries: Vec<&Value> = list.into_iter().flatten().filter(wanted).collect();
+    let list = answer.as_array().or_else(|| answer["entries"].as_array()).or_else(|| answer["audit"].as_array());
+    let mut entries: Vec<&Value> = list.into_iter().flatten().filter(wanted).collect();
+    entries.sort_by_key(|entry| entry["seq"].as_u64());
     if globals.json() {
         return screen::print_json(&serde_json::json!({ "entries": entries }));
     }
-    screen::print(&render(&entries, Paint::stdout()))
+    screen::print(&render(&entries, &Timestamp::now().to_zoned(TimeZone::system()), Paint::stdout()))
 }
 
-fn verify(client: &Client, globals: &Globals) -> Result<(), Failure> {
-    let answer = client.ask(Question::get("/api/v1/audit/verify"))?;
+fn verify(offline: &Offline, globals: &Globals) -> Result<(), Failure> {
+    let answer = match asked("/api/v1/audit/verify", offline, globals)? {
+        Some(answer) => answer,
+        None => serde_json::to_value(reader(offline, globals)?.verify_audit()?)?,
+    };
     let ok = answer["ok"].as_bool().unwrap_or(false);
     if globals.json() {
         screen::print_json(&answer)?;
     } else if ok {
         let entries = answer["entries"].as_u64().unwrap_or_default();
-        let ok = Paint::stdout().green("ok");
-        screen::print(&format!("{ok} {} entries, every one follows from the one before\n", count(entries)))?;
+        let word = Paint::stdout().green("ok");
+        let head = answer["head"].as_str().map(|head| format!("; the newest is {}", printable(head)));
+        let head = head.unwrap_or_default();
+        screen::print(&format!("{word} {} entries, each follows from the one before{head}\n", count(entries)))?;
     } else {
-        let why = answer["detail"].as_str().map(printable).unwrap_or_default();
-        let at = answer["brokenAt"].as_u64().map(|at| format!(" at entry {at}")).unwrap_or_default();
-        screen::complain(&format!("the record was changed{at}{}{why}", if why.is_empty() { "" } else { ": " }));
+        let broken = answer["broken"].as_str().map(|broken| format!(": {}", printable(broken))).unwrap_or_default();
+        screen::complain(&format!("the record was changed{broken}"));
     }
     if ok { Ok(()) } else { Err(Failure::Said(1)) }
 }
 
-fn render(entries: &[&Value], paint: Paint) -> String {
+/// What the running weir says; none when the state directory is to be read instead.
+fn asked(path: &str, offline: &Offline, globals: &Globals) -> Result<Option<Value>, Failure> {
+    if offline.offline || offline.state_dir.is_some() {
+        return Ok(None);
+    }
+    let client = Client::new(globals)?;
+    match client.send(Question::get(path)) {
+        Ok(answer) if answer.status == StatusCode::NOT_FOUND => Ok(None),
+        Ok(answer) => client.document(&answer).map(Some),
+        Err(error @ ClientError::NotRunning { .. }) => {
+            screen::note(&format!("{error}; this is what the state directory says"));
+            Ok(None)
+        }
+        Err(error) => Err(client.unanswered(error)),
+    }
+}
+
+fn reader(offline: &Offline, globals: &Globals) -> Result<Reader, Failure> {
+    let directory = match &offline.state_dir {
+        Some(directory) => directory.clone(),
+        None => place::config(globals)?.weights_path.parent().unwrap_or(Path::new("")).join(STATE),
+    };
+    if !directory.join(FILE).exists() {
+        let place = directory.display();
+        return Err(Failure::failed(format!("there is no record in {place}; name its directory with --state-dir")));
+    }
+    Ok(Reader::open(&directory)?)
+}
+
+fn render(entries: &[&Value], now: &Zoned, paint: Paint) -> String {
     if entries.is_empty() {
         return "nothing is on record\n".into();
     }
-    let now = Timestamp::now().to_zoned(TimeZone::system());
+    let rows: Vec<[String; 4]> = entries.iter().map(|entry| row(entry, now)).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let (number, at, who) = (width(0), width(1), width(2));
     let mut text = String::new();
-    for entry in entries {
-        let member =
-            |keys: &[&str]| keys.iter().find_map(|key| entry[*key].as_str()).map(printable).unwrap_or_default();
-        let at = entry["atMs"].as_i64().and_then(|ms| Timestamp::from_millisecond(ms).ok()).map(|at| at.to_string());
-        let at = at.unwrap_or_else(|| member(&["at"]));
-        let reason = Some(member(&["reason"])).filter(|reason| !reason.is_empty());
-        let reason = reason.map(|reason| format!("  \"{reason}\"")).unwrap_or_default();
-        let number = entry["id"].as_u64().or_else(|| entry["n"].as_u64()).unwrap_or_default();
-        let left = paint.dim(&format!("{number:>5}  {}  {}", moment(&at, &now), member(&["who"])));
-        let what = [member(&["action", "what"]), member(&["service"]), member(&["detail"])];
-        let what: Vec<String> = what.into_iter().filter(|part| !part.is_empty()).collect();
-        let _ = writeln!(text, "{left}  {}{reason}", what.join("  "));
+    for [seq, when, by, what] in &rows {
+        let left = paint.dim(&format!("{seq:>number$}  {when:at$}  {by:who$}"));
+        let _ = writeln!(text, "{left}  {what}");
     }
     text
+}
+
+fn row(entry: &Value, now: &Zoned) -> [String; 4] {
+    let member = |key: &str| entry[key].as_str().map(printable).unwrap_or_default();
+    let at = entry["atMs"].as_i64().and_then(|ms| Timestamp::from_millisecond(ms).ok());
+    let at = at.map_or_else(|| member("at"), |at| at.to_string());
+    let who = [member("who"), member("from")].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>();
+    let mut what = [member("action"), member("service"), member("rolloutId")]
+        .into_iter()
+        .filter(|part| !part.is_empty())
+        .collect::<Vec<_>>()
+        .join("  ");
+    let change = [short(&entry["before"]), short(&entry["after"])];
+    if change[0] != change[1] {
+        let _ = write!(what, "  {} → {}", change[0], change[1]);
+    }
+    if !member("reason").is_empty() {
+        let _ = write!(what, "  \"{}\"", member("reason"));
+    }
+    let seq = entry["seq"].as_u64().map(|seq| seq.to_string()).unwrap_or_default();
+    [seq, moment(&at, now), who.join(" from "), what]
+}
+
+/// `stable=90 canary=10` of an object, anything else as it is.
+fn short(value: &Value) -> String {
+    let plain = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let text = match value {
+        Value::Null => "-".into(),
+        Value::Object(members) => {
+            members.iter().map(|(key, value)| format!("{key}={}", plain(value))).collect::<Vec<_>>().join(" ")
+        }
+        other => plain(other),
+    };
+    printable(&text)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_entry_says_when_who_what_and_why() {
+        let now = "2026-11-21T03:02:10Z".parse::<Timestamp>().expect("a time").to_zoned(TimeZone::UTC);
+        let entry = json!({
+            "seq": 7, "atMs": 1_795_230_010_000_u64, "who": "ada", "from": "127.0.0.1:4711", "action": "rollout.pause",
+            "service": "engine", "rolloutId": "engine-2-01", "reason": "lunch\u{1b}[2J",
+            "before": { "state": "rolling_out", "percent": 5.0 }, "after": { "state": "paused", "percent": 5.0 },
+        });
+        let other = json!({ "seq": 12, "who": "weir", "action": "kill", "before": null, "after": null });
+        assert_eq!(
+            render(&[&entry, &other], &now, Paint::plain()),
+            " 7  03:00:10 (2 min ago)  ada from 127.0.0.1:4711  rollout.pause  engine  engine-2-01  \
+             state=rolling_out percent=5.0 → state=paused percent=5.0  \"lunch\u{fffd}[2J\"\n\
+             12                        weir                     kill\n"
+        );
+    }
 }

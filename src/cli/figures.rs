@@ -29,7 +29,8 @@ pub(super) fn span(seconds: u64) -> String {
 pub(super) fn elapsed(ms: u64) -> String {
     let (seconds, minutes) = (ms / 1000, ms / 60_000);
     match () {
-        () if ms > 0 && ms < 1000 => format!("0.{} s", (ms / 100).max(1)),
+        () if ms > 0 && ms < 100 => format!("{ms} ms"),
+        () if ms > 0 && ms < 1000 => format!("0.{} s", ms / 100),
         () if minutes >= 60 => span(seconds),
         () if minutes > 0 && seconds % 60 > 0 => format!("{minutes} min {} s", seconds % 60),
         () => span(seconds),

@@ -85,7 +85,7 @@ fn a_rollout_is_started_paused_resumed_advanced_and_rolled_back_by_verbs() {
 }
 
 #[test]
-fn the_report_is_json_and_a_page_and_events_and_audit_tell_the_same() {
+fn the_report_is_json_and_a_page_and_events_tell_the_same() {
     let (_stable, _canary, weir) = started();
     let id = json(&weir, &["rollout", "start", "engine-2", "--id", "nightly-1"])["rolloutId"].clone();
     assert_eq!(id, "nightly-1");
@@ -97,10 +97,17 @@ fn the_report_is_json_and_a_page_and_events_and_audit_tell_the_same() {
     assert!(page.starts_with("<!doctype html>") && page.contains("only trying"), "{page:.400}");
     let events = done(&weir, &["events", "--service", "engine"]);
     assert!(events.contains("rollout initiated") && events.contains("rollback"), "{events}");
-    let audit = done(&weir, &["audit"]);
-    assert!(audit.contains("only trying"), "{audit}");
-    let verified = done(&weir, &["audit", "verify"]);
-    assert!(verified.starts_with("ok "), "{verified}");
+}
+
+#[test]
+fn a_drill_goes_back_to_stable_is_checked_and_goes_forth_again() {
+    let (_stable, _canary, weir) = started();
+    done(&weir, &["rollout", "start", "engine-2"]);
+    eventually("the first share is live", Duration::from_secs(10), || weir.split() == [80, 20]);
+    let out = done(&weir, &["rollback", "engine", "--drill", "--reason", "once a week"]);
+    assert!(out.starts_with("drill passed: "), "{out}");
+    assert_eq!(weir.split(), [80, 20]);
+    assert_eq!(json(&weir, &["rollout", "status", "engine"])["state"], "rolling_out");
 }
 
 #[test]
@@ -148,7 +155,7 @@ fn the_rollouts_of_the_demo_end_as_they_promise() {
     let endings = [("bad", "CANARY FAILED"), ("slow", "CANARY FAILED"), ("quiet", "CANARY INCONCLUSIVE")];
     let started = endings.map(|(ending, banner)| {
         let mut demo = crate::harness::weir::command();
-        demo.args(["demo", "--rollout", ending]).stdout(std::process::Stdio::piped());
+        demo.args(["demo", "--rollout", ending, "--port", "0"]).stdout(std::process::Stdio::piped());
         (banner, demo.stderr(std::process::Stdio::piped()).spawn().expect("it starts"))
     });
     for (banner, demo) in started {
@@ -156,4 +163,15 @@ fn the_rollouts_of_the_demo_end_as_they_promise() {
         let (out, err) = (String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr));
         assert!(ended.status.success() && out.contains(banner), "{out}{err}");
     }
+}
+
+#[test]
+fn the_audit_log_tells_who_did_what_and_verifies() {
+    let (_stable, _canary, weir) = started();
+    done(&weir, &["rollout", "start", "engine-2", "--id", "nightly-1"]);
+    done(&weir, &["rollout", "rollback", "nightly-1", "--reason", "only trying"]);
+    let audit = done(&weir, &["audit"]);
+    assert!(audit.contains("rollout.start") && audit.contains("only trying"), "{audit}");
+    let verified = done(&weir, &["audit", "verify"]);
+    assert!(verified.starts_with("ok "), "{verified}");
 }

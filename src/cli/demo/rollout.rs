@@ -16,7 +16,7 @@ use super::super::screen::{self, Paint};
 use super::child::Child;
 use super::directory::Directory;
 use super::load::Load;
-use super::{ADMIN_PORT, Arguments, POOLS, Upstreams, free_unless, named, public_address};
+use super::{Arguments, POOLS, Upstreams, free_unless, named, public_address};
 use crate::rollout::report::html;
 
 /// What the plan and its file are called.
@@ -50,7 +50,8 @@ pub(super) enum Ending {
 /// Starts everything, shows the rollout to its end and says whether it was the one that was promised.
 pub(super) fn execute(ending: Ending, arguments: &Arguments) -> Result<(), Failure> {
     let public = public_address(arguments.port)?;
-    let admin = free_unless(ADMIN_PORT)?;
+    // Nobody has to know its port: the configuration says it, and several demos may run beside each other.
+    let admin = free_unless(0)?;
     let upstreams = Upstreams::start(ending.upstreams())?;
     let directory = Directory::new(arguments.dir.as_deref(), public, admin, &upstreams.addresses)?;
     // Everything begins at stable, whatever an earlier demo left in a directory that was kept.
@@ -58,8 +59,9 @@ pub(super) fn execute(ending: Ending, arguments: &Arguments) -> Result<(), Failu
     let plan = directory.plan(PLAN, &plan())?;
     let mut child = Child::start(&directory)?;
     child.wait_until_it_serves(&directory)?;
+    let try_it = format!("in another terminal: WEIR_CONFIG={} weir rollout pause engine", directory.config().display());
     screen::print(&format!(
-        "{}\n\nplan {}, load {} requests a second, both pools fail {} of them by nature\n\n",
+        "{}\n\nplan {}, load {} requests a second, both pools fail {} of them by nature\n{try_it}\n\n",
         ending.promise(),
         plan.display(),
         ending.per_second(),

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::super::client::{Client, Question};
 use super::super::failure::Failure;
-use super::super::figures::percent;
+use super::super::figures::{elapsed, percent};
 use super::super::screen::{Paint, printable};
 use super::super::{Globals, change, screen};
 use super::view::{View, word};
@@ -38,6 +38,30 @@ impl Plain {
 /// Sends a command that takes nothing but a reason.
 pub(super) fn send(verb: &str, arguments: &Plain, globals: &Globals) -> Result<(), Failure> {
     ask(verb, arguments, json!({ "reason": arguments.reason }), globals)
+}
+
+/// Tries the way back; a drill that found something wrong is a failure.
+pub(super) fn drill(arguments: &Plain, globals: &Globals) -> Result<(), Failure> {
+    let client = Client::new(globals)?;
+    let found = find(&client, &arguments.which.name)?;
+    let id = found["rolloutId"].as_str().unwrap_or_default();
+    let body = json!({ "reason": arguments.reason });
+    let answer = client.ask(change::signed(Question::post(path(id, "drill"), body), ""))?;
+    let message = answer["message"].as_str().map(printable).unwrap_or_default();
+    let ok = answer["ok"].as_bool();
+    if globals.json() {
+        screen::print_json(&answer)?;
+    } else if ok == Some(false) {
+        screen::complain(&message);
+    } else {
+        let paint = Paint::stdout();
+        let word = if ok.is_some() { paint.green("drill passed") } else { paint.yellow("drill under way") };
+        let took = |key: &str| answer[key].as_u64().map(elapsed);
+        let times = took("movedMs").zip(took("verifiedMs"));
+        let times = times.map(|(moved, verified)| format!(" (moved within {moved}, verified within {verified})"));
+        screen::print(&format!("{word}: {message}{}\n", times.unwrap_or_default()))?;
+    }
+    if ok == Some(false) { Err(Failure::Said(1)) } else { Ok(()) }
 }
 
 /// Sends `advance`.

@@ -116,7 +116,7 @@ pub(super) fn execute(arguments: &Arguments, globals: &Globals) -> Result<(), Fa
         Verb::Cancel(arguments) => command::send("cancel", arguments, globals),
         Verb::Wait(arguments) => wait::execute(arguments, globals),
         Verb::Report(arguments) => report::execute(arguments, globals),
-        Verb::Drill(arguments) => command::send("drill", arguments, globals),
+        Verb::Drill(arguments) => command::drill(arguments, globals),
         Verb::History(arguments) => list::history(arguments, globals),
         Verb::List => list::live(globals),
     }
@@ -124,7 +124,7 @@ pub(super) fn execute(arguments: &Arguments, globals: &Globals) -> Result<(), Fa
 
 /// Tries the way back of a service's rollout.
 pub(super) fn drill(service: &str, reason: &str, globals: &Globals) -> Result<(), Failure> {
-    command::send("drill", &command::Plain::new(service, reason), globals)
+    command::drill(&command::Plain::new(service, reason), globals)
 }
 
 /// The path of a rollout, or of something of it.

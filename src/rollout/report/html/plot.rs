@@ -127,8 +127,8 @@ impl Plot {
         }
         // Words last, so that no line runs through them.
         for (limit, word) in &self.limits {
-            let (x, y, word) = (WIDTH - RIGHT, self.y(*limit) - 4.0, escaped(word));
-            let _ = writeln!(svg, "<text class=\"limit\" x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"end\">{word}</text>");
+            let (x, y, word) = (LEFT + 6.0, self.y(*limit) - 4.0, escaped(word));
+            let _ = writeln!(svg, "<text class=\"limit\" x=\"{x:.1}\" y=\"{y:.1}\">{word}</text>");
         }
         svg += "</svg>\n";
         svg
