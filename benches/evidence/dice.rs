@@ -58,8 +58,8 @@ impl Dice {
         }
     }
 
-    /// A whole number near `mean`: rounded up as often as its fraction says. How many requests come does not matter to a
-    /// test that is conditioned on it.
+    /// A whole number near `mean`: rounded up as often as its fraction says. How many requests come does not matter to
+    /// a test that is conditioned on it.
     pub(crate) fn about(&mut self, mean: f64) -> u64 {
         mean.floor() as u64 + u64::from(self.chance(mean.fract()))
     }

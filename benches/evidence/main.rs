@@ -236,7 +236,7 @@ fn simulate(plan: &RolloutPlan, world: World, seed: u64, tick_s: f64) -> Outcome
         } else if tick_s < 10.0 {
             break;
         }
-        if seed % 100 == 0 && index % 97 == 0 {
+        if seed.is_multiple_of(100) && index % 97 == 0 {
             let text = serde_json::to_string(&judge).expect("a judge is data");
             let again: Judge = serde_json::from_str(&text).expect("it is its own");
             assert_eq!(again, judge, "a restart changed the evidence");

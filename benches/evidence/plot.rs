@@ -81,6 +81,7 @@ fn detection(curve: &[(&str, f64, Option<f64>)]) -> String {
 fn begin(title: &str) -> String {
     format!(
         "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {WIDTH} {HEIGHT}' font-family='sans-serif' \
-         font-size='11'><rect width='100%' height='100%' fill='white'/><text x='70' y='18' font-size='13'>{title}</text>"
+         font-size='11'><rect width='100%' height='100%' fill='white'/>\
+         <text x='70' y='18' font-size='13'>{title}</text>"
     )
 }

@@ -50,20 +50,20 @@ impl Rules {
         let rate = |x: u64, n: u64| if n == 0 { 0.0 } else { x as f64 / n as f64 };
         let (own, other) = (rate(x, n), rate(y, m));
         self.fire(0, full && n > 0 && own > 1.5 * other);
-        if self.second % 30 == 0 {
+        if self.second.is_multiple_of(30) {
             self.row = if full && own > 0.01 { self.row + 1 } else { 0 };
         }
         self.fire(1, self.row >= 3);
         self.fire(2, n >= 100 && own > 0.1);
         self.fire(3, full && own > 0.005);
-        if self.second % 60 == 0 {
+        if self.second.is_multiple_of(60) {
             let [n, x, m, y] = std::mem::take(&mut self.minute);
             let bad = n > 0 && rate(x, n) > 0.01;
             self.failed += u32::from(bad);
             self.fire(4, self.failed >= 5);
             self.fire(5, bad);
             self.minutes.push([rate(x, n), rate(y, m)]);
-            let worse = self.minutes.len() >= 10 && self.minutes.len() % 5 == 0 && mann_whitney(&self.minutes);
+            let worse = self.minutes.len() >= 10 && self.minutes.len().is_multiple_of(5) && mann_whitney(&self.minutes);
             self.fire(6, worse);
         }
         self.fire(7, z(self.all) > 2.326);

@@ -51,8 +51,6 @@ pub(crate) enum Kind {
     Restless,
     /// Shares are exact.
     RoundRobin,
-    /// What fails at the candidate is tried again at stable.
-    Retries,
 }
 
 /// A world under way.

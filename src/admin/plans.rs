@@ -1,5 +1,5 @@
-//! Plans as they are asked for: by name, by profile, or written out; listed and checked. Reading them is the business of
-//! [`crate::config::rollouts`].
+//! Plans as they are asked for: by name, by profile, or written out; listed and checked. Reading them is the business
+//! of [`crate::config::rollouts`].
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The paths that tell of rollouts: reports, ticks, series, issues, trends, alerts, statistics, what a rollback would do.
+//! The paths that tell of rollouts: reports, ticks, series, issues, trends, alerts, statistics, the cost of a rollback.
 
 use std::sync::Arc;
 

@@ -124,7 +124,7 @@ pub(crate) static TABLES: &[Table] = &[
                 "role",
                 Kind::Word(&["viewer", "operator", "admin"]),
                 "",
-                "viewer looks; operator changes, but neither stops everything nor forces a rollout; admin does anything",
+                "viewer looks; operator changes, but neither stops all nor forces; admin does all",
             ),
             key("file", Kind::Text, "", "file with the token"),
         ],

@@ -1,5 +1,5 @@
-//! Starts everything that rollouts need and hands out the desk. When something is missing the proxy serves all the same:
-//! without a disk everything goes on in memory; without an engine the desk says why nobody works behind it.
+//! Starts everything that rollouts need and hands out the desk. When something is missing the proxy serves all the
+//! same: without a disk everything goes on in memory; without an engine the desk says why nobody works behind it.
 
 use std::path::PathBuf;
 use std::sync::Arc;

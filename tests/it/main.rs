@@ -18,6 +18,7 @@ mod lanes;
 mod large;
 mod reload;
 mod retry;
+mod rollout;
 mod rollout_verbs;
 mod route;
 mod see;

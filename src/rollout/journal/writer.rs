@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use tokio::sync::oneshot;
 
 use super::audit::{self, GENESIS};
 use super::{
@@ -59,17 +60,24 @@ impl Writer {
         while !self.waiting.is_empty() {
             let batch = self.waiting.len().min(BATCH_MAX);
             match self.commit(batch) {
+                // How it is, is shown before anybody is answered, who may look at once.
                 Ok(()) => {
-                    self.waiting.drain(..batch).for_each(answer);
+                    let written: Vec<Work> = self.waiting.drain(..batch).collect();
                     self.show(None);
+                    written.into_iter().for_each(answer);
                 }
                 Err(error) => {
                     let why = error.to_string();
-                    self.waiting.iter_mut().for_each(|work| refuse(work, &why));
-                    // Whoever waited for an answer has one; what has nothing to write is done with.
-                    self.waiting.retain(|work| !matches!(work, Work::Lock { .. } | Work::Flush(_)));
+                    let refused: Vec<_> = self.waiting.iter_mut().filter_map(refuse).collect();
+                    // What has nothing to write is done with.
+                    let (done, kept): (VecDeque<Work>, _) = std::mem::take(&mut self.waiting)
+                        .into_iter()
+                        .partition(|work| matches!(work, Work::Lock { .. } | Work::Flush(_)));
+                    self.waiting = kept;
                     self.shed();
-                    self.show(Some(why));
+                    self.show(Some(why.clone()));
+                    refused.into_iter().for_each(|done| drop(done.send(Err(why.clone()))));
+                    drop(done);
                     return;
                 }
             }
@@ -256,11 +264,10 @@ fn answer(work: Work) {
     }
 }
 
-/// Tells whoever waited that it is not done yet.
-fn refuse(work: &mut Work, why: &str) {
-    if let Work::Rollout { done, .. } = work
-        && let Some(done) = done.take()
-    {
-        let _ = done.send(Err(why.to_owned()));
+/// Whoever waits for this, to be told that it is not done yet.
+fn refuse(work: &mut Work) -> Option<oneshot::Sender<Result<(), String>>> {
+    match work {
+        Work::Rollout { done, .. } => done.take(),
+        _ => None,
     }
 }

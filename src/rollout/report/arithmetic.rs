@@ -1,5 +1,5 @@
-//! The arithmetic of a verdict in words: the formula, what went into it, what came out, so that anybody can recompute it
-//! from the ticks of the report.
+//! The arithmetic of a verdict in words: the formula, what went into it, what came out, so that anybody can recompute
+//! it from the ticks of the report.
 
 use crate::model::rollout::{Ask, Gate};
 use crate::rollout::verdict::GateVerdict;

@@ -1,5 +1,5 @@
-//! One rollout under way: a task on the control runtime that takes orders, the outcomes of errands and ticks, hands them
-//! to the machine and does what comes out, in order.
+//! One rollout under way: a task on the control runtime that takes orders, the outcomes of errands and ticks, hands
+//! them to the machine and does what comes out, in order.
 //!
 //! It decides nothing, and nothing waits for it but its own rollout: readers look at the view that it published last,
 //! and whoever rolls back moves the traffic first.

@@ -137,7 +137,7 @@ impl Keeper {
         self.read(move |reader| reader.note(&key)).await.flatten()
     }
 
-    /// The newest entries of the audit log, newest first; without a file those in memory, which have no place in a chain.
+    /// The newest entries of the audit log, newest first; without a file those in memory, which are in no chain.
     pub(in crate::rollout) async fn audit_log(&self, most: u64) -> Vec<Chained> {
         let kept = self.read(move |reader| reader.audit(most)).await;
         kept.unwrap_or_else(|| {

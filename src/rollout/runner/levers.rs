@@ -37,11 +37,6 @@ impl Fence {
         self.closed.store(true, Ordering::SeqCst);
     }
 
-    /// Lets everything through again: a person resumed what was to be rolled back.
-    pub(in crate::rollout) fn open(&self) {
-        self.closed.store(false, Ordering::SeqCst);
-    }
-
     /// Moves the candidate of `plan` to `share`; blocks, for a disk perhaps.
     pub(in crate::rollout) fn set(
         &self,

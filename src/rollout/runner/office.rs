@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
-use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use super::super::event::{Event, Kind, Severity};
@@ -41,7 +40,6 @@ pub(in crate::rollout) struct Office {
     pub(in crate::rollout) keeper: Keeper,
     pub(in crate::rollout) stream: Stream,
     pub(in crate::rollout) tick: Duration,
-    pub(in crate::rollout) runtime: Handle,
     pub(in crate::rollout) counts: Counts,
     seats: Mutex<BTreeMap<String, Arc<Seat>>>,
     ended: Mutex<VecDeque<Arc<View>>>,
@@ -105,7 +103,6 @@ impl Office {
             keeper,
             stream,
             tick,
-            runtime: Handle::current(),
             counts: Counts::default(),
             seats: Mutex::default(),
             ended: Mutex::default(),

@@ -30,6 +30,7 @@ const EXPECTED_FIELDS: &[&str] = &[
     "vary",
     "via",
     "www-authenticate",
+    "x-accel-buffering",
     "x-content-type-options",
     "x-frame-options",
     "x-request-id",
