@@ -29,7 +29,7 @@ pub(super) async fn plans(State(admin): State<Arc<Admin>>) -> Result<Json<Value>
 pub(super) async fn check(State(admin): State<Arc<Admin>>, request: Request) -> Result<Json<Value>, Problem> {
     let mut fields = body::read_plan(request.into_body()).await?;
     let strict = fields.flag("strict")?;
-    let options = ["rolloutId", "id", "supersede", "dryRun", "dry_run", "reason"];
+    let options = ["rolloutId", "id", "supersede", "automatic", "dryRun", "dry_run", "reason"];
     options.iter().for_each(|key| drop(fields.take(key)));
     let read = match asked(&admin, fields, None).await? {
         Some(read) => read,
@@ -55,7 +55,7 @@ async fn asked(admin: &Admin, mut fields: Fields, id: Option<&str>) -> Result<Op
     match fields.take("plan") {
         Some(Value::String(name)) => {
             let version = fields.text("version")?;
-            fields.finish("plan, rolloutId, version, supersede, dryRun or reason")?;
+            fields.finish("plan, rolloutId, version, supersede, automatic, dryRun or reason")?;
             let read = by_name(config, name).await?;
             Ok(read.map(|read| {
                 read.map(|mut read| {
@@ -65,7 +65,7 @@ async fn asked(admin: &Admin, mut fields: Fields, id: Option<&str>) -> Result<Op
             }))
         }
         Some(plan @ Value::Object(_)) => {
-            fields.finish("plan, rolloutId, supersede, dryRun or reason")?;
+            fields.finish("plan, rolloutId, supersede, automatic, dryRun or reason")?;
             written(&config, plan, said.as_deref().or(id)).map(Some)
         }
         Some(other) => {

@@ -177,12 +177,12 @@ pub(super) fn read_id(path: Id) -> Result<String, Problem> {
 /// What is to be started: a plan of this weir by its name, a profile for a service, or a plan itself.
 async fn read_start(admin: &Admin, mut fields: Fields, id: Option<String>, by: &mut By) -> Result<Start, Problem> {
     let named = ["rolloutId", "id"].into_iter().find_map(|key| fields.text(key).transpose()).transpose()?;
-    let supersede = fields.flag("supersede")?;
+    let (supersede, automatic) = (fields.flag("supersede")?, fields.flag("automatic")?);
     let dry_run = fields.flag("dryRun")? | fields.flag("dry_run")?;
     if let Some(reason) = fields.text("reason")? {
         by.reason = changes::clean(&reason);
     }
     let mut plan: RolloutPlan = plans::read(admin, fields, id.as_deref().or(named.as_deref())).await?;
     plan.dry_run |= dry_run;
-    Ok(Start { plan, id: id.or(named), supersede })
+    Ok(Start { plan, id: id.or(named), supersede, automatic })
 }

@@ -133,6 +133,11 @@ fn a_canary_that_fails_goes_back_to_nothing_by_itself() {
     eventually("the rollback is verified", PATIENCE, || {
         events_after(&weir, 0).iter().any(|(_, name)| name == "rollback_completed")
     });
+    let mut by_itself = plan("10s");
+    by_itself["automatic"] = true.into();
+    let rests = weir.admin("POST", ROLLOUTS, &[], &by_itself.to_string());
+    assert!(rests.status == 409 && rests.text().contains("rests"), "{}", rests.text());
+    start(&weir, &plan("10s"));
 }
 
 #[test]

@@ -52,6 +52,9 @@ pub(super) struct Arguments {
     /// End the one that runs, rather than be refused
     #[arg(long)]
     supersede: bool,
+    /// A pipeline starts it, no person: refused while the service rests after automatic rollbacks
+    #[arg(long)]
+    automatic: bool,
     /// Why, for the record
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     reason: String,
@@ -114,7 +117,8 @@ fn body(arguments: &Arguments) -> Result<Value, Failure> {
             body.insert(key.into(), text.clone().into());
         }
     }
-    for (key, set) in [("dryRun", arguments.dry_run), ("supersede", arguments.supersede)] {
+    let flags = [("dryRun", arguments.dry_run), ("supersede", arguments.supersede), ("automatic", arguments.automatic)];
+    for (key, set) in flags {
         if set {
             body.insert(key.into(), true.into());
         }

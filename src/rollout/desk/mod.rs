@@ -5,6 +5,7 @@ mod command;
 mod drill;
 mod kill;
 mod look;
+mod rest;
 mod start;
 
 use std::sync::Arc;
@@ -49,6 +50,8 @@ pub struct Start {
     pub id: Option<String>,
     /// Whether one that runs gives way, rather than this one be refused.
     pub supersede: bool,
+    /// Whether a program starts it of its own accord: it then waits until a person has looked at what was rolled back.
+    pub automatic: bool,
 }
 
 /// Why something is not done.

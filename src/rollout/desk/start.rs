@@ -23,10 +23,13 @@ impl Desk {
     /// Starts a rollout; what it looks like once its first effects are done.
     pub async fn start(&self, start: Start, by: &By) -> Result<Arc<View>, DeskError> {
         let office = self.office()?;
-        let Start { plan, id, supersede } = start;
+        let Start { plan, id, supersede, automatic } = start;
         let service = plan.service.clone();
         let live = levers::live_share(&office.switchboard, &plan);
         let live = live.ok_or_else(|| DeskError::Invalid(format!("there is no service \"{service}\"")))?;
+        if automatic {
+            self.must_not_rest(&plan).await?;
+        }
         if let Some(running) = office.seat_of(&service).filter(|_| supersede) {
             self.supersede(office, &running, by).await?;
         }
@@ -86,7 +89,7 @@ impl Desk {
                 view.rollout.state.as_str()
             )));
         }
-        let start = Start { plan: view.rollout.plan.clone(), id: None, supersede: false };
+        let start = Start { plan: view.rollout.plan.clone(), id: None, supersede: false, automatic: false };
         let mut by = by.clone();
         if by.reason.is_empty() {
             by.reason = format!("{id} again");

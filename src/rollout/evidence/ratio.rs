@@ -149,9 +149,9 @@ impl Ratio {
 
     /// Whether the candidate is shown to be bad with an error of at most `alpha`: worse than the control, and by so
     /// much that it matters. That it is *worse* has the error `alpha`; every other condition only makes a false alarm
-    /// rarer. What matters: since some epoch, at least `min_events` bad events (2 are enough when the control had none) in
-    /// three ticks or more, a rate at least `min_difference` above the control's, and a ratio beyond the margin: either
-    /// estimated to be far beyond it, or shown to be with the same error.
+    /// rarer. What matters, since some epoch: at least `min_events` bad events (2 are enough when the control had none)
+    /// in three ticks or more, a rate at least `min_difference` above the control's, and a ratio beyond the margin,
+    /// either estimated to be far beyond it or shown to be with the same error.
     pub fn fails(&self, alpha: f64, dispersion: f64, min_events: u64, min_difference: f64) -> bool {
         let limit = (1.0 / alpha).ln();
         if self.ln_worse(dispersion) < limit {

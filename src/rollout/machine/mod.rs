@@ -99,6 +99,8 @@ pub struct Inner {
     pub gates: std::collections::BTreeMap<String, Verdict>,
     /// Whether the end of the canary was told.
     pub canary_told: bool,
+    /// Whether weir rolled it back rather than a person.
+    pub rolled_back_by_weir: bool,
 }
 
 /// Why a rollout is paused.

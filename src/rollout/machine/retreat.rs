@@ -17,6 +17,7 @@ impl Rollout {
     pub(super) fn roll_back(&mut self, who: &str, because: String, automatic: bool, effects: &mut Vec<Effect>) {
         let steps = if automatic { self.steps_back() } else { vec![Share::ZERO] };
         self.state = State::RolledBack;
+        self.inner.rolled_back_by_weir = automatic;
         self.inner.paused = None;
         self.inner.delay = None;
         self.because.clone_from(&because);
