@@ -1,2 +1,8 @@
 //! Calls that leave the house: HTTP requests, commands, mail. Each has a deadline and a bounded answer; none is ever
 //! made from the request path. It decides nothing: who calls says what an answer means.
+//!
+//! No error here holds a secret: neither query strings, nor fields, nor variables of the environment.
+
+pub mod command;
+pub mod http;
+mod tls;
