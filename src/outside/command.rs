@@ -1,8 +1,8 @@
-//! One command: a program with arguments and no shell, in a process group of its own, with a deadline and at most 64 KiB
-//! of each of its outputs. It gets nothing of weir's own environment but where programs lie, since secrets may be there.
+//! One command: a program with arguments and no shell, in a process group of its own, with a deadline and at most 64
+//! KiB of each of its outputs. It gets nothing of weir's environment but where programs lie: secrets may be there.
 //!
-//! Nothing of it outlives it: whatever is left of its group when it ends, or when its time is over, or when nobody waits
-//! for it any more, is killed. Only what left the group by itself (`setsid`) escapes.
+//! Nothing of it outlives it: whatever is left of its group when it ends, or when its time is over, or when nobody
+//! waits for it any more, is killed. Only what left the group by itself (`setsid`) escapes.
 
 use std::io;
 use std::os::fd::OwnedFd;

@@ -18,7 +18,7 @@ use tokio::time::timeout;
 
 use super::tls;
 
-/// Bytes of a body that are kept: enough for what a check says, and for an answer of Prometheus to a query of one value.
+/// Bytes of a body that are kept: enough for what a check says, and for the answer of Prometheus to a query.
 pub const BODY_BYTES_MAX: usize = 64 << 10;
 
 /// A request.
@@ -48,6 +48,9 @@ pub struct Answer {
     /// Time from the call to here.
     pub took: Duration,
 }
+
+/// What makes the calls; one for all of them, since the authorities that it trusts take time to read.
+struct Caller(Client<HttpsConnector<HttpConnector>, Full<Bytes>>);
 
 /// Why there is no answer. It names no more of the address than scheme, host and port.
 #[derive(Debug, thiserror::Error)]
@@ -90,23 +93,22 @@ pub enum CallError {
     },
 }
 
-static CLIENT: LazyLock<Result<Client<HttpsConnector<HttpConnector>, Full<Bytes>>, rustls::Error>> =
-    LazyLock::new(|| {
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        let https = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls::client()?);
-        let connector = https.https_or_http().enable_http1().wrap_connector(tcp);
-        // Calls are minutes apart: a connection that is kept would be one that was closed meanwhile.
-        Ok(Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector))
-    });
+static CLIENT: LazyLock<Result<Caller, rustls::Error>> = LazyLock::new(|| {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    let https = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls::client()?);
+    let connector = https.https_or_http().enable_http1().wrap_connector(tcp);
+    // Calls are minutes apart: a connection that is kept would be one that was closed meanwhile.
+    Ok(Caller(Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector)))
+});
 
 /// Makes a call and waits for its answer; any status is one.
 pub async fn call(call: &Call) -> Result<Answer, CallError> {
     let began = Instant::now();
     let request = request(call)?;
     let to = shown(request.uri());
-    let client = CLIENT.as_ref().map_err(|error| CallError::Tls(error.clone()))?;
+    let Caller(client) = CLIENT.as_ref().map_err(|error| CallError::Tls(error.clone()))?;
     let exchange = async {
         let response = client.request(request).await.map_err(|cause| failed(&to, cause))?;
         let status = response.status().as_u16();
