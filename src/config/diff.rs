@@ -99,6 +99,7 @@ fn service_changes(old: &ServiceSpec, new: &ServiceSpec, weights: Option<(&Weigh
     changes.extend(one("on_pool_down", down));
     changes.extend(one("on_kill", (plain::on_kill(old.on_kill), plain::on_kill(new.on_kill))));
     changes.extend(one("preserve_host", (old.preserve_host.to_string(), new.preserve_host.to_string())));
+    changes.extend(one("forwarded", (old.forwarded.to_string(), new.forwarded.to_string())));
     changes.extend(part("affinity", plain::affinity(&old.affinity), plain::affinity(&new.affinity)));
     changes.extend(part("health", plain::health(old.health.as_ref()), plain::health(new.health.as_ref())));
     changes.extend(part("breaker", plain::breaker(&old.breaker), plain::breaker(&new.breaker)));

@@ -210,6 +210,7 @@ pub(crate) static TABLES: &[Table] = &[
                 "what a killed service does with its requests",
             ),
             key("preserve_host", Kind::Flag, "true", "whether the client's Host goes upstream"),
+            key("forwarded", Kind::Flag, "false", "whether Forwarded goes upstream beside X-Forwarded-*"),
             key("affinity", Kind::Table("services.*.affinity"), "", "what keeps a client on one pool"),
             key("health", Kind::Table("services.*.health"), "", "active probes"),
             key("breaker", Kind::Table("services.*.breaker"), "", "ejection by answers"),

@@ -38,6 +38,8 @@ pub struct ServiceSpec {
     pub pool_override: Override,
     /// Whether the client's `Host` goes upstream (default) or the endpoint's own authority.
     pub preserve_host: bool,
+    /// Whether endpoints get `Forwarded` (RFC 7239) beside `X-Forwarded-*`.
+    pub forwarded: bool,
 }
 
 /// Whether direct paths exist, and for whom.

@@ -251,6 +251,9 @@ impl Outgoing<'_> {
         if !host.is_empty() {
             push(out, b"x-forwarded-host", host);
         }
+        if self.snapshot.services[self.decision.service].spec.forwarded {
+            self.forwarded(out, host);
+        }
         if let Some((prefix, _)) = self.edit() {
             push(out, b"x-forwarded-prefix", prefix.as_bytes());
         }
@@ -258,6 +261,39 @@ impl Outgoing<'_> {
         out.extend_from_slice(b"via: 1.1 ");
         out.extend_from_slice(self.instance.as_bytes());
         out.extend_from_slice(b"\r\n");
+    }
+}
+
+// === impl Outgoing, RFC 7239 ===
+
+impl Outgoing<'_> {
+    /// `Forwarded`: what a trusted proxy wrote, then the peer, which is what this hop knows (RFC 7239 §4).
+    fn forwarded(&self, out: &mut Vec<u8>, host: &[u8]) {
+        let (head, caller) = (self.head, self.caller);
+        out.extend_from_slice(b"forwarded: ");
+        if caller.trusted {
+            for field in head.fields.iter().filter(|field| is(head, field.name, b"forwarded")) {
+                out.extend_from_slice(head.slice(field.value));
+                out.extend_from_slice(b", ");
+            }
+        }
+        out.extend_from_slice(b"for=");
+        match caller.peer {
+            IpAddr::V4(_) => push_ip(out, caller.peer),
+            // Brackets and colons are no token (§6.3).
+            IpAddr::V6(_) => {
+                out.extend_from_slice(b"\"[");
+                push_ip(out, caller.peer);
+                out.extend_from_slice(b"]\"");
+            }
+        }
+        // A Host that could not stand in a quoted string was refused with its request.
+        if !host.is_empty() && !host.iter().any(|byte| matches!(byte, b'"' | b'\\')) {
+            out.extend_from_slice(b";host=\"");
+            out.extend_from_slice(host);
+            out.push(b'"');
+        }
+        out.extend_from_slice(if caller.https { b";proto=https\r\n" } else { b";proto=http\r\n" });
     }
 }
 

@@ -190,6 +190,21 @@ fn a_trusted_proxy_is_believed_and_appended_to() {
 }
 
 #[test]
+fn forwarded_is_written_where_a_service_wants_it_and_appended_to_what_a_trusted_proxy_sent() {
+    let stable = Upstream::named("stable");
+    let wants = |setup: Setup| setup.service("forwarded = true").start();
+    let weir = wants(Setup::single(&stable));
+    weir.client().get_with("/", &[("forwarded", "for=6.6.6.6")]);
+    assert_eq!(stable.last().head.all("forwarded"), ["for=127.0.0.1;host=\"test\";proto=http"]);
+    let weir = wants(Setup::single(&stable).top("trusted_proxies = [\"127.0.0.0/8\"]"));
+    let fields =
+        [("forwarded", "for=203.0.113.9"), ("forwarded", "for=\"[2001:db8::1]\""), ("x-forwarded-proto", "https")];
+    weir.client().get_with("/", &fields);
+    let expected = "for=203.0.113.9, for=\"[2001:db8::1]\", for=127.0.0.1;host=\"test\";proto=https";
+    assert_eq!(stable.last().head.all("forwarded"), [expected]);
+}
+
+#[test]
 fn a_request_id_is_made_when_there_is_none_and_unlike_the_last_one() {
     let (stable, weir) = single();
     let mut client = weir.client();

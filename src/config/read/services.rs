@@ -69,6 +69,7 @@ fn service(fields: &Fields<'_>, name: Name, dir: &Path) -> Option<ServiceSpec> {
         },
         pool_override: policies::pool_override(&fields.table("override", "services.*.override"), dir),
         preserve_host: fields.flag("preserve_host").unwrap_or(true),
+        forwarded: fields.flag("forwarded").unwrap_or(false),
         pools,
         name,
     };
