@@ -3,7 +3,7 @@
 //!
 //!     cargo run --release --example evidence            # every scenario, 10 000 healthy rollouts each
 //!     cargo run --release --example evidence -- --quick # 1 000 each; exit 1 when a promise is broken
-//!     cargo run --release --example evidence -- --fine  # healthy ones in ticks of a second, as weir has: ten times as long
+//!     cargo run --release --example evidence -- --fine  # healthy ones in ticks of a second: ten times as long
 //!
 //! Healthy rollouts are simulated in ticks of ten seconds for speed: the tests hold for ticks of any length.
 
