@@ -24,7 +24,7 @@ pub(crate) fn write(plan: &RolloutPlan, curve: &[(&str, f64, Option<f64>)]) -> s
 
 fn e_processes(plan: &RolloutPlan) -> String {
     let mut svg = begin("evidence against the candidate over an hour (limit 200)");
-    let x = |second: f64| LEFT + second / 3600.0 * (WIDTH - LEFT - 10.0);
+    let x = |second: f64| LEFT + second / 3600.0 * (WIDTH - LEFT - 30.0);
     let y = |e: f64| {
         let level = e.max(1e-3).log10().clamp(-3.0, 4.0);
         HEIGHT - BOTTOM - (level + 3.0) / 7.0 * (HEIGHT - BOTTOM - 30.0)
@@ -40,8 +40,8 @@ fn e_processes(plan: &RolloutPlan) -> String {
     let limit = y(200.0);
     let _ =
         write!(svg, "<line x1='{LEFT}' x2='{WIDTH}' y1='{limit}' y2='{limit}' stroke='#c33' stroke-dasharray='6 4'/>");
-    for (times, colour) in [(1.0, "#8a8"), (1.0, "#8a8"), (1.0, "#8a8"), (2.0, "#c80"), (5.0, "#c33")] {
-        let seed = 77 + (times * 10.0) as u64 + svg.len() as u64;
+    let runs = [(1.0, "#8a8"), (1.0, "#8a8"), (1.0, "#8a8"), (2.0, "#c80"), (5.0, "#c33")];
+    for (seed, (times, colour)) in (1..).zip(runs) {
         let mut run = Run::new(World::plain("", 100.0, 0.005).worse(times, 0.0), seed);
         let mut judge = Judge::new(plan);
         let mut path = String::new();
@@ -53,7 +53,8 @@ fn e_processes(plan: &RolloutPlan) -> String {
         }
         let _ = write!(svg, "<path d='{path}' fill='none' stroke='{colour}' stroke-width='1.5'/>");
     }
-    svg + "<text x='70' y='40'>green: healthy; orange: 2 times the errors; red: 5 times</text></svg>"
+    svg + "<text x='610' y='265' text-anchor='end'>green: three healthy ones; orange: 2 times the errors; red: 5 times; dashed: \
+           the limit</text></svg>"
 }
 
 fn detection(curve: &[(&str, f64, Option<f64>)]) -> String {
@@ -61,7 +62,9 @@ fn detection(curve: &[(&str, f64, Option<f64>)]) -> String {
     let x = |times: f64| LEFT + times.log10() / 50_f64.log10() * (WIDTH - LEFT - 30.0);
     let y = |seconds: f64| HEIGHT - BOTTOM - seconds.max(1.0).log10() / 3600_f64.log10() * (HEIGHT - BOTTOM - 30.0);
     for (seconds, text) in [(1.0, "1 s"), (10.0, "10 s"), (60.0, "1 min"), (600.0, "10 min"), (3600.0, "1 h")] {
-        let _ = write!(svg, "<text x='{}' y='{}' text-anchor='end'>{text}</text>", LEFT - 6.0, y(seconds) + 4.0);
+        let at = y(seconds);
+        let _ = write!(svg, "<text x='{}' y='{}' text-anchor='end'>{text}</text>", LEFT - 6.0, at + 4.0);
+        let _ = write!(svg, "<line x1='{LEFT}' x2='{WIDTH}' y1='{at:.1}' y2='{at:.1}' stroke='#ddd'/>");
     }
     for times in [1.5, 2.0, 5.0, 20.0, 50.0] {
         let _ = write!(svg, "<text x='{}' y='{}' text-anchor='middle'>{times}×</text>", x(times), HEIGHT - 16.0);
@@ -69,10 +72,11 @@ fn detection(curve: &[(&str, f64, Option<f64>)]) -> String {
     for (load, colour) in [("100/s", "#36c"), ("1000/s", "#c33")] {
         let points = curve.iter().filter(|(name, ..)| name.starts_with("errors") && name.ends_with(load));
         let points = points.filter(|(name, ..)| !name.contains(" of "));
-        for (_, times, found) in points {
-            if let Some(seconds) = found {
-                let _ = write!(svg, "<circle cx='{}' cy='{}' r='4' fill='{colour}'/>", x(*times), y(*seconds));
-            }
+        let points: Vec<_> = points.filter_map(|(_, times, found)| Some((x(*times), y((*found)?)))).collect();
+        let line = points.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect::<Vec<_>>().join(" ");
+        let _ = write!(svg, "<polyline points='{line}' fill='none' stroke='{colour}' stroke-opacity='0.4'/>");
+        for (x, y) in points {
+            let _ = write!(svg, "<circle cx='{x:.1}' cy='{y:.1}' r='4' fill='{colour}'/>");
         }
     }
     svg + "<text x='400' y='40'>blue: 100/s; red: 1000/s</text></svg>"
