@@ -43,7 +43,7 @@ pub(super) struct Wanted {
 /// `POST /api/v1/rollouts`.
 pub(super) async fn start(State(admin): State<Arc<Admin>>, request: Request) -> Result<Response, Problem> {
     admin.board.desk.open()?;
-    let mut by = by(&request);
+    let mut by = starter(&request);
     let fields = body::read_plan(request.into_body()).await?;
     let start = read_start(&admin, fields, None, &mut by).await?;
     started(&admin, start, &by).await
@@ -53,7 +53,7 @@ pub(super) async fn start(State(admin): State<Arc<Admin>>, request: Request) -> 
 pub(super) async fn put(State(admin): State<Arc<Admin>>, path: Id, request: Request) -> Result<Response, Problem> {
     admin.board.desk.open()?;
     let id = read_id(path)?;
-    let mut by = by(&request);
+    let mut by = starter(&request);
     let fields = body::read_plan(request.into_body()).await?;
     let start = read_start(&admin, fields, Some(id.clone()), &mut by).await?;
     match admin.board.desk.one(&id).await {
@@ -96,7 +96,7 @@ pub(super) async fn command(
 ) -> Result<Response, Problem> {
     let id = read_id(path)?;
     let (mut by, role) = (by(&request), super::access::role(&request));
-    let named = request.extensions().get::<Caller>().is_some_and(|caller| caller.name.is_some());
+    let person = person(&request);
     let mut fields = body::read(request.into_body()).await?;
     by.reason = changes::clean(&fields.text("reason")?.unwrap_or_default());
     let desk = &admin.board.desk;
@@ -113,9 +113,9 @@ pub(super) async fn command(
             plain(fields, Command::Advance { force })?
         }
         "approve" => {
-            // Who has a name of their own cannot approve for somebody else.
-            let said = fields.text("by")?.filter(|_| !named);
-            let who = said.unwrap_or_else(|| by.who.clone());
+            // Who has a name of their own cannot approve for somebody else, nor twice by another one.
+            let said = fields.text("by")?.map(|said| changes::clean(&said));
+            let who = person.or(said).unwrap_or_else(|| by.who.clone());
             plain(fields, Command::Approve { by: who })?
         }
         "drill" => {
@@ -168,6 +168,17 @@ fn whole(admin: &Admin, view: &View) -> Value {
     let events = admin.board.desk.events_of(&view.rollout.id, EVENTS_SHOWN);
     body["events"] = json!(events.iter().map(|event| &**event).collect::<Vec<_>>());
     body
+}
+
+/// The name that a token has; nothing that is said beside it counts where persons are counted.
+fn person(request: &Request) -> Option<String> {
+    request.extensions().get::<Caller>().and_then(|caller| caller.name.clone())
+}
+
+/// Who starts a rollout: by exactly this name, since who starts one does not approve it.
+fn starter(request: &Request) -> By {
+    let by = by(request);
+    By { who: person(request).unwrap_or_else(|| by.who.clone()), ..by }
 }
 
 pub(super) fn read_id(path: Id) -> Result<String, Problem> {

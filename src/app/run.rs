@@ -145,7 +145,9 @@ impl Parts {
         let config = self.switchboard.config();
         let spec = config.rollouts.clone();
         let enabled = spec.enabled;
-        let parts = engine::Parts { enabled, tick: spec.tick, state_dir: Some(spec.state_dir) };
+        let main = std::path::absolute(&config.path).unwrap_or_else(|_| config.path.clone());
+        let directory = main.parent().map(Into::into);
+        let parts = engine::Parts { enabled, tick: spec.tick, state_dir: Some(spec.state_dir), directory };
         let desk = engine::start(self.switchboard.clone(), parts).await;
         let board = Board {
             switchboard: self.switchboard,

@@ -13,7 +13,7 @@ use super::journal::{Journal, JournalError, Kept};
 use super::machine::Input;
 use super::runner::keep::Keeper;
 use super::runner::office::Office;
-use super::runner::{guardian, levers};
+use super::runner::{guardian, levers, sweeps};
 use super::stream::Stream;
 use crate::model::rollout::Share;
 use crate::switchboard::writer::Switchboard;
@@ -30,6 +30,8 @@ pub struct Parts {
     pub tick: Duration,
     /// Where the journal is; none: in memory.
     pub state_dir: Option<PathBuf>,
+    /// Where the main file is: relative files and commands of plans are looked for there.
+    pub directory: Option<PathBuf>,
 }
 
 /// Starts the engine on the runtime that this is called in, and takes up what was under way when the process ended.
@@ -57,13 +59,14 @@ async fn begin(switchboard: Arc<Switchboard>, parts: Parts) -> Result<Desk, Jour
     let found = journal.health().found;
     let keeper = Keeper::new(journal);
     let stream = Stream::after(keeper.last_event().await);
-    let office = Arc::new(Office::new(switchboard, keeper, stream, parts.tick));
+    let office = Arc::new(Office::new(switchboard, keeper, stream, parts.tick, parts.directory));
     for message in trouble.into_iter().chain(found) {
         office.alarm("", None, message);
     }
     for kept in office.keeper.live().await {
         take_up(&office, kept).await;
     }
+    sweeps::take_up(&office).await;
     Ok(Desk::of(office))
 }
 

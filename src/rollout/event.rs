@@ -34,6 +34,8 @@ pub enum Kind {
     Alarm,
     /// An approval was given or is waited for.
     Approval,
+    /// An action ran, or a sweep went on.
+    Action,
     /// A kill switch was pulled.
     Killed,
     /// A kill switch was let go.
@@ -100,6 +102,7 @@ impl Kind {
             Kind::RollbackCompleted => "rollback_completed",
             Kind::Alarm => "alarm",
             Kind::Approval => "approval",
+            Kind::Action => "action",
             Kind::Killed => "killed",
             Kind::Unkilled => "unkilled",
             Kind::KillSwitch => "kill_switch",

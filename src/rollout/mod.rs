@@ -17,6 +17,7 @@ pub mod engine;
 pub mod event;
 pub mod journal;
 pub mod machine;
+mod outside;
 pub mod record;
 pub mod report;
 mod runner;

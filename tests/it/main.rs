@@ -9,6 +9,7 @@ mod cli;
 mod endpoints;
 mod faults;
 mod forward;
+mod gates;
 mod harness;
 mod hostile_upstream;
 mod http10;

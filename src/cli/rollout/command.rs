@@ -29,6 +29,15 @@ pub(super) struct Advance {
     force: bool,
 }
 
+#[derive(Debug, Args)]
+pub(super) struct Approve {
+    #[command(flatten)]
+    plain: Plain,
+    /// Who approves; where tokens have names it is the token's, whatever is said here
+    #[arg(long, value_name = "NAME")]
+    by: Option<String>,
+}
+
 impl Plain {
     pub(super) fn new(name: &str, reason: &str) -> Self {
         Self { which: Which { name: name.to_owned() }, reason: reason.to_owned() }
@@ -68,6 +77,15 @@ pub(super) fn drill(arguments: &Plain, globals: &Globals) -> Result<(), Failure>
 pub(super) fn advance(arguments: &Advance, globals: &Globals) -> Result<(), Failure> {
     let body = json!({ "reason": arguments.plain.reason, "force": arguments.force });
     ask("advance", &arguments.plain, body, globals)
+}
+
+/// Sends `approve`.
+pub(super) fn approve(arguments: &Approve, globals: &Globals) -> Result<(), Failure> {
+    let mut body = json!({ "reason": arguments.plain.reason });
+    if let Some(by) = &arguments.by {
+        body["by"] = by.as_str().into();
+    }
+    ask("approve", &arguments.plain, body, globals)
 }
 
 fn ask(verb: &str, arguments: &Plain, body: Value, globals: &Globals) -> Result<(), Failure> {

@@ -74,7 +74,7 @@ enum Verb {
     /// Send everything to stable, at once
     Rollback(command::Plain),
     /// Approve what waits for an approval
-    Approve(command::Plain),
+    Approve(command::Approve),
     /// Begin again after a rollback, by the same plan
     Retry(command::Plain),
     /// Call off a rollback that is announced and waits for its delay
@@ -111,7 +111,7 @@ pub(super) fn execute(arguments: &Arguments, globals: &Globals) -> Result<(), Fa
         Verb::Resume(arguments) => command::send("resume", arguments, globals),
         Verb::Advance(arguments) => command::advance(arguments, globals),
         Verb::Rollback(arguments) => command::send("rollback", arguments, globals),
-        Verb::Approve(arguments) => command::send("approve", arguments, globals),
+        Verb::Approve(arguments) => command::approve(arguments, globals),
         Verb::Retry(arguments) => command::send("retry", arguments, globals),
         Verb::Cancel(arguments) => command::send("cancel", arguments, globals),
         Verb::Wait(arguments) => wait::execute(arguments, globals),

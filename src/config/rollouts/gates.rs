@@ -15,6 +15,32 @@ use crate::model::rollout::{
 /// Levels of a latency gate over the whole distribution, and their weights.
 const LEVELS: [(f64, f64); 4] = [(0.5, 0.1), (0.9, 0.2), (0.95, 0.35), (0.99, 0.35)];
 
+/// Keys of what is asked outside, and the kinds of gates for which they mean something.
+const OUTSIDE: &[(&str, &[&str])] = &[
+    ("url", &["http", "prometheus"]),
+    ("headers", &["http", "prometheus"]),
+    ("method", &["http"]),
+    ("body", &["http"]),
+    ("expect", &["http"]),
+    ("contains", &["http"]),
+    ("command", &["command"]),
+    ("env", &["command"]),
+    ("timeout", &["http", "command", "prometheus"]),
+    ("retries", &["http", "command"]),
+    ("interval", &["http", "command", "suite", "prometheus"]),
+    ("when", &["http", "command", "suite", "signoff", "approval"]),
+    ("query", &["prometheus"]),
+    ("delta", &["prometheus"]),
+    ("file", &["signoff"]),
+    ("approvers", &["approval"]),
+    ("count", &["approval"]),
+    ("requests", &["suite"]),
+    ("min_pass_rate", &["suite"]),
+];
+
+/// Keys of a request that stands within something else.
+const WITHIN: &[(&str, &[&str])] = &[("command", &[]), ("env", &[]), ("when", &[])];
+
 /// Reads a list of gates.
 pub(super) fn gates(lists: Vec<Fields<'_>>) -> Vec<Gate> {
     lists.iter().filter_map(gate).collect()
@@ -36,6 +62,7 @@ fn gate(fields: &Fields<'_>) -> Option<Gate> {
         }
         return None;
     };
+    belong(fields, kind.value, OUTSIDE, "a gate of kind");
     let ask = ask(fields, kind.value)?;
     Some(Gate { name: name.unwrap_or_else(|| kind.value.to_owned()), dry_run, ask })
 }
@@ -74,12 +101,13 @@ fn ask(fields: &Fields<'_>, kind: &'static str) -> Option<Ask> {
         "command" => command(fields).map(Ask::Command),
         "suite" => {
             let requests = fields.list("requests", "plan.request");
-            let requests: Vec<HttpCheck> = requests.iter().filter_map(http).collect();
+            let requests: Vec<HttpCheck> = requests.iter().filter_map(request).collect();
             let min_pass_rate = fields.ratio("min_pass_rate").unwrap_or(1.0);
-            Some(Ask::Suite { requests, min_pass_rate, when })
+            let interval = fields.duration("interval").unwrap_or(Duration::from_secs(60));
+            Some(Ask::Suite { requests, min_pass_rate, interval, when })
         }
         "prometheus" => prometheus(fields, &threshold).map(Ask::Prometheus),
-        "signoff" => required(fields, "file", "file = \"approved.txt\"").map(|file| Ask::Signoff { file }),
+        "signoff" => required(fields, "file", "file = \"approved.txt\"").map(|file| Ask::Signoff { file, when }),
         "approval" => Some(Ask::Approval {
             approvers: fields.texts("approvers").into_iter().map(|text| text.value).collect(),
             count: fields.integer("count").map_or(1, |n| n as u32),
@@ -204,6 +232,23 @@ fn operator(word: &str) -> Operator {
     }
 }
 
+/// Refuses keys that mean nothing for `kind`: whoever wrote them would believe that they hold.
+pub(super) fn belong(fields: &Fields<'_>, kind: &str, keys: &[(&'static str, &[&str])], what: &str) {
+    for (key, kinds) in keys {
+        if !kinds.contains(&kind) && fields.value(key).is_some() {
+            let path = fields.path_of(key);
+            let found = format!("{path} means nothing for {what} {kind}");
+            fields.sink.local(fields.key_span(key), &path, found, "leave it out");
+        }
+    }
+}
+
+/// A request within something else, which says when.
+pub(super) fn request(fields: &Fields<'_>) -> Option<HttpCheck> {
+    belong(fields, "", WITHIN, "a request");
+    http(fields)
+}
+
 /// A request.
 pub(super) fn http(fields: &Fields<'_>) -> Option<HttpCheck> {
     let url = required(fields, "url", "url = \"/healthz\"")?;
@@ -255,7 +300,12 @@ fn prometheus(fields: &Fields<'_>, threshold: &Threshold) -> Option<PrometheusCh
         _ => Delta::Value,
     };
     let (operator, bound) = match (threshold.max, threshold.min) {
-        (Some(max), _) => (Operator::AtMost, max),
+        (Some(_), Some(_)) => {
+            let found = format!("{} has both max and min", fields.place());
+            fields.sink.local(fields.span.clone(), &fields.path, found, "write two gates");
+            return None;
+        }
+        (Some(max), None) => (Operator::AtMost, max),
         (None, Some(min)) => (Operator::AtLeast, min),
         (None, None) => {
             let found = format!("{} has no threshold", fields.place());
@@ -266,6 +316,7 @@ fn prometheus(fields: &Fields<'_>, threshold: &Threshold) -> Option<PrometheusCh
     Some(PrometheusCheck {
         url: url?,
         query: query?,
+        headers: texts(fields, "headers"),
         operator,
         threshold: bound,
         delta,

@@ -15,16 +15,16 @@ macro_rules! request {
     ($($more:expr),* $(,)?) => {
         &[
             key("url", Kind::Text, "", "http://… or https://…; a path such as /healthz goes to the candidate"),
-            key("method", Kind::Text, "\"GET\"", "its method"),
+            key("method", Kind::Text, "\"GET\"", "its method; POST for actions and sweeps"),
             key("headers", Kind::Values("plan.text"), "", "its headers; never shown"),
             key("body", Kind::Text, "", "its body"),
             key("expect", Kind::Statuses, "\"200-299\"", "statuses that pass"),
             key("contains", Kind::Text, "", "text that the answer must contain"),
             key("command", Kind::Texts, "", "program and arguments; no shell"),
             key("env", Kind::Values("plan.text"), "", "variables of the command, beside WEIR_*"),
-            key("timeout", DURATION, "\"10s\"", "time for one try; commands have 180 s"),
+            key("timeout", DURATION, "\"10s\"", "time for one try; commands have 180 s, actions 30 s, drains 60 s"),
             key("retries", COUNT, "0", "further tries"),
-            key("interval", DURATION, "\"10s\"", "between tries, and between asks with when = \"always\""),
+            key("interval", DURATION, "\"10s\"", "between tries, and between asks while it does not pass"),
             key("when", WHEN, "\"start\"", "before the first share, before each phase ends, or again and again"),
             $($more),*
         ]

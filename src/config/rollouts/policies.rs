@@ -2,12 +2,33 @@
 
 use std::time::Duration;
 
-use super::gates::{command, http, required};
+use super::gates::{belong, command, http, request, required};
 use crate::config::cursor::{At, Fields, meant};
 use crate::model::rollout::{
-    Act, EvidencePolicy, Moment, OnActionError, PlannedAction, RollbackPolicy, RollbackStrategy, Sweep, VerifyPolicy,
-    Window, WindowRule,
+    Act, CommandCheck, EvidencePolicy, HttpCheck, Moment, OnActionError, PlannedAction, RollbackPolicy,
+    RollbackStrategy, Sweep, VerifyPolicy, Window, WindowRule,
 };
+
+/// Time for an action that says none.
+const ACTION: Duration = Duration::from_secs(30);
+
+/// The same for what is in flight: a request of a minute is slow, one of more is a stream.
+const DRAIN: Duration = Duration::from_secs(60);
+
+/// Keys of actions and sweeps, and the types for which they mean something.
+const ACTIONS: &[(&str, &[&str])] = &[
+    ("url", &["webhook"]),
+    ("method", &["webhook"]),
+    ("headers", &["webhook"]),
+    ("body", &["webhook"]),
+    ("expect", &["webhook"]),
+    ("contains", &["webhook"]),
+    ("command", &["command"]),
+    ("env", &["command"]),
+    ("retries", &["webhook", "command"]),
+    ("interval", &["webhook", "command"]),
+    ("when", &[]),
+];
 
 const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 
@@ -56,7 +77,7 @@ pub(super) fn rollback(fields: &Fields<'_>) -> RollbackPolicy {
         max_automatic: fields.integer("max_automatic").map_or(default.max_automatic, |n| n as u32),
         max_duration: fields.duration("max_duration").unwrap_or(default.max_duration),
         verify: VerifyPolicy {
-            http: verify.table_if_present("http", "plan.request").as_ref().and_then(http),
+            http: verify.table_if_present("http", "plan.request").as_ref().and_then(request),
             timeout: verify.duration("timeout").unwrap_or(default.verify.timeout),
             retries: verify.integer("retries").map_or(default.verify.retries, |n| n as u32),
             retry_delay: verify.duration("retry_delay").unwrap_or(default.verify.retry_delay),
@@ -73,12 +94,20 @@ pub(super) fn actions(lists: &[Fields<'_>]) -> Vec<PlannedAction> {
             _ => Moment::Rollback,
         };
         let act = act(fields)?;
-        let kind = fields.word("type").map_or("action", |word| word.value);
+        let kind = kind(&act);
+        belong(fields, kind, ACTIONS, "an action of type");
+        let moves = matches!(act, Act::StopNewTraffic | Act::DrainConnections);
+        if moves && at != Moment::Rollback {
+            let found = format!("{kind} is at a moment at which the candidate is to have its traffic");
+            fields.sink.local(fields.span.clone(), &fields.path, found, "leave `at` out: it belongs to a rollback");
+        }
+        let default = if matches!(act, Act::DrainConnections) { DRAIN } else { ACTION };
+        let timeout = fields.duration("timeout").unwrap_or(default);
         Some(PlannedAction {
             name: fields.text("name").map_or_else(|| kind.to_owned(), |text| text.value),
             at,
-            act,
-            timeout: fields.duration("timeout").unwrap_or(Duration::from_secs(30)),
+            act: within(act, timeout),
+            timeout,
             on_error: match fields.word("on_error").map(|word| word.value) {
                 Some("stop") => OnActionError::Stop,
                 // A rollout whose preparation failed must not begin.
@@ -90,14 +119,39 @@ pub(super) fn actions(lists: &[Fields<'_>]) -> Vec<PlannedAction> {
     lists.iter().filter_map(read).collect()
 }
 
+fn kind(act: &Act) -> &'static str {
+    match act {
+        Act::StopNewTraffic => "stop_new_traffic",
+        Act::DrainConnections => "drain_connections",
+        Act::Webhook(_) => "webhook",
+        Act::Command(_) => "command",
+    }
+}
+
+/// The same, each try of it within `timeout`.
+fn within(act: Act, timeout: Duration) -> Act {
+    match act {
+        Act::Webhook(check) => Act::Webhook(HttpCheck { timeout, ..check }),
+        Act::Command(check) => Act::Command(CommandCheck { timeout, ..check }),
+        Act::StopNewTraffic | Act::DrainConnections => act,
+    }
+}
+
+/// A request that tells somebody something: `POST` unless it says otherwise.
+fn webhook(fields: &Fields<'_>) -> Option<Act> {
+    let said = fields.value("method").is_some();
+    let method = |check: HttpCheck| if said { check } else { HttpCheck { method: "POST".into(), ..check } };
+    http(fields).map(method).map(Act::Webhook)
+}
+
 fn act(fields: &Fields<'_>) -> Option<Act> {
     let kind = fields.word("type").map(|word| word.value);
     match kind {
         Some("stop_new_traffic") => Some(Act::StopNewTraffic),
         Some("drain_connections") => Some(Act::DrainConnections),
-        Some("webhook") => http(fields).map(Act::Webhook),
+        Some("webhook") => webhook(fields),
         Some(_) => command(fields).map(Act::Command),
-        None if fields.value("url").is_some() => http(fields).map(Act::Webhook),
+        None if fields.value("url").is_some() => webhook(fields),
         None if fields.value("command").is_some() => command(fields).map(Act::Command),
         None => {
             required(fields, "type", "type = \"webhook\"");
@@ -153,8 +207,12 @@ pub(super) fn sweeps(lists: &[Fields<'_>]) -> Vec<Sweep> {
     let read = |fields: &Fields<'_>| {
         let act = match fields.value("command").is_some() {
             true => command(fields).map(Act::Command),
-            false => http(fields).map(Act::Webhook),
+            false => webhook(fields),
         };
+        belong(fields, act.as_ref().map_or("webhook", kind), ACTIONS, "a sweep by");
+        if fields.value("targets").is_none() {
+            required(fields, "targets", "targets = [\"acme\", \"globex\"]");
+        }
         Some(Sweep {
             name: fields.text("name").map_or_else(|| "sweep".into(), |text| text.value),
             targets: fields.texts("targets").into_iter().map(|text| text.value).collect(),

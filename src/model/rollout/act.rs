@@ -15,7 +15,7 @@ pub struct PlannedAction {
     pub at: Moment,
     /// What.
     pub act: Act,
-    /// Time for it. Default 30 s.
+    /// Time for it, or for one try of it. Default 30 s, and 60 s to drain.
     pub timeout: Duration,
     /// What its failure leads to.
     pub on_error: OnActionError,

@@ -77,6 +77,9 @@ pub enum Ask {
         requests: Vec<HttpCheck>,
         /// Least part that must pass. Default 1.
         min_pass_rate: f64,
+        /// Between two asks. Default 60 s.
+        #[serde(default = "minute")]
+        interval: Duration,
         /// When it is asked.
         when: When,
     },
@@ -84,8 +87,11 @@ pub enum Ask {
     Prometheus(PrometheusCheck),
     /// A file exists.
     Signoff {
-        /// The file.
+        /// The file; a relative path is one from the directory of the main file on.
         file: String,
+        /// When it is asked.
+        #[serde(default)]
+        when: When,
     },
     /// People approve.
     Approval {
@@ -93,7 +99,7 @@ pub enum Ask {
         approvers: Vec<String>,
         /// How many must. Default 1.
         count: u32,
-        /// When it is asked: before the first phase or before every phase.
+        /// When it is asked: before the first share, or anew before each phase ends.
         when: When,
     },
 }
@@ -193,12 +199,13 @@ pub enum Operator {
 }
 
 /// When an outside gate is asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum When {
-    /// Once, before the first phase.
+    /// Once, before the first share; a gate of a later phase alone when that begins.
+    #[default]
     Start,
-    /// Before each phase ends (its last word before the share rises).
+    /// Before each phase ends: when its least time is over and the other gates hold, or its most time is nearly over.
     Phase,
     /// Again and again while the rollout runs.
     Always,
@@ -223,7 +230,7 @@ pub struct HttpCheck {
     pub timeout: Duration,
     /// Further tries. Default 0.
     pub retries: u32,
-    /// Between tries, and between asks with `when = "always"`. Default 10 s.
+    /// Between tries, and between asks while it does not pass or with `when = "always"`. Default 10 s.
     pub interval: Duration,
     /// When it is asked.
     pub when: When,
@@ -240,7 +247,7 @@ pub struct CommandCheck {
     pub timeout: Duration,
     /// Further tries. Default 0.
     pub retries: u32,
-    /// Between tries, and between asks with `when = "always"`. Default 60 s.
+    /// Between tries, and between asks while it does not pass or with `when = "always"`. Default 60 s.
     pub interval: Duration,
     /// When it is asked.
     pub when: When,
@@ -253,6 +260,9 @@ pub struct PrometheusCheck {
     pub url: String,
     /// The query; one sample must come back.
     pub query: String,
+    /// Headers, such as a token; values may be secret and are never shown.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
     /// How the value is compared; the gate fails when it does not hold.
     pub operator: Operator,
     /// With what. With `delta`, with the percent or absolute change since the rollout began.
@@ -312,4 +322,68 @@ impl Ask {
                 | Ask::Approval { .. }
         )
     }
+
+    /// When it is asked outside; a query is asked again and again.
+    pub fn when(&self) -> When {
+        match self {
+            Ask::Http(check) => check.when,
+            Ask::Command(check) => check.when,
+            Ask::Suite { when, .. } | Ask::Signoff { when, .. } | Ask::Approval { when, .. } => *when,
+            Ask::Prometheus(_) => When::Always,
+            Ask::ErrorRate { .. }
+            | Ask::Latency { .. }
+            | Ask::Guard { .. }
+            | Ask::ZeroTolerance { .. }
+            | Ask::Plain(_)
+            | Ask::Serving { .. } => When::Always,
+        }
+    }
+
+    /// The least time between two asks; nothing for what only needs a look.
+    pub fn interval(&self) -> Duration {
+        match self {
+            Ask::Http(check) => check.interval,
+            Ask::Command(check) => check.interval,
+            Ask::Suite { interval, .. } => *interval,
+            Ask::Prometheus(check) => check.interval,
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// The longest time that one ask can take, its further tries included.
+    pub fn takes(&self) -> Duration {
+        match self {
+            Ask::Http(check) => check.takes(),
+            Ask::Command(check) => check.takes(),
+            Ask::Suite { requests, .. } => requests.iter().map(HttpCheck::takes).sum(),
+            Ask::Prometheus(check) => check.timeout,
+            _ => Duration::ZERO,
+        }
+    }
+}
+
+// === impl HttpCheck ===
+
+impl HttpCheck {
+    /// The longest time that it can take, its further tries included.
+    pub fn takes(&self) -> Duration {
+        tries(self.timeout, self.interval, self.retries)
+    }
+}
+
+// === impl CommandCheck ===
+
+impl CommandCheck {
+    /// See [`HttpCheck::takes`].
+    pub fn takes(&self) -> Duration {
+        tries(self.timeout, self.interval, self.retries)
+    }
+}
+
+fn tries(timeout: Duration, interval: Duration, retries: u32) -> Duration {
+    timeout.saturating_add(timeout.saturating_add(interval).saturating_mul(retries))
+}
+
+fn minute() -> Duration {
+    Duration::from_secs(60)
 }

@@ -176,7 +176,7 @@ impl Desk {
 
     /// Sweeps under way.
     pub fn sweeps(&self) -> usize {
-        0
+        self.office().map_or(0, |office| office.sweeps.count())
     }
 
     /// How the journal is.

@@ -116,11 +116,14 @@ impl Rollout {
     fn approve(&mut self, by: String, effects: &mut Vec<Effect>) -> Result<(), Illegal> {
         self.must_be_live("approve")?;
         let lists = self.plan.gates_of(self.phase).filter_map(|gate: &Gate| match &gate.ask {
-            Ask::Approval { approvers, .. } => Some(approvers),
+            Ask::Approval { approvers, .. } => Some((approvers, self.inner.gates.get(&gate.name))),
             _ => None,
         });
-        let lists: Vec<_> = lists.collect();
+        // One that has its approvals waits for no more, also when they were those of another phase.
+        let (given, lists): (Vec<_>, Vec<_>) = lists.partition(|(_, said)| *said == Some(&Verdict::ShownSafe));
+        let lists: Vec<&Vec<String>> = lists.into_iter().map(|(list, _)| list).collect();
         match () {
+            () if lists.is_empty() && !given.is_empty() => return Err(Illegal("it has its approvals".into())),
             () if lists.is_empty() => return Err(Illegal("no approval is asked for".into())),
             () if by.is_empty() => return Err(Illegal("an approval needs a name".into())),
             () if by == self.started_by => {

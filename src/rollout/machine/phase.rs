@@ -1,7 +1,7 @@
 //! Phases: beginning one, going to the next, the end.
 
 use super::{Effect, Pause, Rollout, State};
-use crate::model::rollout::{Ask, Gate, Moment, Share, When};
+use crate::model::rollout::{Gate, Moment, Share, When};
 use crate::rollout::event::{Kind, Severity};
 
 // === impl Rollout ===
@@ -9,13 +9,7 @@ use crate::rollout::event::{Kind, Severity};
 impl Rollout {
     /// Names of the gates that are asked before the first share.
     pub(super) fn start_gates(&self) -> Vec<String> {
-        let starts = |gate: &&Gate| match &gate.ask {
-            Ask::Http(check) => check.when == When::Start,
-            Ask::Command(check) => check.when == When::Start,
-            Ask::Suite { when, .. } | Ask::Approval { when, .. } => *when == When::Start,
-            Ask::Signoff { .. } => true,
-            _ => false,
-        };
+        let starts = |gate: &&Gate| gate.ask.is_outside() && gate.ask.when() == When::Start;
         self.plan.gates_of(0).filter(starts).filter(|gate| !gate.dry_run).map(|gate| gate.name.clone()).collect()
     }
 
@@ -31,6 +25,10 @@ impl Rollout {
         self.inner.held = false;
         self.inner.delay = None;
         self.inner.approvals.clear();
+        // What is asked in each phase has not been said in this one.
+        for gate in self.plan.gates_of(index).filter(|gate| gate.ask.is_outside() && gate.ask.when() == When::Phase) {
+            self.inner.gates.remove(&gate.name);
+        }
         self.inner.paused = None;
         self.state = State::RollingOut;
         self.because.clear();

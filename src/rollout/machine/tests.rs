@@ -295,6 +295,9 @@ fn start_actions_and_approvals_come_before_the_first_share() {
     assert_eq!(rollout.state, State::Pending);
     drive(&mut rollout, tick(1, Verdict::NoTraffic));
     assert_eq!(rollout.state, State::RollingOut);
+    rollout.inner.gates.insert("approval".into(), Verdict::ShownSafe);
+    let late = rollout.step(0, command(Command::Approve { by: "cy".into() }));
+    assert_eq!(late, Err(Illegal("it has its approvals".into())));
 }
 
 #[test]

@@ -1,11 +1,14 @@
 //! What the runner keeps of a rollout beside the machine's state: the evidence, and the sums that people see.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::super::judge::Judge;
 use super::super::rules::Rules;
 use super::super::verdict::Judgement;
 use super::super::view::Figures;
+use super::asks::Memory;
 
 /// Failed units that are kept over a restart; beyond it some would be counted twice, which only delays a verdict.
 pub(super) const UNITS_MAX: usize = 20_000;
@@ -19,6 +22,8 @@ pub(super) struct Beside {
     pub(super) judgement: Option<Judgement>,
     #[serde(default)]
     pub(super) failed_units: Vec<u32>,
+    #[serde(default)]
+    pub(super) asked: BTreeMap<String, Memory>,
 }
 
 /// The same, to be written.
@@ -29,6 +34,7 @@ pub(super) struct Written<'a> {
     pub(super) figures: &'a Figures,
     pub(super) judgement: &'a Option<Judgement>,
     pub(super) failed_units: Vec<u32>,
+    pub(super) asked: &'a BTreeMap<String, Memory>,
 }
 
 // === impl Beside ===

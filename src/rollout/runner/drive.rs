@@ -18,6 +18,7 @@ use super::super::record::{Latencies, Quantiles, Record, Said};
 use super::super::rules::Rules;
 use super::super::verdict::Judgement;
 use super::super::view::{BoundedQuantiles, Figures, View};
+use super::asks::Asks;
 use super::beside::{Beside, UNITS_MAX, Written};
 use super::count::{Counted, Counter};
 use super::errands::{Back, Errands};
@@ -44,11 +45,12 @@ pub(super) struct Drive {
     rules: Rules,
     pub(super) figures: Figures,
     pub(super) errands: Errands,
+    pub(super) asks: Asks,
     pub(super) hands: Hands,
     pub(super) released: bool,
     counter: Counter,
     latency: [Summary; 2],
-    judgement: Option<Judgement>,
+    pub(super) judgement: Option<Judgement>,
     tick: Option<super::super::tick::Tick>,
     killed: Option<String>,
     window_closed: Option<String>,
@@ -71,8 +73,9 @@ impl Drive {
             figures: Figures::default(),
             judgement: None,
             failed_units: Vec::new(),
+            asked: Default::default(),
         });
-        let Beside { judge, rules, figures, judgement, failed_units } = beside;
+        let Beside { judge, rules, figures, judgement, failed_units, asked } = beside;
         let service = levers::service(&snapshot, &rollout.plan.service);
         if let Some(service) = service.filter(|service| !matches!(service.spec.affinity.by, AffinityBy::None)) {
             service.units.arm_with(&failed_units);
@@ -82,6 +85,7 @@ impl Drive {
         let hands = Hands::new(levers::live_weights(&office.switchboard, &rollout.plan.service));
         Self {
             errands: Errands::new(returns),
+            asks: Asks::new(asked),
             office,
             seat,
             rollout,
@@ -157,11 +161,10 @@ impl Drive {
     }
 
     async fn returned(&mut self, back: Back) {
-        self.errands.returned(&back);
+        self.errands.returned();
         match back {
             Back::Input(input) => self.follow(*input).await,
-            Back::Asked { gate, outcome } => self.answered(&gate, &outcome),
-            Back::Done => {}
+            Back::Asked { gate, said } => self.answered(&gate, said),
         }
     }
 
@@ -190,10 +193,14 @@ impl Drive {
         }
         self.tick = Some(counted.tick);
         self.judgement = Some(judgement.clone());
-        self.ask();
         let window_closed = self.window_closed.clone();
         let elapsed_ms = elapsed.as_millis() as u64;
+        let judged = (self.rollout.phase, self.rollout.inner.begun);
         self.follow(Input::Tick { elapsed_ms, judgement: Box::new(judgement), window_closed }).await;
+        // Where a phase has begun meanwhile, the judgement is of the one before it.
+        if judged == (self.rollout.phase, self.rollout.inner.begun) {
+            self.ask();
+        }
         self.keep();
     }
 
@@ -315,6 +322,7 @@ impl Drive {
         self.judge.begin_phase(phase, |quantile| self.counter.quantile_us(quantile), Summary::border);
         self.counter.frozen();
         self.rules.begin_phase();
+        self.ask_anew();
     }
 
     fn beside(&self) -> Vec<u8> {
@@ -323,7 +331,7 @@ impl Drive {
         let service = levers::service(&snapshot, &self.rollout.plan.service);
         let mut failed_units = service.map(|service| service.units.failed_units()).unwrap_or_default();
         failed_units.truncate(UNITS_MAX);
-        Written { judge, rules, figures, judgement, failed_units }.bytes()
+        Written { judge, rules, figures, judgement, failed_units, asked: self.asks.memory() }.bytes()
     }
 
     /// Keeps the evidence without waiting for it.

@@ -25,7 +25,7 @@ impl Drive {
             Effect::BeginPhase { phase } => self.begin_phase(phase),
             Effect::Act { moment } => self.errands.act(&self.office, &self.rollout, moment),
             Effect::Verify => self.errands.verify(&self.office, &self.rollout),
-            Effect::Sweep => self.errands.sweep(&self.office, &self.rollout),
+            Effect::Sweep => super::sweeps::begin(&self.office, &self.rollout),
             Effect::Announce { kind, severity, who, message } => self.announce(kind, severity, who, message),
             Effect::Release => self.released = true,
         }
@@ -82,7 +82,7 @@ impl Drive {
         self.office.alarm(&self.rollout.plan.service, Some(&self.rollout.id), message);
     }
 
-    fn announce(&self, kind: Kind, severity: Severity, who: String, message: String) {
+    pub(super) fn announce(&self, kind: Kind, severity: Severity, who: String, message: String) {
         let rollout = &self.rollout;
         if kind == Kind::RollbackInitiated {
             let automatic = who == "weir" || who.starts_with("gate ");

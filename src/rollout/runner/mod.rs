@@ -2,11 +2,13 @@
 //! the control runtime; no worker ever waits for any of it.
 //!
 //! In reading order: `office` is what all rollouts share; `drive` is one rollout under way, `effects` what it does,
-//! `errands` what takes its time; `count` reads the meters; `levers` is the only way to the traffic, `shares` and
+//! `errands` what takes its time: `asks` gates outside, `actions` of a moment, `verify` a rollback; `sweeps` outlive it; `count` reads the meters; `levers` is the only way to the traffic, `shares` and
 //! `hands` its arithmetic; `keep` is what survives; `guardian` starts runners and takes over when one falls.
 
+mod actions;
 mod asks;
 mod beside;
+mod context;
 pub(super) mod count;
 mod drive;
 mod effects;
@@ -17,6 +19,7 @@ pub(super) mod keep;
 pub(super) mod levers;
 pub(super) mod office;
 pub(super) mod shares;
+pub(super) mod sweeps;
 pub(super) mod verify;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

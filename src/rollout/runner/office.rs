@@ -1,6 +1,7 @@
 //! What all rollouts of the process share: the switchboard, what is kept, who listens, and who holds which service.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -19,6 +20,7 @@ use super::beside::Beside;
 use super::keep::Keeper;
 use super::levers::{self, Fence};
 use super::locked;
+use super::sweeps::Sweeps;
 use crate::model::Name;
 use crate::switchboard::writer::Switchboard;
 
@@ -40,7 +42,10 @@ pub(in crate::rollout) struct Office {
     pub(in crate::rollout) keeper: Keeper,
     pub(in crate::rollout) stream: Stream,
     pub(in crate::rollout) tick: Duration,
+    /// Where the main file is: what plans name is looked for there.
+    pub(in crate::rollout) directory: Option<PathBuf>,
     pub(in crate::rollout) counts: Counts,
+    pub(in crate::rollout) sweeps: Sweeps,
     seats: Mutex<BTreeMap<String, Arc<Seat>>>,
     ended: Mutex<VecDeque<Arc<View>>>,
     /// The ticks of those that ended last.
@@ -97,13 +102,16 @@ impl Office {
         keeper: Keeper,
         stream: Stream,
         tick: Duration,
+        directory: Option<PathBuf>,
     ) -> Self {
         Self {
             switchboard,
             keeper,
             stream,
             tick,
+            directory,
             counts: Counts::default(),
+            sweeps: Sweeps::default(),
             seats: Mutex::default(),
             ended: Mutex::default(),
             ticks: Mutex::default(),

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use super::super::outside::{self, Context};
+use super::super::verdict::Outcome;
+use super::context::places;
 use super::levers;
 use super::office::Office;
 use crate::model::Why;
@@ -41,7 +44,10 @@ pub(in crate::rollout) async fn verify(office: &Office, plan: &RolloutPlan) -> (
         }
         let deadline = Instant::now() + policy.timeout;
         loop {
-            let wrong = look(office, plan).await;
+            let wrong = match look(office, plan).await {
+                Ok(seen) => asked(office, plan).await.map(|said| format!("{seen}{said}")),
+                Err(wrong) => Err(wrong),
+            };
             match wrong {
                 Ok(seen) => return (true, seen),
                 Err(wrong) => detail = wrong,
@@ -52,6 +58,17 @@ pub(in crate::rollout) async fn verify(office: &Office, plan: &RolloutPlan) -> (
         }
     }
     (false, detail)
+}
+
+/// The plan's own request to stable, if it has one.
+async fn asked(office: &Office, plan: &RolloutPlan) -> Result<String, String> {
+    let Some(check) = &plan.rollback.verify.http else { return Ok(String::new()) };
+    let endpoints = places(office, &plan.service, None);
+    let context = Context { service: plan.service.to_string(), endpoints, ..Context::default() };
+    match outside::request(check, &context).await {
+        Outcome::Passed { detail, .. } => Ok(format!("; {detail}")),
+        Outcome::Failed { detail, .. } | Outcome::Unavailable { detail } | Outcome::Waiting { detail } => Err(detail),
+    }
 }
 
 async fn look(office: &Office, plan: &RolloutPlan) -> Result<String, String> {
