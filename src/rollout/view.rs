@@ -238,9 +238,40 @@ pub fn rfc3339(at_ms: u64) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
 }
 
-/// The plan with its words, for reports.
+/// The plan with its words, for reports; without what may be secret.
 pub(super) fn plan_json(plan: &RolloutPlan) -> Value {
-    serde_json::to_value(plan).unwrap_or_default()
+    let mut value = serde_json::to_value(plan).unwrap_or_default();
+    conceal(&mut value);
+    value
+}
+
+/// Takes out the values of headers and variables, and of addresses what is no address.
+fn conceal(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(conceal),
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                match (name.as_str(), value) {
+                    ("headers" | "env", Value::Object(secrets)) => {
+                        secrets.values_mut().for_each(|secret| *secret = "…".into());
+                    }
+                    ("url", Value::String(url)) => *url = address(url),
+                    (_, value) => conceal(value),
+                }
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// An address without a name, a password and a query.
+fn address(url: &str) -> String {
+    let (address, query) = url.split_once('?').map_or((url, ""), |(address, _)| (address, "?…"));
+    let (scheme, rest) = address.split_once("://").map_or(("", address), |(scheme, rest)| (scheme, rest));
+    let (host, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
+    let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+    let sign = if scheme.is_empty() { "" } else { "://" };
+    format!("{scheme}{sign}{host}{path}{query}")
 }
 
 pub(super) fn ratio(part: u64, whole: u64) -> Option<f64> {
@@ -270,5 +301,24 @@ fn on_inconclusive(policy: OnInconclusive) -> &'static str {
         OnInconclusive::Pause => "pause",
         OnInconclusive::Advance => "advance",
         OnInconclusive::Rollback => "rollback",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shown_plan_holds_no_values_of_headers_variables_and_queries() {
+        let mut plan = json!({ "gates": [{ "ask": {
+            "url": "https://me:hunter2@ci.test:8443/run/hunter?token=hunter2",
+            "headers": { "authorization": "Bearer hunter2" },
+            "env": { "TOKEN": "hunter2" },
+        } }], "actions": [{ "act": { "url": "/smoke?key=hunter2" } }] });
+        conceal(&mut plan);
+        assert!(!plan.to_string().contains("hunter2"), "{plan}");
+        assert_eq!(plan["gates"][0]["ask"]["url"], "https://ci.test:8443/run/hunter?…");
+        assert_eq!(plan["gates"][0]["ask"]["headers"]["authorization"], "…");
+        assert_eq!(plan["actions"][0]["act"]["url"], "/smoke?…");
     }
 }

@@ -132,8 +132,8 @@ fn gate_holds(plan: &RolloutPlan, gate: &Gate, field: &str, longest: Duration, f
                 "add [[gates.requests]] url = \"/…\"",
             );
         }
-        Ask::Approval { approvers, count, .. } if !approvers.is_empty() && approvers.len() < *count as usize => {
-            let message = format!("{count} approvals of {} people", approvers.len());
+        Ask::Approval { approvers, count, .. } if !approvers.is_empty() && people(approvers) < *count as usize => {
+            let message = format!("{count} approvals of {} people", people(approvers));
             found.wrong(format!("{field}.count"), message, "name more approvers or ask for fewer");
         }
         Ask::Guard { max, .. } if *max <= 0.0 || *max >= 1.0 => {
@@ -146,6 +146,11 @@ fn gate_holds(plan: &RolloutPlan, gate: &Gate, field: &str, longest: Duration, f
         _ => {}
     }
     let _ = plan;
+}
+
+/// How many people these are.
+fn people(names: &[String]) -> usize {
+    names.iter().collect::<std::collections::BTreeSet<_>>().len()
 }
 
 /// Bounds of a metric: what it can be at least and at most.

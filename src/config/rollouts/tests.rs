@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::*;
 use crate::config::Config;
-use crate::model::rollout::{Ask, OnInconclusive, Operator, PlainMetric, Share, Strategy};
+use crate::model::rollout::{Act, Ask, OnActionError, OnInconclusive, Operator, PlainMetric, Share, Strategy, When};
 
 const MAIN: &str = "[services.engine.pools.stable]\nendpoints = [\"http://127.0.0.1:1\"]\n\
                     [services.engine.pools.canary]\nendpoints = [\"http://127.0.0.1:2\"]\n";
@@ -98,10 +98,55 @@ fn every_problem_says_where_it_is_and_what_would_be_right() {
             "profile = \"default\"\n[[gates]]\nkind = \"approval\"\napprovers = [\"ann\"]\ncount = 2\n",
             "2 approvals of 1 people",
         ),
+        (
+            "profile = \"default\"\n[[gates]]\nkind = \"approval\"\napprovers = [\"ann\", \"ann\"]\ncount = 2\n",
+            "2 approvals of 1 people",
+        ),
+        (
+            "profile = \"default\"\n[[gates]]\nkind = \"latency\"\nurl = \"/healthz\"\n",
+            "4:1: gates[1].url means nothing for a gate of kind latency; leave it out",
+        ),
+        (
+            "profile = \"default\"\n[[actions]]\ntype = \"drain_connections\"\nurl = \"/x\"\n",
+            "4:1: actions[1].url means nothing for an action of type drain_connections",
+        ),
+        (
+            "profile = \"default\"\n[[actions]]\ntype = \"drain_connections\"\nat = \"promoted\"\n",
+            "it belongs to a rollback",
+        ),
+        ("profile = \"default\"\n[[sweeps]]\nurl = \"http://ci.test/\"\n", "has no targets"),
     ] {
         let said = told(read(text));
         assert!(said.contains(part), "{text}\nsaid: {said}\nnot: {part}");
     }
+}
+
+#[test]
+fn what_is_asked_and_done_outside_has_the_times_and_methods_that_are_documented() {
+    let text = "profile = \"default\"\n\
+        [[gates]]\nkind = \"signoff\"\nfile = \"go\"\nwhen = \"phase\"\n\
+        [[gates]]\nkind = \"suite\"\nwhen = \"always\"\ninterval = \"5m\"\n\
+        requests = [{ url = \"/a\" }, { url = \"/b\" }]\n\
+        [[gates]]\nkind = \"command\"\ncommand = [\"./smoke\"]\nretries = 1\n\
+        [[actions]]\ntype = \"drain_connections\"\n\
+        [[actions]]\nurl = \"http://hook.test/\"\n\
+        [[actions]]\nat = \"start\"\ncommand = [\"./deploy\"]\ntimeout = \"5m\"\n\
+        [[sweeps]]\nurl = \"http://ci.test/{target}\"\nmethod = \"PUT\"\ntargets = [\"acme\"]\n";
+    let plan = read(text).map_err(|problems| problems.to_string()).expect("it holds").plan;
+    let seconds = Duration::from_secs;
+    let whens: Vec<When> = plan.gates.iter().map(|gate| gate.ask.when()).collect();
+    assert_eq!(whens, [When::Phase, When::Always, When::Start]);
+    assert_eq!((plan.gates[1].ask.interval(), plan.gates[1].ask.takes()), (seconds(300), seconds(20)));
+    assert_eq!((plan.gates[2].ask.interval(), plan.gates[2].ask.takes()), (seconds(60), seconds(180 + 60 + 180)));
+    let times: Vec<Duration> = plan.actions.iter().map(|action| action.timeout).collect();
+    assert_eq!(times, [seconds(60), seconds(30), seconds(300)]);
+    let Act::Webhook(hook) = &plan.actions[1].act else { panic!("no webhook") };
+    assert_eq!((&*hook.method, hook.timeout), ("POST", seconds(30)));
+    let Act::Command(deploy) = &plan.actions[2].act else { panic!("no command") };
+    assert_eq!((deploy.timeout, plan.actions[2].on_error), (seconds(300), OnActionError::Stop));
+    assert_eq!(plan.actions[0].on_error, OnActionError::Continue);
+    let Act::Webhook(job) = &plan.sweeps[0].act else { panic!("no webhook") };
+    assert_eq!((&*job.method, plan.sweeps[0].per_minute), ("PUT", 10));
 }
 
 #[test]

@@ -1,5 +1,6 @@
-//! A command that must exit with 0. Any other code, a signal and a missed deadline are failures, as of every smoke test;
-//! one that says itself that it could not ask (75, `EX_TEMPFAIL` of `sysexits.h`), or that cannot be started, is none.
+//! A command that must exit with 0. Any other code, a signal and a missed deadline are failures, as of every smoke
+//! test; one that says itself that it could not ask (75, `EX_TEMPFAIL` of `sysexits.h`), or that cannot be started, is
+//! none.
 
 use super::{Context, again, excerpt, failed, passed, unavailable};
 use crate::model::rollout::CommandCheck;

@@ -1,5 +1,5 @@
-//! Several HTTP requests, one after the other, with a pass rate and timings. What could not be asked counts neither way:
-//! the suite passes or fails only when that is certain without it.
+//! Several HTTP requests, one after the other, with a pass rate and timings. What could not be asked counts neither
+//! way: the suite passes or fails only when that is certain without it.
 
 use super::{Context, failed, http, passed, unavailable};
 use crate::model::rollout::HttpCheck;

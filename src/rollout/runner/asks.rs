@@ -119,7 +119,7 @@ impl Asks {
     }
 }
 
-/// Whether the phase is about to end: its least time is over, and everything else holds or its most time is nearly over.
+/// Whether the phase is about to end: its least time is over, and the rest holds or its most time is nearly over.
 fn ready(rollout: &Rollout, judgement: Option<&Judgement>) -> bool {
     let Some(phase) = rollout.plan.phases.get(rollout.phase) else { return false };
     if !rollout.inner.begun || rollout.phase_ms < phase.min_duration.as_millis() as u64 {

@@ -1,5 +1,5 @@
-//! What takes its time, beside the runner: actions, gates outside, the verification after a rollback. Each is a task with
-//! a deadline; what came of it comes back as an input. Sweeps outlive their rollout and are not among them.
+//! What takes its time, beside the runner: actions, gates outside, the verification after a rollback. Each is a task
+//! with a deadline; what came of it comes back as an input. Sweeps outlive their rollout and are not among them.
 
 use std::sync::Arc;
 

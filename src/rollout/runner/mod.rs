@@ -2,8 +2,10 @@
 //! the control runtime; no worker ever waits for any of it.
 //!
 //! In reading order: `office` is what all rollouts share; `drive` is one rollout under way, `effects` what it does,
-//! `errands` what takes its time: `asks` gates outside, `actions` of a moment, `verify` a rollback; `sweeps` outlive it; `count` reads the meters; `levers` is the only way to the traffic, `shares` and
-//! `hands` its arithmetic; `keep` is what survives; `guardian` starts runners and takes over when one falls.
+//! `errands` what takes its time: `asks` gates outside, `actions` of a moment, `verify` what a rollback left behind,
+//! all in their `context`; `sweeps` outlive their rollout. `count` reads the meters; `levers` is the only way to the
+//! traffic, `shares` and `hands` its arithmetic; `keep` is what survives; `guardian` starts runners and takes over when
+//! one falls.
 
 mod actions;
 mod asks;
