@@ -2,7 +2,8 @@
 //! KiB of each of its outputs. It gets nothing of weir's environment but where programs lie: secrets may be there.
 //!
 //! Nothing of it outlives it: whatever is left of its group when it ends, or when its time is over, or when nobody
-//! waits for it any more, is killed. Only what left the group by itself (`setsid`) escapes.
+//! waits for it any more, is killed. Only what left the group by itself (`setsid`) escapes, and what runs while weir
+//! itself is killed by a signal that nobody can catch.
 
 use std::io;
 use std::os::fd::OwnedFd;

@@ -177,10 +177,22 @@ impl View {
             State::Pending if !inner.prepared => Some("the start actions run".into()),
             _ if inner.window.is_some() => inner.window.clone(),
             State::Paused => Some("a person: it is paused".into()),
-            State::Pending => Some("what is asked before the start".into()),
+            State::Pending => Some(self.open_questions().unwrap_or_else(|| "what is asked before the start".into())),
             State::RollingOut if inner.held => Some("a person: a gate failed and the plan says hold".into()),
             State::RollingOut => None,
         }
+    }
+
+    /// What the gates outside say that have not passed.
+    fn open_questions(&self) -> Option<String> {
+        let is_outside = |name: &str| {
+            let mut gates = self.rollout.plan.gates_of(self.rollout.phase);
+            gates.any(|gate| gate.name == name && gate.ask.is_outside())
+        };
+        let gates = self.judgement.iter().flat_map(|judgement| &judgement.gates);
+        let open = gates.filter(|gate| !gate.dry_run && gate.verdict != Verdict::ShownSafe && is_outside(&gate.name));
+        let words: Vec<String> = open.map(|gate| format!("{}: {}", gate.name, gate.detail)).collect();
+        (!words.is_empty()).then(|| words.join("; "))
     }
 
     /// The candidate's part of what was counted for both arms in all.

@@ -7,8 +7,8 @@ use super::gates::{gates, texts};
 use super::{policies, profiles};
 use crate::config::cursor::{Fields, meant};
 use crate::model::rollout::{
-    CohortMatch, GATES_MAX, Gate, OnFailure, OnInconclusive, OnProviderError, PHASES_MAX, Phase, RolloutPlan, Share,
-    Strategy,
+    ACTIONS_MAX, Ask, CohortMatch, GATES_MAX, Gate, OnFailure, OnInconclusive, OnProviderError, PHASES_MAX, Phase,
+    RolloutPlan, Share, Strategy, TARGETS_MAX,
 };
 use crate::model::{Name, Plan, ServiceSpec};
 
@@ -229,10 +229,21 @@ fn share(fields: &Fields<'_>, service: Option<&ServiceSpec>) -> Share {
 }
 
 fn too_many(root: &Fields<'_>, plan: &RolloutPlan) {
-    let gates = plan.gates.len() + plan.phases.iter().map(|phase| phase.gates.len()).sum::<usize>();
-    for (key, count, max) in [("phases", plan.phases.len(), PHASES_MAX), ("gates", gates, GATES_MAX)] {
+    let gates = || plan.gates.iter().chain(plan.phases.iter().flat_map(|phase| &phase.gates));
+    let requests = gates().map(|gate| match &gate.ask {
+        Ask::Suite { requests, .. } => requests.len(),
+        _ => 0,
+    });
+    for (key, what, count, max) in [
+        ("phases", "phases", plan.phases.len(), PHASES_MAX),
+        ("gates", "gates", gates().count(), GATES_MAX),
+        ("gates", "requests of suites", requests.sum(), TARGETS_MAX),
+        ("actions", "actions", plan.actions.len(), ACTIONS_MAX),
+        ("sweeps", "sweeps", plan.sweeps.len(), ACTIONS_MAX),
+        ("sweeps", "targets of sweeps", plan.sweeps.iter().map(|sweep| sweep.targets.len()).sum(), TARGETS_MAX),
+    ] {
         if count > max {
-            root.sink.local(root.key_span(key), key, format!("{count} {key}"), format!("at most {max} are possible"));
+            root.sink.local(root.key_span(key), key, format!("{count} {what}"), format!("at most {max} are possible"));
         }
     }
 }

@@ -114,6 +114,10 @@ fn every_problem_says_where_it_is_and_what_would_be_right() {
             "profile = \"default\"\n[[actions]]\ntype = \"drain_connections\"\nat = \"promoted\"\n",
             "it belongs to a rollback",
         ),
+        (
+            &format!("profile = \"default\"\n[[sweeps]]\nurl = \"/x\"\ntargets = [{}]\n", "\"a\", ".repeat(1_001)),
+            "1001 targets of sweeps; at most 1000 are possible",
+        ),
         ("profile = \"default\"\n[[sweeps]]\nurl = \"http://ci.test/\"\n", "has no targets"),
     ] {
         let said = told(read(text));

@@ -30,6 +30,12 @@ pub const PHASES_MAX: usize = 100;
 /// Most gates of a plan, those of its phases included.
 pub const GATES_MAX: usize = 64;
 
+/// Most actions of a plan, and most sweeps.
+pub const ACTIONS_MAX: usize = 64;
+
+/// Most targets of the sweeps of a plan, and most requests of its suites; a plan is kept whole with every rollout.
+pub const TARGETS_MAX: usize = 1_000;
+
 /// A share of traffic in ten-thousandths of a percent, `0..=1_000_000`: one unit is one bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

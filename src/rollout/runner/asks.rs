@@ -151,7 +151,10 @@ impl Drive {
     /// Asks what is due.
     pub(super) fn ask(&mut self) {
         let rollout = &self.rollout;
-        if !rollout.state.is_live() || !rollout.inner.prepared || self.released {
+        if !rollout.state.is_live() || self.released {
+            return self.errands.stop_asking();
+        }
+        if !rollout.inner.prepared {
             return;
         }
         let (ready, now) = (ready(rollout, self.judgement.as_ref()), Instant::now());
@@ -176,7 +179,7 @@ impl Drive {
                     clock.asked = Some(now);
                     let outcome = Outcome::Unavailable { detail: FALLEN.into() };
                     let fallen = Back::Asked { gate: name.clone(), said: Said::Outcome(outcome) };
-                    clock.under_way = self.errands.spawn(fallen, async move {
+                    clock.under_way = self.errands.ask(fallen, async move {
                         let said = outside::ask(&ask, &context).await;
                         Back::Asked { gate: name, said }
                     });

@@ -161,7 +161,7 @@ impl Drive {
     }
 
     async fn returned(&mut self, back: Back) {
-        self.errands.returned();
+        self.errands.returned(&back);
         match back {
             Back::Input(input) => self.follow(*input).await,
             Back::Asked { gate, said } => self.answered(&gate, said),

@@ -13,8 +13,8 @@ use super::office::Office;
 use super::verify;
 use crate::model::rollout::{GATES_MAX, Moment, PlannedAction};
 
-/// Errands of one rollout at once: one of each gate, and as much room for everything else.
-const ERRANDS_MAX: usize = 2 * GATES_MAX;
+/// Actions and verifications of one rollout at once; the machine wants one after the other.
+const ERRANDS_MAX: usize = 16;
 
 /// What is said of an errand that panicked.
 pub(super) const FALLEN: &str = "it failed inside weir; the log tells more";
@@ -34,23 +34,42 @@ pub(super) struct Errands {
     returns: mpsc::Sender<Back>,
     tasks: JoinSet<()>,
     under_way: usize,
+    /// Questions, for which nobody waits once the rollout is over.
+    questions: JoinSet<()>,
 }
 
 // === impl Errands ===
 
 impl Errands {
     pub(super) fn new(returns: mpsc::Sender<Back>) -> Self {
-        Self { returns, tasks: JoinSet::new(), under_way: 0 }
+        Self { returns, tasks: JoinSet::new(), under_way: 0, questions: JoinSet::new() }
     }
 
-    /// Whether none is under way.
+    /// Whether none is under way that must come to its end.
     pub(super) fn none(&self) -> bool {
         self.under_way == 0
     }
 
-    pub(super) fn returned(&mut self) {
-        self.under_way = self.under_way.saturating_sub(1);
+    pub(super) fn returned(&mut self, back: &Back) {
+        if matches!(back, Back::Input(_)) {
+            self.under_way = self.under_way.saturating_sub(1);
+        }
         while self.tasks.try_join_next().is_some() {}
+        while self.questions.try_join_next().is_some() {}
+    }
+
+    /// Asks a gate; whether it is asked.
+    pub(super) fn ask(&mut self, fallen: Back, question: impl Future<Output = Back> + Send + 'static) -> bool {
+        let room = self.questions.len() < GATES_MAX;
+        if room {
+            self.questions.spawn(bring(self.returns.clone(), fallen, question));
+        }
+        room
+    }
+
+    /// No answer matters any more; commands that run end.
+    pub(super) fn stop_asking(&mut self) {
+        self.questions.abort_all();
     }
 
     /// Runs the actions of a moment, in order.
@@ -74,25 +93,24 @@ impl Errands {
         });
     }
 
-    /// Whether it is under way. `fallen` comes back when it panics: somebody waits for it.
-    pub(super) fn spawn(&mut self, fallen: Back, errand: impl Future<Output = Back> + Send + 'static) -> bool {
+    fn spawn(&mut self, fallen: Back, errand: impl Future<Output = Back> + Send + 'static) {
         if self.under_way >= ERRANDS_MAX {
-            tracing::warn!("too many errands of one rollout; one is left out");
-            return false;
+            return tracing::warn!("too many errands of one rollout; one is left out");
         }
         self.under_way += 1;
-        let returns = self.returns.clone();
-        self.tasks.spawn(async move {
-            // A set of its own, so that it ends when this does.
-            let mut one = JoinSet::new();
-            one.spawn(errand);
-            let back = match one.join_next().await {
-                Some(Ok(back)) => back,
-                Some(Err(_)) | None => fallen,
-            };
-            // The runner being gone is no news: its rollout ended.
-            let _ = returns.send(back).await;
-        });
-        true
+        self.tasks.spawn(bring(self.returns.clone(), fallen, errand));
     }
+}
+
+/// Brings back what came of an errand; `fallen` when it panicked, since somebody waits for it.
+async fn bring(returns: mpsc::Sender<Back>, fallen: Back, errand: impl Future<Output = Back> + Send + 'static) {
+    // A set of its own, so that the errand ends when this does.
+    let mut one = JoinSet::new();
+    one.spawn(errand);
+    let back = match one.join_next().await {
+        Some(Ok(back)) => back,
+        Some(Err(_)) | None => fallen,
+    };
+    // The runner being gone is no news: its rollout ended.
+    let _ = returns.send(back).await;
 }

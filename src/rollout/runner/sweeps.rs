@@ -22,8 +22,11 @@ use crate::model::rollout::Sweep;
 /// Rollouts whose sweeps run at once; many times what a person keeps an eye on.
 const SWEEPS_MAX: usize = 64;
 
-/// Targets that failed and are named at the end; every one has an event of its own.
+/// Targets that failed and are named at the end.
 const NAMED_MAX: usize = 20;
+
+/// Targets that failed and have an event of their own: what is told of others must not be pushed out.
+const TOLD_MAX: usize = 100;
 
 /// Under which word the journal keeps where they are.
 const WORD: &str = "sweeps";
@@ -155,8 +158,10 @@ async fn sweep_one(office: &Arc<Office>, rollout: &Rollout, sweep: &Sweep, progr
             if progress.named.len() < NAMED_MAX {
                 progress.named.push(target.clone());
             }
-            let data = json!({ "sweep": sweep.name, "target": target, "ok": false });
-            tell(office, rollout, Severity::Warning, format!("{}: {target}: {why}", sweep.name), data);
+            if progress.failed <= TOLD_MAX {
+                let data = json!({ "sweep": sweep.name, "target": target, "ok": false });
+                tell(office, rollout, Severity::Warning, format!("{}: {target}: {why}", sweep.name), data);
+            }
         }
         progress.next += 1;
         keep(office, rollout, progress);

@@ -16,6 +16,8 @@ fn two_of_three_have_to_approve_each_counts_once_and_nobody_approves_their_own()
     let who = json!({ "kind": "approval", "approvers": ["ann", "bob", "cy"], "count": 2 });
     let id = start(&weir, &plan(who));
     eventually("it waits", PATIENCE, || gate(&weir, &id, "approval").1 == "waits for 2 approval(s) of ann, bob, cy");
+    let view = weir.admin_get(&format!("{ROLLOUTS}/{id}")).json();
+    assert_eq!(view["waitingFor"], "approval: waits for 2 approval(s) of ann, bob, cy");
     let told = messages(&weir, "approval");
     assert_eq!(told, ["approval: waits for 2 approval(s) of ann, bob, cy"]);
     let refused = |by: &str, why: &str| {

@@ -190,6 +190,23 @@ fn a_command_that_ignores_sigterm_and_has_children_is_gone_after_its_deadline() 
 }
 
 #[test]
+fn a_command_ends_with_its_rollout_which_waits_for_none_and_with_weir() {
+    let (_stable, _canary, mut weir) = started();
+    let slow = json!({ "kind": "command", "command": script("sleep 600 & sleep 600"), "when": "always" });
+    let id = start(&weir, &plan(slow.clone()));
+    let mark = format!("WEIR_ROLLOUT_ID={id}");
+    eventually("it runs", PATIENCE, || alive(&mark) >= 2);
+    assert_eq!(weir.admin("POST", &format!("{ROLLOUTS}/{id}/rollback"), &[], "{}").status, 200);
+    eventually("the service is free", PATIENCE, || weir.status()["services"][0]["rollout"].is_null());
+    eventually("nothing of it is left", PATIENCE, || alive(&mark) == 0);
+    let mark = format!("WEIR_ROLLOUT_ID={}", start(&weir, &plan(slow)));
+    eventually("it runs", PATIENCE, || alive(&mark) >= 2);
+    weir.signal(15);
+    assert!(weir.ended_within(PATIENCE).is_some());
+    eventually("nothing of it is left", Duration::from_secs(5), || alive(&mark) == 0);
+}
+
+#[test]
 fn a_command_knows_the_rollout_and_nothing_of_the_environment_of_weir() {
     let (stable, canary) = (Upstream::named("stable"), Upstream::named("canary"));
     let weir =
