@@ -53,8 +53,8 @@ fn e_processes(plan: &RolloutPlan) -> String {
         }
         let _ = write!(svg, "<path d='{path}' fill='none' stroke='{colour}' stroke-width='1.5'/>");
     }
-    svg + "<text x='610' y='265' text-anchor='end'>green: three healthy ones; orange: 2 times the errors; red: 5 times; \
-           dashed: the limit</text></svg>"
+    let legend = "green: three healthy ones; orange: 2 times the errors; red: 5 times; dashed: the limit";
+    svg + &format!("<text x='610' y='265' text-anchor='end'>{legend}</text></svg>")
 }
 
 fn detection(curve: &[(&str, f64, Option<f64>)]) -> String {
