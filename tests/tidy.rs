@@ -34,6 +34,7 @@ const PURE: &[&str] = &[
     "src/proxy/h1/",
     "src/rollout/evidence/",
     "src/rollout/judge/",
+    "src/rollout/kill/",
     "src/rollout/machine/",
     "src/rollout/rules/",
     "src/switchboard/reconcile.rs",

@@ -13,6 +13,7 @@
 //! - **attempt**: one request sent to one endpoint; a **retry** is another one for the same request
 //! - **fault**: whose fault a failure is ([`Fault`]); **why**: what sent a request to its pool ([`Why`])
 //! - **kill**: everything of a service to stable, by whatever way it comes; above everything else
+//! - **kill switch**: what kills by itself when a **trigger** holds through its grace, and may try to come back
 //! - **cohort**: requests with named headers, which go to one pool whatever its share
 //! - **lane**: by what an attempt came to its pool: placed by the weights (in two halves), or named by something else
 //! - **probe**: an active health check; **ejection**: an endpoint taken out by its answers; **rest**: what the breaker
@@ -32,6 +33,7 @@ mod now;
 mod policy;
 pub mod rollout;
 mod spec;
+mod switch;
 mod weights;
 
 pub use fault::{Fault, Why};
@@ -44,4 +46,5 @@ pub use spec::{
     AccessLog, Direct, FieldMatch, HostMatch, Limits, ListenerSpec, LogFormat, LogSink, Matches, Origin, PathMatch,
     Pin, Plan, PoolSpec, Rewrite, RouteSpec, ServiceSpec, ValueMatch,
 };
+pub use switch::{KillSwitch, Limit, Pools, Priority, Recovery, Trigger};
 pub use weights::{BUCKETS, InvalidWeight, InvalidWeights, WEIGHT_MAX, Weight, Weights};

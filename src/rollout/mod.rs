@@ -16,6 +16,7 @@ pub mod desk;
 pub mod engine;
 pub mod event;
 pub mod journal;
+pub mod kill;
 pub mod machine;
 mod outside;
 pub mod record;

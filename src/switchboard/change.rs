@@ -48,7 +48,7 @@ pub enum Change {
         cohort: Option<Cohort>,
     },
     /// Everything to stable, by whatever way it comes, until [`Change::Unkill`]. Written to the weights file, and never
-    /// refused for anything but an unknown service.
+    /// refused for anything but an unknown service. One by [`How::Rollout`] never replaces the words of one that stands.
     Kill {
         /// What is killed.
         scope: Scope,
@@ -59,6 +59,8 @@ pub enum Change {
     Unkill {
         /// What is no longer killed.
         scope: Scope,
+        /// Only a kill with exactly this reason: any other stays, and nothing changes. None: whatever stands.
+        only: Option<String>,
     },
     /// Names resolved to other addresses, or a drain came to its end; neither is a new generation.
     EndpointsChanged,

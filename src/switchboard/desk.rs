@@ -49,6 +49,8 @@ pub(super) struct Shown {
     pub(super) config: Arc<Config>,
     pub(super) history: History,
     pub(super) causes: Vec<(Name, LastCause)>,
+    /// What is killed, by the file or by what it does not say yet.
+    pub(super) kills: Kills,
     pub(super) mode: Mode,
     pub(super) reload: Reload,
     pub(super) stale: Option<String>,
@@ -105,7 +107,12 @@ impl Desk {
 
     /// Why a service is killed.
     pub(super) fn killed(&self, service: &Name) -> Option<Killed> {
-        self.wanted().kills.of(service)
+        self.kills_now().of(service)
+    }
+
+    /// What is killed, by the file or by what it does not say yet.
+    pub(super) fn kills_now(&self) -> Kills {
+        kills(&self.kills, &self.history)
     }
 
     /// Keeps who moved which service, before `next` is published as `revision`.
@@ -158,6 +165,7 @@ impl Desk {
             config: self.config.clone(),
             history: self.history.clone(),
             causes: self.causes.clone(),
+            kills: self.kills_now(),
             mode: self.mode,
             reload: self.reload.clone(),
             stale: self.stale.clone(),
@@ -193,9 +201,14 @@ pub(super) fn wanted(config: &Config, said: Said<'_>, history: &History, mode: M
     let held = |service: &Name| history.held().iter().any(|held| held.service == service.as_str());
     // A service that is left out sends everything to stable.
     let weights = said.written.iter().filter(|(name, _)| mode == Mode::Normal && !held(name)).cloned().collect();
-    let mut kills = said.kills.clone();
+    let kills = kills(said.kills, history);
+    Wanted { plan: config.plan.clone(), weights, kills, plan_changed, evict: None }
+}
+
+fn kills(said: &Kills, history: &History) -> Kills {
+    let mut kills = said.clone();
     for held in history.held_kills() {
         kills.put(&scope_of(held), Some(held.reason.clone()));
     }
-    Wanted { plan: config.plan.clone(), weights, kills, plan_changed, evict: None }
+    kills
 }

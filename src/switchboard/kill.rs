@@ -1,7 +1,7 @@
 //! The kill switch and cohorts. A kill moves the traffic first and asks questions later, like a rollback; what takes it
 //! back is written before it is live. Cohorts live in memory alone.
 
-use super::change::{Applied, Cause, Cohort, Refused};
+use super::change::{Applied, Cause, Cohort, How, Refused};
 use super::desk::Desk;
 use super::files::Content;
 use super::history::HeldKill;
@@ -17,6 +17,9 @@ impl Switchboard {
     pub(super) fn kill(&self, desk: &mut Desk, scope: &Scope, reason: &str, cause: &Cause) -> Result<Applied, Refused> {
         let disk = self.catch_up(desk);
         known(desk, scope)?;
+        if cause.how == How::Rollout && desk.kills_now().at(scope).is_some() {
+            return Ok(desk.applied(false));
+        }
         let reason = kill_reason(reason);
         let held = |note: String| HeldKill {
             service: service_of(scope).cloned(),
@@ -51,10 +54,19 @@ impl Switchboard {
         }
     }
 
-    /// Takes a kill back: the weights in the file count again.
-    pub(super) fn unkill(&self, desk: &mut Desk, scope: &Scope, cause: &Cause) -> Result<Applied, Refused> {
+    /// Takes a kill back: the weights in the file count again. With `only`, a kill for another reason stays.
+    pub(super) fn unkill(
+        &self,
+        desk: &mut Desk,
+        scope: &Scope,
+        only: Option<&str>,
+        cause: &Cause,
+    ) -> Result<Applied, Refused> {
         let disk = self.catch_up(desk);
         known(desk, scope)?;
+        if only.is_some() && desk.kills_now().at(scope) != only {
+            return Ok(desk.applied(false));
+        }
         if desk.kills.at(scope).is_some() {
             let content = desk.files.edited_kill(&disk, scope, None, &desk.written)?;
             let file = desk.files.parse_weights(&content, &desk.config.plan).map_err(Refused::FileBroken)?;
@@ -123,7 +135,7 @@ fn write_kill(desk: &mut Desk, disk: &Content, scope: &Scope, reason: &str) -> R
 mod tests {
     use super::*;
     use crate::model::rollout::CohortMatch;
-    use crate::switchboard::change::{Change, How};
+    use crate::switchboard::change::Change;
     use crate::switchboard::testing::{Bench, CONFIG, engine};
     use crate::switchboard::writer::Mode;
 
@@ -135,7 +147,7 @@ mod tests {
     }
 
     fn unkill(bench: &Bench, scope: &Scope) -> Result<Applied, Refused> {
-        bench.apply(Change::Unkill { scope: scope.clone() }, How::Cli)
+        bench.apply(Change::Unkill { scope: scope.clone(), only: None }, How::Cli)
     }
 
     fn killed(bench: &Bench) -> Option<(bool, String)> {
@@ -206,6 +218,34 @@ mod tests {
         assert_eq!(bench.live(), (90, 10));
         let nobody = Scope::Service(Name::new("nobody").expect("a name"));
         assert!(matches!(unkill(&bench, &nobody), Err(Refused::UnknownService(_))));
+    }
+
+    #[test]
+    fn what_is_automatic_replaces_no_persons_kill_and_takes_none_back() {
+        let bench = Bench::new(CONFIG, Some(NINETY));
+        let scope = Scope::Service(engine());
+        let by_itself = |bench: &Bench, reason: &str| {
+            let change = Change::Kill { scope: scope.clone(), reason: reason.into() };
+            bench.apply(change, How::Rollout).expect("a kill is never refused").changed
+        };
+        let back = |bench: &Bench, only: &str| {
+            let change = Change::Unkill { scope: scope.clone(), only: Some(only.into()) };
+            bench.apply(change, How::Rollout).expect("taken back, or left").changed
+        };
+        assert!(by_itself(&bench, "errors"));
+        assert_eq!(bench.board.killed_at(&scope).as_deref(), Some("errors"));
+        kill(&bench, &scope, "mine");
+        assert!(!back(&bench, "errors") && !by_itself(&bench, "errors"));
+        assert_eq!(killed(&bench), Some((false, "mine".into())));
+        // A word saved a moment ago counts as well, though nobody has read it yet.
+        unkill(&bench, &scope).expect("taken back");
+        assert!(by_itself(&bench, "errors"));
+        std::fs::write(bench.weights_path(), "[engine]\nstable = 90\ncanary = 10\nkill = \"by hand\"\n").expect("saved");
+        assert!(!back(&bench, "errors"));
+        assert_eq!(killed(&bench), Some((false, "by hand".into())));
+        unkill(&bench, &scope).expect("taken back");
+        assert!(by_itself(&bench, "errors") && back(&bench, "errors"));
+        assert_eq!((bench.live(), bench.board.killed_at(&scope)), ((90, 10), None));
     }
 
     #[test]

@@ -23,7 +23,7 @@ use super::status::Reload;
 use super::store::Store;
 use crate::config::watch::ContentHash;
 use crate::config::{Config, Problems};
-use crate::model::Origin;
+use crate::model::{Origin, Scope};
 use crate::telemetry::clock;
 use crate::upstream::probe::Target;
 use crate::upstream::upstreams::{PoolTarget, Upstreams};
@@ -157,6 +157,11 @@ impl Switchboard {
         self.shown.load().causes.iter().find(|(name, _)| name.as_str() == service).map(|(_, last)| last.clone())
     }
 
+    /// Why exactly that scope is killed, by the file or by what it does not say yet; none when it is not.
+    pub fn killed_at(&self, scope: &Scope) -> Option<String> {
+        self.shown.load().kills.at(scope).map(str::to_owned)
+    }
+
     /// Applies one change. It may write a file and wait for the disk: call it from a thread that may block, within the
     /// control runtime (probes and lookups are spawned there). A reload that brings new host names waits for their
     /// first answers, up to a second, and other changes do not wait for that.
@@ -171,7 +176,7 @@ impl Switchboard {
             Change::Rollback { service } => self.rollback(&mut desk, &service, cause),
             Change::Undo { service } => self.undo(&mut desk, &service, cause, expected),
             Change::Kill { scope, reason } => self.kill(&mut desk, &scope, &reason, cause),
-            Change::Unkill { scope } => self.unkill(&mut desk, &scope, cause),
+            Change::Unkill { scope, only } => self.unkill(&mut desk, &scope, only.as_deref(), cause),
             Change::Cohort { service, cohort } => self.set_cohort(&mut desk, &service, cohort),
             Change::EndpointsChanged => {
                 self.publish(&mut desk);

@@ -24,7 +24,7 @@ impl Desk {
 
     /// Takes a kill back; what the weights say is live again.
     pub async fn unkill(&self, scope: &Scope, by: &By) -> Result<Applied, DeskError> {
-        let change = Change::Unkill { scope: scope.clone() };
+        let change = Change::Unkill { scope: scope.clone(), only: None };
         self.switch(scope, change, by, Kind::Unkilled, Severity::Warning, "no longer killed").await
     }
 
