@@ -92,12 +92,28 @@ pub(super) fn role<B>(request: &http::Request<B>) -> Role {
 // === impl Role ===
 
 impl Role {
-    /// Refuses what only an admin may.
-    pub(super) fn must_be_admin(self, what: &str) -> Result<(), Problem> {
-        if self == Role::Admin {
+    /// The word of the configuration.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Role::Viewer => "viewer",
+            Role::Operator => "operator",
+            Role::Admin => "admin",
+        }
+    }
+
+    /// Refuses what takes a role that may more than this one.
+    pub(super) fn must_be(self, needed: Role, what: &str) -> Result<(), Problem> {
+        if self >= needed {
             return Ok(());
         }
-        Err(Problem::new(Code::Forbidden, format!("{what} takes the role admin")))
+        let (needed, own) = (needed.as_str(), self.as_str());
+        let problem = Problem::new(Code::Forbidden, format!("{what} takes the role {needed}; this token has {own}"));
+        Err(problem.with("role", needed))
+    }
+
+    /// Refuses what only an admin may.
+    pub(super) fn must_be_admin(self, what: &str) -> Result<(), Problem> {
+        self.must_be(Role::Admin, what)
     }
 }
 

@@ -132,7 +132,7 @@ impl Admin {
             let service = named(&change).cloned();
             let before = live(&board.switchboard, service.as_ref());
             let applied = board.switchboard.apply(change, &cause, expected)?;
-            let by = By { who: cause.who, from: cause.from, reason: cause.reason };
+            let by = By { who: cause.who, from: cause.from, reason: cause.reason, cli: cause.how == How::Cli };
             let after = live(&board.switchboard, service.as_ref());
             board.desk.note(&by, action, service.as_deref().unwrap_or_default(), before, after);
             Ok(applied)
@@ -231,10 +231,11 @@ fn peer(request: &Request) -> String {
     request.extensions().get::<Peer>().map(|Peer(address)| address.to_string()).unwrap_or_default()
 }
 
-/// Who asks, as far as it is known; the reason stands in the body.
+/// Who asks, as far as it is known, and why by the header; a reason in the body comes before that.
 pub(super) fn by(request: &Request) -> By {
-    let Cause { who, from, .. } = cause(request, String::new());
-    By { who, from, reason: String::new() }
+    let Cause { who, from, how, .. } = cause(request, String::new());
+    let reason = request.headers().get(REASON).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    By { who, from, reason: clean(&reason.unwrap_or_default()), cli: how == How::Cli }
 }
 
 fn cause(request: &Request, reason: String) -> Cause {

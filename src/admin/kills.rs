@@ -16,14 +16,14 @@ use crate::switchboard::change::Applied;
 
 /// `POST /api/v1/kill`.
 pub(super) async fn kill(State(admin): State<Arc<Admin>>, request: Request) -> Result<Json<Value>, Problem> {
-    let (scope, by) = read(&admin, request).await?;
+    let (scope, by) = read(request).await?;
     let applied = admin.board.desk.kill(&scope, &by).await?;
     Ok(told(&admin, &scope, &applied))
 }
 
 /// `POST /api/v1/unkill`.
 pub(super) async fn unkill(State(admin): State<Arc<Admin>>, request: Request) -> Result<Json<Value>, Problem> {
-    let (scope, by) = read(&admin, request).await?;
+    let (scope, by) = read(request).await?;
     let applied = admin.board.desk.unkill(&scope, &by).await?;
     Ok(told(&admin, &scope, &applied))
 }
@@ -52,12 +52,14 @@ fn told(admin: &Admin, scope: &Scope, applied: &Applied) -> Json<Value> {
 }
 
 /// `{"scope":"service","service":"engine","reason":"…"}`; a scope alone is the system, a service alone that service.
-async fn read(admin: &Admin, request: Request) -> Result<(Scope, By), Problem> {
+async fn read(request: Request) -> Result<(Scope, By), Problem> {
     let mut by = by(&request);
     let allowed = super::access::role(&request);
     let mut fields = body::read(request.into_body()).await?;
     let (scope, service) = (fields.text("scope")?, fields.text("service")?);
-    by.reason = changes::clean(&fields.text("reason")?.unwrap_or_default());
+    if let Some(reason) = fields.text("reason")? {
+        by.reason = changes::clean(&reason);
+    }
     fields.finish("scope, service or reason")?;
     let scope = match (scope.as_deref(), service) {
         (Some("system"), None) => Scope::System,
@@ -74,6 +76,5 @@ async fn read(admin: &Admin, request: Request) -> Result<(Scope, By), Problem> {
     if scope == Scope::System {
         allowed.must_be_admin("stopping or starting everything")?;
     }
-    let _ = admin;
     Ok((scope, by))
 }

@@ -26,6 +26,7 @@ mod rollouts;
 pub mod routes;
 pub mod seam;
 pub mod serve;
+mod switches;
 mod views;
 
 #[cfg(test)]

@@ -83,6 +83,7 @@ codes! {
     UnknownPool = "unknown_pool" UNPROCESSABLE_ENTITY "There is no such pool";
     UnknownPlan = "unknown_plan" NOT_FOUND "There is no such plan";
     UnknownRollout = "unknown_rollout" NOT_FOUND "There is no such rollout";
+    UnknownSwitch = "unknown_kill_switch" NOT_FOUND "There is no such kill switch";
     UnknownService = "unknown_service" NOT_FOUND "There is no such service";
     WriteFailed = "write_failed" INTERNAL_SERVER_ERROR "The weights file cannot be written";
     WrongHost = "wrong_host" MISDIRECTED_REQUEST "This host name is not served here";
@@ -153,6 +154,7 @@ impl From<DeskError> for Problem {
                 Self::new(Code::RolloutRunning, detail).with("running", running.clone()).with("rolloutId", running)
             }
             DeskError::Illegal(_) => Self::new(Code::IllegalMove, detail),
+            DeskError::UnknownSwitch(_) => Self::new(Code::UnknownSwitch, detail),
             DeskError::Unknown(_) => Self::new(Code::UnknownRollout, detail),
             DeskError::Invalid(_) => Self::new(Code::Invalid, detail),
             DeskError::Refused(refused) => (*refused).into(),

@@ -1,7 +1,8 @@
 //! What the metrics say of rollouts: where each stands, its evidence, and what the engine did. At most one rollout for
 //! each service, so the number of series is bounded by the configuration and the gates of a plan.
 
-use crate::rollout::desk::Desk;
+use crate::rollout::desk::{Desk, Shown};
+use crate::rollout::kill::machine::State as SwitchState;
 use crate::rollout::machine::State;
 use crate::rollout::verdict::GateVerdict;
 use crate::rollout::view::View;
@@ -32,12 +33,31 @@ pub(super) fn render(text: &mut Text, desk: &Desk) {
     for (cause, value) in [("automatic", counted.rollbacks_automatic), ("manual", counted.rollbacks_manual)] {
         text.count(&names::ROLLBACKS, &[("cause", cause)], value);
     }
+    switches(text, desk);
     let mut one = |metric: &Metric, value: u64| text.family(metric).count(metric, &[], value);
     one(&names::ROLLOUT_TICKS, counted.ticks);
     one(&names::ROLLOUT_FALLS, counted.falls);
     let mut seconds = |metric: &Metric, value: f64| text.family(metric).ratio(metric, &[], value);
     seconds(&names::ROLLOUT_JUDGE, counted.judge_ns as f64 / 1e9);
     seconds(&names::ROLLOUT_JUDGE_LONGEST, counted.judge_longest_ns as f64 / 1e9);
+}
+
+fn switches(text: &mut Text, desk: &Desk) {
+    let switches = desk.switches();
+    text.family(&names::KILL_SWITCH_STATE);
+    for shown in &switches {
+        for state in SwitchState::ALL {
+            let labels = [("switch", shown.spec.name.as_str()), ("state", state.as_str())];
+            text.count(&names::KILL_SWITCH_STATE, &labels, (shown.switch.state == state).into());
+        }
+    }
+    let mut family = |metric: &Metric, value: &dyn Fn(&Shown) -> f64| {
+        text.family(metric);
+        switches.iter().for_each(|shown| text.ratio(metric, &[("switch", &shown.spec.name)], value(shown)));
+    };
+    family(&names::KILL_SWITCH_LEFT, &|shown| shown.switch.left_ms as f64 / 1000.0);
+    family(&names::KILL_SWITCH_ATTEMPTS, &|shown| f64::from(shown.switch.attempts));
+    family(&names::KILL_SWITCH_TRIPS, &|shown| shown.kills as f64);
 }
 
 fn each(text: &mut Text, live: &[std::sync::Arc<View>], metric: &Metric, value: impl Fn(&View) -> f64) {

@@ -98,7 +98,9 @@ pub(super) async fn command(
     let (mut by, role) = (by(&request), super::access::role(&request));
     let person = person(&request);
     let mut fields = body::read(request.into_body()).await?;
-    by.reason = changes::clean(&fields.text("reason")?.unwrap_or_default());
+    if let Some(reason) = fields.text("reason")? {
+        by.reason = changes::clean(&reason);
+    }
     let desk = &admin.board.desk;
     let view = match verb {
         "pause" => plain(fields, Command::Pause)?,

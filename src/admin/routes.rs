@@ -9,16 +9,16 @@ use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post, put};
-use http::{HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use tower::{BoxError, ServiceBuilder};
 
-use super::access::Access;
+use super::access::{self, Access, Role};
 use super::board::Board;
 use super::guard::Guard;
 use super::health::{self, Readiness};
 use super::problem::{Code, Problem};
 use super::serve::Peer;
-use super::{audit, changes, engine, events, explain, kills, plans, reports, rollouts, views};
+use super::{audit, changes, engine, events, explain, kills, plans, reports, rollouts, switches, views};
 use crate::telemetry::clock;
 
 /// Requests worked on at once; more than the connections can ask would be a mistake somewhere.
@@ -46,8 +46,19 @@ pub struct Admin {
     pub(super) places: events::Places,
 }
 
-/// A path, its methods and what answers.
-pub(super) type Route = (&'static str, &'static [&'static str], MethodRouter<Arc<Admin>>);
+/// Methods of a path and the role that each takes at least.
+pub(super) type Roles = &'static [(&'static str, Role)];
+
+/// A path, its methods with their roles, and what answers.
+pub(super) type Route = (&'static str, Roles, MethodRouter<Arc<Admin>>);
+
+const LOOK: Roles = &[("GET", Role::Viewer)];
+/// A question with a body; it changes nothing.
+const ASK: Roles = &[("POST", Role::Viewer)];
+const DO: Roles = &[("POST", Role::Operator)];
+const SET: Roles = &[("PUT", Role::Operator)];
+const LOOK_DO: Roles = &[("GET", Role::Viewer), ("POST", Role::Operator)];
+const LOOK_SET: Roles = &[("GET", Role::Viewer), ("PUT", Role::Operator)];
 
 // === impl Admin ===
 
@@ -58,51 +69,57 @@ impl Admin {
     }
 }
 
-/// Every path. A test compares it with `openapi.json`.
+/// Every path, with the role that each of its methods takes at least; a method without one is not served. Tests compare
+/// it with `openapi.json` and ask every path with every role.
 pub(super) fn routes() -> Vec<Route> {
     vec![
-        ("/healthz", &["GET"], get(health::healthz)),
-        ("/readyz", &["GET"], get(health::readyz)),
-        ("/metrics", &["GET"], get(views::exposition)),
-        ("/version", &["GET"], get(views::version)),
-        ("/api/v1/status", &["GET"], get(views::status)),
-        ("/api/v1/services/{service}/weights", &["GET", "PUT"], get(changes::weights).put(changes::set_weights)),
-        ("/api/v1/services/{service}/rollback", &["POST"], post(changes::rollback)),
-        ("/api/v1/services/{service}/undo", &["POST"], post(changes::undo)),
-        ("/api/v1/rollouts", &["GET", "POST"], get(rollouts::list).post(rollouts::start)),
-        ("/api/v1/rollouts/check", &["POST"], post(plans::check)),
-        ("/api/v1/rollouts/status", &["GET"], get(engine::status)),
-        ("/api/v1/rollouts/health", &["GET"], get(engine::health)),
-        ("/api/v1/rollouts/statistics", &["GET"], get(reports::statistics)),
-        ("/api/v1/versions", &["GET"], get(engine::versions)),
-        ("/api/v1/canary/{buildId}/metrics", &["GET"], get(engine::canary)),
-        ("/api/v1/alerts", &["GET"], get(reports::alerts)),
-        ("/api/v1/rollouts/{id}/report", &["GET"], get(reports::report)),
-        ("/api/v1/rollouts/{id}/report.html", &["GET"], get(reports::page)),
-        ("/api/v1/rollouts/{id}/ticks", &["GET"], get(reports::ticks)),
-        ("/api/v1/rollouts/{id}/metrics", &["GET"], get(reports::series)),
-        ("/api/v1/rollouts/{id}/issues", &["GET"], get(reports::issues)),
-        ("/api/v1/rollouts/{id}/trends", &["GET"], get(reports::trends)),
-        ("/api/v1/rollouts/{id}/impact", &["GET"], get(reports::impact)),
-        ("/api/v1/plans", &["GET"], get(plans::plans)),
-        ("/api/v1/rollouts/{id}", &["GET", "PUT"], get(rollouts::one).put(rollouts::put)),
-        ("/api/v1/rollouts/{id}/pause", &["POST"], told("pause")),
-        ("/api/v1/rollouts/{id}/resume", &["POST"], told("resume")),
-        ("/api/v1/rollouts/{id}/advance", &["POST"], told("advance")),
-        ("/api/v1/rollouts/{id}/rollback", &["POST"], told("rollback")),
-        ("/api/v1/rollouts/{id}/approve", &["POST"], told("approve")),
-        ("/api/v1/rollouts/{id}/cancel", &["POST"], told("cancel")),
-        ("/api/v1/rollouts/{id}/retry", &["POST"], told("retry")),
-        ("/api/v1/rollouts/{id}/drill", &["POST"], told("drill")),
-        ("/api/v1/kill", &["GET", "POST"], get(kills::kills).post(kills::kill)),
-        ("/api/v1/unkill", &["POST"], post(kills::unkill)),
-        ("/api/v1/audit", &["GET"], get(audit::audit)),
-        ("/api/v1/audit/verify", &["GET"], get(audit::verify)),
-        ("/api/v1/events", &["GET"], get(events::events)),
-        ("/api/v1/explain", &["POST"], post(explain::explain)),
-        ("/api/v1/reload", &["POST"], post(changes::reload)),
-        ("/api/v1/log-level", &["PUT"], put(changes::log_level)),
-        ("/api/v1/openapi.json", &["GET"], get(views::openapi)),
+        ("/healthz", LOOK, get(health::healthz)),
+        ("/readyz", LOOK, get(health::readyz)),
+        ("/metrics", LOOK, get(views::exposition)),
+        ("/version", LOOK, get(views::version)),
+        ("/api/v1/status", LOOK, get(views::status)),
+        ("/api/v1/services/{service}/weights", LOOK_SET, get(changes::weights).put(changes::set_weights)),
+        ("/api/v1/services/{service}/rollback", DO, post(changes::rollback)),
+        ("/api/v1/services/{service}/undo", DO, post(changes::undo)),
+        ("/api/v1/rollouts", LOOK_DO, get(rollouts::list).post(rollouts::start)),
+        ("/api/v1/rollouts/check", ASK, post(plans::check)),
+        ("/api/v1/rollouts/status", LOOK, get(engine::status)),
+        ("/api/v1/rollouts/health", LOOK, get(engine::health)),
+        ("/api/v1/rollouts/statistics", LOOK, get(reports::statistics)),
+        ("/api/v1/versions", LOOK, get(engine::versions)),
+        ("/api/v1/canary/{buildId}/metrics", LOOK, get(engine::canary)),
+        ("/api/v1/alerts", LOOK, get(reports::alerts)),
+        ("/api/v1/rollouts/{id}/report", LOOK, get(reports::report)),
+        ("/api/v1/rollouts/{id}/report.html", LOOK, get(reports::page)),
+        ("/api/v1/rollouts/{id}/ticks", LOOK, get(reports::ticks)),
+        ("/api/v1/rollouts/{id}/metrics", LOOK, get(reports::series)),
+        ("/api/v1/rollouts/{id}/issues", LOOK, get(reports::issues)),
+        ("/api/v1/rollouts/{id}/trends", LOOK, get(reports::trends)),
+        ("/api/v1/rollouts/{id}/impact", LOOK, get(reports::impact)),
+        ("/api/v1/plans", LOOK, get(plans::plans)),
+        ("/api/v1/rollouts/{id}", LOOK_SET, get(rollouts::one).put(rollouts::put)),
+        ("/api/v1/rollouts/{id}/pause", DO, told("pause")),
+        ("/api/v1/rollouts/{id}/resume", DO, told("resume")),
+        ("/api/v1/rollouts/{id}/advance", DO, told("advance")),
+        ("/api/v1/rollouts/{id}/rollback", DO, told("rollback")),
+        ("/api/v1/rollouts/{id}/approve", DO, told("approve")),
+        ("/api/v1/rollouts/{id}/cancel", DO, told("cancel")),
+        ("/api/v1/rollouts/{id}/retry", DO, told("retry")),
+        ("/api/v1/rollouts/{id}/drill", DO, told("drill")),
+        ("/api/v1/kill", LOOK_DO, get(kills::kills).post(kills::kill)),
+        ("/api/v1/unkill", DO, post(kills::unkill)),
+        ("/api/v1/kill-switches", LOOK, get(switches::list)),
+        ("/api/v1/kill-switches/{name}", LOOK, get(switches::one)),
+        ("/api/v1/kill-switches/{name}/trigger", DO, post(switches::trigger)),
+        ("/api/v1/kill-switches/{name}/cancel", DO, post(switches::cancel)),
+        ("/api/v1/kill-switches/{name}/recover", DO, post(switches::recover)),
+        ("/api/v1/audit", LOOK, get(audit::audit)),
+        ("/api/v1/audit/verify", LOOK, get(audit::verify)),
+        ("/api/v1/events", LOOK, get(events::events)),
+        ("/api/v1/explain", ASK, post(explain::explain)),
+        ("/api/v1/reload", DO, post(changes::reload)),
+        ("/api/v1/log-level", SET, put(changes::log_level)),
+        ("/api/v1/openapi.json", LOOK, get(views::openapi)),
     ]
 }
 
@@ -115,7 +132,10 @@ fn told(verb: &'static str) -> MethodRouter<Arc<Admin>> {
 
 /// The table with its layers; the first of the builder is the outermost.
 pub(super) fn router(admin: &Arc<Admin>) -> Router {
-    let table = routes().into_iter().fold(Router::new(), |table, (path, _, service)| table.route(path, service));
+    let table = routes().into_iter().fold(Router::new(), |table, (path, roles, service)| {
+        let allowed = from_fn(move |request: Request, next: Next| allowed(roles, request, next));
+        table.route(path, service.layer(allowed))
+    });
     let layers = ServiceBuilder::new()
         .layer(from_fn(dress))
         .layer(HandleErrorLayer::new(overload))
@@ -133,6 +153,21 @@ async fn guard(State(admin): State<Arc<Admin>>, request: Request, next: Next) ->
     let checked = admin.guard.check(&parts, client, clock::now().mono_ms);
     match checked.map(|caller| parts.extensions.insert(caller)) {
         Ok(_) => next.run(Request::from_parts(parts, body)).await,
+        Err(problem) => problem.into_response(),
+    }
+}
+
+/// Lets a caller through whose role is enough for this method of the path. A method without a role is not served,
+/// whatever handlers there are.
+async fn allowed(roles: Roles, request: Request, next: Next) -> Response {
+    let method = if request.method() == Method::HEAD { "GET" } else { request.method().as_str() };
+    let Some((_, needed)) = roles.iter().find(|(name, _)| *name == method) else {
+        let names: Vec<&str> = roles.iter().map(|(name, _)| if *name == "GET" { "GET,HEAD" } else { name }).collect();
+        return (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, names.join(","))]).into_response();
+    };
+    let what = format!("{method} {}", request.uri().path());
+    match access::role(&request).must_be(*needed, &what) {
+        Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
     }
 }

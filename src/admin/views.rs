@@ -16,16 +16,23 @@ use crate::telemetry::text;
 /// The description of every path, OpenAPI 3.1.
 pub(super) const OPENAPI: &str = include_str!("openapi.json");
 
-/// `GET /api/v1/status`: the state of the switchboard, and of each service the rollout that holds it.
+/// `GET /api/v1/status`: the state of the switchboard, and of each service the rollout that holds it and
+/// who killed it; and the kill switches.
 pub(super) async fn status(State(admin): State<Arc<Admin>>) -> Json<Value> {
     let status: Status = admin.board.switchboard.status();
     let mut body = serde_json::to_value(&status).unwrap_or_default();
     let desk = &admin.board.desk;
-    let live = desk.live();
+    let (live, mut kills) = (desk.live(), desk.kills());
     for service in body["services"].as_array_mut().into_iter().flatten() {
         let own = live.iter().find(|view| service["name"] == view.rollout.plan.service.as_str());
         service["rollout"] = own.map_or(Value::Null, |view| Value::Object(view.short()));
+        let killed =
+            kills["killed"].as_array().and_then(|list| list.iter().find(|it| it["service"] == service["name"]));
+        if let Some(killed) = killed {
+            service["killed"] = killed.clone();
+        }
     }
+    body["killSwitches"] = kills["switches"].take();
     body["rollouts"] = json!({ "running": desk.why_closed().is_none(), "reason": desk.why_closed() });
     Json(body)
 }

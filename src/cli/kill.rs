@@ -20,19 +20,26 @@ rollouts do not count until `weir unkill`.
 Examples:
   weir kill engine --reason \"errors on /pay\"
   weir kill --all --reason \"do not touch anything tonight\"
+  weir kill --cancel engine-errors --reason \"it is the load test\"
   weir kill --status")]
 pub(super) struct Kill {
     /// The service
-    #[arg(value_parser = change::name, required_unless_present_any = ["all", "status"])]
+    #[arg(value_parser = change::name, required_unless_present_any = ["all", "status", "switch", "cancel"])]
     service: Option<Name>,
     /// Every service
     #[arg(long, conflicts_with = "service")]
     all: bool,
+    /// Pull this kill switch of weir.toml, without its grace
+    #[arg(long, value_name = "NAME", value_parser = change::name, conflicts_with_all = ["service", "all"])]
+    switch: Option<Name>,
+    /// End the countdown of this kill switch
+    #[arg(long, value_name = "NAME", value_parser = change::name, conflicts_with_all = ["service", "all", "switch"])]
+    cancel: Option<Name>,
     /// Why, for the record
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     reason: String,
-    /// Say what is killed, change nothing
-    #[arg(long, conflicts_with_all = ["service", "all"])]
+    /// Say what is killed and what the kill switches do, change nothing
+    #[arg(long, conflicts_with_all = ["service", "all", "switch", "cancel"])]
     status: bool,
 }
 
@@ -42,11 +49,14 @@ What was killed by a file stays killed until that file says otherwise. Rollouts 
 way stay paused.")]
 pub(super) struct Unkill {
     /// The service
-    #[arg(value_parser = change::name, required_unless_present = "all")]
+    #[arg(value_parser = change::name, required_unless_present_any = ["all", "switch"])]
     service: Option<Name>,
     /// What was killed for every service
     #[arg(long, conflicts_with = "service")]
     all: bool,
+    /// What this kill switch killed
+    #[arg(long, value_name = "NAME", value_parser = change::name, conflicts_with_all = ["service", "all"])]
+    switch: Option<Name>,
     /// Why, for the record
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     reason: String,
@@ -57,11 +67,20 @@ pub(super) fn kill(arguments: &Kill, globals: &Globals) -> Result<(), Failure> {
     if arguments.status {
         return status(&client, globals);
     }
+    for (name, word) in [(&arguments.switch, "trigger"), (&arguments.cancel, "cancel")] {
+        if let Some(name) = name {
+            return tell(&client, name, word, &arguments.reason, globals);
+        }
+    }
     send(&client, "/api/v1/kill", arguments.service.as_ref(), &arguments.reason, globals)
 }
 
 pub(super) fn unkill(arguments: &Unkill, globals: &Globals) -> Result<(), Failure> {
-    send(&Client::new(globals)?, "/api/v1/unkill", arguments.service.as_ref(), &arguments.reason, globals)
+    let client = Client::new(globals)?;
+    if let Some(name) = &arguments.switch {
+        return tell(&client, name, "recover", &arguments.reason, globals);
+    }
+    send(&client, "/api/v1/unkill", arguments.service.as_ref(), &arguments.reason, globals)
 }
 
 fn send(client: &Client, path: &str, service: Option<&Name>, reason: &str, globals: &Globals) -> Result<(), Failure> {
@@ -91,6 +110,46 @@ fn send(client: &Client, path: &str, service: Option<&Name>, reason: &str, globa
     Ok(())
 }
 
+/// Tells a kill switch something and what it does then.
+fn tell(client: &Client, name: &Name, word: &str, reason: &str, globals: &Globals) -> Result<(), Failure> {
+    let body = if reason.is_empty() { json!({}) } else { json!({ "reason": reason }) };
+    let path = format!("/api/v1/kill-switches/{name}/{word}");
+    let answer = client.ask(change::signed(Question::post(path, body), ""))?;
+    if globals.json() {
+        return screen::print_json(&answer);
+    }
+    screen::print(&format!("{}\n", line(&answer, Paint::stdout())))
+}
+
+/// `engine-errors counts down to kill service engine, 12 s left: 34 % of …`.
+fn line(switch: &Value, paint: Paint) -> String {
+    let text = |key: &str| printable(switch[key].as_str().unwrap_or_default());
+    let scope = match switch["service"].as_str() {
+        Some(name) => format!("service {}", printable(name)),
+        None => "every service".into(),
+    };
+    let left = switch["leftMs"].as_u64().map(|ms| ms.div_ceil(1000));
+    let (attempt, most) = (&switch["attempt"], &switch["maxAttempts"]);
+    let doing = match switch["state"].as_str().unwrap_or_default() {
+        "grace" => format!("{} {scope} in {} s", paint.red("kills"), left.unwrap_or_default()),
+        "killed" => match left {
+            Some(left) => format!("{} {scope}; it tries to come back in {left} s", paint.red("killed")),
+            None => format!("{} {scope}", paint.red("holds killed")),
+        },
+        "recovering" => format!("{} {scope} on probation, attempt {attempt} of {most}", paint.bold("has let go of")),
+        "exhausted" => format!("{} {scope}; {attempt} attempts failed, a person decides", paint.red("killed")),
+        _ if switch["enabled"] == false => format!("is switched off; it would kill {scope}"),
+        _ => format!("is {} to kill {scope}", paint.green("armed")),
+    };
+    let because = match (text("reason"), text("who")) {
+        (reason, who) if reason.is_empty() && who.is_empty() => String::new(),
+        (reason, who) if reason.is_empty() => format!(" ({who})"),
+        (reason, who) => format!(": {reason} ({who})"),
+    };
+    let since = switch["since"].as_str().map(|since| paint.dim(&format!(" since {}", printable(since))));
+    format!("kill switch {} {doing}{because}{}", text("name"), since.unwrap_or_default())
+}
+
 fn status(client: &Client, globals: &Globals) -> Result<(), Failure> {
     let status = client.ask(Question::get("/api/v1/status"))?;
     let killed = killed(&status);
@@ -109,12 +168,35 @@ fn status(client: &Client, globals: &Globals) -> Result<(), Failure> {
     for (service, reason) in &killed {
         let whose =
             service.as_deref().map_or_else(|| "every service".into(), |name| format!("service {}", printable(name)));
-        let _ = writeln!(text, "{} {whose}: {}", paint.red("killed"), printable(reason));
+        let by = by(&status, service.as_deref());
+        let _ = writeln!(text, "{} {whose}: {}{}", paint.red("killed"), printable(reason), paint.dim(&by));
     }
     if killed.is_empty() {
         text += "nothing is killed\n";
     }
+    for switch in status["killSwitches"].as_array().into_iter().flatten() {
+        let _ = writeln!(text, "{}", line(switch, paint));
+    }
     screen::print(&text)
+}
+
+/// ` (ann by the API, 2026-11-21T08:00:00Z)`, as far as it is known.
+fn by(status: &Value, service: Option<&str>) -> String {
+    let services = status["services"].as_array().into_iter().flatten();
+    let own = |it: &&Value| match service {
+        Some(name) => it["name"] == name && it["killed"]["scope"] != "system",
+        None => it["killed"]["scope"] == "system",
+    };
+    let Some(killed) = services.clone().find(own).map(|it| &it["killed"]) else { return String::new() };
+    let Some(since) = killed["since"].as_str() else { return String::new() };
+    let who = killed["who"].as_str().filter(|who| !who.is_empty()).unwrap_or("somebody");
+    let way = match killed["how"].as_str().unwrap_or_default() {
+        "file" | "start" => " by the weights file",
+        "api" => " by the API",
+        "cli" => " by the command line",
+        _ => "",
+    };
+    format!(" ({}{way}, {})", printable(who), printable(since))
 }
 
 /// What is killed and why: the whole system (none), then services.

@@ -3,7 +3,7 @@
 
 use super::plain::{self, Plain};
 use super::{Config, WeightsFile};
-use crate::model::{BUCKETS, Override, PoolSpec, RouteSpec, ServiceSpec, Weights};
+use crate::model::{BUCKETS, KillSwitch, Override, PoolSpec, RouteSpec, ServiceSpec, Weights};
 
 /// Every difference, one line each; empty when both do the same. Changes that need a restart are in
 /// [`restart_needed`].
@@ -30,7 +30,19 @@ pub fn diff(old: &Config, old_weights: &WeightsFile, new: &Config, new_weights: 
     lines.extend(part("limits", plain::limits(&before.limits), plain::limits(&after.limits)));
     lines.extend(part("access_log", plain::access_log(&before.access_log), plain::access_log(&after.access_log)));
     lines.extend(one("weights", files));
+    lines.extend(switch_changes(&old.kill_switches, &new.kill_switches));
     lines
+}
+
+fn switch_changes(old: &[KillSwitch], new: &[KillSwitch]) -> Vec<String> {
+    let line = |switch: &KillSwitch| match old.iter().find(|other| other.name == switch.name) {
+        None => Some(format!("kill switch {}: new", switch.name)),
+        Some(before) if before != switch => Some(format!("kill switch {}: changed", switch.name)),
+        Some(_) => None,
+    };
+    let gone = old.iter().filter(|gone| new.iter().all(|kept| kept.name != gone.name));
+    let gone = gone.map(|gone| format!("kill switch {}: taken out; what it killed stays killed", gone.name));
+    new.iter().filter_map(line).chain(gone).collect()
 }
 
 /// Every difference that a reload cannot apply, by the name of its key: the running process keeps the old value.

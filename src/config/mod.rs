@@ -40,7 +40,7 @@ pub(crate) use value::parse_duration;
 pub use weights::{WeightsFile, read_weights};
 pub use write::{WriteError, Written, write_weights};
 
-use crate::model::{ListenerSpec, Plan};
+use crate::model::{KillSwitch, ListenerSpec, Plan};
 
 /// Largest configuration file that is read; it holds tens of thousands of routes.
 pub(crate) const FILE_BYTES_MAX: u64 = 4 << 20;
@@ -69,6 +69,8 @@ pub struct Config {
     pub tokens: Vec<TokenSpec>,
     /// The engine of the rollouts; changes need a restart.
     pub rollouts: EngineSpec,
+    /// What kills by itself, and what people may pull by name.
+    pub kill_switches: Arc<[KillSwitch]>,
     /// Worker threads; none: one per usable core. Changes need a restart.
     pub workers: Option<usize>,
     /// Name lookups; changes of the servers need a restart.

@@ -13,7 +13,7 @@ use super::journal::{Journal, JournalError, Kept};
 use super::machine::Input;
 use super::runner::keep::Keeper;
 use super::runner::office::Office;
-use super::runner::{guardian, levers, sweeps};
+use super::runner::{guardian, levers, sweeps, switches};
 use super::stream::Stream;
 use crate::model::rollout::Share;
 use crate::switchboard::writer::Switchboard;
@@ -63,6 +63,8 @@ async fn begin(switchboard: Arc<Switchboard>, parts: Parts) -> Result<Desk, Jour
     for message in trouble.into_iter().chain(found) {
         office.alarm("", None, message);
     }
+    office.switches.begin(&office).await;
+    switches::spawn(&office);
     for kept in office.keeper.live().await {
         take_up(&office, kept).await;
     }

@@ -240,7 +240,8 @@ mod tests {
         // A word saved a moment ago counts as well, though nobody has read it yet.
         unkill(&bench, &scope).expect("taken back");
         assert!(by_itself(&bench, "errors"));
-        std::fs::write(bench.weights_path(), "[engine]\nstable = 90\ncanary = 10\nkill = \"by hand\"\n").expect("saved");
+        std::fs::write(bench.weights_path(), "[engine]\nstable = 90\ncanary = 10\nkill = \"by hand\"\n")
+            .expect("saved");
         assert!(!back(&bench, "errors"));
         assert_eq!(killed(&bench), Some((false, "by hand".into())));
         unkill(&bench, &scope).expect("taken back");

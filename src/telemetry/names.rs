@@ -125,6 +125,14 @@ metrics! {
         "Longest time that one look took to judge.";
     ROLLOUT_FALLS = "weir_rollout_runner_falls_total" Counter [""]
         "Runners of rollouts that fell over and were replaced.";
+    KILL_SWITCH_STATE = "weir_kill_switch_state" Gauge ["switch,state"]
+        "1 for the state that a kill switch is in, 0 for the others.";
+    KILL_SWITCH_LEFT = "weir_kill_switch_left_seconds" Gauge ["switch"]
+        "Time left of the grace, of the delay before an attempt or of the probation; 0 without one.";
+    KILL_SWITCH_ATTEMPTS = "weir_kill_switch_attempts" Gauge ["switch"]
+        "Attempts of a kill switch to come back since it was last let go or quiet.";
+    KILL_SWITCH_TRIPS = "weir_kill_switch_trips_total" Counter ["switch"]
+        "How often a kill switch killed, by itself or pulled by name.";
     ROLLOUT_ENGINE_UP = "weir_rollout_engine_up" Gauge [""]
         "Whether the engine of the rollouts runs.";
     PROCESS_CPU = "process_cpu_seconds_total" Counter [""]

@@ -15,6 +15,7 @@ mod hostile_upstream;
 mod http10;
 mod identity;
 mod kill;
+mod killswitch;
 mod lanes;
 mod large;
 mod reload;

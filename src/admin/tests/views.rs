@@ -36,7 +36,7 @@ fn the_description_has_every_path_and_method_and_no_other() {
         }
     }
     let served = routes().into_iter().flat_map(|(path, methods, _)| {
-        methods.iter().map(move |method| (path.to_owned(), (*method).to_owned())).collect::<Vec<_>>()
+        methods.iter().map(move |(method, _)| (path.to_owned(), (*method).to_owned())).collect::<Vec<_>>()
     });
     assert_eq!(described, served.collect());
     let text = spec.to_string();
@@ -72,7 +72,7 @@ fn a_wrong_method_is_told_the_right_ones_on_every_path() {
         let reply = stage.ask(&format!("DELETE {path}"), &[], "");
         reply.refused(405, "method_not_allowed");
         let allow = reply.header("allow").unwrap_or_default().to_uppercase();
-        assert!(methods.iter().all(|method| allow.contains(method)), "{path} allows {allow}");
+        assert!(methods.iter().all(|(method, _)| allow.contains(method)), "{path} allows {allow}");
     }
     for path in ["/", "/api", "/api/v1/services/engine", "/api/v2/status", "/healthz/", "//healthz"] {
         stage.ask(&format!("GET {path}"), &[], "").refused(404, "not_found");

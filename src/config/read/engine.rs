@@ -1,5 +1,4 @@
-//! `[rollouts]`, `[[tokens]]` and `[[kill_switches]]`: the engine of the rollouts, who may do what over the API, and
-//! what stops a service by itself.
+//! `[rollouts]` and `[[tokens]]`: the engine of the rollouts, and who may do what over the API.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -9,6 +9,7 @@ mod policies;
 mod root;
 mod routes;
 mod services;
+mod switches;
 
 pub(super) use policies::statuses;
 pub(super) use root::root;

@@ -7,6 +7,9 @@ mod kill;
 mod look;
 mod rest;
 mod start;
+mod switch;
+
+pub use switch::{Shown, Word};
 
 use std::sync::Arc;
 
@@ -39,6 +42,8 @@ pub struct By {
     pub from: String,
     /// Why.
     pub reason: String,
+    /// Whether it came by the command line.
+    pub cli: bool,
 }
 
 /// A rollout that is asked for.
@@ -74,6 +79,9 @@ pub enum DeskError {
     /// There is no such rollout.
     #[error("there is no rollout \"{0}\"")]
     Unknown(String),
+    /// There is no such kill switch.
+    #[error("there is no kill switch \"{0}\"")]
+    UnknownSwitch(String),
     /// What was asked for does not hold.
     #[error("{0}")]
     Invalid(String),

@@ -5,7 +5,7 @@
 //! `errands` what takes its time: `asks` gates outside, `actions` of a moment, `verify` what a rollback left behind,
 //! all in their `context`; `sweeps` outlive their rollout. `count` reads the meters; `levers` is the only way to the
 //! traffic, `shares` and `hands` its arithmetic; `keep` is what survives; `guardian` starts runners and takes over when
-//! one falls.
+//! one falls; `switches` are the kill switches, a task of their own.
 
 mod actions;
 mod asks;
@@ -22,6 +22,7 @@ pub(super) mod levers;
 pub(super) mod office;
 pub(super) mod shares;
 pub(super) mod sweeps;
+pub(super) mod switches;
 pub(super) mod verify;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -21,6 +21,7 @@ use super::keep::Keeper;
 use super::levers::{self, Fence};
 use super::locked;
 use super::sweeps::Sweeps;
+use super::switches::Switches;
 use crate::model::Name;
 use crate::switchboard::writer::Switchboard;
 
@@ -46,6 +47,7 @@ pub(in crate::rollout) struct Office {
     pub(in crate::rollout) directory: Option<PathBuf>,
     pub(in crate::rollout) counts: Counts,
     pub(in crate::rollout) sweeps: Sweeps,
+    pub(in crate::rollout) switches: Switches,
     seats: Mutex<BTreeMap<String, Arc<Seat>>>,
     ended: Mutex<VecDeque<Arc<View>>>,
     /// The ticks of those that ended last.
@@ -112,6 +114,7 @@ impl Office {
             directory,
             counts: Counts::default(),
             sweeps: Sweeps::default(),
+            switches: Switches::default(),
             seats: Mutex::default(),
             ended: Mutex::default(),
             ticks: Mutex::default(),
