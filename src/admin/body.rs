@@ -98,6 +98,11 @@ impl Fields {
         self.0.into_iter()
     }
 
+    /// A member.
+    pub(super) fn get(&self, key: &str) -> Option<&Value> {
+        self.0.get(key)
+    }
+
     /// Takes a member.
     pub(super) fn take(&mut self, key: &str) -> Option<Value> {
         // Order does not matter any more once a member is taken.

@@ -32,7 +32,7 @@ const WHO_MAX: usize = 80;
 /// The header in which a caller may say who they are. It is noted, not believed.
 pub(super) const WHO: &str = "x-weir-who";
 
-/// The header in which a caller of `PUT weights`, whose body is only weights, may say why.
+/// The header in which a caller may say why; a reason in a body comes before it.
 pub(super) const REASON: &str = "x-weir-reason";
 
 pub(super) type ServicePath = Result<Path<String>, PathRejection>;
@@ -54,8 +54,7 @@ pub(super) async fn set_weights(
 ) -> Result<Response, Problem> {
     let service = service_name(path)?;
     let expected = if_match(request.headers())?;
-    let reason = request.headers().get(REASON).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-    let cause = cause(&request, clean(&reason.unwrap_or_default()));
+    let cause = cause(&request);
     let weights = read_weights(body::read(request.into_body()).await?)?;
     let change = Change::Weights { service: service.clone(), weights };
     let applied = admin.apply("weights", change, cause, expected).await?;
@@ -69,8 +68,8 @@ pub(super) async fn rollback(
     request: Request,
 ) -> Result<Response, Problem> {
     let service = service_name(path)?;
-    let mut cause = cause(&request, String::new());
-    cause.reason = read_reason(request).await?;
+    let mut cause = cause(&request);
+    cause.reason = read_reason(request).await?.unwrap_or(cause.reason);
     let applied = admin.apply("rollback", Change::Rollback { service: service.clone() }, cause, None).await?;
     Ok(outcome(&admin, &service, &applied))
 }
@@ -83,15 +82,15 @@ pub(super) async fn undo(
 ) -> Result<Response, Problem> {
     let service = service_name(path)?;
     let expected = if_match(request.headers())?;
-    let mut cause = cause(&request, String::new());
-    cause.reason = read_reason(request).await?;
+    let mut cause = cause(&request);
+    cause.reason = read_reason(request).await?.unwrap_or(cause.reason);
     let applied = admin.apply("undo", Change::Undo { service: service.clone() }, cause, expected).await?;
     Ok(outcome(&admin, &service, &applied))
 }
 
 /// `POST /api/v1/reload`.
 pub(super) async fn reload(State(admin): State<Arc<Admin>>, request: Request) -> Result<Response, Problem> {
-    let cause = cause(&request, String::new());
+    let cause = cause(&request);
     body::read(request.into_body()).await?.finish("no members")?;
     let applied = admin.apply("reload", Change::Reload, cause, None).await?;
     let body = json!({
@@ -207,11 +206,11 @@ pub(super) fn clean(reason: &str) -> String {
 }
 
 /// The reason, cut and cleaned rather than refused: nothing about it may stand in the way of a rollback.
-async fn read_reason(request: Request) -> Result<String, Problem> {
+async fn read_reason(request: Request) -> Result<Option<String>, Problem> {
     let mut fields = body::read(request.into_body()).await?;
-    let reason = fields.text("reason")?.unwrap_or_default();
+    let reason = fields.text("reason")?;
     fields.finish("reason")?;
-    Ok(clean(&reason))
+    Ok(reason.map(|reason| clean(&reason)))
 }
 
 /// The generation of `If-Match`: quoted as the `ETag` was, or bare. `*` asks only that something is live.
@@ -233,12 +232,13 @@ fn peer(request: &Request) -> String {
 
 /// Who asks, as far as it is known, and why by the header; a reason in the body comes before that.
 pub(super) fn by(request: &Request) -> By {
-    let Cause { who, from, how, .. } = cause(request, String::new());
-    let reason = request.headers().get(REASON).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-    By { who, from, reason: clean(&reason.unwrap_or_default()), cli: how == How::Cli }
+    let Cause { who, from, how, reason } = cause(request);
+    By { who, from, reason, cli: how == How::Cli }
 }
 
-fn cause(request: &Request, reason: String) -> Cause {
+fn cause(request: &Request) -> Cause {
+    let said = request.headers().get(REASON).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    let reason = clean(&said.unwrap_or_default());
     let text = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let claimed: String = text(WHO).chars().filter(|c| !c.is_control()).take(WHO_MAX).collect();
     let known = request.extensions().get::<Caller>().and_then(|caller| caller.name.clone());

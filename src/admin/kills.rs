@@ -6,10 +6,10 @@ use axum::Json;
 use axum::extract::{Request, State};
 use serde_json::{Value, json};
 
-use super::body;
 use super::changes::{self, by};
 use super::problem::{Code, Problem};
 use super::routes::Admin;
+use super::{access, body};
 use crate::model::{Name, Scope};
 use crate::rollout::desk::By;
 use crate::switchboard::change::Applied;
@@ -54,7 +54,7 @@ fn told(admin: &Admin, scope: &Scope, applied: &Applied) -> Json<Value> {
 /// `{"scope":"service","service":"engine","reason":"…"}`; a scope alone is the system, a service alone that service.
 async fn read(request: Request) -> Result<(Scope, By), Problem> {
     let mut by = by(&request);
-    let allowed = super::access::role(&request);
+    let allowed = access::role(&request);
     let mut fields = body::read(request.into_body()).await?;
     let (scope, service) = (fields.text("scope")?, fields.text("service")?);
     if let Some(reason) = fields.text("reason")? {

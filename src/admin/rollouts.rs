@@ -10,7 +10,7 @@ use http::{HeaderValue, StatusCode, header};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::access::Caller;
+use super::access::{self, Caller, Role};
 use super::body::{self, Fields};
 use super::changes::{self, by};
 use super::plans;
@@ -43,9 +43,9 @@ pub(super) struct Wanted {
 /// `POST /api/v1/rollouts`.
 pub(super) async fn start(State(admin): State<Arc<Admin>>, request: Request) -> Result<Response, Problem> {
     admin.board.desk.open()?;
-    let mut by = starter(&request);
+    let (mut by, role) = (starter(&request), access::role(&request));
     let fields = body::read_plan(request.into_body()).await?;
-    let start = read_start(&admin, fields, None, &mut by).await?;
+    let start = read_start(&admin, fields, None, role, &mut by).await?;
     started(&admin, start, &by).await
 }
 
@@ -53,18 +53,31 @@ pub(super) async fn start(State(admin): State<Arc<Admin>>, request: Request) -> 
 pub(super) async fn put(State(admin): State<Arc<Admin>>, path: Id, request: Request) -> Result<Response, Problem> {
     admin.board.desk.open()?;
     let id = read_id(path)?;
-    let mut by = starter(&request);
+    let (mut by, role) = (starter(&request), access::role(&request));
     let fields = body::read_plan(request.into_body()).await?;
-    let start = read_start(&admin, fields, Some(id.clone()), &mut by).await?;
+    let start = read_start(&admin, fields, Some(id.clone()), role, &mut by).await?;
     match admin.board.desk.one(&id).await {
-        Ok(view) if view.rollout.plan == start.plan => Ok(Json(whole(&admin, &view)).into_response()),
-        Ok(_) => {
-            let why = format!("rollout {id} goes by another plan");
-            Err(DeskError::Conflict { running: id, why }.into())
-        }
-        Err(DeskError::Unknown(_)) => started(&admin, start, &by).await,
+        Ok(view) => again(&admin, &view, &start.plan),
+        Err(DeskError::Unknown(_)) => match admin.board.desk.start(start.clone(), &by).await {
+            Ok(view) => Ok(created(&admin, &view)),
+            // Somebody put the same at the same time.
+            Err(DeskError::Conflict { running, .. }) if running == id => {
+                again(&admin, &*admin.board.desk.one(&id).await?, &start.plan)
+            }
+            Err(other) => Err(other.into()),
+        },
         Err(other) => Err(other.into()),
     }
+}
+
+/// A rollout that is there already: the same, or another one under that name.
+fn again(admin: &Admin, view: &View, plan: &RolloutPlan) -> Result<Response, Problem> {
+    if view.rollout.plan == *plan {
+        return Ok(Json(whole(admin, view)).into_response());
+    }
+    let id = view.rollout.id.clone();
+    let why = format!("rollout {id} goes by another plan");
+    Err(DeskError::Conflict { running: id, why }.into())
 }
 
 /// `GET /api/v1/rollouts`.
@@ -95,7 +108,7 @@ pub(super) async fn command(
     request: Request,
 ) -> Result<Response, Problem> {
     let id = read_id(path)?;
-    let (mut by, role) = (by(&request), super::access::role(&request));
+    let (mut by, role) = (by(&request), access::role(&request));
     let person = person(&request);
     let mut fields = body::read(request.into_body()).await?;
     if let Some(reason) = fields.text("reason")? {
@@ -188,7 +201,15 @@ pub(super) fn read_id(path: Id) -> Result<String, Problem> {
 }
 
 /// What is to be started: a plan of this weir by its name, a profile for a service, or a plan itself.
-async fn read_start(admin: &Admin, mut fields: Fields, id: Option<String>, by: &mut By) -> Result<Start, Problem> {
+/// One that comes with the request and runs commands is for admins: it may do what weir may.
+async fn read_start(
+    admin: &Admin,
+    mut fields: Fields,
+    id: Option<String>,
+    role: Role,
+    by: &mut By,
+) -> Result<Start, Problem> {
+    let from_file = matches!(fields.get("plan"), Some(Value::String(_)));
     let named = ["rolloutId", "id"].into_iter().find_map(|key| fields.text(key).transpose()).transpose()?;
     let (supersede, automatic) = (fields.flag("supersede")?, fields.flag("automatic")?);
     let dry_run = fields.flag("dryRun")? | fields.flag("dry_run")?;
@@ -196,6 +217,9 @@ async fn read_start(admin: &Admin, mut fields: Fields, id: Option<String>, by: &
         by.reason = changes::clean(&reason);
     }
     let mut plan: RolloutPlan = plans::read(admin, fields, id.as_deref().or(named.as_deref())).await?;
+    if plan.runs_commands() && !from_file {
+        role.must_be_admin("a plan that runs commands and is no file of this weir")?;
+    }
     plan.dry_run |= dry_run;
     Ok(Start { plan, id: id.or(named), supersede, automatic })
 }

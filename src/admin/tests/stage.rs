@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::sync::oneshot;
 
-use super::super::access::Access;
+use super::super::access::{Access, Grant, Role, Token};
 use super::super::board::Board;
 use super::super::health::Readiness;
 use super::super::routes::Admin;
@@ -35,6 +35,20 @@ endpoints = ["http://127.0.0.1:8001"]
 endpoints = ["http://127.0.0.1:8002", "http://127.0.0.1:8003"]
 "#;
 
+/// Whose token that of a role is.
+pub(super) fn name_of(role: Role) -> &'static str {
+    match role {
+        Role::Viewer => "vera",
+        Role::Operator => "olga",
+        Role::Admin => "ada",
+    }
+}
+
+/// The token of a role.
+pub(super) fn token_of(role: Role) -> String {
+    format!("token-of-{}-0123456789", name_of(role))
+}
+
 /// A served API; stopped and cleaned up when it is dropped.
 pub(super) struct Stage {
     pub(super) address: SocketAddr,
@@ -57,19 +71,24 @@ pub(super) struct Reply {
 
 impl Stage {
     pub(super) fn open() -> Self {
-        Self::start(None)
+        Self::start(None, &[], "")
     }
 
     pub(super) fn with_token() -> Self {
-        Self::start(Some(TOKEN))
+        Self::start(Some(TOKEN), &[], "")
     }
 
-    fn start(token: Option<&str>) -> Self {
+    /// Further tokens, [`token_of`] each role, and more lines of `weir.toml`.
+    pub(super) fn with_roles(more: &str) -> Self {
+        Self::start(Some(TOKEN), &[Role::Viewer, Role::Operator, Role::Admin], more)
+    }
+
+    fn start(token: Option<&str>, roles: &[Role], more: &str) -> Self {
         static SERIAL: AtomicU32 = AtomicU32::new(0);
         let name = format!("weir-admin-{}-{}", std::process::id(), SERIAL.fetch_add(1, Ordering::Relaxed));
         let dir = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&dir).unwrap();
-        std::fs::write(dir.join("weir.toml"), CONFIG).unwrap();
+        std::fs::write(dir.join("weir.toml"), format!("{more}\n{CONFIG}")).unwrap();
         std::fs::write(dir.join("weights.toml"), "# kept\n[engine]\nstable = 90\ncanary = 10\n").unwrap();
         let token_file = token.map(|token| {
             std::fs::write(dir.join("token"), token).unwrap();
@@ -101,7 +120,12 @@ impl Stage {
             }),
             log_level: Box::new(|level| if level == "nonsense" { Err("not a level".into()) } else { Ok(()) }),
         };
-        let access = Access::new(address, token_file.as_deref()).unwrap();
+        let grants = roles.iter().map(|role| {
+            let file = dir.join(format!("{role:?}.token"));
+            std::fs::write(&file, token_of(*role)).unwrap();
+            Grant { name: name_of(*role).into(), role: *role, token: Token::read(&file).unwrap() }
+        });
+        let access = Access::with_grants(address, token_file.as_deref(), grants.collect()).unwrap();
         let admin = Admin::new(seam, access, Arc::clone(&readiness));
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = std::thread::spawn(move || {

@@ -192,4 +192,11 @@ impl RolloutPlan {
     pub fn gates_of(&self, index: usize) -> impl Iterator<Item = &Gate> {
         self.gates.iter().chain(self.phases.get(index).map(|phase| phase.gates.as_slice()).unwrap_or_default())
     }
+
+    /// Whether it runs commands on this machine: as a gate, an action or a sweep.
+    pub fn runs_commands(&self) -> bool {
+        let mut gates = self.gates.iter().chain(self.phases.iter().flat_map(|phase| &phase.gates));
+        let mut acts = self.actions.iter().map(|action| &action.act).chain(self.sweeps.iter().map(|sweep| &sweep.act));
+        gates.any(|gate| matches!(gate.ask, Ask::Command(_))) || acts.any(|act| matches!(act, Act::Command(_)))
+    }
 }

@@ -60,7 +60,7 @@ impl Desk {
     }
 
     /// Hands a change to the switchboard on a thread that may wait for a disk.
-    pub(super) async fn apply(&self, change: Change, cause: Cause) -> Result<Applied, DeskError> {
+    async fn apply(&self, change: Change, cause: Cause) -> Result<Applied, DeskError> {
         let switchboard = Arc::clone(&self.switchboard);
         match tokio::task::spawn_blocking(move || switchboard.apply(change, &cause, None)).await {
             Ok(Ok(applied)) => Ok(applied),

@@ -8,9 +8,9 @@ use super::kill::cause;
 use super::{By, Desk, DeskError};
 use crate::model::{Limit, Pools, Scope, Trigger};
 use crate::rollout::runner::office::now_ms;
+use crate::rollout::runner::switches;
 pub use crate::rollout::runner::switches::{Shown, Word};
 use crate::rollout::view::rfc3339;
-use crate::switchboard::change::Change;
 
 // === impl Desk ===
 
@@ -29,21 +29,14 @@ impl Desk {
 
     /// What the switch of that name would kill.
     pub fn switch_scope(&self, name: &str) -> Result<Scope, DeskError> {
-        self.office()?;
-        let config = self.switchboard.config();
-        let found = config.kill_switches.iter().find(|spec| spec.name.as_str() == name);
         let unknown = || DeskError::UnknownSwitch(name.chars().take(100).collect());
-        found.map(|spec| spec.scope.clone()).ok_or_else(unknown)
+        switches::scope_of(self.office()?, name).ok_or_else(unknown)
     }
 
     /// Tells a kill switch something. A pull moves the traffic before anything else is waited for.
     pub async fn tell_switch(&self, name: &str, word: Word, by: &By) -> Result<Arc<Shown>, DeskError> {
-        let (office, scope) = (self.office()?, self.switch_scope(name)?);
-        let cause = cause(by);
-        if word == Word::Pull {
-            self.apply(Change::Kill { scope, reason: by.reason.clone() }, cause.clone()).await?;
-        }
-        office.switches.word(office, name, word, by, cause).await
+        let office = self.office()?;
+        office.switches.word(office, name, word, by, cause(by)).await
     }
 }
 

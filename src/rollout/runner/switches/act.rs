@@ -41,7 +41,21 @@ impl Switches {
         by: &By,
         cause: Cause,
     ) -> Result<Arc<Shown>, DeskError> {
-        let mut watching = self.watching.lock().await;
+        let known = self.shown().iter().find(|shown| shown.spec.name.as_str() == name).cloned();
+        let mut watching = match self.watching.try_lock() {
+            Ok(watching) if watching.is_current(office) => watching,
+            waits => {
+                drop(waits);
+                // Others are at work, perhaps with a disk: the traffic does not wait for them.
+                if let (Word::Pull, Some(scope)) = (word, scope_of(office, name)) {
+                    let change = Change::Kill { scope: scope.clone(), reason: by.reason.clone() };
+                    apply(office, change, cause.clone()).await?;
+                    let switch = known.as_ref().map(|known| &known.spec.name);
+                    self.records.pulled(office, &scope, Pulled::new(&cause, &by.reason, switch));
+                }
+                self.watching.lock().await
+            }
+        };
         watching.take_up(office).await;
         let found = watching.list.iter_mut().find(|watched| watched.spec.name.as_str() == name);
         let watched = found.ok_or_else(|| DeskError::UnknownSwitch(name.chars().take(100).collect()))?;
@@ -51,8 +65,9 @@ impl Switches {
             Word::Cancel => Input::Cancel { who, reason },
             Word::LetGo => Input::LetGo { who, reason },
         };
-        let before = watched.switch.clone();
-        let done = watched.step(office, input, Some((by, cause))).await;
+        // A tick in between may have seen the kill already.
+        let before = known.map_or_else(|| watched.switch.clone(), |known| known.switch.clone());
+        let done = watched.step(office, input, Some((by, cause, &before))).await;
         if done.is_err() {
             // What was not done did not happen.
             watched.switch = before;
@@ -77,13 +92,13 @@ impl Watched {
         &mut self,
         office: &Office,
         input: Input,
-        person: Option<(&By, Cause)>,
+        person: Option<(&By, Cause, &Switch)>,
     ) -> Result<(), DeskError> {
-        let before = self.switch.clone();
+        let before = person.as_ref().map_or_else(|| self.switch.clone(), |(_, _, before)| Switch::clone(before));
         let effects = self.switch.step(&self.spec, now(), input);
         let effects = effects.map_err(|illegal| DeskError::Illegal(illegal.to_string()))?;
         let own = || levers::cause(&format!("kill switch {}", self.spec.name), "", &self.switch.why);
-        let cause = person.as_ref().map_or_else(own, |(_, cause)| cause.clone());
+        let cause = person.as_ref().map_or_else(own, |(_, cause, _)| cause.clone());
         let mut failed = None;
         for effect in &effects {
             // The traffic goes first.
@@ -115,7 +130,7 @@ impl Watched {
             }
         }
         self.tell(office, &effects, &cause.who);
-        self.note(office, &before, &effects, person.as_ref().map(|(by, _)| *by), &cause);
+        self.note(office, &before, &effects, person.as_ref().map(|(by, ..)| *by), &cause);
         Ok(())
     }
 
@@ -199,6 +214,12 @@ impl News {
             News::Elsewhere => "elsewhere",
         }
     }
+}
+
+/// What the switch of that name kills.
+pub(in crate::rollout) fn scope_of(office: &Office, name: &str) -> Option<Scope> {
+    let config = office.switchboard.config();
+    config.kill_switches.iter().find(|spec| spec.name.as_str() == name).map(|spec| spec.scope.clone())
 }
 
 fn named(name: &Name, mut value: serde_json::Value) -> serde_json::Value {

@@ -17,6 +17,7 @@ use super::super::kill::watch::{Watch, together};
 use super::office::{Office, now_ms};
 use crate::model::KillSwitch;
 pub use act::Word;
+pub(in crate::rollout) use act::scope_of;
 use meters::Meters;
 use record::Records;
 pub(in crate::rollout) use record::{Pulled, scope_key};
@@ -140,12 +141,18 @@ impl Switches {
 // === impl Watching ===
 
 impl Watching {
+    /// Whether it knows what is configured.
+    fn is_current(&self, office: &Office) -> bool {
+        let specs = &office.switchboard.config().kill_switches;
+        self.specs.as_ref().is_some_and(|known| Arc::ptr_eq(known, specs))
+    }
+
     /// Follows the configuration. A switch that is taken out leaves what it killed as it is.
     async fn take_up(&mut self, office: &Office) {
-        let specs = Arc::clone(&office.switchboard.config().kill_switches);
-        if self.specs.as_ref().is_some_and(|known| Arc::ptr_eq(known, &specs)) {
+        if self.is_current(office) {
             return;
         }
+        let specs = Arc::clone(&office.switchboard.config().kill_switches);
         let mut before = std::mem::take(&mut self.list);
         for spec in specs.iter() {
             let known = before.iter().position(|watched| watched.spec.name == spec.name);
