@@ -1,5 +1,6 @@
 //! What every admin request must pass before a handler sees it, in this order: one host that this API answers to, no
-//! token in the address, no proxy in between, no other origin, the token, a body that no form can send. Which role a path takes is in its row of `routes`.
+//! token in the address, no proxy in between, no other origin, the token, a body that no form can send. Which
+//! role a path takes stands in its row of `routes`.
 //!
 //! Without a token the API trusts whoever can connect to loopback, and a browser on this machine can: so it must never
 //! do what a page of another origin asks for (cross-site request forgery, DNS rebinding).

@@ -19,6 +19,7 @@ mod problem;
 mod read;
 pub mod rollouts;
 mod schema;
+mod switch_keys;
 mod value;
 pub mod watch;
 mod weights;

@@ -48,7 +48,8 @@ pub enum Change {
         cohort: Option<Cohort>,
     },
     /// Everything to stable, by whatever way it comes, until [`Change::Unkill`]. Written to the weights file, and never
-    /// refused for anything but an unknown service. One by [`How::Rollout`] never replaces the words of one that stands.
+    /// refused for anything but an unknown service. One by [`How::Rollout`] never replaces the words of one that
+    /// stands.
     Kill {
         /// What is killed.
         scope: Scope,

@@ -17,6 +17,7 @@
 //! traffic.
 
 pub mod machine;
+mod step;
 pub mod watch;
 
 #[cfg(test)]
