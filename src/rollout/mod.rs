@@ -2,9 +2,9 @@
 //!
 //! In reading order: [`tick`] is what was counted in one tick; `evidence` weighs it (pure mathematics); `rules` are
 //! plain thresholds; [`verdict`] is what a gate says; `judge` puts the gates of a phase together, worst first;
-//! [`machine`] is the pure state machine; [`kill`] are kill switches, pure as well; `journal` keeps everything in SQLite;
-//! `outside` asks what is outside; `runner` does what the machine wants; `desk` is where people and programs come in;
-//! `report` tells it afterwards.
+//! [`machine`] is the pure state machine; [`kill`] are kill switches, pure as well; `journal` keeps everything in
+//! SQLite; `outside` asks what is outside; `runner` does what the machine wants; `desk` is where people and programs
+//! come in; `report` tells it afterwards.
 //!
 //! What decides (`evidence`, `rules`, `judge`, `machine`, `kill`) reads no clock, no randomness and no socket.
 

@@ -15,8 +15,8 @@ struct At<'a> {
 // === impl Switch ===
 
 impl Switch {
-    /// What follows from `input` at `now_ms` (ms since the Unix epoch, only shown). Only a person's word can be illegal,
-    /// and then nothing changed.
+    /// What follows from `input` at `now_ms` (ms since the Unix epoch, only shown). Only a person's word can be
+    /// illegal, and then nothing changed.
     pub fn step(&mut self, spec: &KillSwitch, now_ms: u64, input: Input) -> Result<Vec<Effect>, Illegal> {
         let mut effects = Vec::new();
         let mut at = At { switch: self, spec, now_ms, effects: &mut effects };
