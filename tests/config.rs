@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use weir::config::{Config, Problems, WeightsFile};
-use weir::model::{AffinityBy, Direct, HostMatch, PathMatch, ProbeKind, ValueMatch};
+use weir::model::{AffinityBy, Direct, HostMatch, Limit, PathMatch, Pools, ProbeKind, Recovery, Scope, ValueMatch};
 
 fn no_env(_: &str) -> Option<String> {
     None
@@ -281,4 +281,80 @@ fn services_that_share_a_host_and_a_cookie_are_noted() {
     assert_eq!(notes([a, any], ["weir", "weir"]).len(), 1);
     assert!(notes([a, b], ["weir", "weir"]).is_empty(), "different hosts have different cookies");
     assert!(notes(["", ""], ["weir-a", "weir-b"]).is_empty());
+}
+
+const SERVICES: &str = "[services.engine.pools.stable]\nendpoints = [\"http://127.0.0.1:1\"]\n\
+     [services.engine.pools.canary]\nendpoints = [\"http://127.0.0.1:2\"]\n";
+
+#[test]
+fn a_kill_switch_has_its_defaults_and_a_person_lets_it_go_unless_a_recovery_is_written() {
+    let read = |text: &str| {
+        let config = parse(&format!("{SERVICES}{text}")).unwrap_or_else(|problems| panic!("{problems}"));
+        config.kill_switches[0].clone()
+    };
+    let switch = read("[[kill_switches]]\nname = \"errors\"\n[[kill_switches.triggers]]\nkind = \"error_rate\"\n");
+    assert_eq!(switch.scope, Scope::Service(switch_name("engine")));
+    assert_eq!((switch.grace, switch.recovery, switch.enabled), (Duration::from_secs(30), None, true));
+    let [trigger] = &switch.triggers[..] else { panic!("one trigger") };
+    assert_eq!((trigger.limit, trigger.pools), (Limit::ErrorRate(0.2), Pools::Candidates));
+    assert_eq!((trigger.window, trigger.min_samples), (Duration::from_secs(60), 20));
+    let switch = read("[[kill_switches]]\nname = \"all\"\nscope = \"system\"\n[kill_switches.recovery]\n");
+    assert_eq!((switch.scope, switch.recovery), (Scope::System, Some(Recovery::default())));
+}
+
+#[test]
+fn every_mistake_of_a_kill_switch_is_told_where_it_stands() {
+    let told = |text: &str| {
+        let problems = parse(&format!("{SERVICES}[[kill_switches]]\n{text}")).expect_err("it does not hold");
+        problems.to_string()
+    };
+    let trigger = "[[kill_switches.triggers]]\n";
+    for (text, word) in [
+        ("service = \"engine\"".to_owned(), "has no name"),
+        ("name = \"a\"\nservice = \"engin\"".to_owned(), "did you mean \"engine\"?"),
+        ("name = \"a\"\nscope = \"system\"\nservice = \"engine\"".to_owned(), "not both"),
+        ("name = \"a\"\nscope = \"galaxy\"".to_owned(), "galaxy"),
+        ("name = \"a\"\n[[kill_switches]]\nname = \"a\"".to_owned(), "named twice"),
+        ("name = \"a\"\ngrace = \"soon\"".to_owned(), "grace"),
+        (format!("name = \"a\"\n{trigger}"), "has no kind"),
+        (format!("name = \"a\"\n{trigger}kind = \"latency\""), "has no limit"),
+        (format!("name = \"a\"\n{trigger}kind = \"no_endpoint\"\nmax_percent = 3"), "has no meaning here"),
+        (format!("name = \"a\"\n{trigger}kind = \"error_rate\"\nmax_percent = 101"), "max_percent"),
+        (format!("name = \"a\"\n{trigger}kind = \"error_rate\"\nservice = \"x\""), "there is no service \"x\""),
+        ("name = \"a\"\n[kill_switches.recovery]\nattempts = 0".to_owned(), "attempts"),
+    ] {
+        let problems = told(&text);
+        assert!(problems.contains(word), "{text}: {problems}");
+    }
+}
+
+#[test]
+fn a_kill_switch_of_another_system_is_read_with_its_numbers() {
+    let body = serde_json::json!({
+        "name": "service-emergency-stop", "description": "Emergency stop for critical service",
+        "scope": "component", "targetComponent": "engine",
+        "triggerConditions": [{ "type": "ERROR_RATE_THRESHOLD", "threshold": 20, "component": "engine" }],
+        "autoRecovery": { "enabled": true, "delayMs": 300_000, "maxAttempts": 3, "recoveryActions": [] },
+        "notifications": { "enabled": true, "channels": ["email"], "recipients": ["admin@company.com"] },
+        "gracePeriodMs": 30_000, "priority": "critical", "enabled": true,
+    });
+    let (text, left) = weir::config::switch_text(&body).expect("it is read");
+    assert_eq!(left.len(), 1, "{left:?}");
+    let config = parse(&format!("{SERVICES}{text}")).unwrap_or_else(|problems| panic!("{text}{problems}"));
+    let switch = &config.kill_switches[0];
+    assert_eq!(
+        (switch.name.as_str(), &switch.scope),
+        ("service-emergency-stop", &Scope::Service(switch_name("engine")))
+    );
+    assert_eq!((switch.grace, switch.recovery), (Duration::from_secs(30), Some(Recovery::default())));
+    assert_eq!(switch.triggers[0].limit, Limit::ErrorRate(0.2));
+    assert!(weir::config::switch_text(&serde_json::json!({ "scope": "galaxy" })).is_err());
+    let (text, left) = weir::config::switch_text(&serde_json::json!([{ "name": "a", "scope": "system",
+        "triggerConditions": [{ "type": "memory" }, { "type": "latency", "threshold": 1500 }] }]))
+    .expect("a list");
+    assert!(text.contains("max_latency = \"1500ms\"") && left[0].contains("memory"), "{text}{left:?}");
+}
+
+fn switch_name(text: &str) -> weir::model::Name {
+    weir::model::Name::new(text).expect("a name")
 }

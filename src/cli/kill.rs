@@ -2,6 +2,7 @@
 //! on; and what is killed.
 
 use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -10,6 +11,7 @@ use super::client::{Client, Question};
 use super::failure::Failure;
 use super::screen::{Paint, printable};
 use super::{Globals, change, screen};
+use crate::config::switch_text;
 use crate::model::Name;
 
 #[derive(Debug, Args)]
@@ -24,7 +26,7 @@ Examples:
   weir kill --status")]
 pub(super) struct Kill {
     /// The service
-    #[arg(value_parser = change::name, required_unless_present_any = ["all", "status", "switch", "cancel"])]
+    #[arg(value_parser = change::name, required_unless_present_any = ["all", "status", "switch", "cancel", "from"])]
     service: Option<Name>,
     /// Every service
     #[arg(long, conflicts_with = "service")]
@@ -35,6 +37,9 @@ pub(super) struct Kill {
     /// End the countdown of this kill switch
     #[arg(long, value_name = "NAME", value_parser = change::name, conflicts_with_all = ["service", "all", "switch"])]
     cancel: Option<Name>,
+    /// Print the [[kill_switches]] that this JSON of another system stands for, - is stdin; ask nobody
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["service", "all", "switch", "cancel", "status"])]
+    from: Option<PathBuf>,
     /// Why, for the record
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     reason: String,
@@ -63,6 +68,9 @@ pub(super) struct Unkill {
 }
 
 pub(super) fn kill(arguments: &Kill, globals: &Globals) -> Result<(), Failure> {
+    if let Some(file) = &arguments.from {
+        return from(file);
+    }
     let client = Client::new(globals)?;
     if arguments.status {
         return status(&client, globals);
@@ -108,6 +116,17 @@ fn send(client: &Client, path: &str, service: Option<&Name>, reason: &str, globa
         screen::note(&printable(pending));
     }
     Ok(())
+}
+
+/// Prints the switches of another system as they stand in `weir.toml`.
+fn from(file: &Path) -> Result<(), Failure> {
+    let text =
+        if file == Path::new("-") { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(file) };
+    let text = text.map_err(|error| Failure::wrong(format!("cannot read {}: {error}", file.display())))?;
+    let read = serde_json::from_str(&text).map_err(|error| error.to_string()).and_then(|body| switch_text(&body));
+    let (text, left) = read.map_err(|error| Failure::wrong(format!("{}: {error}", file.display())))?;
+    left.iter().for_each(|left| screen::note(&format!("left out: {}", printable(left))));
+    screen::print(&text)
 }
 
 /// Tells a kill switch something and what it does then.
@@ -180,6 +199,12 @@ fn status(client: &Client, globals: &Globals) -> Result<(), Failure> {
     screen::print(&text)
 }
 
+/// What the kill switches do that do more than watch, a line each.
+pub(super) fn busy(status: &Value, paint: Paint) -> Vec<String> {
+    let switches = status["killSwitches"].as_array().into_iter().flatten();
+    switches.filter(|switch| switch["state"] != "armed").map(|switch| line(switch, paint)).collect()
+}
+
 /// ` (ann by the API, 2026-11-21T08:00:00Z)`, as far as it is known.
 fn by(status: &Value, service: Option<&str>) -> String {
     let services = status["services"].as_array().into_iter().flatten();
@@ -229,6 +254,31 @@ pub(super) fn killed(status: &Value) -> Vec<(Option<String>, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_switch_says_what_it_does_how_long_and_why() {
+        let plain = Paint::plain();
+        let switch = |state: &str, left: Option<u64>| {
+            let switch = json!({ "name": "errors", "service": "engine", "state": state, "leftMs": left, "attempt": 1,
+                "maxAttempts": 3, "reason": "34 % failed", "who": "kill switch errors", "enabled": true });
+            line(&switch, plain)
+        };
+        let why = ": 34 % failed (kill switch errors)";
+        for (state, left, said) in [
+            ("grace", Some(11_001), "kills service engine in 12 s"),
+            ("killed", Some(5_000), "killed service engine; it tries to come back in 5 s"),
+            ("killed", None, "holds killed service engine"),
+            ("recovering", Some(9), "has let go of service engine on probation, attempt 1 of 3"),
+            ("exhausted", None, "killed service engine; 1 attempts failed, a person decides"),
+            ("armed", None, "is armed to kill service engine"),
+        ] {
+            assert_eq!(switch(state, left), format!("kill switch errors {said}{why}"));
+        }
+        let all = json!({ "killSwitches": [{ "name": "all", "state": "armed", "service": null, "enabled": true }] });
+        assert!(busy(&all, plain).is_empty());
+        let fresh = line(&all["killSwitches"][0], plain);
+        assert_eq!(fresh, "kill switch all is armed to kill every service");
+    }
 
     #[test]
     fn what_is_killed_is_told_with_its_reason() {

@@ -55,13 +55,13 @@ fn shown(client: &Client, globals: &Globals) -> Result<String, Failure> {
     if globals.json() {
         return Ok(format!("{}\n", serde_json::to_string_pretty(&answer)?));
     }
-    let killed = kill::killed(&answer);
+    let (killed, switches) = (kill::killed(&answer), kill::busy(&answer, Paint::stdout()));
     let status: Status = serde_json::from_value(answer).map_err(|error| {
         Failure::failed(format!(
             "the running weir tells its status in another way ({error}); see it with --output json"
         ))
     })?;
-    let extras = Extras { rollouts: rollout::running(client), killed };
+    let extras = Extras { rollouts: rollout::running(client), killed, switches };
     let now = Timestamp::now();
     Ok(table::render(&status, &extras, &now.to_zoned(TimeZone::system()), Paint::stdout()))
 }

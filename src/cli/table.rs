@@ -29,6 +29,8 @@ pub(super) struct Extras {
     pub(super) rollouts: Vec<View>,
     /// What is killed and why: the whole system (none) and services.
     pub(super) killed: Vec<(Option<String>, String)>,
+    /// Kill switches that do something, a line each.
+    pub(super) switches: Vec<String>,
 }
 
 /// The whole table.
@@ -37,6 +39,7 @@ pub(super) fn render(status: &Status, extras: &Extras, now: &Zoned, paint: Paint
     let _ = writeln!(text, "{}", paint.dim(&format!("config   {}", printable(&status.config_file))));
     let _ = writeln!(text, "{}", paint.dim(&format!("weights  {}", printable(&status.weights_file))));
     warnings(&mut text, status, now, paint);
+    extras.switches.iter().for_each(|line| text.push_str(&format!("{line}\n")));
     for service in &status.services {
         self::service(&mut text, service, extras, paint);
     }
@@ -373,7 +376,7 @@ mod tests {
             ..View::default()
         };
         let killed = vec![(Some("engine".into()), "errors on /pay".into())];
-        let extras = Extras { rollouts: vec![rollout], killed };
+        let extras = Extras { rollouts: vec![rollout], killed, ..Extras::default() };
         let table = render(&status(), &extras, &now(), Paint::plain());
         for line in [
             "  killed, everything goes to stable: errors on /pay  `weir unkill engine`\n",

@@ -113,15 +113,17 @@ fn entries(stage: &Stage) -> Vec<Value> {
     entries.into_iter().filter(|entry| entry["who"] != "kill switch errors").collect()
 }
 
+/// A rollout that waits for people, and looks back only shortly.
+fn plan() -> Value {
+    json!({ "service": "engine", "candidate": "canary", "reason": "why",
+        "phases": [{ "percent": 5, "min_duration": "1h" }, { "percent": 50, "min_duration": "1h" }],
+        "rollback": { "verify": { "timeout": "100ms", "retries": 0 } },
+        "gates": [{ "kind": "error_rate" }, { "kind": "approval", "name": "four-eyes", "count": 2 }] })
+}
+
 #[test]
 fn every_change_over_the_api_leaves_one_entry_with_who_why_before_and_after() {
     let stage = Stage::with_roles(SWITCHES);
-    let plan = |service: &str| {
-        json!({ "service": service, "candidate": "canary", "phases": [{ "percent": 5, "min_duration": "1h" },
-            { "percent": 50, "min_duration": "1h" }], "reason": "why",
-            "rollback": { "verify": { "timeout": "100ms", "retries": 0 } },
-            "gates": [{ "kind": "error_rate" }, { "kind": "approval", "name": "four-eyes", "count": 2 }] })
-    };
     let why = json!({ "reason": "why" });
     let kill = json!({ "scope": "service", "service": "engine", "reason": "why" });
     let mut seen = BTreeSet::new();
@@ -132,7 +134,7 @@ fn every_change_over_the_api_leaves_one_entry_with_who_why_before_and_after() {
         ("POST /api/v1/services/{service}/undo", why.clone(), "undo"),
         ("POST /api/v1/reload", json!({}), "reload"),
         ("PUT /api/v1/log-level", json!({ "level": "info" }), "log_level"),
-        ("PUT /api/v1/rollouts/{id}", plan("engine"), "rollout.start"),
+        ("PUT /api/v1/rollouts/{id}", plan(), "rollout.start"),
         ("POST /api/v1/rollouts/{id}/approve", why.clone(), "rollout.approve"),
         ("POST /api/v1/rollouts/{id}/pause", why.clone(), "rollout.pause"),
         ("POST /api/v1/rollouts/{id}/resume", why.clone(), "rollout.resume"),
@@ -140,7 +142,7 @@ fn every_change_over_the_api_leaves_one_entry_with_who_why_before_and_after() {
         ("POST /api/v1/rollouts/{id}/rollback", why.clone(), "rollout.rollback"),
         ("POST /api/v1/rollouts/{id}/retry", why.clone(), "rollout.start"),
         ("POST /api/v1/rollouts/{id}/rollback", why.clone(), "rollout.rollback"),
-        ("POST /api/v1/rollouts", plan("engine"), "rollout.start"),
+        ("POST /api/v1/rollouts", plan(), "rollout.start"),
         ("POST /api/v1/rollouts/{id}/rollback", why.clone(), "rollout.rollback"),
         ("POST /api/v1/kill", kill.clone(), "killed"),
         ("POST /api/v1/unkill", kill.clone(), "unkilled"),
