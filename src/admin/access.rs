@@ -89,6 +89,11 @@ pub(super) fn role<B>(request: &http::Request<B>) -> Role {
     request.extensions().get::<Caller>().map_or(Role::Viewer, |caller| caller.role)
 }
 
+/// Whose token the caller of a request has; empty when it has no name.
+pub(super) fn name<B>(request: &http::Request<B>) -> &str {
+    request.extensions().get::<Caller>().and_then(|caller| caller.name.as_deref()).unwrap_or_default()
+}
+
 // === impl Role ===
 
 impl Role {

@@ -168,7 +168,11 @@ async fn allowed(roles: Roles, request: Request, next: Next) -> Response {
     let what = format!("{method} {}", request.uri().path());
     match access::role(&request).must_be(*needed, &what) {
         Ok(()) => next.run(request).await,
-        Err(problem) => problem.into_response(),
+        Err(problem) => {
+            let who = access::name(&request);
+            tracing::warn!(who, what, needed = needed.as_str(), "a token asked for more than its role allows");
+            problem.into_response()
+        }
     }
 }
 

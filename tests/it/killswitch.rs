@@ -196,6 +196,11 @@ fn a_person_kills_at_once_and_no_recovery_takes_that_back() {
     never("it comes back", Duration::from_millis(400), || weir.client().get("/").upstream() != "stable");
     let kills = killed(&weir);
     assert_eq!((&kills["killed"][0]["how"], &kills["killed"][0]["reason"]), (&json!("cli"), &json!("by hand")));
+    weir.save_weights("[engine]\nstable = 0\ncanary = 100\nkill = \"in the file\"\n");
+    eventually("who opens the file is told as well", PATIENCE, || {
+        let one = killed(&weir)["killed"][0].clone();
+        (&one["how"], &one["reason"], one["since"].is_string()) == (&json!("file"), &json!("in the file"), true)
+    });
     weir.save_split([0, 100]);
     eventually("the file lets go", PATIENCE, || shown(&weir)["state"] == "armed");
     assert_eq!(weir.client().get("/").upstream(), "canary");

@@ -37,6 +37,10 @@ pub(in crate::config) fn root(root: &Fields<'_>, path: &Path) -> Config {
         services: services.into_iter().map(|service| service.value).collect(),
     };
     let rollouts = engine::engine(&root.table("rollouts", "rollouts"), &weights_path, dir);
+    if !rollouts.enabled && kill_switches.iter().any(|switch| !switch.triggers.is_empty()) {
+        let found = "kill switches have triggers, and the engine that looks at them is switched off";
+        root.sink.note(root.key_span("kill_switches"), "kill_switches", found, "set [rollouts] enabled = true");
+    }
     Config {
         path: path.to_owned(),
         rollouts,

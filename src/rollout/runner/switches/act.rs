@@ -239,7 +239,12 @@ async fn apply(office: &Office, change: Change, cause: Cause) -> Result<(), Desk
     let switchboard = Arc::clone(&office.switchboard);
     let work = tokio::task::spawn_blocking(move || switchboard.apply(change, &cause, None));
     match timeout(PATIENCE, work).await {
-        Ok(Ok(Ok(_))) => Ok(()),
+        Ok(Ok(Ok(applied))) => {
+            if let Some(pending) = applied.pending {
+                office.alarm("", None, pending);
+            }
+            Ok(())
+        }
         Ok(Ok(Err(refused))) => Err(DeskError::Refused(Box::new(refused))),
         Ok(Err(error)) => Err(DeskError::NotMoved(format!("the change failed inside weir: {error}"))),
         Err(_) => Err(DeskError::NotMoved(format!("no answer within {} s", PATIENCE.as_secs()))),
