@@ -118,6 +118,8 @@
 //! 13. **Only what the weights placed is evidence**: one attempt of each such request, where it failed; retries,
 //!     failover and what names a pool count aside ([`telemetry::lane`]).
 //!     `a_failed_canary_attempt_counts_there_and_its_retry_is_no_evidence_for_stable`.
+//! 14. **What a person killed, only a person lets go**, whatever triggers, attempts and restarts say
+//!     ([`rollout::kill`]). `only_a_person_ends_what_a_person_or_the_last_attempt_killed`.
 //!
 //! `whatever_happens_weight_zero_gets_nothing_and_no_client_notices` drives reloads, failures and requests together
 //! over sockets; a seeded simulation beside [`switchboard`] does the same to the writer alone.

@@ -211,3 +211,30 @@ fn readiness_is_about_serving() {
     crate::harness::eventually("it is not ready", Duration::from_secs(3), || weir.admin_get("/readyz").status == 503);
     assert_eq!(weir.admin_get("/healthz").status, 200);
 }
+
+#[test]
+fn a_token_may_what_its_role_says_and_is_who_did_it() {
+    let (stable, canary) = (Upstream::named("stable"), Upstream::named("canary"));
+    let mut setup = Setup::pair(&stable, &canary, [50, 50]);
+    for (name, role) in [("vera", "viewer"), ("olga", "operator"), ("ada", "admin")] {
+        let token = format!("[[tokens]]\nname = \"{name}\"\nrole = \"{role}\"\nfile = \"{name}.token\"");
+        setup = setup.text(&token).file(&format!("{name}.token"), &format!("token-of-{name}-0123456789\n"));
+    }
+    let weir = setup.start();
+    let ask = |who: &str, method: &str, path: &str, body: &str| {
+        let bearer = format!("Bearer token-of-{who}-0123456789");
+        weir.admin(method, path, &[("authorization", &bearer)], body)
+    };
+    let (rollback, kill) = ("/api/v1/services/engine/rollback", "/api/v1/kill");
+    assert_eq!(ask("nobody", "GET", "/api/v1/status", "").status, 401);
+    assert_eq!(ask("vera", "GET", "/api/v1/status", "").status, 200);
+    let refused = ask("vera", "POST", rollback, "{}");
+    assert_eq!((refused.status, refused.json()["role"].as_str()), (403, Some("operator")), "{}", refused.text());
+    assert_eq!(ask("olga", "POST", rollback, r#"{"reason":"errors"}"#).status, 200);
+    let refused = ask("olga", "POST", kill, r#"{"scope":"system"}"#);
+    assert_eq!((refused.status, refused.json()["role"].as_str()), (403, Some("admin")), "{}", refused.text());
+    assert_eq!(ask("ada", "POST", kill, r#"{"scope":"system"}"#).status, 200);
+    let log = ask("vera", "GET", "/api/v1/audit", "").json();
+    let who: Vec<_> = log["entries"].as_array().expect("a list").iter().map(|entry| entry["who"].clone()).collect();
+    assert_eq!(who, ["ada", "olga"]);
+}
