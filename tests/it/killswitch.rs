@@ -262,3 +262,35 @@ fn switches_follow_the_file_while_it_runs() {
         weir.status()["last_reload"]["problems"].to_string().contains("engin")
     });
 }
+
+#[test]
+fn a_slow_canary_trips_a_limit_of_latency() {
+    let text = "[rollouts]\ntick = \"50ms\"\n[[kill_switches]]\nname = \"errors\"\ngrace = \"0s\"\n\
+        [[kill_switches.triggers]]\nkind = \"latency\"\nquantile = 0.5\nmax_latency = \"50ms\"\nwindow = \"1s\"\n\
+        min_samples = 10\n";
+    let (_stable, canary, setup) = setup([50, 50], text);
+    let weir = setup.start();
+    let _load = Load::start(weir.address(), 8, Duration::from_millis(5));
+    never("fast answers trip nothing", Duration::from_millis(500), || shown(&weir)["state"] != "armed");
+    canary.behave(Behaviour::Late(Duration::from_millis(100)));
+    state_is(&weir, "killed");
+    let reason = shown(&weir)["reason"].to_string();
+    assert!(reason.contains("p50 of") && reason.contains("the limit is 50 ms"), "{reason}");
+}
+
+#[test]
+fn a_pool_without_an_endpoint_trips_and_comes_back_when_one_serves() {
+    let text = "[rollouts]\ntick = \"50ms\"\n[[kill_switches]]\nname = \"errors\"\ngrace = \"0s\"\n\
+        [[kill_switches.triggers]]\nkind = \"no_endpoint\"\nwindow = \"300ms\"\n";
+    let text = format!("{text}{}", recovery("200ms", 1000));
+    let (_stable, mut canary, setup) = setup([50, 50], &text);
+    let weir = setup.probed().start();
+    never("it serves", Duration::from_millis(500), || shown(&weir)["state"] != "armed");
+    canary.kill();
+    state_is(&weir, "killed");
+    eventually("attempts fail while nothing serves", PATIENCE, || shown(&weir)["attempt"].as_u64() >= Some(2));
+    assert_eq!((shown(&weir)["state"].as_str(), weir.split()), (Some("killed"), [100, 0]));
+    canary.restart();
+    eventually("it is armed again", PATIENCE, || shown(&weir)["reason"] == "recovered");
+    assert_eq!(weir.split(), [50, 50]);
+}

@@ -60,7 +60,7 @@ struct Watched {
     watches: Vec<Watch>,
     kills: u64,
     /// As it was kept last.
-    kept: String,
+    kept: Switch,
 }
 
 /// Looks at the kill switches for as long as the process runs.
@@ -171,9 +171,9 @@ impl Watched {
     /// As it was kept, when it was kept for the same scope; else armed.
     async fn new(spec: KillSwitch, office: &Office) -> Self {
         let kept = office.keeper.kept_word(&key(&spec)).await.unwrap_or_default();
-        let switch = serde_json::from_str(&kept).unwrap_or_default();
+        let switch: Switch = serde_json::from_str(&kept).unwrap_or_default();
         let watches = spec.triggers.iter().cloned().map(Watch::new).collect();
-        Self { spec, switch, watches, kills: 0, kept }
+        Self { spec, kept: switch.clone(), switch, watches, kills: 0 }
     }
 
     /// The same with another configuration; triggers that stay keep what they saw.
@@ -188,12 +188,19 @@ impl Watched {
         self
     }
 
-    /// Keeps it, when it is another one than was kept last.
+    /// Keeps it, when it is another one than was kept last; of a countdown every second is enough, however short the
+    /// tick is.
     fn keep(&mut self, office: &Office) {
-        let text = serde_json::to_string(&self.switch).unwrap_or_default();
-        if text != self.kept {
+        let coarse = |switch: &Switch| Switch {
+            left_ms: switch.left_ms.div_ceil(1000),
+            quiet_ms: switch.quiet_ms.div_ceil(1000),
+            mute_ms: switch.mute_ms.div_ceil(1000),
+            ..switch.clone()
+        };
+        if coarse(&self.kept) != coarse(&self.switch) {
+            let text = serde_json::to_string(&self.switch).unwrap_or_default();
             office.keeper.word(&key(&self.spec), &text);
-            self.kept = text;
+            self.kept = self.switch.clone();
         }
     }
 }
