@@ -37,6 +37,7 @@ const PURE: &[&str] = &[
     "src/rollout/machine/",
     "src/rollout/notify/cooldown.rs",
     "src/rollout/notify/incidents.rs",
+    "src/rollout/notify/memory.rs",
     "src/rollout/notify/wants.rs",
     "src/rollout/notify/words.rs",
     "src/rollout/rules/",

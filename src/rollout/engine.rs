@@ -11,7 +11,7 @@ use super::desk::Desk;
 use super::journal::holder::Holder;
 use super::journal::{Journal, JournalError, Kept};
 use super::machine::Input;
-use super::notify::notifier;
+use super::notify::listen;
 use super::runner::keep::Keeper;
 use super::runner::office::Office;
 use super::runner::{guardian, levers, sweeps};
@@ -64,7 +64,7 @@ async fn begin(switchboard: Arc<Switchboard>, parts: Parts) -> Result<Desk, Jour
     let keeper = Keeper::new(journal);
     let stream = Stream::after(keeper.last_event().await);
     let office = Arc::new(Office::new(switchboard, keeper, stream, parts.tick, parts.directory));
-    notifier::start(&office, parts.notifications);
+    listen::start(&office, parts.notifications).await;
     for message in trouble.into_iter().chain(found) {
         office.alarm("", None, message);
     }

@@ -3,10 +3,10 @@
 //! In reading order: [`tick`] is what was counted in one tick; `evidence` weighs it (pure mathematics); `rules` are
 //! plain thresholds; [`verdict`] is what a gate says; `judge` puts the gates of a phase together, worst first;
 //! [`machine`] is the pure state machine; `journal` keeps everything in SQLite; `outside` asks what is outside;
-//! `runner` does what the machine wants; `desk` is where people and programs come in; `notify` tells people what happens;
-//! `report` tells it afterwards.
+//! `runner` does what the machine wants; `desk` is where people and programs come in; `notify` tells people what
+//! happens; `report` tells it afterwards.
 //!
-//! What decides (`evidence`, `rules`, `judge`, `machine`, much of `notify`) reads no clock, no randomness and no socket.
+//! What decides (`evidence`, `rules`, `judge`, `machine`) reads no clock, no randomness and no socket.
 
 pub mod evidence;
 pub mod judge;

@@ -195,7 +195,7 @@ fn a_rollout_that_rolls_back_is_told_and_escalated_until_somebody_acknowledges_i
         webhook("lead", &lead, "only_escalated = true"),
         webhook("boss", &boss, "only_escalated = true"),
         // A rollback that is verified has ended; only who insists on somebody who looks is followed up.
-        rule("1500ms", "boss", "ended"),
+        rule("4s", "boss", "ended"),
         rule("1s", "lead", "acknowledged"),
         rule("1h", "boss", "acknowledged"),
     ];
@@ -209,12 +209,15 @@ fn a_rollout_that_rolls_back_is_told_and_escalated_until_somebody_acknowledges_i
     eventually("the lead is told", PATIENCE, || lead.count() == 1);
     assert!(began.elapsed() >= Duration::from_secs(1));
     drop(load.stop());
+    eventually("the rollback is verified", PATIENCE, || ops.count() == 2);
+    let verified = began.elapsed();
+    assert!(verified < Duration::from_secs(4), "{verified:?}");
     let told = bodies(&ops);
     assert_eq!(told.iter().map(|body| &body["kind"]).collect::<Vec<_>>(), ["rollback_initiated", "rollback_completed"]);
     let escalated = &bodies(&lead)[0];
     assert_eq!((&escalated["id"], &escalated["rolloutId"]), (&told[0]["id"], &id));
     assert_eq!(escalated["escalation"]["afterMs"], 1000);
-    never("the boss is told of what has ended", Duration::from_secs(1), || boss.count() > 0);
+    never("the boss is told of what has ended", Duration::from_millis(4500), || boss.count() > 0);
     let open = weir.admin_get("/api/v1/notifications").json()["open"].clone();
     assert_eq!((&open[0]["rolloutId"], &open[0]["next"][0]["channel"]), (&id, &json!("boss")), "{open}");
     let (code, out, err) = weir.verb(&["notify", "ack", "engine", "--reason", "I look"]);
@@ -222,6 +225,36 @@ fn a_rollout_that_rolls_back_is_told_and_escalated_until_somebody_acknowledges_i
     assert_eq!(weir.admin_get("/api/v1/notifications").json()["open"], json!([]));
     let audit = weir.admin_get("/api/v1/audit").text();
     assert!(audit.contains("notifications.acknowledge") && audit.contains("I look"), "{audit}");
+}
+
+#[test]
+fn what_was_not_told_and_what_nobody_looked_at_survives_kill_9() {
+    let (pools, pager, boss) = (pools(), Upstream::named("pager"), Upstream::named("boss"));
+    pager.behave(Behaviour::StallBeforeHead);
+    let lines = [
+        webhook("pager", &pager, "events = [\"rollback_initiated\"]"),
+        webhook("boss", &boss, "only_escalated = true"),
+        "[[notifications.escalations]]\nafter = \"3s\"\nchannels = [\"boss\"]\nuntil = \"acknowledged\"\n".into(),
+    ];
+    let weir = started(&pools, &lines.concat());
+    let load = Load::start(weir.address(), 4, Duration::from_millis(1));
+    pools.1.behave(Behaviour::Reply(Reply::status(500)));
+    assert_eq!(weir.admin("POST", "/api/v1/rollouts", &[], &plan()).status, 201);
+    eventually("it is tried", PATIENCE, || pager.count() == 1);
+    drop(load.stop());
+    let event = bodies(&pager)[0].clone();
+    pager.behave(Behaviour::Answer);
+    let weir = weir.restart().expect("it starts again");
+    eventually("it is told after all", PATIENCE, || channel(&weir, "pager")["sent"] == 1);
+    eventually("and the boss, since nobody looked", PATIENCE, || boss.count() == 1);
+    assert_eq!(bodies(&pager)[1]["id"], event["id"]);
+    assert_eq!(bodies(&boss)[0]["escalation"]["afterMs"], 3000);
+    // Everything was told and stays told.
+    eventually("it is kept", PATIENCE, || channel(&weir, "boss")["sent"] == 1);
+    std::thread::sleep(Duration::from_millis(1500));
+    let weir = weir.restart().expect("it starts again");
+    never("told once more", Duration::from_millis(1500), || pager.count() != 2 || boss.count() != 1);
+    assert_eq!(weir.admin_get("/api/v1/notifications").json()["open"], json!([]));
 }
 
 #[test]

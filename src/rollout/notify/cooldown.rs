@@ -82,6 +82,11 @@ impl Cooldowns {
         self.0.iter().filter(|((name, ..), _)| name.as_str() == channel).map(|(_, cooling)| cooling.held).sum()
     }
 
+    /// The number of the oldest event that waits for the end of a cooldown.
+    pub(super) fn oldest(&self) -> Option<u64> {
+        self.0.values().filter_map(|cooling| cooling.newest.as_ref()).map(|event| event.id).min()
+    }
+
     /// Forgets channels that are gone.
     pub(super) fn keep(&mut self, known: impl Fn(&Name) -> bool) {
         self.0.retain(|(channel, ..), _| known(channel));

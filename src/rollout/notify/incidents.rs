@@ -40,12 +40,17 @@ pub(super) struct Rung {
     /// As it was when it began to wait.
     pub(super) rule: Escalation,
     pub(super) due_ms: u64,
-    told: bool,
+    pub(super) told: bool,
 }
 
 // === impl Incidents ===
 
 impl Incidents {
+    /// What was open before a restart.
+    pub(super) fn restored(open: impl Iterator<Item = Incident>) -> Self {
+        Self(open.filter(Incident::waits).take(OPEN_MAX).collect())
+    }
+
     /// Takes note of an event.
     pub(super) fn hear(&mut self, rules: &[Escalation], event: &Arc<Event>, now_ms: u64) {
         if acts(event) {

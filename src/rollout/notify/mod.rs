@@ -3,12 +3,14 @@
 //!
 //! In reading order: `wants` is who hears what, `cooldown` what is held back, `incidents` who is told when nobody looks
 //! (all of them pure); `words` puts it into words, `sign` signs it; `outbox` is the queue of a channel and `post` the
-//! task that empties it, `send` one try; `notifier` is the listener that ties them together.
+//! task that empties it, `send` one try; `notifier` ties them together, and `listen` is who listens.
 //!
-//! All of it is in memory: what waits when the process ends is not told afterwards. The journal has the events.
+//! What waits and what nobody looked at is kept in the journal (`memory`): after a restart it goes on.
 
 mod cooldown;
 mod incidents;
+pub(super) mod listen;
+mod memory;
 pub(super) mod notifier;
 mod outbox;
 mod post;

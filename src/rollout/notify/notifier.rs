@@ -1,24 +1,22 @@
-//! Listens to what happens and hands each channel what it is to be told. It does nothing that takes time itself.
+//! Hands each channel what it is to be told. It does nothing that takes time itself; who listens is `listen`.
 
 use std::collections::BTreeMap;
-use std::future::pending;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
-use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 
 use super::super::event::Event;
 use super::super::runner::locked;
-use super::super::runner::office::Office;
-use super::super::stream::Stream;
+use super::super::runner::office::now_ms;
 use super::Message;
 use super::cooldown::Cooldowns;
 use super::incidents::{Incident, Incidents};
+use super::memory::{Memory, REPLAYED_AGE_MS};
 use super::outbox::Outbox;
 use super::post::Post;
 use super::send::send;
@@ -27,12 +25,6 @@ use crate::model::Name;
 use crate::model::notify::{Channel, Notifications};
 use crate::telemetry::clock;
 
-/// Time between two looks at whether everybody who empties a queue still does.
-const LOOK: Duration = Duration::from_secs(10);
-
-/// Time before a listener that fell over begins anew.
-const AGAIN: Duration = Duration::from_secs(1);
-
 /// Time beyond its own that a test of a channel gets.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -40,6 +32,9 @@ const GRACE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(in crate::rollout) struct Notifier {
     runtime: Handle,
+    /// What the clock of the process is behind the Unix time, in ms. Times are of the Unix epoch, so that they survive
+    /// a restart, and a clock that is set neither hastens nor delays anything.
+    epoch_ms: u64,
     room: Mutex<Room>,
     /// Something is due at another time than before.
     bell: Notify,
@@ -96,7 +91,8 @@ impl Notifier {
     /// Tells nobody yet.
     pub(in crate::rollout) fn new(runtime: Handle) -> Self {
         let (heard, missed) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { runtime, room: Mutex::default(), bell: Notify::new(), heard, missed }
+        let epoch_ms = now_ms().saturating_sub(clock::now().mono_ms);
+        Self { runtime, epoch_ms, room: Mutex::default(), bell: Notify::new(), heard, missed }
     }
 
     /// Goes by other rules from now on. What waits for a channel that stays is told by the new ones; what was open goes
@@ -133,30 +129,78 @@ impl Notifier {
         ended
     }
 
-    fn hear(&self, event: &Arc<Event>) {
-        self.heard.store(event.id, Ordering::Relaxed);
-        let now_ms = clock::now().mono_ms;
+    /// Unix time, in ms.
+    fn now_ms(&self) -> u64 {
+        self.epoch_ms.saturating_add(clock::now().mono_ms)
+    }
+
+    /// The number of the newest event that was heard.
+    pub(super) fn heard(&self) -> u64 {
+        self.heard.load(Ordering::Relaxed)
+    }
+
+    /// Hears an event; those between it and the one before are gone.
+    pub(super) fn hear(&self, event: &Arc<Event>) {
+        let before = self.heard.swap(event.id, Ordering::Relaxed);
+        self.missed.fetch_add(event.id.saturating_sub(before + 1), Ordering::Relaxed);
+        let now_ms = self.now_ms();
         let mut room = locked(&self.room);
         room.tell_due(now_ms);
+        room.tell_channels(event, now_ms);
         let rules = Arc::clone(&room.rules);
-        for channel in rules.channels.iter().filter(|channel| wants::hears(channel, event)) {
-            match room.cooldowns.hear(channel, event, now_ms) {
-                Some(message) => room.tell(&channel.name, message),
-                None => room.count_held(&channel.name),
-            }
-        }
         room.incidents.hear(&rules.escalations, event, now_ms);
     }
 
+    /// Goes on after a restart: tells what waited, and what happened up to the event `last`.
+    pub(super) fn go_on(&self, memory: Memory, events: Vec<Event>, last: u64) {
+        self.heard.store(last, Ordering::Relaxed);
+        let mut room = locked(&self.room);
+        let now_ms = self.now_ms();
+        let rules = Arc::clone(&room.rules);
+        let (heard, told) = (memory.heard, memory.told);
+        let gone = last.saturating_sub(told).saturating_sub(events.len() as u64);
+        self.missed.fetch_add(gone, Ordering::Relaxed);
+        room.incidents = memory.incidents(&rules.escalations);
+        for event in events.into_iter().map(Arc::new) {
+            if event.at_ms.saturating_add(REPLAYED_AGE_MS) >= now_ms {
+                room.tell_channels(&event, now_ms);
+            } else {
+                self.missed.fetch_add(1, Ordering::Relaxed);
+            }
+            if event.id > heard {
+                room.incidents.hear(&rules.escalations, &event, event.at_ms.min(now_ms));
+            }
+        }
+    }
+
+    /// What is to be kept now, if anybody is told anything.
+    pub(super) fn memory(&self) -> Memory {
+        let room = locked(&self.room);
+        let outboxes = room.posts.values().filter_map(|post| post.outbox.oldest());
+        let waits = outboxes.chain(room.cooldowns.oldest()).min();
+        Memory::of(self.heard(), waits, &room.incidents)
+    }
+
+    /// Waits until something is due at another time than before.
+    pub(super) async fn changed(&self) {
+        self.bell.notified().await;
+    }
+
+    /// Tells what was held back or not looked at for long enough.
+    pub(super) fn tell_due(&self) {
+        locked(&self.room).tell_due(self.now_ms());
+    }
+
     /// Time until something is due; none when nothing will be.
-    fn next_in(&self, now_ms: u64) -> Option<Duration> {
+    pub(super) fn next_in(&self) -> Option<Duration> {
+        let now_ms = self.now_ms();
         let room = locked(&self.room);
         let next = room.cooldowns.next_ms().into_iter().chain(room.incidents.next_ms()).min();
         next.map(|at| Duration::from_millis(at.saturating_sub(now_ms)))
     }
 
     /// Somebody who empties a queue fell over: another one takes the place.
-    fn look_after_posts(&self) {
+    pub(super) fn look_after_posts(&self) {
         let mut room = locked(&self.room);
         for post in room.posts.values_mut().filter(|post| post.has_ended()) {
             tracing::error!(channel = post.channel.name.as_str(), "notifications of a channel failed inside weir");
@@ -205,7 +249,7 @@ impl Notifier {
 
     /// What nobody looked at yet, oldest first.
     pub(in crate::rollout) fn open(&self) -> Vec<Open> {
-        let now_ms = clock::now().mono_ms;
+        let now_ms = self.now_ms();
         let open = |incident: &Incident| Open {
             event: Arc::clone(&incident.event),
             since_ms: incident.since_ms,
@@ -241,6 +285,16 @@ fn state(post: &Post, holding: u64) -> ChannelState {
 // === impl Room ===
 
 impl Room {
+    fn tell_channels(&mut self, event: &Arc<Event>, now_ms: u64) {
+        let rules = Arc::clone(&self.rules);
+        for channel in rules.channels.iter().filter(|channel| wants::hears(channel, event)) {
+            match self.cooldowns.hear(channel, event, now_ms) {
+                Some(message) => self.tell(&channel.name, message),
+                None => self.count_held(&channel.name),
+            }
+        }
+    }
+
     fn tell(&self, channel: &str, message: Message) {
         if let Some(post) = self.posts.get(channel) {
             post.outbox.put(message);
@@ -263,64 +317,5 @@ impl Room {
             tracing::warn!(channel = channel.as_str(), service, event, "nobody looked: it is escalated");
             self.tell(&channel, message);
         }
-    }
-}
-
-/// Starts to listen to what the office tells from now on, by these rules, as long as it is there.
-pub(in crate::rollout) fn start(office: &Arc<Office>, rules: Notifications) {
-    office.notifier.heard.store(office.stream.last(), Ordering::Relaxed);
-    office.notifier.set(rules);
-    let office = Arc::clone(office);
-    tokio::spawn(async move {
-        loop {
-            let listening = Arc::clone(&office);
-            let task = tokio::spawn(async move { listen(&listening.notifier, &listening.stream).await });
-            let Err(error) = task.await else { return };
-            tracing::error!(%error, "who listens for notifications failed inside weir and begins anew");
-            sleep(AGAIN).await;
-        }
-    });
-}
-
-/// Listens until the stream ends.
-pub(super) async fn listen(notifier: &Notifier, stream: &Stream) {
-    let mut live = stream.subscribe();
-    catch_up(notifier, stream);
-    loop {
-        let next = notifier.next_in(clock::now().mono_ms);
-        tokio::select! {
-            // Events first: one that ends an incident goes before its escalation.
-            biased;
-            event = live.recv() => match event {
-                Ok(event) if event.id <= notifier.heard.load(Ordering::Relaxed) => {}
-                Ok(event) => notifier.hear(&event),
-                // It fell behind: it goes on with what is still in memory.
-                Err(RecvError::Lagged(_)) => {
-                    live = stream.subscribe();
-                    catch_up(notifier, stream);
-                }
-                Err(RecvError::Closed) => return,
-            },
-            () = notifier.bell.notified() => {}
-            () = due(next) => locked(&notifier.room).tell_due(clock::now().mono_ms),
-            () = sleep(LOOK) => notifier.look_after_posts(),
-        }
-    }
-}
-
-async fn due(next: Option<Duration>) {
-    match next {
-        Some(next) => sleep(next).await,
-        None => pending().await,
-    }
-}
-
-/// Hears what it has not heard, as far as it is in memory, and counts the rest.
-fn catch_up(notifier: &Notifier, stream: &Stream) {
-    let heard = notifier.heard.load(Ordering::Relaxed);
-    for event in stream.recent_after(heard).unwrap_or_else(|| stream.recent()) {
-        let before = notifier.heard.load(Ordering::Relaxed);
-        notifier.missed.fetch_add(event.id.saturating_sub(before + 1), Ordering::Relaxed);
-        notifier.hear(&event);
     }
 }

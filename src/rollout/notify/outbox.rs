@@ -98,6 +98,11 @@ impl Outbox {
         locked(&self.waiting).messages.len()
     }
 
+    /// The number of the oldest event that waits.
+    pub(super) fn oldest(&self) -> Option<u64> {
+        locked(&self.waiting).messages.iter().map(|message| message.event.id).min()
+    }
+
     pub(super) fn sent(&self, at_ms: u64) {
         self.counts.sent.fetch_add(1, Ordering::Relaxed);
         locked(&self.last).sent_at_ms = Some(at_ms);

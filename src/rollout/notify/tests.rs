@@ -12,7 +12,8 @@ use tokio::time::Instant;
 
 use super::super::event::{Event, Kind, Severity};
 use super::super::stream::{Draft, Stream};
-use super::notifier::{Notifier, listen};
+use super::listen::listen;
+use super::notifier::Notifier;
 use super::outbox::WAITING_MAX;
 use crate::model::Name;
 use crate::model::notify::{Address, Channel, Escalation, Least, Notifications, Until, Wants, Way};
@@ -127,7 +128,7 @@ impl Stage {
         let stream = Arc::new(Stream::after(0));
         notifier.set(Notifications { channels, escalations });
         let (own, heard) = (Arc::clone(&notifier), Arc::clone(&stream));
-        tokio::spawn(async move { listen(&own, &heard).await });
+        tokio::spawn(async move { listen(&own, &heard, |_| {}).await });
         Self { notifier, stream }
     }
 
