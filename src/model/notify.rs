@@ -26,7 +26,7 @@ pub const TIMEOUT_MAX: Duration = Duration::from_secs(20);
 pub const ATTEMPTS_MAX: u32 = 20;
 
 /// The kinds of events, as streams and notifications call them.
-pub const EVENT_KINDS: [&str; 17] = [
+pub const EVENT_KINDS: [&str; 18] = [
     "new_version_detected",
     "rollout_initiated",
     "canary_started",
@@ -41,6 +41,7 @@ pub const EVENT_KINDS: [&str; 17] = [
     "rollback_completed",
     "alarm",
     "approval",
+    "action",
     "killed",
     "unkilled",
     "kill_switch",

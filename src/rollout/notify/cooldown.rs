@@ -82,9 +82,10 @@ impl Cooldowns {
         self.0.iter().filter(|((name, ..), _)| name.as_str() == channel).map(|(_, cooling)| cooling.held).sum()
     }
 
-    /// The number of the oldest event that waits for the end of a cooldown.
-    pub(super) fn oldest(&self) -> Option<u64> {
-        self.0.values().filter_map(|cooling| cooling.newest.as_ref()).map(|event| event.id).min()
+    /// What waits for the end of a cooldown, with its channel.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = (&Name, Message)> {
+        let message = |cooling: &Cooling| cooling.newest.as_ref().map(Message::of);
+        self.0.iter().filter_map(move |((channel, ..), cooling)| Some((channel, message(cooling)?)))
     }
 
     /// Forgets channels that are gone.

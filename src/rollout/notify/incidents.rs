@@ -173,6 +173,7 @@ fn acts(event: &Event) -> bool {
         | Kind::RolloutCompleted
         | Kind::RollbackCompleted
         | Kind::Alarm
+        | Kind::Action
         | Kind::KillSwitch => false,
     };
     does && is_by_a_person(event)

@@ -25,7 +25,7 @@ pub(in crate::rollout) async fn start(office: &Arc<Office>, rules: Notifications
     let (notifier, last) = (&office.notifier, office.stream.last());
     let kept = office.keeper.kept_word(KEY).await.and_then(|text| serde_json::from_str::<Memory>(&text).ok());
     let memory = kept.unwrap_or_else(|| Memory::after(last));
-    let first = memory.told.max(last.saturating_sub(REPLAYED_MAX));
+    let first = memory.begin(&rules).max(last.saturating_sub(REPLAYED_MAX));
     let events = if first < last { office.keeper.events(first, REPLAYED_MAX).await } else { None };
     notifier.set(rules);
     notifier.go_on(memory, events.unwrap_or_default(), last);

@@ -146,39 +146,42 @@ impl Notifier {
         let now_ms = self.now_ms();
         let mut room = locked(&self.room);
         room.tell_due(now_ms);
-        room.tell_channels(event, now_ms);
+        room.tell_channels(event, now_ms, |_| true);
         let rules = Arc::clone(&room.rules);
         room.incidents.hear(&rules.escalations, event, now_ms);
     }
 
     /// Goes on after a restart: tells what waited, and what happened up to the event `last`.
-    pub(super) fn go_on(&self, memory: Memory, events: Vec<Event>, last: u64) {
+    pub(super) fn go_on(&self, mut memory: Memory, events: Vec<Event>, last: u64) {
         self.heard.store(last, Ordering::Relaxed);
         let mut room = locked(&self.room);
         let now_ms = self.now_ms();
         let rules = Arc::clone(&room.rules);
-        let (heard, told) = (memory.heard, memory.told);
-        let gone = last.saturating_sub(told).saturating_sub(events.len() as u64);
-        self.missed.fetch_add(gone, Ordering::Relaxed);
+        let wanted = last.saturating_sub(memory.begin(&rules));
+        let (news, old): (Vec<Event>, Vec<Event>) =
+            events.into_iter().partition(|event| event.at_ms.saturating_add(REPLAYED_AGE_MS) >= now_ms);
+        self.missed.fetch_add(wanted.saturating_sub(news.len() as u64), Ordering::Relaxed);
+        for (channel, message) in memory.escalated() {
+            room.tell(&channel, message);
+        }
+        let news: Vec<Arc<Event>> = news.into_iter().map(Arc::new).collect();
+        for event in &news {
+            room.tell_channels(event, now_ms, |channel| event.id > memory.told(channel));
+        }
+        let heard = memory.heard;
         room.incidents = memory.incidents(&rules.escalations);
-        for event in events.into_iter().map(Arc::new) {
-            if event.at_ms.saturating_add(REPLAYED_AGE_MS) >= now_ms {
-                room.tell_channels(&event, now_ms);
-            } else {
-                self.missed.fetch_add(1, Ordering::Relaxed);
-            }
-            if event.id > heard {
-                room.incidents.hear(&rules.escalations, &event, event.at_ms.min(now_ms));
-            }
+        for event in old.into_iter().map(Arc::new).chain(news).filter(|event| event.id > heard) {
+            room.incidents.hear(&rules.escalations, &event, event.at_ms.min(now_ms));
         }
     }
 
-    /// What is to be kept now, if anybody is told anything.
+    /// What is to be kept now.
     pub(super) fn memory(&self) -> Memory {
         let room = locked(&self.room);
-        let outboxes = room.posts.values().filter_map(|post| post.outbox.oldest());
-        let waits = outboxes.chain(room.cooldowns.oldest()).min();
-        Memory::of(self.heard(), waits, &room.incidents)
+        let mut memory = Memory::of(self.heard(), &room.incidents);
+        room.posts.values().for_each(|post| post.outbox.keep(&post.channel.name, &mut memory));
+        room.cooldowns.waiting().for_each(|(channel, message)| memory.waits(channel, [message].iter()));
+        memory
     }
 
     /// Waits until something is due at another time than before.
@@ -285,9 +288,10 @@ fn state(post: &Post, holding: u64) -> ChannelState {
 // === impl Room ===
 
 impl Room {
-    fn tell_channels(&mut self, event: &Arc<Event>, now_ms: u64) {
+    fn tell_channels(&mut self, event: &Arc<Event>, now_ms: u64, whom: impl Fn(&str) -> bool) {
         let rules = Arc::clone(&self.rules);
-        for channel in rules.channels.iter().filter(|channel| wants::hears(channel, event)) {
+        let hears = |channel: &&Channel| wants::hears(channel, event) && whom(&channel.name);
+        for channel in rules.channels.iter().filter(hears) {
             match self.cooldowns.hear(channel, event, now_ms) {
                 Some(message) => self.tell(&channel.name, message),
                 None => self.count_held(&channel.name),

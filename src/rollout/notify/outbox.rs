@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 
 use super::super::runner::locked;
 use super::Message;
+use super::memory::Memory;
 
 /// Messages that wait for one channel: more than a person would read of an incident.
 pub(super) const WAITING_MAX: usize = 100;
@@ -98,9 +99,9 @@ impl Outbox {
         locked(&self.waiting).messages.len()
     }
 
-    /// The number of the oldest event that waits.
-    pub(super) fn oldest(&self) -> Option<u64> {
-        locked(&self.waiting).messages.iter().map(|message| message.event.id).min()
+    /// Notes what waits.
+    pub(super) fn keep(&self, channel: &str, memory: &mut Memory) {
+        memory.waits(channel, locked(&self.waiting).messages.iter());
     }
 
     pub(super) fn sent(&self, at_ms: u64) {
