@@ -2,6 +2,7 @@
 //! each service, so the number of series is bounded by the configuration and the gates of a plan.
 
 use crate::rollout::desk::Desk;
+use crate::rollout::desk::notify::Told;
 use crate::rollout::machine::State;
 use crate::rollout::verdict::GateVerdict;
 use crate::rollout::view::View;
@@ -32,12 +33,26 @@ pub(super) fn render(text: &mut Text, desk: &Desk) {
     for (cause, value) in [("automatic", counted.rollbacks_automatic), ("manual", counted.rollbacks_manual)] {
         text.count(&names::ROLLBACKS, &[("cause", cause)], value);
     }
+    told(text, &desk.told());
     let mut one = |metric: &Metric, value: u64| text.family(metric).count(metric, &[], value);
     one(&names::ROLLOUT_TICKS, counted.ticks);
     one(&names::ROLLOUT_FALLS, counted.falls);
     let mut seconds = |metric: &Metric, value: f64| text.family(metric).ratio(metric, &[], value);
     seconds(&names::ROLLOUT_JUDGE, counted.judge_ns as f64 / 1e9);
     seconds(&names::ROLLOUT_JUDGE_LONGEST, counted.judge_longest_ns as f64 / 1e9);
+}
+
+fn told(text: &mut Text, told: &[Told]) {
+    text.family(&names::NOTIFICATIONS);
+    for channel in told {
+        for (outcome, value) in channel.outcomes {
+            text.count(&names::NOTIFICATIONS, &[("channel", &channel.channel), ("outcome", outcome)], value);
+        }
+    }
+    text.family(&names::NOTIFICATIONS_WAITING);
+    for channel in told {
+        text.count(&names::NOTIFICATIONS_WAITING, &[("channel", &channel.channel)], channel.waiting);
+    }
 }
 
 fn each(text: &mut Text, live: &[std::sync::Arc<View>], metric: &Metric, value: impl Fn(&View) -> f64) {

@@ -18,7 +18,7 @@ use super::guard::Guard;
 use super::health::{self, Readiness};
 use super::problem::{Code, Problem};
 use super::serve::Peer;
-use super::{audit, changes, engine, events, explain, kills, plans, reports, rollouts, views};
+use super::{audit, changes, engine, events, explain, kills, notifications, plans, reports, rollouts, views};
 use crate::telemetry::clock;
 
 /// Requests worked on at once; more than the connections can ask would be a mistake somewhere.
@@ -99,6 +99,9 @@ pub(super) fn routes() -> Vec<Route> {
         ("/api/v1/audit", &["GET"], get(audit::audit)),
         ("/api/v1/audit/verify", &["GET"], get(audit::verify)),
         ("/api/v1/events", &["GET"], get(events::events)),
+        ("/api/v1/notifications", &["GET"], get(notifications::notifications)),
+        ("/api/v1/notifications/test", &["POST"], post(notifications::test)),
+        ("/api/v1/notifications/acknowledge", &["POST"], post(notifications::acknowledge)),
         ("/api/v1/explain", &["POST"], post(explain::explain)),
         ("/api/v1/reload", &["POST"], post(changes::reload)),
         ("/api/v1/log-level", &["PUT"], put(changes::log_level)),

@@ -3,7 +3,8 @@
 //! In reading order: [`tick`] is what was counted in one tick; `evidence` weighs it (pure mathematics); `rules` are
 //! plain thresholds; [`verdict`] is what a gate says; `judge` puts the gates of a phase together, worst first;
 //! [`machine`] is the pure state machine; `journal` keeps everything in SQLite; `outside` asks what is outside;
-//! `runner` does what the machine wants; `desk` is where people and programs come in; `report` tells it afterwards.
+//! `runner` does what the machine wants; `desk` is where people and programs come in; `notify` tells people what
+//! happens; `report` tells it afterwards.
 //!
 //! What decides (`evidence`, `rules`, `judge`, `machine`) reads no clock, no randomness and no socket.
 
@@ -17,6 +18,7 @@ pub mod engine;
 pub mod event;
 pub mod journal;
 pub mod machine;
+mod notify;
 mod outside;
 pub mod record;
 pub mod report;

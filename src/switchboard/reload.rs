@@ -204,7 +204,9 @@ fn read_config(desk: &Desk, look: &Look) -> Result<Option<Arc<Config>>, Problems
 
 /// Whether two configurations say the same. Regular expressions cannot be compared, what they print can.
 fn same(a: &Config, b: &Config) -> bool {
-    a.weights_path == b.weights_path && format!("{:?}", a.plan) == format!("{:?}", b.plan)
+    a.weights_path == b.weights_path
+        && a.notifications == b.notifications
+        && format!("{:?}", a.plan) == format!("{:?}", b.plan)
 }
 
 /// Keeps how the reload went, and logs every problem once.

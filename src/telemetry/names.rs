@@ -125,6 +125,10 @@ metrics! {
         "Longest time that one look took to judge.";
     ROLLOUT_FALLS = "weir_rollout_runner_falls_total" Counter [""]
         "Runners of rollouts that fell over and were replaced.";
+    NOTIFICATIONS = "weir_notifications_total" Counter ["channel,outcome"]
+        "Notifications by channel: sent, failed, dropped for want of room, held_back by a cooldown; and tries retried.";
+    NOTIFICATIONS_WAITING = "weir_notifications_waiting" Gauge ["channel"]
+        "Notifications that wait for the channel.";
     ROLLOUT_ENGINE_UP = "weir_rollout_engine_up" Gauge [""]
         "Whether the engine of the rollouts runs.";
     PROCESS_CPU = "process_cpu_seconds_total" Counter [""]

@@ -17,6 +17,7 @@ mod identity;
 mod kill;
 mod lanes;
 mod large;
+mod notify;
 mod reload;
 mod retry;
 mod rollout;

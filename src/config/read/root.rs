@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{engine, listeners, routes, services};
+use super::{engine, listeners, notify, routes, services};
 use crate::config::cursor::{At, Fields, shorten};
 use crate::config::{AdminSpec, AppLogFormat, Config, DnsSpec, LogLevel, LogSpec, TOKEN_FILE_ENV, WORKERS_ENV};
 use crate::model::{AccessLog, AffinityBy, HostMatch, Limits, LogFormat, LogSink, Plan, RouteSpec, ServiceSpec};
@@ -26,6 +26,7 @@ pub(in crate::config) fn root(root: &Fields<'_>, path: &Path) -> Config {
     let admin = admin(&root.table("admin", "admin"), dir, !tokens.is_empty());
     let listeners = listeners::listeners(root, &services, admin.address);
     let routes = routes::routes(root, &services);
+    let notifications = notify::notifications(&root.table("notifications", "notifications"), dir, &services);
     note_unreached(root, &services, &routes, &listeners);
     note_shared_cookies(root, &services, &routes);
     let plan = Plan {
@@ -40,6 +41,7 @@ pub(in crate::config) fn root(root: &Fields<'_>, path: &Path) -> Config {
         path: path.to_owned(),
         rollouts,
         tokens,
+        notifications,
         weights_path,
         given_token_file: None,
         listeners,
