@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use weir::config::{Config, Problems, WeightsFile};
+use weir::model::notify::{Least, Way};
 use weir::model::{AffinityBy, Direct, HostMatch, Limit, PathMatch, Pools, ProbeKind, Recovery, Scope, ValueMatch};
 
 fn no_env(_: &str) -> Option<String> {
@@ -169,7 +170,7 @@ fn an_empty_or_comment_only_text_is_unfinished_and_not_just_wrong() {
 
 #[test]
 fn problems_have_the_place_and_what_would_be_right() {
-    for name in ["everything-wrong", "syntax", "references"] {
+    for name in ["everything-wrong", "syntax", "references", "notifications"] {
         let text = std::fs::read_to_string(golden_dir().join(format!("{name}.toml"))).expect("the input is there");
         let problems = Config::parse(&text, format!("{name}.toml"), &no_env).expect_err("it is wrong");
         assert_golden(&format!("{name}.txt"), &format!("{problems}\n"));
@@ -357,4 +358,34 @@ fn a_kill_switch_of_another_system_is_read_with_its_numbers() {
 
 fn switch_name(text: &str) -> weir::model::Name {
     weir::model::Name::new(text).expect("a name")
+}
+
+#[test]
+fn secrets_of_channels_come_from_files_and_are_never_shown() {
+    let directory = std::env::temp_dir().join(format!("weir-secrets-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).expect("a directory");
+    let config = |secret: &str, tls: &str| {
+        std::fs::write(directory.join("secret"), format!("{secret}\n")).expect("a file");
+        let text = format!(
+            "{ONE}[[notifications.channels]]\nname = \"ops\"\nkind = \"webhook\"\nurl = \"https://pager/hidden\"\n\
+             secret_file = \"secret\"\nevents = [\"alarm\"]\n\
+             [[notifications.channels]]\nname = \"mail\"\nkind = \"email\"\nhost = \"mail.example\"\ntls = \"{tls}\"\n\
+             from = \"weir@example.com\"\nto = \"ops@example.com\"\nuser = \"weir\"\npassword_file = \"secret\""
+        );
+        Config::parse(&text, directory.join("weir.toml"), &no_env)
+    };
+    let (one, two) = (config("hidden-1", "starttls").expect("legal"), config("hidden-2", "starttls").expect("legal"));
+    let [ops, mail] = &one.notifications.channels[..] else { panic!("two channels") };
+    assert_eq!((ops.wants.least, mail.wants.least), (Least::Info, Least::Warning), "who names events wants those");
+    let Way::Webhook { url, secret: Some(secret) } = &ops.way else { panic!("{ops:?}") };
+    assert_eq!((secret.reveal(), url.reveal()), ("hidden-1", "https://pager/hidden"));
+    let Way::Email(mailbox) = &mail.way else { panic!("{mail:?}") };
+    assert_eq!((mailbox.port, mailbox.login.as_ref().map(|login| login.password.reveal())), (587, Some("hidden-1")));
+    let weights = WeightsFile::parse("[engine]\nstable = 1", "weights.toml", &one.plan).expect("legal");
+    let changes = weir::config::diff(&one, &weights, &two, &weights);
+    assert_eq!(changes, ["channel ops: a secret is another one", "channel mail: a secret is another one"]);
+    assert!(!format!("{one:?}{two:?}").contains("hidden"), "{one:#?}");
+    let refused = config("hidden-3", "none").expect_err("a password in the open").to_string();
+    assert!(refused.contains("would send its password without TLS") && !refused.contains("hidden"), "{refused}");
+    std::fs::remove_dir_all(directory).expect("it can go");
 }

@@ -18,6 +18,7 @@ pub mod health;
 mod kills;
 mod limiter;
 pub mod metrics;
+mod notifications;
 mod plans;
 mod problem;
 mod reports;

@@ -1,6 +1,7 @@
 //! What the metrics say of rollouts: where each stands, its evidence, and what the engine did. At most one rollout for
 //! each service, so the number of series is bounded by the configuration and the gates of a plan.
 
+use crate::rollout::desk::notify::Told;
 use crate::rollout::desk::{Desk, Shown};
 use crate::rollout::kill::machine::State as SwitchState;
 use crate::rollout::machine::State;
@@ -34,6 +35,7 @@ pub(super) fn render(text: &mut Text, desk: &Desk) {
         text.count(&names::ROLLBACKS, &[("cause", cause)], value);
     }
     switches(text, desk);
+    told(text, &desk.told());
     let mut one = |metric: &Metric, value: u64| text.family(metric).count(metric, &[], value);
     one(&names::ROLLOUT_TICKS, counted.ticks);
     one(&names::ROLLOUT_FALLS, counted.falls);
@@ -58,6 +60,19 @@ fn switches(text: &mut Text, desk: &Desk) {
     family(&names::KILL_SWITCH_LEFT, &|shown| shown.switch.left_ms as f64 / 1000.0);
     family(&names::KILL_SWITCH_ATTEMPTS, &|shown| f64::from(shown.switch.attempts));
     family(&names::KILL_SWITCH_TRIPS, &|shown| shown.kills as f64);
+}
+
+fn told(text: &mut Text, told: &[Told]) {
+    text.family(&names::NOTIFICATIONS);
+    for channel in told {
+        for (outcome, value) in channel.outcomes {
+            text.count(&names::NOTIFICATIONS, &[("channel", &channel.channel), ("outcome", outcome)], value);
+        }
+    }
+    text.family(&names::NOTIFICATIONS_WAITING);
+    for channel in told {
+        text.count(&names::NOTIFICATIONS_WAITING, &[("channel", &channel.channel)], channel.waiting);
+    }
 }
 
 fn each(text: &mut Text, live: &[std::sync::Arc<View>], metric: &Metric, value: impl Fn(&View) -> f64) {

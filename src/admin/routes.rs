@@ -18,7 +18,7 @@ use super::guard::Guard;
 use super::health::{self, Readiness};
 use super::problem::{Code, Problem};
 use super::serve::Peer;
-use super::{audit, changes, engine, events, explain, kills, plans, reports, rollouts, switches, views};
+use super::{audit, changes, engine, events, explain, kills, notifications, plans, reports, rollouts, switches, views};
 use crate::telemetry::clock;
 
 /// Requests worked on at once; more than the connections can ask would be a mistake somewhere.
@@ -116,6 +116,9 @@ pub(super) fn routes() -> Vec<Route> {
         ("/api/v1/audit", LOOK, get(audit::audit)),
         ("/api/v1/audit/verify", LOOK, get(audit::verify)),
         ("/api/v1/events", LOOK, get(events::events)),
+        ("/api/v1/notifications", LOOK, get(notifications::notifications)),
+        ("/api/v1/notifications/test", DO, post(notifications::test)),
+        ("/api/v1/notifications/acknowledge", DO, post(notifications::acknowledge)),
         ("/api/v1/explain", ASK, post(explain::explain)),
         ("/api/v1/reload", DO, post(changes::reload)),
         ("/api/v1/log-level", SET, put(changes::log_level)),

@@ -50,6 +50,8 @@ struct Running {
 struct AdminTask {
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
+    /// Hands on who is told what happens.
+    follow: JoinHandle<()>,
 }
 
 // === impl Parts ===
@@ -147,8 +149,10 @@ impl Parts {
         let enabled = spec.enabled;
         let main = std::path::absolute(&config.path).unwrap_or_else(|_| config.path.clone());
         let directory = main.parent().map(Into::into);
-        let parts = engine::Parts { enabled, tick: spec.tick, state_dir: Some(spec.state_dir), directory };
+        let (state_dir, notifications) = (Some(spec.state_dir), config.notifications.clone());
+        let parts = engine::Parts { enabled, tick: spec.tick, state_dir, directory, notifications };
         let desk = engine::start(self.switchboard.clone(), parts).await;
+        let follow = tokio::spawn(tasks::follow_notifications(self.switchboard.clone(), desk.clone()));
         let board = Board {
             switchboard: self.switchboard,
             desk,
@@ -169,7 +173,7 @@ impl Parts {
                 tracing::error!(%error, "the admin API ended; traffic goes on");
             }
         });
-        Ok(AdminTask { stop, task })
+        Ok(AdminTask { stop, task, follow })
     }
 }
 
@@ -236,6 +240,7 @@ impl Running {
     /// Ends what runs beside the workers.
     async fn end(self) {
         self.tasks.iter().for_each(JoinHandle::abort);
+        self.admin.follow.abort();
         drop(self.admin.stop);
         let _ = timeout(LAST_WORDS, self.admin.task).await;
         let access_log = self.access_log;

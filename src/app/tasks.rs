@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::config::watch::{Event, Watcher, spawn};
+use crate::rollout::desk::Desk;
 use crate::switchboard::change::{Cause, Change, How};
 use crate::switchboard::writer::Switchboard;
 use crate::telemetry::access_log::AccessLog;
@@ -81,6 +82,17 @@ pub(super) async fn follow_config(switchboard: Arc<Switchboard>, access_log: Arc
             watcher.set_weights(config.weights_path.clone());
         }
         live = config;
+    }
+}
+
+/// Hands on who is told what happens to rollouts.
+pub(super) async fn follow_notifications(switchboard: Arc<Switchboard>, desk: Desk) {
+    let mut revisions = switchboard.subscribe();
+    loop {
+        desk.set_notifications(switchboard.config().notifications.clone());
+        if revisions.changed().await.is_err() {
+            return;
+        }
     }
 }
 

@@ -29,6 +29,7 @@ mod undo;
 mod audit;
 mod events;
 mod kill;
+mod notify;
 mod rollout;
 mod verify_split;
 
@@ -127,6 +128,8 @@ enum Verb {
     Unkill(kill::Unkill),
     /// Show what happened to rollouts and kill switches, or what happens
     Events(events::Arguments),
+    /// Show who is told what happens, test it, or say that you look
+    Notify(notify::Arguments),
     /// Show who changed what, and check that nobody changed the record
     Audit(audit::Arguments),
     /// Send requests and test whether they fall on the pools as the weights say
@@ -178,6 +181,7 @@ impl Verb {
             Verb::Kill(arguments) => kill::kill(&arguments, globals),
             Verb::Unkill(arguments) => kill::unkill(&arguments, globals),
             Verb::Events(arguments) => events::execute(&arguments, globals),
+            Verb::Notify(arguments) => notify::execute(&arguments, globals),
             Verb::Audit(arguments) => audit::execute(&arguments, globals),
             Verb::VerifySplit(arguments) => verify_split::execute(&arguments, globals),
             Verb::Explain(arguments) => explain::execute(&arguments, globals),

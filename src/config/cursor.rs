@@ -74,6 +74,13 @@ impl<'a> Sink<'a> {
         self.push(&self.local, span, path, &found, &help);
     }
 
+    /// The same of a value that is not to be seen.
+    pub(crate) fn local_unquoted(&self, value: &At<String>, found: &str, help: &str) {
+        let mut list = self.local.borrow_mut();
+        let found = format!("{}: {found}", value.path);
+        list.push(self.source.at(value.span.clone(), &value.path, found, help.to_owned()).unquoted());
+    }
+
     /// Something is wrong between this place and another.
     pub(crate) fn whole(&self, span: Range<usize>, path: &str, found: impl Display, help: impl Display) {
         self.push(&self.whole, span, path, &found, &help);
@@ -237,6 +244,11 @@ impl<'a> Fields<'a> {
         self.key(name);
         let value = self.entries.get(name)?;
         Some(At { value: value.get_ref(), span: value.span(), path: self.path_of(name) })
+    }
+
+    /// Whether a key is there, whatever its value.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.entries.contains_key(name)
     }
 
     /// The place of a key itself, not of its value.

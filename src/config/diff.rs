@@ -31,6 +31,7 @@ pub fn diff(old: &Config, old_weights: &WeightsFile, new: &Config, new_weights: 
     lines.extend(part("access_log", plain::access_log(&before.access_log), plain::access_log(&after.access_log)));
     lines.extend(one("weights", files));
     lines.extend(switch_changes(&old.kill_switches, &new.kill_switches));
+    lines.extend(super::told::changes(&old.notifications, &new.notifications));
     lines
 }
 

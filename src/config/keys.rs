@@ -43,6 +43,8 @@ pub(crate) enum Kind {
     Size(u64, u64),
     /// One of these words.
     Word(&'static [&'static str]),
+    /// One or a list of these words.
+    Words(&'static [&'static str]),
     /// `true`, `false` or a table of [`TABLES`].
     FlagOrTable(&'static str),
     /// A table of [`TABLES`].
@@ -63,8 +65,8 @@ pub(crate) const fn key(name: &'static str, kind: Kind, default: &'static str, d
 
 const COUNT: Kind = Kind::Integer(1, 1_000_000_000);
 
-/// Every table.
-pub(crate) static TABLES: &[Table] = &[
+/// Every table but those of notifications.
+static TABLES: &[Table] = &[
     Table {
         path: "",
         doc: "weir.toml",
@@ -92,6 +94,7 @@ pub(crate) static TABLES: &[Table] = &[
                 "what kills by itself, and what people pull by name",
             ),
             key("tokens", Kind::List("tokens[]"), "", "further tokens of the API, each with a role"),
+            key("notifications", Kind::Table("notifications"), "", "who is told what happens"),
             key("log", Kind::Table("log"), "", "the log of the program itself"),
             key("access_log", Kind::Table("access_log"), "", "one line per request"),
             key("dns", Kind::Table("dns"), "", "how host names of endpoints are looked up"),
@@ -359,10 +362,17 @@ pub(crate) static TABLES: &[Table] = &[
     },
 ];
 
+/// Every table of `weir.toml`.
+pub(crate) fn tables() -> impl Iterator<Item = &'static Table> {
+    TABLES.iter().chain(super::channels::TABLES)
+}
+
 /// The table of that path. Paths are constants of the readers, so a missing one is a mistake that tests find.
 pub(crate) fn table(path: &str) -> &'static Table {
-    let tables = TABLES.iter().chain(super::rollouts::keys::TABLES);
-    tables.into_iter().find(|table| table.path == path).expect("every table that a reader names is listed")
+    tables()
+        .chain(super::rollouts::keys::TABLES)
+        .find(|table| table.path == path)
+        .expect("every table that a reader names is listed")
 }
 
 impl Table {
@@ -377,7 +387,7 @@ mod tests {
     use std::collections::BTreeSet;
     use std::path::Path;
 
-    use super::TABLES;
+    use super::tables;
     use crate::config::cursor::{Fields, Sink};
     use crate::config::{parse_toml, read};
 
@@ -391,7 +401,7 @@ mod tests {
             pattern.len() == parts.len()
                 && pattern.iter().zip(&parts).all(|(p, part)| *p == "*" || p.trim_end_matches("[]") == *part)
         };
-        TABLES.iter().map(|table| table.path).find(|path| fits(path)).expect("the reference has only known tables")
+        tables().map(|table| table.path).find(|path| fits(path)).expect("the reference has only known tables")
     }
 
     /// Every `key = value` of the reference, also in a comment, as (table, key, value).
@@ -412,11 +422,13 @@ mod tests {
     #[test]
     fn every_key_is_in_the_reference_with_its_default() {
         let written = written();
-        for table in TABLES {
+        for table in tables() {
             for key in table.keys {
                 let stands = match key.kind {
                     super::Kind::Table(path) | super::Kind::Named(path) | super::Kind::List(path) => {
-                        written.iter().any(|(table, ..)| *table == path)
+                        // A table may hold nothing but tables.
+                        let below = format!("{path}.");
+                        written.iter().any(|(table, ..)| *table == path || table.starts_with(&below))
                     }
                     _ if table.path == "value" => REFERENCE.contains(&format!("{} = ", key.name)),
                     _ => written.iter().any(|(path, name, value)| {
@@ -438,7 +450,7 @@ mod tests {
         let sink = Sink::new("reference.toml", REFERENCE, &|_| None);
         read::root(&Fields::root(&sink, parsed.tree.get_ref()), Path::new("reference.toml"));
         let listed: BTreeSet<_> =
-            TABLES.iter().flat_map(|table| table.keys.iter().map(|key| (table.path, key.name))).collect();
+            tables().flat_map(|table| table.keys.iter().map(|key| (table.path, key.name))).collect();
         let asked = sink.asked();
         let unread: Vec<_> = listed.difference(&asked).collect();
         assert!(unread.is_empty(), "listed and not read: {unread:?}");

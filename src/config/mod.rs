@@ -9,6 +9,7 @@
 //!
 //! It does not apply anything: the switchboard does. Nothing here can panic on any text.
 
+mod channels;
 mod cursor;
 mod diff;
 mod edit;
@@ -21,6 +22,7 @@ pub mod rollouts;
 mod schema;
 mod switch_json;
 mod switch_keys;
+mod told;
 mod value;
 pub mod watch;
 mod weights;
@@ -43,6 +45,7 @@ pub(crate) use value::parse_duration;
 pub use weights::{WeightsFile, read_weights};
 pub use write::{WriteError, Written, write_weights};
 
+use crate::model::notify::Notifications;
 use crate::model::{KillSwitch, ListenerSpec, Plan};
 
 /// Largest configuration file that is read; it holds tens of thousands of routes.
@@ -74,6 +77,8 @@ pub struct Config {
     pub rollouts: EngineSpec,
     /// What kills by itself, and what people may pull by name.
     pub kill_switches: Arc<[KillSwitch]>,
+    /// Who is told what happens.
+    pub notifications: Notifications,
     /// Worker threads; none: one per usable core. Changes need a restart.
     pub workers: Option<usize>,
     /// Name lookups; changes of the servers need a restart.
@@ -210,7 +215,8 @@ impl Config {
     }
 
     /// Checks a text as if it stood in `path`: relative paths start in its directory, problems are named with it.
-    /// The only files that are read are those of `[services.NAME.override] token_file`.
+    /// The only files that are read are those that hold a secret: of `[services.NAME.override] token_file`, and of the
+    /// channels of `[notifications]`.
     pub fn parse(text: &str, path: impl AsRef<Path>, env: Env<'_>) -> Result<Self, Problems> {
         let path = path.as_ref();
         let name = path.display().to_string();

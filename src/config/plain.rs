@@ -24,16 +24,16 @@ pub(super) struct Plain(Vec<(&'static str, String)>);
 // === impl Plain ===
 
 impl Plain {
-    fn add(mut self, key: &'static str, value: impl ToString) -> Self {
+    pub(super) fn add(mut self, key: &'static str, value: impl ToString) -> Self {
         self.0.push((key, value.to_string()));
         self
     }
 
-    fn time(self, key: &'static str, time: Duration) -> Self {
+    pub(super) fn time(self, key: &'static str, time: Duration) -> Self {
         self.add(key, show_duration(time))
     }
 
-    fn some(self, key: &'static str, value: Option<impl ToString>) -> Self {
+    pub(super) fn some(self, key: &'static str, value: Option<impl ToString>) -> Self {
         match value {
             Some(value) => self.add(key, value),
             None => self,
@@ -41,9 +41,8 @@ impl Plain {
     }
 
     /// A list; an empty one has no value.
-    fn list<T: ToString>(self, key: &'static str, values: &[T]) -> Self {
-        let texts: Vec<String> = values.iter().map(ToString::to_string).collect();
-        self.some(key, (!texts.is_empty()).then(|| texts.join(" ")))
+    pub(super) fn list<T: ToString>(self, key: &'static str, values: &[T]) -> Self {
+        self.some(key, (!values.is_empty()).then(|| joined(values)))
     }
 
     fn value(&self, key: &str) -> &str {
@@ -59,6 +58,11 @@ impl Plain {
             changes.map(|key| format!("{key} {} → {}", self.value(key), new.value(key))).collect();
         (!changes.is_empty()).then(|| changes.join(", "))
     }
+}
+
+/// Values with blanks between them.
+pub(super) fn joined<T: ToString>(values: &[T]) -> String {
+    values.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
 }
 
 pub(super) fn affinity(affinity: &Affinity) -> Plain {

@@ -98,6 +98,11 @@ impl Problem {
         Self { file, line: 0, column: 0, path, message, help, source, caret: (0, 0) }
     }
 
+    /// The same without the source line, which may hold a secret.
+    pub(crate) fn unquoted(self) -> Self {
+        Self { source: String::new(), ..self }
+    }
+
     /// `file:line:column: what was found; what would be right`, on one line.
     pub fn headline(&self) -> String {
         let place = if self.line == 0 { String::new() } else { format!(":{}:{}", self.line, self.column) };

@@ -54,6 +54,8 @@ fn table(path: &str) -> Value {
         "services.*" => &["pools"],
         "services.*.pools.*" => &["endpoints"],
         "listeners.*" => &["address"],
+        "notifications.channels[]" => &["name", "kind"],
+        "notifications.escalations[]" => &["after", "channels"],
         _ => &[],
     };
     if !required.is_empty() {
@@ -86,6 +88,9 @@ fn kind(kind: Kind) -> Value {
             { "type": "string", "examples": ["32KiB", "1MiB"] },
         ] }),
         Kind::Word(words) => json!({ "enum": words }),
+        Kind::Words(words) => {
+            json!({ "oneOf": [{ "enum": words }, { "type": "array", "items": { "enum": words } }] })
+        }
         Kind::FlagOrTable(path) => json!({ "oneOf": [{ "type": "boolean" }, table(path)] }),
         Kind::Table(path) => table(path),
         Kind::Named(path) => json!({

@@ -133,6 +133,17 @@ impl<'a> Fields<'a> {
         let Kind::Word(words) = self.key(name).kind else { unreachable!("{name} is listed as a word") };
         let value = self.value(name)?;
         let text = self.as_text(&value, &format!("one of \"{}\"", words.join("\", \"")))?;
+        self.among(&text, words)
+    }
+
+    /// One or several of the words of its key.
+    pub(crate) fn words(&self, name: &'static str) -> Vec<&'static str> {
+        let Kind::Words(words) = self.key(name).kind else { unreachable!("{name} is listed as words") };
+        let texts = self.texts(name);
+        texts.iter().filter_map(|text| self.among(text, words)).map(|word| word.value).collect()
+    }
+
+    fn among(&self, text: &At<String>, words: &'static [&'static str]) -> Option<At<&'static str>> {
         let word = words.iter().find(|word| **word == text.value);
         if word.is_none() {
             let found = format!("{} is \"{}\"", text.path, shorten(&text.value));

@@ -29,6 +29,7 @@ mod fault;
 mod head;
 mod kill;
 mod name;
+pub mod notify;
 mod now;
 mod policy;
 pub mod rollout;

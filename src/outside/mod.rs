@@ -5,4 +5,5 @@
 
 pub mod command;
 pub mod http;
+pub mod mail;
 mod tls;

@@ -1,7 +1,7 @@
 //! Whom HTTPS calls trust: Mozilla's authorities, compiled in, since the image has no files beside weir; and whoever
 //! stands in the PEM file that `SSL_CERT_FILE` names, for an authority of one's own. Nothing is verified less for it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
@@ -14,14 +14,18 @@ const FILE: &str = "SSL_CERT_FILE";
 /// The configuration of every HTTPS call, made once. A file that cannot be read is told and adds nobody.
 pub(super) fn client() -> Result<ClientConfig, rustls::Error> {
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    if let Some(path) = std::env::var_os(FILE).filter(|path| !path.is_empty()) {
-        let added = add(&mut roots, Path::new(&path));
-        match added {
-            Ok(added) => tracing::info!(added, path = %Path::new(&path).display(), "authorities of {FILE} are trusted"),
-            Err(error) => tracing::warn!(%error, path = %Path::new(&path).display(), "{FILE} cannot be read"),
+    if let Some(path) = own_authorities() {
+        match add(&mut roots, &path) {
+            Ok(added) => tracing::info!(added, path = %path.display(), "authorities of {FILE} are trusted"),
+            Err(error) => tracing::warn!(%error, path = %path.display(), "{FILE} cannot be read"),
         }
     }
     trusting(roots)
+}
+
+/// The file of authorities of one's own.
+pub(super) fn own_authorities() -> Option<PathBuf> {
+    std::env::var_os(FILE).filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
 fn trusting(roots: RootCertStore) -> Result<ClientConfig, rustls::Error> {

@@ -11,10 +11,12 @@ use super::desk::Desk;
 use super::journal::holder::Holder;
 use super::journal::{Journal, JournalError, Kept};
 use super::machine::Input;
+use super::notify::listen;
 use super::runner::keep::Keeper;
 use super::runner::office::Office;
 use super::runner::{guardian, levers, sweeps, switches};
 use super::stream::Stream;
+use crate::model::notify::Notifications;
 use crate::model::rollout::Share;
 use crate::switchboard::writer::Switchboard;
 
@@ -32,6 +34,8 @@ pub struct Parts {
     pub state_dir: Option<PathBuf>,
     /// Where the main file is: relative files and commands of plans are looked for there.
     pub directory: Option<PathBuf>,
+    /// Who is told what happens.
+    pub notifications: Notifications,
 }
 
 /// Starts the engine on the runtime that this is called in, and takes up what was under way when the process ended.
@@ -60,6 +64,7 @@ async fn begin(switchboard: Arc<Switchboard>, parts: Parts) -> Result<Desk, Jour
     let keeper = Keeper::new(journal);
     let stream = Stream::after(keeper.last_event().await);
     let office = Arc::new(Office::new(switchboard, keeper, stream, parts.tick, parts.directory));
+    listen::start(&office, parts.notifications).await;
     for message in trouble.into_iter().chain(found) {
         office.alarm("", None, message);
     }

@@ -4,7 +4,7 @@
 //! plain thresholds; [`verdict`] is what a gate says; `judge` puts the gates of a phase together, worst first;
 //! [`machine`] is the pure state machine; [`kill`] are kill switches, pure as well; `journal` keeps everything in
 //! SQLite; `outside` asks what is outside; `runner` does what the machine wants; `desk` is where people and programs
-//! come in; `report` tells it afterwards.
+//! come in; `notify` tells people what happens; `report` tells it afterwards.
 //!
 //! What decides (`evidence`, `rules`, `judge`, `machine`, `kill`) reads no clock, no randomness and no socket.
 
@@ -19,6 +19,7 @@ pub mod event;
 pub mod journal;
 pub mod kill;
 pub mod machine;
+mod notify;
 mod outside;
 pub mod record;
 pub mod report;

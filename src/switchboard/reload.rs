@@ -206,6 +206,7 @@ fn read_config(desk: &Desk, look: &Look) -> Result<Option<Arc<Config>>, Problems
 fn same(a: &Config, b: &Config) -> bool {
     a.weights_path == b.weights_path
         && a.kill_switches == b.kill_switches
+        && a.notifications == b.notifications
         && format!("{:?}", a.plan) == format!("{:?}", b.plan)
 }
 

@@ -133,6 +133,10 @@ metrics! {
         "Attempts of a kill switch to come back since it was last let go or quiet.";
     KILL_SWITCH_TRIPS = "weir_kill_switch_trips_total" Counter ["switch"]
         "How often a kill switch killed, by itself or pulled by name.";
+    NOTIFICATIONS = "weir_notifications_total" Counter ["channel,outcome"]
+        "Notifications by channel: sent, failed, dropped for want of room, held_back by a cooldown; and tries retried.";
+    NOTIFICATIONS_WAITING = "weir_notifications_waiting" Gauge ["channel"]
+        "Notifications that wait for the channel.";
     ROLLOUT_ENGINE_UP = "weir_rollout_engine_up" Gauge [""]
         "Whether the engine of the rollouts runs.";
     PROCESS_CPU = "process_cpu_seconds_total" Counter [""]

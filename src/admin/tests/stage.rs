@@ -100,7 +100,8 @@ impl Stage {
         let board = Switchboard::open(config, Mode::Normal, 1, Upstreams::start(1, Lookups::default())).unwrap();
         drop(within);
         let board = Arc::new(board);
-        let parts = engine::Parts { enabled: true, tick: Duration::from_millis(20), state_dir: None, directory: None };
+        let (tick, notifications) = (Duration::from_millis(20), board.config().notifications.clone());
+        let parts = engine::Parts { enabled: true, tick, state_dir: None, directory: None, notifications };
         let desk = runtime.block_on(engine::start(Arc::clone(&board), parts));
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();

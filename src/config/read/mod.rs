@@ -5,6 +5,7 @@
 
 mod engine;
 mod listeners;
+mod notify;
 mod policies;
 mod root;
 mod routes;

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{engine, listeners, routes, services, switches};
+use super::{engine, listeners, notify, routes, services, switches};
 use crate::config::cursor::{At, Fields, shorten};
 use crate::config::{AdminSpec, AppLogFormat, Config, DnsSpec, LogLevel, LogSpec, TOKEN_FILE_ENV, WORKERS_ENV};
 use crate::model::{AccessLog, AffinityBy, HostMatch, Limits, LogFormat, LogSink, Plan, RouteSpec, ServiceSpec};
@@ -27,6 +27,7 @@ pub(in crate::config) fn root(root: &Fields<'_>, path: &Path) -> Config {
     let listeners = listeners::listeners(root, &services, admin.address);
     let routes = routes::routes(root, &services);
     let kill_switches = switches::switches(root, &services);
+    let notifications = notify::notifications(&root.table("notifications", "notifications"), dir, &services);
     note_unreached(root, &services, &routes, &listeners);
     note_shared_cookies(root, &services, &routes);
     let plan = Plan {
@@ -46,6 +47,7 @@ pub(in crate::config) fn root(root: &Fields<'_>, path: &Path) -> Config {
         rollouts,
         kill_switches: kill_switches.into(),
         tokens,
+        notifications,
         weights_path,
         given_token_file: None,
         listeners,

@@ -5,6 +5,7 @@ mod command;
 mod drill;
 mod kill;
 mod look;
+pub mod notify;
 mod rest;
 mod start;
 mod switch;

@@ -13,6 +13,7 @@ use super::super::event::{Event, Kind, Severity};
 use super::super::journal::Kept;
 use super::super::journal::audit::Entry;
 use super::super::machine::{Command, Illegal};
+use super::super::notify::notifier::Notifier;
 use super::super::record::{Record, Records};
 use super::super::stream::{Draft, Stream};
 use super::super::view::View;
@@ -48,6 +49,7 @@ pub(in crate::rollout) struct Office {
     pub(in crate::rollout) counts: Counts,
     pub(in crate::rollout) sweeps: Sweeps,
     pub(in crate::rollout) switches: Switches,
+    pub(in crate::rollout) notifier: Notifier,
     seats: Mutex<BTreeMap<String, Arc<Seat>>>,
     ended: Mutex<VecDeque<Arc<View>>>,
     /// The ticks of those that ended last.
@@ -115,6 +117,7 @@ impl Office {
             counts: Counts::default(),
             sweeps: Sweeps::default(),
             switches: Switches::default(),
+            notifier: Notifier::new(tokio::runtime::Handle::current()),
             seats: Mutex::default(),
             ended: Mutex::default(),
             ticks: Mutex::default(),
