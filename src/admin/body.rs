@@ -77,6 +77,11 @@ impl Fields {
         self.0.is_empty()
     }
 
+    /// Whether a member is a text.
+    pub(super) fn is_text(&self, key: &str) -> bool {
+        matches!(self.0.get(key), Some(Value::String(_)))
+    }
+
     /// What is left, as one object.
     pub(super) fn into_value(self) -> Value {
         Value::Object(self.0)

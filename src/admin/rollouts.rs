@@ -10,7 +10,7 @@ use http::{HeaderValue, StatusCode, header};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::access::Caller;
+use super::access::{self, Caller, Role};
 use super::body::{self, Fields};
 use super::changes::{self, by};
 use super::plans;
@@ -43,9 +43,9 @@ pub(super) struct Wanted {
 /// `POST /api/v1/rollouts`.
 pub(super) async fn start(State(admin): State<Arc<Admin>>, request: Request) -> Result<Response, Problem> {
     admin.board.desk.open()?;
-    let mut by = starter(&request);
+    let (mut by, role) = (starter(&request), access::role(&request));
     let fields = body::read_plan(request.into_body()).await?;
-    let start = read_start(&admin, fields, None, &mut by).await?;
+    let start = read_start(&admin, fields, None, &mut by, role).await?;
     started(&admin, start, &by).await
 }
 
@@ -53,9 +53,9 @@ pub(super) async fn start(State(admin): State<Arc<Admin>>, request: Request) -> 
 pub(super) async fn put(State(admin): State<Arc<Admin>>, path: Id, request: Request) -> Result<Response, Problem> {
     admin.board.desk.open()?;
     let id = read_id(path)?;
-    let mut by = starter(&request);
+    let (mut by, role) = (starter(&request), access::role(&request));
     let fields = body::read_plan(request.into_body()).await?;
-    let start = read_start(&admin, fields, Some(id.clone()), &mut by).await?;
+    let start = read_start(&admin, fields, Some(id.clone()), &mut by, role).await?;
     match admin.board.desk.one(&id).await {
         Ok(view) if view.rollout.plan == start.plan => Ok(Json(whole(&admin, &view)).into_response()),
         Ok(_) => {
@@ -95,7 +95,7 @@ pub(super) async fn command(
     request: Request,
 ) -> Result<Response, Problem> {
     let id = read_id(path)?;
-    let (mut by, role) = (by(&request), super::access::role(&request));
+    let (mut by, role) = (by(&request), access::role(&request));
     let person = person(&request);
     let mut fields = body::read(request.into_body()).await?;
     by.reason = changes::clean(&fields.text("reason")?.unwrap_or_default());
@@ -186,7 +186,14 @@ pub(super) fn read_id(path: Id) -> Result<String, Problem> {
 }
 
 /// What is to be started: a plan of this weir by its name, a profile for a service, or a plan itself.
-async fn read_start(admin: &Admin, mut fields: Fields, id: Option<String>, by: &mut By) -> Result<Start, Problem> {
+async fn read_start(
+    admin: &Admin,
+    mut fields: Fields,
+    id: Option<String>,
+    by: &mut By,
+    role: Role,
+) -> Result<Start, Problem> {
+    let posted = !fields.is_text("plan");
     let named = ["rolloutId", "id"].into_iter().find_map(|key| fields.text(key).transpose()).transpose()?;
     let (supersede, automatic) = (fields.flag("supersede")?, fields.flag("automatic")?);
     let dry_run = fields.flag("dryRun")? | fields.flag("dry_run")?;
@@ -195,5 +202,9 @@ async fn read_start(admin: &Admin, mut fields: Fields, id: Option<String>, by: &
     }
     let mut plan: RolloutPlan = plans::read(admin, fields, id.as_deref().or(named.as_deref())).await?;
     plan.dry_run |= dry_run;
+    // Who may write a file beside the main file may run commands anyway; who only has a token of the API may not.
+    if posted && plan.runs_commands() {
+        role.must_be_admin("a plan with commands that is no file of rollouts/")?;
+    }
     Ok(Start { plan, id: id.or(named), supersede, automatic })
 }

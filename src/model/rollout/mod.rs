@@ -188,6 +188,14 @@ impl Phase {
 // === impl RolloutPlan ===
 
 impl RolloutPlan {
+    /// Whether it runs programs on the machine of weir.
+    pub fn runs_commands(&self) -> bool {
+        let gates = self.gates.iter().chain(self.phases.iter().flat_map(|phase| &phase.gates));
+        let acts = self.actions.iter().map(|action| &action.act).chain(self.sweeps.iter().map(|sweep| &sweep.act));
+        gates.into_iter().any(|gate| matches!(gate.ask, Ask::Command(_)))
+            || acts.into_iter().any(|act| matches!(act, Act::Command(_)))
+    }
+
     /// The gates that hold in phase `index`: those of the plan, then its own.
     pub fn gates_of(&self, index: usize) -> impl Iterator<Item = &Gate> {
         self.gates.iter().chain(self.phases.get(index).map(|phase| phase.gates.as_slice()).unwrap_or_default())
