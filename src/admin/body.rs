@@ -71,6 +71,12 @@ fn parse_as(bytes: &[u8], strict: Strict) -> Result<Fields, Problem> {
 
 // === impl Fields ===
 
+impl From<Map<String, Value>> for Fields {
+    fn from(members: Map<String, Value>) -> Self {
+        Self(members)
+    }
+}
+
 impl Fields {
     /// Whether nothing was sent.
     pub(super) fn is_empty(&self) -> bool {

@@ -3,7 +3,7 @@
 //! directory.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use http::StatusCode;
@@ -18,9 +18,6 @@ use super::screen::{Paint, printable};
 use super::{Globals, place, screen};
 use crate::rollout::journal::FILE;
 use crate::rollout::journal::read::Reader;
-
-/// The state directory of a configuration that names none: beside the weights file.
-const STATE: &str = ".weir";
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
@@ -58,7 +55,7 @@ struct Offline {
     /// Read the state directory, ask no running weir
     #[arg(long)]
     offline: bool,
-    /// Where the record is; .weir beside the weights file by default
+    /// Where the record is; that of the configuration by default
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
 }
@@ -128,7 +125,7 @@ fn asked(path: &str, offline: &Offline, globals: &Globals) -> Result<Option<Valu
 fn reader(offline: &Offline, globals: &Globals) -> Result<Reader, Failure> {
     let directory = match &offline.state_dir {
         Some(directory) => directory.clone(),
-        None => place::config(globals)?.weights_path.parent().unwrap_or(Path::new("")).join(STATE),
+        None => place::config(globals)?.rollouts.state_dir,
     };
     if !directory.join(FILE).exists() {
         let place = directory.display();

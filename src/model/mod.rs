@@ -33,6 +33,7 @@ mod now;
 mod policy;
 pub mod rollout;
 mod spec;
+pub mod time;
 mod weights;
 
 pub use fault::{Fault, Why};

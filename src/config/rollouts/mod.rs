@@ -4,6 +4,7 @@
 //! anew whenever they are asked for, so that an edit is in force at the next start; a broken one harms nothing else.
 
 mod checks;
+mod foreign;
 mod gates;
 mod json;
 pub(crate) mod keys;
@@ -22,7 +23,7 @@ use super::cursor::{Fields, Sink};
 use super::problem::{Problem, Problems};
 use super::{is_blank, parse_toml};
 use crate::model::rollout::RolloutPlan;
-use crate::model::{Name, Plan};
+use crate::model::{NAME_BYTES_MAX, Name, Plan};
 
 /// The directory of plans, beside the main file.
 pub const DIRECTORY: &str = "rollouts";
@@ -72,11 +73,31 @@ pub fn read_plan(text: &str, path: &Path, routes: &Plan, limits: &Constraints) -
     read(text, &file, name, routes, limits)
 }
 
-/// Reads a plan from JSON: the keys of a plan file, or the body of another system. Fields take the place of lines.
+/// Reads a plan from JSON: the keys of a plan file, or the body of another system. Fields take the place of lines; what
+/// a plan cannot say is among the notes.
 pub fn plan_from_json(body: &Value, name: &Name, routes: &Plan, limits: &Constraints) -> Result<Read, Problems> {
-    let text = json::to_text(body).map_err(|why| Problems::one(Problem::without_place("plan", why, "send a plan")))?;
-    let text = if text.trim().is_empty() { "profile = \"default\"\n".to_owned() } else { text };
-    read(&text, "plan", name.clone(), routes, limits).map_err(Problems::without_places)
+    let said = json::to_text(body).map_err(|why| Problems::one(Problem::without_place("plan", why, "send a plan")))?;
+    let text = if said.text.trim().is_empty() { "profile = \"default\"\n".to_owned() } else { said.text };
+    let mut read = read(&text, "plan", name.clone(), routes, limits).map_err(Problems::without_places)?;
+    let note = |(field, why): (String, String)| {
+        let mut note = Problem::without_place("plan", format!("{field} is left out"), &why);
+        note.path = field;
+        note
+    };
+    read.notes.extend(said.left_out.into_iter().map(note));
+    Ok(read)
+}
+
+/// Takes the name of the plan out of a body. Other systems write sentences there, of which letters and digits are used;
+/// the sentence stays.
+pub fn take_name(body: &mut Value) -> Option<String> {
+    if !body.as_object().is_some_and(foreign::is_deployment) {
+        let name = body.as_object_mut().and_then(|body| body.swap_remove("name"))?;
+        return Some(name.as_str().map_or_else(|| name.to_string(), str::to_owned));
+    }
+    let words = body["name"].as_str()?.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    let name = words.map(str::to_ascii_lowercase).collect::<Vec<_>>().join("-");
+    Some(name.chars().take(NAME_BYTES_MAX).collect()).filter(|name: &String| !name.is_empty())
 }
 
 /// The plan that a built-in profile makes of a service.

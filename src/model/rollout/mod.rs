@@ -70,6 +70,7 @@ pub struct RolloutPlan {
     /// What an outside gate that cannot be asked leads to.
     pub on_provider_error: OnProviderError,
     /// How long the whole rollout may take; then `on_inconclusive`.
+    #[serde(with = "crate::model::time::option", default)]
     pub deadline: Option<Duration>,
     /// Whether phases advance by themselves; else each waits for a person.
     pub auto_advance: bool,
@@ -86,6 +87,7 @@ pub struct RolloutPlan {
     /// Verification after promotion, one job per target.
     pub sweeps: Vec<Sweep>,
     /// How long the previous version stays ready for an instant way back after promotion.
+    #[serde(with = "crate::model::time")]
     pub keep_previous: Duration,
     /// Labels, for people and notifications.
     pub labels: BTreeMap<String, String>,
@@ -117,8 +119,10 @@ pub struct Phase {
     /// Requests with these headers go to the candidate, whatever its share; all must hold.
     pub cohort: Vec<CohortMatch>,
     /// The least time in this phase.
+    #[serde(with = "crate::model::time")]
     pub min_duration: Duration,
     /// The most time that is waited for evidence.
+    #[serde(with = "crate::model::time")]
     pub max_duration: Duration,
     /// Gates of this phase alone, beside those of the plan.
     pub gates: Vec<Gate>,
