@@ -1,5 +1,5 @@
-//! Plans of rollouts as people and other systems write them: the examples of `config/rollouts/`, the schema that editors
-//! check them with, the bodies in `tests/fixtures/`.
+//! Plans of rollouts as people and other systems write them: the examples of `config/rollouts/`, the schema by which
+//! editors check them, the bodies in `tests/fixtures/`.
 
 #[path = "plans/schema.rs"]
 mod schema;
