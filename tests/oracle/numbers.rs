@@ -1,5 +1,5 @@
-//! Numbers that weir's statistics give for chosen counts, as JSON: what went in and what came out, for `check.py` beside
-//! this file to compute again by other means. It decides nothing itself.
+//! Numbers that weir's statistics give for chosen counts, as JSON: what went in and what came out, for `check.py`
+//! beside it to compute again by other means. It decides nothing itself.
 
 use serde_json::{Value, json};
 use weir::rollout::evidence::band::{distribution, wilson};
