@@ -146,3 +146,37 @@ fn the_record_is_found_where_the_configuration_says_also_without_a_running_weir(
     assert!(code == Some(0) && out.starts_with("ok "), "{out}{err}");
     assert!(weir.config_directory().join("elsewhere/weir.db").exists());
 }
+
+#[test]
+fn the_phases_of_a_deployment_that_can_be_passed_are_run_to_the_end() {
+    let (_stable, _canary, weir) = started("[rollouts]\ntick = \"50ms\"");
+    let mut body = fixture("phased-deployment.json");
+    let phases = body["phases"].as_array_mut().expect("phases");
+    // As it is written the first can never be passed; a thousand a second is more than this test sends.
+    phases.remove(0);
+    phases[1]["successCriteria"][2]["threshold"] = 5.into();
+    for phase in phases {
+        let shorter = |value: &mut Value| *value = (value.as_u64().expect("ms") / 2_000).into();
+        shorter(&mut phase["durationMs"]);
+        phase["successCriteria"]
+            .as_array_mut()
+            .expect("criteria")
+            .iter_mut()
+            .for_each(|it| shorter(&mut it["durationMs"]));
+    }
+    body["evidence"] = json!({ "settle": "100ms", "warm_up": "0s" });
+    let load = Load::start(weir.address(), 4, Duration::from_millis(1));
+    let begun = asked(&weir, "POST", "/api/v1/rollouts", &body, 201);
+    assert_eq!((&begun["plan"], &begun["version"]), (&json!("checkout-step-by-step"), &json!("4.2.0")));
+    let path = format!("/api/v1/rollouts/{}", begun["rolloutId"].as_str().expect("an id"));
+    eventually("every phase is passed", Duration::from_secs(90), || {
+        let view = asked(&weir, "GET", &path, &Value::Null, 200);
+        assert!(view["state"] == "rolling_out" || view["state"] == "completed", "{view:#}");
+        view["state"] == "completed"
+    });
+    let phases = asked(&weir, "GET", &path, &Value::Null, 200)["phases"].clone();
+    let passed: Vec<String> =
+        phases.as_array().expect("phases").iter().map(|it| format!("{} {}", it["percent"], it["status"])).collect();
+    assert_eq!(passed, ["5.0 \"passed\"", "25.0 \"passed\"", "100.0 \"passed\""]);
+    load.stop().assert_flawless();
+}

@@ -16,6 +16,9 @@ type LeftOut = Vec<(String, String)>;
 const MONITOR: [&str; 3] = ["healthMonitor", "monitoring", "healthConfig"];
 const ROLLBACK: [&str; 2] = ["rollback", "rollbackConfig"];
 
+/// Keys of a plan that may stand in such a deployment as they are.
+const OWN: [&str; 6] = ["candidate", "baseline", "evidence", "on_failure", "on_inconclusive", "on_provider_error"];
+
 /// Whether a body is such a deployment.
 pub(super) fn is_deployment(object: &Map<String, Value>) -> bool {
     ["serviceName", "trafficShiftStrategy", "stableVersion", "canaryVersion", "triggerThresholds", "checkIntervalMs"]
@@ -49,6 +52,12 @@ pub(super) fn plan(object: &Map<String, Value>, left_out: &mut LeftOut) -> Value
             Some(percent) => plan["phases"] = json!([{ "percent": percent }, { "percent": 100 }]),
             None => plan["profile"] = "default".into(),
         },
+    }
+    // What that system has no word for may stand beside it in the words of a plan.
+    for key in OWN {
+        if let Some(value) = object.get(key) {
+            plan[key] = value.clone();
+        }
     }
     let mut gates = Vec::new();
     if let Some((settings, _)) = part(&MONITOR, "checkIntervalMs") {
