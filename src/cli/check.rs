@@ -1,5 +1,5 @@
-//! `weir check`: every problem of the configuration, of the weights file and of the plans beside them, all at once, with
-//! its place. What would be better about a plan is for `weir rollout check` to say.
+//! `weir check`: every problem of the configuration, of the weights file and of the plans beside them, all at once and
+//! each with its place. What would be better about a plan is for `weir rollout check` to say.
 
 use std::path::Path;
 

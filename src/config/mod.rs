@@ -111,6 +111,8 @@ pub struct EngineSpec {
     pub max_percent: Share,
     /// The longest time that any plan may take for a rollback; none: any.
     pub max_rollback: Option<Duration>,
+    /// How long rollouts that ended and their events are kept; none: the bounds by number alone.
+    pub retention: Option<Duration>,
 }
 
 /// An entry of `[[tokens]]`.

@@ -36,6 +36,7 @@ pub(super) fn engine(fields: &Fields<'_>, weights: &Path, dir: &Path) -> EngineS
         state_dir: state_dir.map_or_else(beside, |text| dir.join(text.value)),
         max_percent: fields.number("max_percent").and_then(Share::from_percent).unwrap_or(Share::ALL),
         max_rollback: fields.duration("max_rollback"),
+        retention: fields.duration("retention"),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::read::Reader;
 use super::*;
@@ -90,6 +91,55 @@ async fn what_was_persisted_is_there_for_the_next_process_bit_by_bit() {
     journal.persist(&one, Vec::new()).await.expect("kept");
     assert!(reader.live().expect("read").is_empty());
     assert_eq!(reader.events(0, 10).expect("read").len(), 1);
+}
+
+#[tokio::test]
+async fn what_is_older_than_the_retention_is_forgotten_and_what_holds_a_service_is_not() {
+    let place = Place::new();
+    let journal = Journal::open(&place.0).expect("a journal");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as u64;
+    let ended = |id: &str, at_ms: u64| {
+        let mut ended = rollout(id, at_ms);
+        (ended.state, ended.ended_at_ms) = (State::RolledBack, Some(at_ms));
+        ended
+    };
+    let tick = second(0.05, [10, 0], [190, 0]);
+    let judgement = Judge::new(&plan(&[5.0], vec![errors()])).judgement();
+    for (kept, at_ms) in [("old", now - 7_200_000), ("new", now - 1_000)] {
+        journal.persist(&ended(kept, at_ms), Vec::new()).await.expect("kept");
+        journal.tick(kept, 1, at_ms, 0, &tick, &judgement);
+    }
+    journal.persist(&rollout("live", now - 7_200_000), Vec::new()).await.expect("kept");
+    for (id, at_ms) in [(1, now - 7_200_000), (2, now - 1_000), (3, now - 7_200_000)] {
+        journal.event(&Event { at_ms, ..event(id) });
+    }
+    journal.audit(entry("old"));
+    journal.retain(Some(Duration::from_secs(3600)));
+    journal.flush().await;
+    drop(journal);
+    // The first batch of a process looks for what is too old.
+    let journal = Journal::open(&place.0).expect("again");
+    journal.audit(entry("new"));
+    journal.flush().await;
+    assert_eq!(journal.health(), Health::default());
+    drop(journal);
+    let reader = Reader::open(&place.0).expect("a reader");
+    println!(
+        "{:?} {:?}",
+        reader.note("retention_ms"),
+        reader
+            .rollouts(10)
+            .unwrap()
+            .iter()
+            .map(|k| (k.rollout.id.clone(), k.rollout.holds_service(), k.rollout.ended_at_ms))
+            .collect::<Vec<_>>()
+    );
+    let rollouts: Vec<String> = reader.rollouts(10).expect("read").into_iter().map(|kept| kept.rollout.id).collect();
+    assert_eq!(rollouts, ["new", "live"]);
+    assert_eq!((reader.last_tick("old").expect("read"), reader.last_tick("new").expect("read")), (0, 1));
+    let events: Vec<u64> = reader.events(0, 10).expect("read").iter().map(|event| event.id).collect();
+    assert_eq!(events, [2, 3], "the newest number stays");
+    assert_eq!((reader.audit(10).expect("read").len(), reader.verify_audit().expect("read").ok), (2, true));
 }
 
 #[tokio::test]

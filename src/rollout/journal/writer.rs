@@ -3,14 +3,15 @@
 use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use tokio::sync::oneshot;
 
 use super::audit::{self, GENESIS};
 use super::{
-    AUDIT_MAX, EVENTS_MAX, Health, Holder, JournalError, ROLLOUTS_MAX, ROLLOUTS_WITH_TICKS_MAX, TICKS_MAX, Work,
+    AUDIT_MAX, EVENTS_MAX, Health, Holder, JournalError, RETENTION, ROLLOUTS_MAX, ROLLOUTS_WITH_TICKS_MAX, TICKS_MAX,
+    Work,
 };
 
 /// Work of one transaction.
@@ -227,8 +228,26 @@ fn lock(transaction: &Transaction<'_>, service: &str, rollout: &str, force: bool
     Ok(())
 }
 
+/// Forgets rollouts that ended, their ticks and events when they are older than what is to be kept. The newest event
+/// stays, since numbers go on after it, and so does the audit log.
+fn forget_old(transaction: &Transaction<'_>) -> Result<(), JournalError> {
+    let kept = "SELECT CAST(value AS INTEGER) FROM notes WHERE key = ?1";
+    let kept_ms: Option<i64> = transaction.query_row(kept, [RETENTION], |row| row.get(0)).optional()?;
+    let Some(kept_ms) = kept_ms.filter(|ms| *ms > 0) else { return Ok(()) };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as i64;
+    let before = [now.saturating_sub(kept_ms)];
+    transaction.execute("DELETE FROM rollouts WHERE holds = 0 AND ended_ms < ?1", before)?;
+    transaction.execute("DELETE FROM ticks WHERE rollout NOT IN (SELECT id FROM rollouts)", [])?;
+    transaction.execute(
+        "DELETE FROM events WHERE json_extract(document, '$.atMs') < ?1 AND id < (SELECT MAX(id) FROM events)",
+        before,
+    )?;
+    Ok(())
+}
+
 /// Forgets what is beyond the bounds, the oldest first.
 fn prune(transaction: &Transaction<'_>) -> Result<(), JournalError> {
+    forget_old(transaction)?;
     let newest = |table: &str| format!("(SELECT MAX(id) FROM {table})");
     transaction.execute(&format!("DELETE FROM events WHERE id <= {} - ?1", newest("events")), [EVENTS_MAX])?;
     transaction.execute(
