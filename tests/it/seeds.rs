@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::harness::upstream::own_address;
-use crate::harness::{Load, Setup, Upstream, Weir, eventually};
+use crate::harness::{Behaviour, Load, Reply, Setup, Upstream, Weir, eventually};
 
 fn started(more: &str) -> (Upstream, Upstream, Weir) {
     let (stable, canary) = (Upstream::named("stable"), Upstream::named("canary"));
@@ -178,4 +178,39 @@ fn the_phases_of_a_deployment_that_can_be_passed_are_run_to_the_end() {
         phases.as_array().expect("phases").iter().map(|it| format!("{} {}", it["percent"], it["status"])).collect();
     assert_eq!(passed, ["5.0 \"passed\"", "25.0 \"passed\"", "100.0 \"passed\""]);
     load.stop().assert_flawless();
+}
+
+#[test]
+fn a_monitor_is_asked_for_its_history_issues_trends_alerts_and_statistics() {
+    let (_stable, canary, weir) = started("[rollouts]\ntick = \"50ms\"");
+    canary.behave(Behaviour::Reply(Reply::status(500)));
+    let load = Load::start(weir.address(), 4, Duration::from_millis(1));
+    let plan = json!({
+        "service": "engine", "candidate": "canary", "phases": [{ "percent": 20, "min_duration": "1h" }],
+        "gates": [{ "kind": "error_rate" }], "evidence": { "settle": "100ms" },
+    });
+    let id = asked(&weir, "POST", "/api/v1/rollouts", &plan, 201)["rolloutId"].as_str().expect("an id").to_owned();
+    let of = |what: &str| asked(&weir, "GET", &format!("/api/v1/rollouts/{id}/{what}"), &Value::Null, 200);
+    eventually("it is rolled back", Duration::from_secs(30), || {
+        asked(&weir, "GET", &format!("/api/v1/rollouts/{id}"), &Value::Null, 200)["state"] == "rolled_back"
+    });
+    load.stop();
+    let history = of("metrics")["metrics"].clone();
+    let points = history.as_array().expect("a list");
+    assert!(points.iter().any(|point| point["candidate"]["errorRate"] == 1.0), "{history:#}");
+    assert!(points.iter().any(|point| point["control"]["availability"] == 1.0), "{history:#}");
+    assert_eq!(of("metrics?limit=1")["metrics"].as_array().map(Vec::len), Some(1));
+    let issues = of("issues")["issues"].clone();
+    let bad = |issue: &Value| issue["verdict"] == "fail" && issue["severity"] == "critical";
+    assert!(issues.as_array().is_some_and(|issues| issues.iter().any(bad)), "{issues:#}");
+    let trends = of("trends")["trends"].clone();
+    let names: Vec<&Value> = trends.as_array().expect("a list").iter().map(|trend| &trend["metric"]).collect();
+    assert_eq!(names, ["error_rate", "control_error_rate", "latency_p95_ms"]);
+    assert!(trends.as_array().is_some_and(|all| all.iter().all(|it| it["direction"].is_string())), "{trends:#}");
+    let alerts = asked(&weir, "GET", "/api/v1/alerts?service=engine", &Value::Null, 200)["alerts"].clone();
+    assert!(alerts.as_array().is_some_and(|all| all.iter().any(|it| it["severity"] == "critical")), "{alerts:#}");
+    let none = asked(&weir, "GET", "/api/v1/alerts?service=other", &Value::Null, 200);
+    assert_eq!(none["alerts"], json!([]));
+    let statistics = asked(&weir, "GET", "/api/v1/rollouts/statistics", &Value::Null, 200);
+    assert_eq!((&statistics["total"], &statistics["rolledBack"]), (&json!(1), &json!(1)), "{statistics:#}");
 }
