@@ -113,6 +113,12 @@ impl Setup {
         self
     }
 
+    /// The public listener on this address rather than on a free port: one that is the same after a restart.
+    pub fn public(mut self, address: std::net::SocketAddr) -> Self {
+        self.listeners[0].1 = format!("address = \"{address}\"\n");
+        self
+    }
+
     /// Lines under `[admin]`.
     pub fn admin(mut self, lines: &str) -> Self {
         let _ = writeln!(self.admin, "{lines}");
@@ -185,7 +191,8 @@ impl Setup {
     pub fn config_text(&self) -> String {
         let mut text = format!("weights = \"weights.toml\"\nworkers = {}\n{}\n", self.workers, self.top);
         for (name, lines) in &self.listeners {
-            let _ = writeln!(text, "[listeners.{name}]\naddress = \"127.0.0.1:0\"\n{lines}");
+            let address = if lines.contains("address") { "" } else { "address = \"127.0.0.1:0\"\n" };
+            let _ = writeln!(text, "[listeners.{name}]\n{address}{lines}");
         }
         let address = if self.admin.contains("address") { "" } else { "address = \"127.0.0.1:0\"\n" };
         let _ = writeln!(text, "[admin]\n{address}{}\n[services.engine]\n{}", self.admin, self.service);

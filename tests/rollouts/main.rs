@@ -1,0 +1,16 @@
+//! Rollouts proved end to end, against the built program: healthy ones are not rolled back by chance, bad ones are and
+//! cost few requests, `kill -9` and a full disk change nothing, and the API is what strangers were told.
+//!
+//! It takes minutes, so it is a stage of its own in `tests/run`. Time is accelerated by short ticks and phases; no number
+//! of the statistics is changed. What was measured is printed, and collected in `ROWS` of the target directory.
+
+#[path = "../it/harness/mod.rs"]
+mod harness;
+
+mod contract;
+mod crowd;
+mod disk;
+mod faults;
+mod healthy;
+mod killed;
+mod rows;
