@@ -33,7 +33,9 @@ fn plan(min: &str) -> Value {
 
 /// A server of which this part of the answers are 500, at random.
 fn failing(seed: u64, ratio: f64) -> Behaviour {
-    Behaviour::chosen(move |_, number| if hits(seed, number, ratio) { Behaviour::status(500) } else { usual(seed, number) })
+    Behaviour::chosen(
+        move |_, number| if hits(seed, number, ratio) { Behaviour::status(500) } else { usual(seed, number) },
+    )
 }
 
 /// What a healthy server does: most answers at once, one in ten a few milliseconds late.
@@ -193,7 +195,9 @@ fn a_leak_that_shows_late_is_found_in_whatever_phase() {
         }
     };
     canary.behave(Behaviour::chosen(leaks));
-    let ended = Run::begin(Setup::pair(&stable, &canary, [100, 0]), &plan("4s"), &Asks::default());
+    let mut plan = plan("4s");
+    plan["phases"][1]["min_duration"] = json!("30s");
+    let ended = Run::begin(Setup::pair(&stable, &canary, [100, 0]), &plan, &Asks::default());
     let ended = ended.until(|view| view["state"] == "rolled_back");
     row("a leak: well for 8 s, then slower and failing more each second", &ended);
     assert_eq!(ended.weir.split(), [100, 0]);
@@ -250,8 +254,7 @@ fn when_both_are_bad_nobody_is_blamed() {
     let ended = run.until(|view| view["state"] != "rolling_out");
     assert_eq!((&ended.view["state"], &ended.view["verdict"]), (&json!("paused"), &json!("environment_degraded")));
     row("both pools fail 40 %", &ended);
-    let (changed, view) =
-        ended.weir.watch_rollout(&ended.id, Duration::from_secs(2), |view| view["state"] != "paused");
+    let (changed, view) = ended.weir.watch_rollout(&ended.id, Duration::from_secs(2), |view| view["state"] != "paused");
     assert!(!changed && ended.weir.split() == [80, 20], "{view:#}");
 }
 
@@ -281,7 +284,9 @@ fn without_traffic_nothing_is_advanced_and_nothing_rolled_back() {
             assert_eq!(weir.command_rollout(&id, "rollback", "the next one").0, 200);
         }
         let listed = || weir.admin_get("/api/v1/status").text();
-        eventually("the service is free", PATIENCE, || weir.watch_rollout(&id, Duration::ZERO, |view| view["waitingFor"].is_null()).0);
+        eventually("the service is free", PATIENCE, || {
+            weir.watch_rollout(&id, Duration::ZERO, |view| view["waitingFor"].is_null()).0
+        });
         drop(listed());
     }
     rows::keep("fault-no-traffic", &["| no traffic at all | rolling out, phase 1 | no traffic | | 0 | 0 |".to_owned()]);
@@ -309,7 +314,9 @@ fn sticky_clients_whose_errors_come_in_clusters_roll_nothing_back() {
     assert!(requests > 500 && met.failed.len() > 100, "{requests} {}", met.failed.len());
     rows::keep(
         "fault-sticky",
-        &[format!("| equal pools, sticky clients of which 5 % fail nearly always | rolling out | | 15 s | {requests} | as without |")],
+        &[format!(
+            "| equal pools, sticky clients of which 5 % fail nearly always | rolling out | | 15 s | {requests} | as without |"
+        )],
     );
 }
 

@@ -33,6 +33,7 @@ impl Desk {
         if let Some(running) = office.seat_of(&service).filter(|_| supersede) {
             self.supersede(office, &running, by).await?;
         }
+        let_go(office, &service).await;
         let id = id.map(|id| checked(&id)).transpose()?.unwrap_or_else(|| fresh_id(office, &plan.name));
         let rollout = Rollout::new(id.clone(), plan, by.who.clone(), by.reason.clone(), now_ms(), live);
         let (seat, orders) = guardian::seat(office, rollout, Vec::new());
@@ -95,6 +96,18 @@ impl Desk {
             by.reason = format!("{id} again");
         }
         self.start(start, &by).await
+    }
+}
+
+/// Waits for a rollout that has ended and only keeps its last words: whoever saw its end may start the next one at once.
+async fn let_go(office: &Office, service: &Name) {
+    for _ in 0..200 {
+        match office.seat_of(service) {
+            Some(seat) if !seat.view.load().rollout.holds_service() => {
+                tokio::time::sleep(Duration::from_millis(5)).await
+            }
+            _ => return,
+        }
     }
 }
 
