@@ -181,6 +181,48 @@ fn who_sees_the_end_of_a_rollout_can_start_the_next_one_at_once() {
     }
 }
 
+#[test]
+fn what_happens_to_other_services_stops_no_rollout() {
+    let (stable, canary) = (Upstream::named("stable").forgetful(), Upstream::named("canary").forgetful());
+    let url = stable.url();
+    let other = format!(
+        "[rollouts]\ntick = \"50ms\"\n[services.shop.pools.stable]\nendpoints = [\"{url}\"]\n\
+         [services.shop.pools.canary]\nendpoints = [\"{url}\"]\n[[routes]]\nservice = \"engine\"\n"
+    );
+    let setup =
+        Setup::pair(&stable, &canary, [100, 0]).weights("stable = 100\ncanary = 0\n\n[shop]\nstable = 1\ncanary = 1");
+    let weir = setup.text(&other).start();
+    let stop = AtomicBool::new(false);
+    let mut plan = engine_2();
+    plan["phases"] = json!([{ "percent": 5, "min_duration": "1h" }, { "percent": 50, "min_duration": "1h" }]);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                for turn in (1..).take_while(|_| !stop.load(Ordering::Relaxed)) {
+                    let body = format!("{{\"stable\":{turn},\"canary\":1}}");
+                    assert_eq!(weir.admin("PUT", "/api/v1/services/shop/weights", &[], &body).status, 200);
+                }
+            });
+        }
+        for round in 0..20 {
+            let mut id = String::new();
+            eventually("the service is free", PATIENCE, || {
+                let (status, body) = post(&weir, ROLLOUTS, &plan);
+                id = body["rolloutId"].as_str().unwrap_or_default().to_owned();
+                status == 201
+            });
+            let (status, body) = weir.command_rollout(&id, "advance", "go");
+            assert_eq!(
+                (status, &body["state"], &body["percent"]),
+                (200, &json!("rolling_out"), &json!(50.0)),
+                "{round}"
+            );
+            assert_eq!(weir.command_rollout(&id, "rollback", "again").0, 200);
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+}
+
 /// Twenty-five rollbacks, each under the requests of eight clients that never rest.
 #[test]
 fn when_rollback_answers_no_new_request_goes_to_the_candidate() {

@@ -33,14 +33,17 @@ pub struct Met {
     pub failed: Vec<(Instant, String)>,
     /// How long good answers took, in ms.
     pub times: Vec<f64>,
-    /// Requests that could not be sent, since nobody listened.
+    /// Connections that were refused.
     pub refused: u64,
+    /// New connections that broke before anything was answered on them: nobody took them, as when a process dies.
+    pub unread: u64,
 }
 
 /// Clients at work.
 #[derive(Debug)]
 pub struct Crowd {
     stop: Arc<AtomicBool>,
+    rests: Arc<AtomicBool>,
     clients: Vec<JoinHandle<Met>>,
 }
 
@@ -75,19 +78,25 @@ impl Met {
         self.failed.extend(other.failed);
         self.times.extend(other.times);
         self.refused += other.refused;
+        self.unread += other.unread;
     }
 }
 
 impl Crowd {
     /// Begins to ask.
     pub fn at(address: SocketAddr, asks: &Asks) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
+        let (stop, rests) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let clients = (0..asks.clients).map(|number| {
-            let (stop, asks) = (Arc::clone(&stop), asks.clone());
-            let work = move || ask(address, &asks, number as u64, &stop);
+            let (stop, rests, asks) = (Arc::clone(&stop), Arc::clone(&rests), asks.clone());
+            let work = move || ask(address, &asks, number as u64, &stop, &rests);
             std::thread::Builder::new().stack_size(256 * 1024).spawn(work).expect("a thread can be started")
         });
-        Self { clients: clients.collect(), stop }
+        Self { clients: clients.collect(), stop, rests }
+    }
+
+    /// Whether no new request is sent for now.
+    pub fn rest(&self, rests: bool) {
+        self.rests.store(rests, Ordering::Relaxed);
     }
 
     /// Ends the load and says what it met.
@@ -107,13 +116,19 @@ impl Drop for Crowd {
     }
 }
 
-fn ask(address: SocketAddr, asks: &Asks, number: u64, stop: &AtomicBool) -> Met {
+fn ask(address: SocketAddr, asks: &Asks, number: u64, stop: &AtomicBool, rests: &AtomicBool) -> Met {
     let mut met = Met::default();
     let mut dice = Dice::new(number + 1);
     let mut client: Option<Client> = None;
+    let mut asked_on = 0;
     while !stop.load(Ordering::Relaxed) {
+        if rests.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(5));
+            continue;
+        }
         let Some(open) = client.as_mut() else {
             client = Client::try_to(address).ok().map(|it| it.host(asks.host));
+            asked_on = 0;
             if client.is_none() {
                 met.refused += 1;
                 std::thread::sleep(Duration::from_millis(5));
@@ -126,17 +141,22 @@ fn ask(address: SocketAddr, asks: &Asks, number: u64, stop: &AtomicBool) -> Met 
         match open.try_ask("GET", "/", fields, b"") {
             Ok(answer) if answer.status < 500 && answer.end == End::Whole => {
                 met.good += 1;
+                asked_on += 1;
                 *met.by_upstream.entry(answer.upstream().to_owned()).or_default() += 1;
                 met.times.push(began.elapsed().as_secs_f64() * 1000.0);
             }
             Ok(answer) => {
+                asked_on += 1;
                 met.failed.push((Instant::now(), format!("{} {:?}", answer.status, answer.end)));
                 if answer.end == End::Cut {
                     client = None;
                 }
             }
             Err(error) => {
-                met.failed.push((Instant::now(), error.to_string()));
+                match asked_on {
+                    0 => met.unread += 1,
+                    _ => met.failed.push((Instant::now(), error.to_string())),
+                }
                 client = None;
             }
         }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::crowd::{Asks, Crowd, hits, mixed};
+use crate::harness::rollouts::ROLLOUTS;
 use crate::harness::wire::Head;
 use crate::harness::{Behaviour, Setup, Upstream, Weir, eventually};
 use crate::rows;
@@ -53,8 +54,8 @@ fn plan(service: &str) -> Value {
         "candidate": "canary",
         "on_inconclusive": "advance",
         "phases": [
-            { "percent": 20, "min_duration": "1s", "max_duration": "3s" },
-            { "percent": 50, "min_duration": "1s", "max_duration": "5s" },
+            { "percent": 30, "min_duration": "1s", "max_duration": "5s" },
+            { "percent": 60, "min_duration": "1s", "max_duration": "4s" },
             { "percent": 100, "min_duration": "200ms" },
         ],
         "gates": [{ "kind": "error_rate" }, { "kind": "latency", "quantile": 0.95 }],
@@ -93,7 +94,13 @@ enum Became {
 }
 
 fn one(weir: &Weir, service: &str) -> Became {
-    let id = weir.start_rollout(&plan(service));
+    let mut id = String::new();
+    // One that was rolled back holds its service until that is verified.
+    eventually("the service is free", PATIENCE, || {
+        let answer = weir.admin("POST", ROLLOUTS, &[], &plan(service).to_string());
+        id = answer.json()["rolloutId"].as_str().unwrap_or_default().to_owned();
+        answer.status == 201
+    });
     let (ended, view) = weir.watch_rollout(&id, PATIENCE, |view| {
         let state = view["state"].as_str().unwrap_or("");
         matches!(state, "completed" | "rolled_back" | "paused")
@@ -110,8 +117,6 @@ fn one(weir: &Weir, service: &str) -> Became {
         weir.command_rollout(&id, "rollback", "the next one");
     }
     // The next one begins with stable again.
-    let free = || weir.admin_get(&format!("/api/v1/rollouts?service={service}&state=rolling_out")).json();
-    eventually("the service is free", PATIENCE, || free()["rollouts"].as_array().is_some_and(Vec::is_empty));
     let back = weir.admin("POST", &format!("/api/v1/services/{service}/rollback"), &[], r#"{"reason":"again"}"#);
     assert_eq!(back.status, 200, "{}", back.text());
     became

@@ -129,6 +129,14 @@ impl Desk {
         }
     }
 
+    /// Waits until the audit log has what was noted, so that nobody is answered whose command a crash could make unseen.
+    /// A disk that refuses, or does not answer, holds nobody up.
+    async fn written(&self, office: &Office) {
+        if office.keeper.health().failing.is_none() {
+            office.keeper.flush().await;
+        }
+    }
+
     fn audit(&self, by: &By, action: &str, seat: &Seat, before: Value, after: Value) {
         if let Ok(office) = self.office() {
             office.note(Entry {

@@ -207,10 +207,15 @@ impl Weir {
         None
     }
 
-    /// Ends the program by `kill -9` and starts it again in the same directory.
-    pub fn restart(mut self) -> Result<Self, Failure> {
+    /// Ends the program by `kill -9`.
+    pub fn kill(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
+    }
+
+    /// Ends the program by `kill -9`, unless it has ended, and starts it again in the same directory.
+    pub fn restart(mut self) -> Result<Self, Failure> {
+        self.kill();
         let directory = std::mem::replace(&mut self.directory, TempDir::new());
         Self::start_in(directory, &Setup::new())
     }
