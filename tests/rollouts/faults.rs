@@ -88,6 +88,7 @@ impl Run {
         let (held, view) = self.weir.watch_rollout(&self.id, PATIENCE, fact);
         let (took, at) = (self.began.elapsed(), Instant::now());
         let met = self.crowd.stop();
+        assert_eq!((met.unread, met.refused), (0, 0), "every connection is taken");
         assert!(held, "not within {PATIENCE:?}, {} answered: {view:#}", met.answered());
         Ended { view, met, took, at, weir: self.weir, id: self.id }
     }

@@ -176,6 +176,7 @@ impl Drive {
     async fn look(&mut self) {
         let elapsed = self.last.elapsed();
         self.last = Instant::now();
+        self.office.watch_journal();
         let snapshot = self.office.switchboard.snapshot().load_full();
         self.kills(&snapshot).await;
         self.edits(&snapshot).await;
@@ -332,7 +333,7 @@ impl Drive {
             live_share: levers::live_share(&self.office.switchboard, &self.rollout.plan),
             killed: self.killed.clone(),
             window_closed: self.window_closed.clone(),
-            trouble: None,
+            trouble: self.office.trouble(),
         };
         self.seat.view.store(Arc::new(view));
     }

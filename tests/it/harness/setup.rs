@@ -22,6 +22,7 @@ pub struct Setup {
     unread: bool,
     mounted: bool,
     descriptors: Option<u64>,
+    small_state: Option<u64>,
 }
 
 impl Setup {
@@ -42,6 +43,7 @@ impl Setup {
             unread: false,
             mounted: false,
             descriptors: None,
+            small_state: None,
         }
     }
 
@@ -141,6 +143,17 @@ impl Setup {
     pub fn mounted(mut self) -> Self {
         self.mounted = true;
         self
+    }
+
+    /// The state directory is a disk of its own with this many KiB, in a mount namespace of the program's own.
+    pub fn small_state(mut self, kib: u64) -> Self {
+        self.small_state = Some(kib);
+        self
+    }
+
+    /// How large the state directory is, if it is a disk of its own.
+    pub fn small_state_kib(&self) -> Option<u64> {
+        self.small_state
     }
 
     /// Whether the weights file is a mount of its own.
