@@ -185,11 +185,6 @@ impl Dice {
     pub fn below(&mut self, end: u64) -> u64 {
         self.next() % end
     }
-
-    /// `0.0..1.0`.
-    pub fn ratio(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
-    }
 }
 
 /// A number whose bits look random.

@@ -54,8 +54,8 @@ fn plan(service: &str) -> Value {
         "candidate": "canary",
         "on_inconclusive": "advance",
         "phases": [
-            { "percent": 40, "min_duration": "1s", "max_duration": "8s" },
-            { "percent": 60, "min_duration": "1s", "max_duration": "3s" },
+            { "percent": 40, "min_duration": "1s", "max_duration": "7s" },
+            { "percent": 60, "min_duration": "1s", "max_duration": "2s" },
             { "percent": 100, "min_duration": "200ms" },
         ],
         "gates": [{ "kind": "error_rate" }, { "kind": "latency", "quantile": 0.95 }],

@@ -2,7 +2,9 @@
 //! cost few requests, `kill -9` and a full disk change nothing, and the API is what strangers were told.
 //!
 //! It takes minutes, so it is a stage of its own in `tests/run`. Time is accelerated by short ticks and phases; no number
-//! of the statistics is changed. What was measured is printed, and collected in `ROWS` of the target directory.
+//! of the statistics is changed. What was measured is printed, and collected in `tmp/rollouts` of the target directory.
+
+#![allow(unreachable_pub, reason = "a test program exports nothing")]
 
 #[path = "../it/harness/mod.rs"]
 mod harness;
