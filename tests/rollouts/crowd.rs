@@ -31,8 +31,6 @@ pub struct Met {
     pub by_upstream: BTreeMap<String, u64>,
     /// When others failed, and how.
     pub failed: Vec<(Instant, String)>,
-    /// How long good answers took, in ms.
-    pub times: Vec<f64>,
     /// Connections that were refused.
     pub refused: u64,
     /// New connections that broke before anything was answered on them: nobody took them, as when a process dies.
@@ -55,19 +53,14 @@ impl Default for Asks {
 }
 
 impl Met {
-    /// Failed requests up to a moment.
-    pub fn failed_before(&self, end: Instant) -> usize {
-        self.failed.iter().filter(|(at, _)| *at <= end).count()
+    /// Requests that failed between two moments.
+    pub fn failed_between(&self, begin: Instant, end: Instant) -> usize {
+        self.failed.iter().filter(|(at, _)| (begin..=end).contains(at)).count()
     }
 
     /// All requests that were answered, well or not.
     pub fn answered(&self) -> u64 {
         self.good + self.failed.len() as u64
-    }
-
-    /// Answers that took longer than this.
-    pub fn slower_than(&self, ms: f64) -> usize {
-        self.times.iter().filter(|time| **time > ms).count()
     }
 
     fn add(&mut self, other: Self) {
@@ -76,7 +69,6 @@ impl Met {
             *self.by_upstream.entry(name).or_default() += count;
         }
         self.failed.extend(other.failed);
-        self.times.extend(other.times);
         self.refused += other.refused;
         self.unread += other.unread;
     }
@@ -137,13 +129,11 @@ fn ask(address: SocketAddr, asks: &Asks, number: u64, stop: &AtomicBool, rests: 
         };
         let unit = if asks.units == 0 { String::new() } else { format!("u{}", dice.below(asks.units)) };
         let fields: &[(&str, &str)] = if unit.is_empty() { &[] } else { &[("x-unit", &unit)] };
-        let began = Instant::now();
         match open.try_ask("GET", "/", fields, b"") {
             Ok(answer) if answer.status < 500 && answer.end == End::Whole => {
                 met.good += 1;
                 asked_on += 1;
                 *met.by_upstream.entry(answer.upstream().to_owned()).or_default() += 1;
-                met.times.push(began.elapsed().as_secs_f64() * 1000.0);
             }
             Ok(answer) => {
                 asked_on += 1;
