@@ -264,7 +264,7 @@ fn an_outage_of_stable_pauses_never_rolls_back_and_when_it_is_over_the_rollout_g
     rows::keep(
         "fault-stable-outage",
         &[format!(
-            "| 60 % errors of stable | paused after {:.1} s, rolling out again after {:.0} s | environment degraded | | | |",
+            "| 60 % errors of stable | paused after {:.1} s, goes on after {:.0} s | environment degraded | | | |",
             took.as_secs_f64(),
             all.as_secs_f64()
         )],
@@ -339,7 +339,7 @@ fn sticky_clients_whose_errors_come_in_clusters_roll_nothing_back() {
     rows::keep(
         "fault-sticky",
         &[format!(
-            "| equal pools, sticky clients of which 5 % fail nearly always | rolling out | | 15 s | {requests} | as without |"
+            "| sticky clients of which 5 % fail nearly always | rolling out | | 15 s | {requests} | as without |"
         )],
     );
 }

@@ -1,5 +1,5 @@
-//! `kill -9` at two hundred random points of rollouts, under load: what goes on afterwards is what was decided before, or
-//! something safer.
+//! `kill -9` at two hundred random points of rollouts, under load: what goes on afterwards is what was decided before,
+//! or something safer.
 //!
 //! Between the kill and the new start the files are read as they lie there, and the new process is held against them.
 
@@ -169,7 +169,7 @@ fn compare(look: &Value, files: &Files, told: Option<&Told>, up: Instant, tally:
     };
     let stage = if kept.retreats { "going back" } else { &kept.state };
     *tally.entry(format!("killed while {stage}")).or_default() += 1;
-    // It may go on by itself while we look, one phase at most in so short a time, and never by time that nobody watched.
+    // It may go on by itself while we look: one phase at most in so short a time, never by time that nobody watched.
     let since = up.elapsed().as_millis() as u64 + 100;
     must(look["watchedMs"].as_u64().unwrap_or(0) <= kept.watched_ms + since, "time that nobody watched was counted")?;
     must(phase >= kept.phase && phase <= kept.phase + 1, "the phase is another one")?;

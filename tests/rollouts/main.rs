@@ -1,8 +1,8 @@
 //! Rollouts proved end to end, against the built program: healthy ones are not rolled back by chance, bad ones are and
 //! cost few requests, `kill -9` and a full disk change nothing, and the API is what strangers were told.
 //!
-//! It takes minutes, so it is a stage of its own in `tests/run`. Time is accelerated by short ticks and phases; no number
-//! of the statistics is changed. What was measured is printed, and collected in `tmp/rollouts` of the target directory.
+//! It takes minutes, so it is a stage of its own in `tests/run`. Time is accelerated by short ticks and phases; no
+//! number of the statistics is changed. What was measured is kept in `tmp/rollouts` of the target directory.
 
 #![allow(unreachable_pub, reason = "a test program exports nothing")]
 

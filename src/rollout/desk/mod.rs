@@ -129,7 +129,7 @@ impl Desk {
         }
     }
 
-    /// Waits until the audit log has what was noted, so that nobody is answered whose command a crash could make unseen.
+    /// Waits until the audit log has what was noted: a command that was answered must not be unseen after a crash.
     /// A disk that refuses, or does not answer, holds nobody up.
     async fn written(&self, office: &Office) {
         if office.keeper.health().failing.is_none() {

@@ -101,7 +101,7 @@ impl Desk {
     }
 }
 
-/// Waits for a rollout that has ended and only keeps its last words: whoever saw its end may start the next one at once.
+/// Waits for a rollout that has ended and only keeps its last words: who saw its end may start the next one at once.
 async fn let_go(office: &Office, service: &Name) {
     for _ in 0..200 {
         match office.seat_of(service) {

@@ -131,8 +131,11 @@ pub enum Behaviour {
 }
 
 /// Chooses a behaviour for a request by its head and its number, counted from 1.
+pub type Chooses = dyn Fn(&Head, u64) -> Behaviour + Send + Sync;
+
+/// See [`Chooses`].
 #[derive(Clone)]
-pub struct Choice(pub Arc<dyn Fn(&Head, u64) -> Behaviour + Send + Sync>);
+pub struct Choice(pub Arc<Chooses>);
 
 impl std::fmt::Debug for Choice {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
