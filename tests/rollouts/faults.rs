@@ -208,19 +208,39 @@ fn a_candidate_that_crashes_again_and_again_goes_back() {
     assert!(ended.met.failed.len() < 60, "{} failed", ended.met.failed.len());
 }
 
-#[test]
-fn a_leak_that_shows_late_is_found_in_whatever_phase() {
-    let (stable, canary) = pair();
+/// Well for 8 s, then slower and failing more each second.
+fn leaking() -> Behaviour {
     let began = Instant::now();
-    let leaks = move |_: &Head, number| {
+    Behaviour::chosen(move |_, number| {
         let leak = (began.elapsed().as_secs_f64() - 8.0).max(0.0);
         match () {
             () if hits(3, number, leak * 0.02) => Behaviour::status(500),
             () if leak > 0.0 => Behaviour::Late(Duration::from_millis((leak * 5.0) as u64)),
             () => usual(2, number),
         }
-    };
-    canary.behave(Behaviour::chosen(leaks));
+    })
+}
+
+/// Where everything is the candidate's there is nothing to compare, so a little is kept back.
+#[test]
+fn a_leak_after_nearly_everything_moved_is_found_by_what_was_held_back() {
+    let (stable, canary) = pair();
+    canary.behave(leaking());
+    let mut plan = plan("2s");
+    plan["phases"] = json!([
+        { "percent": 50, "min_duration": "2s" },
+        { "percent": 100, "holdback": 10, "min_duration": "40s" },
+    ]);
+    let run = Run::begin(Setup::pair(&stable, &canary, [100, 0]), &plan, &Asks::default());
+    let ended = run.until(|view| view["state"] == "rolled_back");
+    row("the same leak when all but a holdback of 10 % has moved", &ended);
+    assert_eq!((ended.view["phase"].as_u64(), ended.weir.split()), (Some(1), [100, 0]), "{:#}", ended.view);
+}
+
+#[test]
+fn a_leak_that_shows_late_is_found_in_whatever_phase() {
+    let (stable, canary) = pair();
+    canary.behave(leaking());
     let mut plan = plan("4s");
     plan["phases"][1]["min_duration"] = json!("30s");
     let ended = Run::begin(Setup::pair(&stable, &canary, [100, 0]), &plan, &Asks::default());
