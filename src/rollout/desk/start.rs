@@ -48,7 +48,9 @@ impl Desk {
         let window_closed = window(&seat.view.load().rollout.plan);
         self.audit(by, "rollout.start", &seat, json!({ "percent": live.percent() }), json!({ "rolloutId": id }));
         tokio::spawn(guardian::guard(Arc::clone(office), Arc::clone(&seat), orders, Input::Start { window_closed }));
-        Ok(self.settled(&seat).await)
+        let view = self.settled(&seat).await;
+        self.written(office).await;
+        Ok(view)
     }
 
     /// What a rollout looks like once its runner has taken it up.

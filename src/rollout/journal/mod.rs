@@ -188,9 +188,10 @@ impl Journal {
     ) -> Result<Self, JournalError> {
         let (work, queue) = sync_channel(QUEUE_MAX);
         let health = Arc::new(Mutex::new(Health { found, ..Health::default() }));
-        let writer = writer::Writer::new(connection, Arc::clone(&health));
+        let path: Option<Arc<Path>> = path.map(Into::into);
+        let writer = writer::Writer::new(connection, path.clone(), Arc::clone(&health));
         std::thread::Builder::new().name("weir-journal".into()).spawn(move || writer.run(&queue))?;
-        Ok(Self { path: path.map(Into::into), work, health })
+        Ok(Self { path, work, health })
     }
 
     /// The file; none when it is kept in memory.

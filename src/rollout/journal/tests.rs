@@ -191,6 +191,37 @@ async fn a_full_disk_is_said_quickly_and_what_could_not_be_written_waits() {
 }
 
 #[tokio::test]
+async fn of_what_waits_for_a_full_disk_only_the_newest_state_is_kept() {
+    let place = Place::new();
+    let path = place.0.join("small.db");
+    let (file, _) = schema::open(&path).expect("a journal");
+    let pages: i64 = file.query_row("PRAGMA page_count", [], |row| row.get(0)).expect("a number");
+    file.execute_batch(&format!("PRAGMA max_page_count = {};", pages + 1)).expect("a small disk");
+    let journal = Journal::start(Some(path.clone()), file, None).expect("started");
+    let mut large = rollout("r-1", 1);
+    large.because = "x".repeat(20_000);
+    for _ in 0..500 {
+        journal.keep(&large, Vec::new());
+    }
+    assert!(journal.persist(&large, Vec::new()).await.is_err(), "no room");
+    assert_eq!(journal.health().waiting, 1);
+}
+
+#[tokio::test]
+async fn a_journal_that_is_taken_away_is_begun_anew_and_said() {
+    let place = Place::new();
+    let journal = Journal::open(&place.0).expect("a journal");
+    journal.persist(&rollout("r-1", 1), Vec::new()).await.expect("kept");
+    std::fs::remove_dir_all(&place.0).expect("taken away");
+    let began = std::time::Instant::now();
+    while journal.health().found.is_none() && began.elapsed() < 5 * PATIENCE {
+        journal.persist(&rollout("r-1", 1), Vec::new()).await.expect("kept");
+    }
+    assert!(journal.health().found.is_some_and(|found| found.contains("taken away")));
+    assert_eq!(Reader::open(&place.0).expect("a reader").rollouts(10).expect("read").len(), 1);
+}
+
+#[tokio::test]
 async fn a_service_is_held_by_one_process_and_taken_over_from_a_dead_one() {
     let place = Place::new();
     let journal = Journal::open(&place.0).expect("a journal");
