@@ -111,13 +111,14 @@ class Engine:
 class Stack:
     """The compose project under test, and the engine's own API where a moment must be known exactly."""
 
-    def __init__(self, engine, work, binary):
-        self.engine, self.work, self.name = engine, work, f"weirtest{os.getpid()}"
-        self.image = f"{self.name}:test"
+    def __init__(self, engine, work, binary, folder="docker"):
+        self.engine, self.work, self.folder = engine, work, ROOT / folder
+        self.name = f"weirtest{os.getpid()}{self.folder.name}"
+        self.image = f"weirtest{os.getpid()}:test"
         self.ports = free_ports(3)
-        self.config = work / "config"
-        shutil.copytree(ROOT / "docker/config", self.config)
-        for path in (self.config, *self.config.iterdir()):
+        self.config = work / f"config-{self.folder.name}"
+        shutil.copytree(self.folder / "config", self.config)
+        for path in (self.config, *self.config.rglob("*")):
             os.chown(path, USER, USER)
         self.env = {"COMPOSE_PROJECT_NAME": self.name, "WEIR_IMAGE": self.image, "WEIR_CONFIG_DIR": str(self.config),
                     "WEIR_BIND": "127.0.0.1", "CANARY_DELAY": "0ms"}
@@ -131,8 +132,11 @@ class Stack:
         shutil.copy(ROOT / "docker/Dockerfile.scratch", context)
         sh("docker", "build", "-t", self.image, "-f", context / "Dockerfile.scratch", context, env={"DOCKER_BUILDKIT": "0"})
 
+    def forget_image(self):
+        sh("docker", "rmi", "-f", self.image, ok=False)
+
     def compose(self, *arguments, ok=True):
-        return sh(*self.engine.compose_program, "-f", ROOT / "docker/compose.yaml", *arguments, env=self.env, ok=ok)
+        return sh(*self.engine.compose_program, "-f", self.folder / "compose.yaml", *arguments, env=self.env, ok=ok)
 
     def container(self, service):
         return self.compose("ps", "-q", service).stdout.split()[-1]
@@ -178,7 +182,6 @@ class Stack:
         if squatters:
             sh("docker", "rm", "-f", *squatters, ok=False)
         self.compose("down", "-v", "--remove-orphans", "-t", "2", ok=False)
-        sh("docker", "rmi", "-f", self.image, ok=False)
 
 
 def free_ports(count):

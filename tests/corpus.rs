@@ -178,6 +178,7 @@ promises! {
     what_is_forwarded_is_the_same_one_request: "forward";
     the_client_is_what_trusted_proxies_vouch_for: "forwarded_for";
     a_path_that_is_not_ambiguous_reads_one_way: "paths";
+    a_plan_is_taken_and_can_be_carried_out_or_is_refused: "plans";
     a_request_head_has_one_reading: "request_head";
     an_answer_head_has_one_reading: "response_head";
     a_request_has_one_route_and_the_reason_told_is_true: "routes";
@@ -201,4 +202,10 @@ fn deep_and_long_configurations_are_refused_without_harm() {
     check(&"x = [[[[[[[[1,]]]]]]]]\n".repeat(30_000));
     check(&(0..30_000).map(|i| format!("x{i} = 1\n")).collect::<String>());
     check(&"[[routes]]\nmatch.path = \"/a\"\n".repeat(20_000));
+    let plan = |text: &str| targets::plans::check(text.as_bytes());
+    for deep in ["[", "{a=", "a.", "[[a.", "{\"a\":", "[[phases]]\n", "[[gates]]\nkind = \"error_rate\"\n"] {
+        plan(&deep.repeat(3000));
+    }
+    plan(&format!("[[phases]]\npercent = {}", "9".repeat(100_000)));
+    plan(&format!("{{\"serviceName\":\"engine\",\"phases\":[{}]}}", "{},".repeat(20_000).trim_end_matches(',')));
 }

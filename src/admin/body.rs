@@ -71,10 +71,21 @@ fn parse_as(bytes: &[u8], strict: Strict) -> Result<Fields, Problem> {
 
 // === impl Fields ===
 
+impl From<Map<String, Value>> for Fields {
+    fn from(members: Map<String, Value>) -> Self {
+        Self(members)
+    }
+}
+
 impl Fields {
     /// Whether nothing was sent.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Whether a member is a text.
+    pub(super) fn is_text(&self, key: &str) -> bool {
+        matches!(self.0.get(key), Some(Value::String(_)))
     }
 
     /// What is left, as one object.
@@ -96,11 +107,6 @@ impl Fields {
     /// Every member, in order.
     pub(super) fn into_members(self) -> impl Iterator<Item = (String, Value)> {
         self.0.into_iter()
-    }
-
-    /// A member.
-    pub(super) fn get(&self, key: &str) -> Option<&Value> {
-        self.0.get(key)
     }
 
     /// Takes a member.

@@ -162,6 +162,7 @@ impl Parts {
             explain: Box::new(plane::explain),
             log_level: Box::new(move |text| log_level.set(text).map_err(|error| error.to_string())),
         };
+        board.desk.retain(config.rollouts.retention);
         let (stop, stopped) = oneshot::channel::<()>();
         let admin = Admin::new(board, self.access, readiness);
         let served = serve(listener, admin, async {

@@ -22,6 +22,8 @@ pub(super) struct Signals {
     interrupt: Signal,
     hang_up: Signal,
     user: Signal,
+    /// A limit of file sizes that is met: taken over, it is an error of that write and not the end of the process.
+    _file_size: Signal,
 }
 
 // === impl Signals ===
@@ -34,6 +36,7 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
             user: signal(SignalKind::user_defined1())?,
+            _file_size: signal(SignalKind::from_raw(libc::SIGXFSZ))?,
         })
     }
 

@@ -3,7 +3,6 @@
 //! directory.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use http::StatusCode;
@@ -14,13 +13,9 @@ use serde_json::Value;
 use super::client::{Client, ClientError, Question};
 use super::failure::Failure;
 use super::figures::{count, moment};
+use super::record::Offline;
 use super::screen::{Paint, printable};
-use super::{Globals, place, screen};
-use crate::rollout::journal::FILE;
-use crate::rollout::journal::read::Reader;
-
-/// The state directory of a configuration that names none: beside the weights file.
-const STATE: &str = ".weir";
+use super::{Globals, screen};
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
@@ -53,16 +48,6 @@ enum Verb {
     Verify(Offline),
 }
 
-#[derive(Debug, Clone, Args)]
-struct Offline {
-    /// Read the state directory, ask no running weir
-    #[arg(long)]
-    offline: bool,
-    /// Where the record is; .weir beside the weights file by default
-    #[arg(long, value_name = "DIR")]
-    state_dir: Option<PathBuf>,
-}
-
 pub(super) fn execute(arguments: &Arguments, globals: &Globals) -> Result<(), Failure> {
     match &arguments.verb {
         Some(Verb::Verify(offline)) => verify(offline, globals),
@@ -75,7 +60,7 @@ fn show(arguments: &Arguments, globals: &Globals) -> Result<(), Failure> {
     let limit = u64::from(arguments.limit);
     let answer = match asked(&format!("/api/v1/audit?limit={limit}"), &arguments.offline, globals)? {
         Some(answer) => answer,
-        None => serde_json::to_value(reader(&arguments.offline, globals)?.audit(limit)?)?,
+        None => serde_json::to_value(arguments.offline.open(globals)?.audit(limit)?)?,
     };
     let wanted = |entry: &&Value| arguments.service.as_ref().is_none_or(|service| entry["service"] == service.as_str());
     let list = answer.as_array().or_else(|| answer["entries"].as_array()).or_else(|| answer["audit"].as_array());
@@ -90,7 +75,7 @@ fn show(arguments: &Arguments, globals: &Globals) -> Result<(), Failure> {
 fn verify(offline: &Offline, globals: &Globals) -> Result<(), Failure> {
     let answer = match asked("/api/v1/audit/verify", offline, globals)? {
         Some(answer) => answer,
-        None => serde_json::to_value(reader(offline, globals)?.verify_audit()?)?,
+        None => serde_json::to_value(offline.open(globals)?.verify_audit()?)?,
     };
     let ok = answer["ok"].as_bool().unwrap_or(false);
     if globals.json() {
@@ -110,7 +95,7 @@ fn verify(offline: &Offline, globals: &Globals) -> Result<(), Failure> {
 
 /// What the running weir says; none when the state directory is to be read instead.
 fn asked(path: &str, offline: &Offline, globals: &Globals) -> Result<Option<Value>, Failure> {
-    if offline.offline || offline.state_dir.is_some() {
+    if offline.is_meant() {
         return Ok(None);
     }
     let client = Client::new(globals)?;
@@ -123,18 +108,6 @@ fn asked(path: &str, offline: &Offline, globals: &Globals) -> Result<Option<Valu
         }
         Err(error) => Err(client.unanswered(error)),
     }
-}
-
-fn reader(offline: &Offline, globals: &Globals) -> Result<Reader, Failure> {
-    let directory = match &offline.state_dir {
-        Some(directory) => directory.clone(),
-        None => place::config(globals)?.weights_path.parent().unwrap_or(Path::new("")).join(STATE),
-    };
-    if !directory.join(FILE).exists() {
-        let place = directory.display();
-        return Err(Failure::failed(format!("there is no record in {place}; name its directory with --state-dir")));
-    }
-    Ok(Reader::open(&directory)?)
 }
 
 fn render(entries: &[&Value], now: &Zoned, paint: Paint) -> String {

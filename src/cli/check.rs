@@ -1,4 +1,5 @@
-//! `weir check`: every problem of the configuration and of the weights file, all at once, with file, line and column.
+//! `weir check`: every problem of the configuration, of the weights file and of the plans beside them, all at once and
+//! each with its place. What would be better about a plan is for `weir rollout check` to say.
 
 use std::path::Path;
 
@@ -9,6 +10,7 @@ use super::failure::{Failure, WRONG};
 use super::screen::Paint;
 use super::{Globals, place, screen};
 use crate::admin::access::{Access, AccessError};
+use crate::config::rollouts::Plans;
 use crate::config::{Config, Problem, Problems, WeightsFile, read_weights};
 
 /// What was found.
@@ -32,6 +34,12 @@ pub(super) fn execute(globals: &Globals) -> Result<(), Failure> {
                     line = summary(&config, &weights);
                 }
                 Err(problems) => report.add(&problems),
+            }
+            let plans = Plans::load(&config.path, &config.plan, &config.rollouts.constraints()).by_name;
+            plans.values().filter_map(|read| read.as_ref().err()).for_each(|problems| report.add(problems));
+            if !plans.is_empty() && !line.is_empty() {
+                let plural = if plans.len() == 1 { "" } else { "s" };
+                line = format!("{line}; {} plan{plural}", plans.len());
             }
             if let Err(error) = exposure(&config) {
                 report.add(&Problems::one(Problem::without_place(&path.display().to_string(), error.to_string(), "")));

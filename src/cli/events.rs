@@ -1,5 +1,6 @@
 //! `weir events`: what happened to rollouts and kill switches, and with `--follow` what happens. Followed over a
-//! restart of weir: it takes up where it was by the id of the last event.
+//! restart of weir: it takes up where it was by the id of the last event. Where no weir runs, what the state directory
+//! holds.
 
 use std::time::Duration;
 
@@ -10,8 +11,9 @@ use jiff::tz::TimeZone;
 use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::client::{Answer, Client, Question};
+use super::client::{Answer, Client, ClientError, Question};
 use super::failure::Failure;
+use super::record::Offline;
 use super::rollout::picture::event_line;
 use super::rollout::view::EventView;
 use super::screen::Paint;
@@ -42,9 +44,14 @@ pub(super) struct Arguments {
     /// Of this service only
     #[arg(long, value_name = "SERVICE")]
     service: Option<String>,
+    #[command(flatten)]
+    offline: Offline,
 }
 
 pub(super) fn execute(arguments: &Arguments, globals: &Globals) -> Result<(), Failure> {
+    if arguments.offline.is_meant() {
+        return recorded(arguments, globals);
+    }
     let client = Client::new(globals)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -56,6 +63,15 @@ pub(super) fn execute(arguments: &Arguments, globals: &Globals) -> Result<(), Fa
             ended = read(&client, arguments, globals) => ended,
         }
     })
+}
+
+/// What the state directory holds.
+fn recorded(arguments: &Arguments, globals: &Globals) -> Result<(), Failure> {
+    if arguments.follow {
+        return Err(Failure::wrong("a record does not go on; --follow asks a running weir"));
+    }
+    let events = arguments.offline.open(globals)?.events(arguments.since, u64::MAX)?;
+    events.iter().try_for_each(|event| show(&serde_json::to_value(event)?, arguments, globals))
 }
 
 async fn read(client: &Client, arguments: &Arguments, globals: &Globals) -> Result<(), Failure> {
@@ -81,7 +97,15 @@ async fn stream(
 ) -> Result<(), Failure> {
     let question = Question::get("/api/v1/events").header("accept", "text/event-stream");
     let question = question.header("last-event-id", &last.to_string());
-    let response = client.open(question).await.map_err(|error| client.unanswered(error))?;
+    let response = match client.open(question).await {
+        Ok(response) => response,
+        Err(error @ ClientError::NotRunning { .. }) if !arguments.follow && !*reached => {
+            screen::note(&format!("{error}; this is what the state directory says"));
+            *reached = true;
+            return recorded(arguments, globals);
+        }
+        Err(error) => return Err(client.unanswered(error)),
+    };
     let status = response.status();
     let mut body = response.into_body();
     if status != StatusCode::OK {

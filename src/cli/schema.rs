@@ -1,4 +1,4 @@
-//! `weir schema`: what editors complete and check `weir.toml` and `weights.toml` with.
+//! `weir schema`: what editors complete and check `weir.toml`, `weights.toml` and plan files with.
 
 use clap::Args;
 
@@ -10,14 +10,23 @@ use crate::config;
 #[command(after_help = "\
 Example, for an editor with a TOML language server:
   weir schema > weir.schema.json
-  and in the first line of weir.toml:  #:schema ./weir.schema.json")]
+  and in the first line of weir.toml:  #:schema ./weir.schema.json
+  weir schema --rollout > rollouts/plan.schema.json
+  and in the first line of a plan:     #:schema ./plan.schema.json")]
 pub(super) struct Arguments {
     /// That of weights.toml instead
-    #[arg(long)]
+    #[arg(long, conflicts_with = "rollout")]
     weights: bool,
+    /// That of a plan file, rollouts/NAME.toml, instead
+    #[arg(long)]
+    rollout: bool,
 }
 
 pub(super) fn execute(arguments: &Arguments) -> Result<(), Failure> {
-    let schema = if arguments.weights { config::weights_schema() } else { config::schema() };
+    let schema = match (arguments.weights, arguments.rollout) {
+        (true, _) => config::weights_schema(),
+        (false, true) => config::rollout_schema(),
+        (false, false) => config::schema(),
+    };
     screen::print_json(&schema)
 }

@@ -124,6 +124,14 @@ static TABLES: &[Table] = &[
             key("enabled", Kind::Flag, "true", "whether there are rollouts; WEIR_ROLLOUTS_ENABLED wins"),
             key("tick", Kind::Duration(10), "\"1s\"", "time between two looks at a rollout"),
             key("state_dir", Kind::Text, "", "where their journal is; default .weir beside the weights file"),
+            key("max_percent", Kind::Number(0, 100), "100", "the most that any plan may give its candidate"),
+            key(
+                "retention",
+                Kind::Duration(60_000),
+                "",
+                "how long ended rollouts and events are kept; default: by number",
+            ),
+            key("max_rollback", Kind::Duration(1000), "", "the longest time that any plan may take for a rollback"),
         ],
     },
     Table {

@@ -39,13 +39,14 @@ pub use cursor::Env;
 pub use diff::{diff, restart_needed};
 pub use edit::{NotEditable, edit, edit_kill, fresh, has_table};
 pub use problem::{Problem, Problems};
-pub use schema::{schema, weights_schema};
+pub use schema::{rollout_schema, schema, weights_schema};
 pub use switch_json::switch_text;
-pub(crate) use value::parse_duration;
 pub use weights::{WeightsFile, read_weights};
 pub use write::{WriteError, Written, write_weights};
 
 use crate::model::notify::Notifications;
+use crate::model::rollout::Share;
+pub(crate) use crate::model::time::parse_duration;
 use crate::model::{KillSwitch, ListenerSpec, Plan};
 
 /// Largest configuration file that is read; it holds tens of thousands of routes.
@@ -111,6 +112,12 @@ pub struct EngineSpec {
     pub tick: Duration,
     /// Where the journal is. Default `.weir` beside the weights file.
     pub state_dir: PathBuf,
+    /// The most that any plan may give its candidate. Default everything.
+    pub max_percent: Share,
+    /// The longest time that any plan may take for a rollback; none: any.
+    pub max_rollback: Option<Duration>,
+    /// How long rollouts that ended and their events are kept; none: the bounds by number alone.
+    pub retention: Option<Duration>,
 }
 
 /// An entry of `[[tokens]]`.
@@ -179,6 +186,15 @@ pub enum AppLogFormat {
     Text,
     /// JSON.
     Json,
+}
+
+// === impl EngineSpec ===
+
+impl EngineSpec {
+    /// What plans must keep to.
+    pub fn constraints(&self) -> rollouts::Constraints {
+        rollouts::Constraints { max_percent: self.max_percent.percent(), max_rollback: self.max_rollback }
+    }
 }
 
 impl Default for DnsSpec {

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::value::{show_duration, show_size};
+use super::value::show_size;
+use crate::model::time::show_duration;
 use crate::model::{
     AccessLog, Affinity, AffinityBy, Breaker, Direct, FieldMatch, Health, HostMatch, Limits, LogFormat, LogSink,
     Matches, OnKill, OnPoolDown, OnZero, Override, PathMatch, ProbeKind, Retry, Rewrite, RouteSpec, Timeouts,

@@ -1,4 +1,4 @@
-//! JSON Schema (draft 2020-12) of both files, made from the one table of keys, for editors and `weir schema`
+//! JSON Schema (draft 2020-12) of the files, made from the one table of keys, for editors and `weir schema`
 //! (`#:schema ./weir.schema.json` in the file). It describes forms and bounds; references between tables are only
 //! checked by the parser.
 
@@ -13,6 +13,14 @@ pub fn schema() -> Value {
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema".into();
     schema["title"] = "weir.toml".into();
     schema["required"] = json!(["services"]);
+    schema
+}
+
+/// The schema of a plan file, `rollouts/NAME.toml`.
+pub fn rollout_schema() -> Value {
+    let mut schema = table("plan");
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema".into();
+    schema["title"] = "rollouts/NAME.toml".into();
     schema
 }
 
@@ -56,6 +64,7 @@ fn table(path: &str) -> Value {
         "listeners.*" => &["address"],
         "notifications.channels[]" => &["name", "kind"],
         "notifications.escalations[]" => &["after", "channels"],
+        "plan.gates" => &["kind"],
         _ => &[],
     };
     if !required.is_empty() {
@@ -99,6 +108,11 @@ fn kind(kind: Kind) -> Value {
             "additionalProperties": table(path),
         }),
         Kind::List(path) => json!({ "type": "array", "items": table(path) }),
+        Kind::Values("plan.text") => json!({ "type": "object", "additionalProperties": { "type": "string" } }),
+        Kind::Values("plan.weight") => {
+            let weight = json!({ "type": "integer", "minimum": 0, "maximum": WEIGHT_MAX });
+            json!({ "type": "object", "additionalProperties": weight })
+        }
         Kind::Values(path) => json!({
             "type": "object",
             "additionalProperties": { "oneOf": [{ "type": "string" }, table(path)] },

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::value::show_duration;
+use crate::model::time::show_duration;
 
 /// The text of `[[kill_switches]]` that says the same as `body`, one switch or a list, and what it does not say.
 pub fn switch_text(body: &Value) -> Result<(String, Vec<String>), String> {

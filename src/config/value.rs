@@ -9,6 +9,7 @@ use toml::de::DeValue;
 
 use super::cursor::{At, Fields, Sink, Value, meant, shorten};
 use super::keys::Kind;
+use crate::model::time::{parse_duration, show_duration};
 
 /// Longest duration that is accepted: ten years. More is a typing error, and far sums of it stay representable.
 const DURATION_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
@@ -246,45 +247,6 @@ fn expand(text: &str, sink: &Sink<'_>) -> Result<String, (String, String)> {
     }
     out.push_str(rest);
     Ok(out)
-}
-
-/// `250ms`, `2s`, `1.5s`, `5m`, `1h`, `1d`, and sums such as `1m30s`; `0` needs no unit.
-pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
-    if text == "0" {
-        return Some(Duration::ZERO);
-    }
-    let mut total = Duration::ZERO;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
-        let (number, tail) = rest.split_at(digits);
-        let unit = tail.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(tail.len());
-        let seconds = match &tail[..unit] {
-            "us" => 1e-6,
-            "ms" => 1e-3,
-            "s" => 1.0,
-            "m" => 60.0,
-            "h" => 3600.0,
-            "d" => 86400.0,
-            _ => return None,
-        };
-        if !number.starts_with(|c: char| c.is_ascii_digit()) || number.ends_with('.') || number.len() > 15 {
-            return None;
-        }
-        let part = Duration::try_from_secs_f64(number.parse::<f64>().ok()? * seconds).ok()?;
-        // Binary fractions: 0.3 s is 299.999999 ms; microseconds are all that anybody means.
-        total = total.checked_add(Duration::from_micros(((part.as_nanos() + 500) / 1000).try_into().ok()?))?;
-        rest = &tail[unit..];
-    }
-    (!text.is_empty()).then_some(total)
-}
-
-/// A duration in the form that [`parse_duration`] reads.
-pub(crate) fn show_duration(duration: Duration) -> String {
-    let micros = duration.as_micros();
-    let units = [(3_600_000_000, "h"), (60_000_000, "m"), (1_000_000, "s"), (1000, "ms"), (1, "us")];
-    let fits = units.iter().find(|(unit, _)| micros >= *unit && micros.is_multiple_of(*unit));
-    fits.map_or_else(|| "0s".into(), |(unit, name)| format!("{}{name}", micros / unit))
 }
 
 /// `512`, `32KiB`, `1MiB`, `8kB`, `1MB`.

@@ -35,6 +35,7 @@ mod policy;
 pub mod rollout;
 mod spec;
 mod switch;
+pub mod time;
 mod weights;
 
 pub use fault::{Fault, Why};

@@ -52,26 +52,10 @@ mod tests {
 
     use super::*;
 
-    /// Made for this test and trusted by nobody else.
-    const CERTIFICATE: &str = "\
------BEGIN CERTIFICATE-----\n\
-MIIBlzCCAT6gAwIBAgIUQ74g1RShVxIbeuhkdH6a1z+7oCowCgYIKoZIzj0EAwIw\n\
-FDESMBAGA1UEAwwJd2VpciB0ZXN0MCAXDTI2MTEyMTA3MjUwOVoYDzIxMjYxMDI4\n\
-MDcyNTA5WjAUMRIwEAYDVQQDDAl3ZWlyIHRlc3QwWTATBgcqhkjOPQIBBggqhkjO\n\
-PQMBBwNCAARL5xMHK6hsIeCAp049iPyaWbLK0wbyAnNCGxxA9HeqwPBoQDB3m3Kg\n\
-ljDntsv4ACvkKW08pqj+SgCLLKj6SMl4o2wwajAdBgNVHQ4EFgQUWd1baelXalq+\n\
-hnGg3rgkEhDGfYcwHwYDVR0jBBgwFoAUWd1baelXalq+hnGg3rgkEhDGfYcwGgYD\n\
-VR0RBBMwEYIJbG9jYWxob3N0hwR/AAABMAwGA1UdEwEB/wQCMAAwCgYIKoZIzj0E\n\
-AwIDRwAwRAIgLSPYMm9XcYkapE96OSFggqQ7d47OgsF/wrWd/PKJbKoCICrRKhQS\n\
-8+Q2AAZqYk97mOs2OSYFpgsxK5Q6QBpa9lxy\n\
------END CERTIFICATE-----\n";
+    /// Made for tests, valid for a hundred years and trusted by nobody else.
+    const CERTIFICATE: &str = include_str!("../../tests/it/gates/localhost.crt");
 
-    const KEY: &str = "\
------BEGIN PRIVATE KEY-----\n\
-MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgEtrgxukiIQ9NPb+i\n\
-d7TKQoFwF7f+uo99V9nNAID9J9OhRANCAARL5xMHK6hsIeCAp049iPyaWbLK0wby\n\
-AnNCGxxA9HeqwPBoQDB3m3KgljDntsv4ACvkKW08pqj+SgCLLKj6SMl4\n\
------END PRIVATE KEY-----\n";
+    const KEY: &str = include_str!("../../tests/it/gates/localhost.key");
 
     /// A TLS server that answers one connection with `hello`; where it listens.
     fn server() -> (u16, JoinHandle<()>) {

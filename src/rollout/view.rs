@@ -11,6 +11,10 @@ use super::verdict::{Judgement, Verdict};
 use crate::model::Name;
 use crate::model::rollout::{OnFailure, OnInconclusive, Phase, RolloutPlan, Share, Strategy};
 use crate::telemetry::histogram::Summary;
+use crate::upstream::culprits::{Culprit, CulpritKind};
+
+/// Endpoints, and routes, that are shown with their part of the candidate's errors.
+const CULPRITS_SHOWN: usize = 5;
 
 /// A rollout at one moment.
 #[derive(Debug, Clone)]
@@ -45,6 +49,8 @@ pub struct Figures {
     pub arms: [Arm; 2],
     /// Candidate and control: quantiles over the whole rollout.
     pub latency: [BoundedQuantiles; 2],
+    /// Where the candidate's errors came from: endpoints, then routes, the largest part of each first.
+    pub culprits: Vec<Culprit>,
 }
 
 /// Three quantiles; none without requests.
@@ -122,6 +128,7 @@ impl View {
             "settling": self.tick.as_ref().is_some_and(|tick| tick.settling),
             "serving": self.tick.as_ref().is_none_or(|tick| tick.serving),
             "arms": [self.arm(&plan.candidate, 0), self.arm(&self.control, 1)],
+            "culprits": self.culprits(),
             "ticks": self.figures.ticks,
             "killed": self.killed,
             "windowClosed": self.window_closed,
@@ -200,6 +207,12 @@ impl View {
         let tick = self.tick.as_ref()?;
         let total = tick.candidate.attempts + tick.control.attempts;
         (total > 0).then(|| tick.candidate.attempts as f64 / total as f64)
+    }
+
+    /// The largest parts of the candidate's errors.
+    fn culprits(&self) -> Vec<&Culprit> {
+        let of = |kind| self.figures.culprits.iter().filter(move |it| it.kind == kind).take(CULPRITS_SHOWN);
+        of(CulpritKind::Endpoint).chain(of(CulpritKind::Route)).collect()
     }
 
     fn arm(&self, pool: &Name, side: usize) -> Value {

@@ -120,7 +120,7 @@ fn known(desk: &Desk, scope: &Scope) -> Result<(), Refused> {
 }
 
 /// Writes a kill, also into a file that does not hold as a whole so long as it can be edited.
-fn write_kill(desk: &mut Desk, disk: &Content, scope: &Scope, reason: &str) -> Result<(), Refused> {
+pub(super) fn write_kill(desk: &mut Desk, disk: &Content, scope: &Scope, reason: &str) -> Result<(), Refused> {
     let said = desk.kills.at(scope) == Some(reason);
     if said && *disk == desk.seen.weights && desk.problems.is_none() && *disk != Content::Missing {
         return Ok(());

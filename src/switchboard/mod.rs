@@ -14,6 +14,7 @@ pub mod writer;
 mod desk;
 mod files;
 mod kill;
+mod later;
 mod reload;
 mod weights;
 

@@ -108,7 +108,7 @@ impl Switchboard {
     }
 
     /// Writes a rollback, also into a file that does not hold as a whole so long as it can be edited.
-    fn write_rollback(
+    pub(super) fn write_rollback(
         &self,
         desk: &mut Desk,
         disk: &Content,

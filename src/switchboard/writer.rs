@@ -231,6 +231,9 @@ impl Switchboard {
             self.publish(desk);
             self.shown.store(Arc::new(desk.shown()));
         }
+        if self.write_what_is_held(desk) {
+            self.shown.store(Arc::new(desk.shown()));
+        }
     }
 
     pub(super) fn shown(&self) -> Arc<Shown> {

@@ -48,6 +48,29 @@ pub fn culprits(now: &Parts, earlier: &Parts, most: usize) -> Vec<Culprit> {
     found
 }
 
+/// Culprits that are remembered of each kind.
+pub const KEPT_MAX: usize = 64;
+
+/// Adds newer parts to older ones; the largest first, no more than [`KEPT_MAX`] of each kind.
+pub fn add(sum: &mut Vec<Culprit>, newer: Vec<Culprit>) {
+    for culprit in newer {
+        match sum.iter_mut().find(|known| known.kind == culprit.kind && known.name == culprit.name) {
+            Some(known) => known.errors += culprit.errors,
+            None => sum.push(culprit),
+        }
+    }
+    sum.sort_by_key(|culprit| (culprit.kind == CulpritKind::Route, std::cmp::Reverse(culprit.errors)));
+    for kind in [CulpritKind::Endpoint, CulpritKind::Route] {
+        let total: u64 = sum.iter().filter(|it| it.kind == kind).map(|it| it.errors).sum();
+        sum.iter_mut().filter(|it| it.kind == kind).for_each(|it| it.part = it.errors as f64 / total.max(1) as f64);
+        let mut kept = 0;
+        sum.retain(|it| {
+            kept += usize::from(it.kind == kind);
+            it.kind != kind || kept <= KEPT_MAX
+        });
+    }
+}
+
 fn largest(
     kind: CulpritKind,
     now: &BTreeMap<String, u64>,
@@ -112,5 +135,16 @@ mod tests {
         );
         assert_eq!(culprits(&now, &now, 5), []);
         assert_eq!(culprits(&now, &earlier, 1).len(), 2);
+    }
+
+    #[test]
+    fn parts_add_up_and_the_list_has_an_end() {
+        let one = |name: &str, errors| Culprit { kind: CulpritKind::Endpoint, name: name.into(), errors, part: 1.0 };
+        let mut sum = vec![one("a", 3)];
+        add(&mut sum, vec![one("b", 5), one("a", 2), Culprit { kind: CulpritKind::Route, ..one("home", 10) }]);
+        let told: Vec<_> = sum.iter().map(|it| (&*it.name, it.errors, it.part)).collect();
+        assert_eq!(told, [("a", 5, 0.5), ("b", 5, 0.5), ("home", 10, 1.0)]);
+        add(&mut sum, (0..200).map(|n| one(&n.to_string(), 1)).collect());
+        assert_eq!((sum.len(), &*sum[0].name), (KEPT_MAX + 1, "a"));
     }
 }

@@ -25,6 +25,7 @@ mod rollout;
 mod rollout_verbs;
 mod route;
 mod see;
+mod seeds;
 mod smuggling;
 mod split;
 mod stage;

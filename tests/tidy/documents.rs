@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use weir::config::{Config, read_weights};
+use weir::rollout::evidence::ratio::{Counted, Ratio};
 use weir::telemetry::names;
 
 use crate::COLUMNS_MAX;
@@ -41,6 +42,7 @@ fn every_key_metric_path_field_and_variable_is_documented() {
 
     let mut known = BTreeSet::new();
     keys(&weir::config::schema(), &mut known);
+    keys(&weir::config::rollout_schema(), &mut known);
     assert!(known.len() > 50, "the schema lost its keys");
     let documented = |key: &String| says(&readme, key) || says(&examples, key);
     wrong.extend(known.iter().filter(|key| !documented(key)).map(|key| format!("config key {key}")));
@@ -120,7 +122,9 @@ fn every_example_loads() {
     let mut wrong = Vec::new();
     let mut loaded = 0;
     for path in files("config", "toml").into_iter().chain(files("docker/config", "toml")) {
-        if path.to_string_lossy().ends_with("weights.toml") {
+        // Plans are read by tests/plans.rs.
+        if path.to_string_lossy().ends_with("weights.toml") || path.parent().is_some_and(|it| it.ends_with("rollouts"))
+        {
             continue;
         }
         loaded += 1;
@@ -135,6 +139,38 @@ fn every_example_loads() {
         }
     }
     assert!(loaded >= 5, "only {loaded} examples");
+    nothing(wrong);
+}
+
+/// `2 of 20` as `[2, 20]`, `9.0 times` as `[9]`.
+fn numbers(cell: &str) -> Vec<f64> {
+    cell.split_whitespace().filter_map(|word| word.parse().ok()).collect()
+}
+
+#[test]
+fn the_worked_example_of_the_readme_is_what_the_statistics_say() {
+    let readme = read("README.md");
+    let rows: Vec<Vec<f64>> = readme
+        .lines()
+        .skip_while(|line| !line.starts_with("| second | candidate failed |"))
+        .skip(2)
+        .take_while(|line| line.starts_with('|'))
+        .map(|line| line.split('|').flat_map(numbers).collect())
+        .collect();
+    assert_eq!(rows.len(), 9);
+    let mut test = Ratio::new(1.25, 300_000);
+    let mut wrong = Vec::new();
+    for row in rows {
+        let [second, bad, items, other_bad, other_items, shown, excluded] = row[..] else { panic!("{row:?}") };
+        let [items, bad] = [[items as u64, other_items as u64], [bad as u64, other_bad as u64]];
+        test.pass(1000);
+        test.add(&Counted { share: items[0] as f64 / (items[0] + items[1]) as f64, items, bad });
+        let e = test.ln_worse(1.0).exp();
+        let bound = test.excluded(0.05, 1.0).expect("something is excluded");
+        if (e - shown).abs() > 0.006 || (bound - excluded).abs() > 0.06 {
+            wrong.push(format!("README.md: second {second}: E = {e:.2}, excludes {bound:.1}"));
+        }
+    }
     nothing(wrong);
 }
 

@@ -12,7 +12,7 @@ use super::super::figures::{elapsed, percent};
 use super::super::screen::Paint;
 use super::super::{Globals, change, near, place, screen};
 use crate::config::Problems;
-use crate::config::rollouts::{Checked, Constraints, Plans, Read};
+use crate::config::rollouts::{Checked, Plans, Read};
 use crate::model::Name;
 
 #[derive(Debug, Args)]
@@ -195,7 +195,7 @@ struct Looked {
 /// Says every problem of the plans that are named, or of all.
 pub(super) fn check(arguments: &Check, globals: &Globals) -> Result<(), Failure> {
     let (config, main) = (place::config(globals)?, place::config_path(globals));
-    let limits = Constraints::default();
+    let limits = config.rollouts.constraints();
     let files = if arguments.plans.is_empty() { all(&main) } else { named(&arguments.plans, &main)? };
     if files.is_empty() {
         let none = format!("{} holds no plan; `weir rollout new` writes one", Plans::directory(&main).display());
@@ -287,7 +287,7 @@ mod tests {
                 &plan,
                 Path::new("fresh.toml"),
                 &config.plan,
-                &Constraints::default(),
+                &crate::config::rollouts::Constraints::default(),
             );
             let read = read.unwrap_or_else(|problems| panic!("{problems}"));
             assert!(read.notes.is_empty(), "{:?}", read.notes);

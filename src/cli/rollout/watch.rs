@@ -43,6 +43,9 @@ Exit codes: 0 it was watched to its end or left, 1 weir cannot be asked.")]
 pub(super) struct Arguments {
     #[command(flatten)]
     which: Which,
+    /// Shows it once, as `status` does
+    #[arg(long)]
+    once: bool,
 }
 
 #[derive(Debug, Args)]
@@ -53,8 +56,12 @@ pub(super) struct Status {
 
 /// Once.
 pub(super) fn status(arguments: &Status, globals: &Globals) -> Result<(), Failure> {
+    once(&arguments.which, globals)
+}
+
+fn once(which: &Which, globals: &Globals) -> Result<(), Failure> {
     let client = Client::new(globals)?;
-    let found = find(&client, &arguments.which.name)?;
+    let found = find(&client, &which.name)?;
     if globals.json() {
         return screen::print_json(&found);
     }
@@ -66,6 +73,9 @@ pub(super) fn status(arguments: &Status, globals: &Globals) -> Result<(), Failur
 
 /// Until it ends.
 pub(super) fn execute(arguments: &Arguments, globals: &Globals) -> Result<(), Failure> {
+    if arguments.once {
+        return once(&arguments.which, globals);
+    }
     let client = Client::new(globals)?;
     let found = find(&client, &arguments.which.name)?;
     let id = read(&found)?.rollout_id;

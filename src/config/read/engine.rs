@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::config::cursor::{Fields, shorten};
 use crate::config::{EngineSpec, TokenRole, TokenSpec};
+use crate::model::rollout::Share;
 
 /// The variable that switches rollouts on or off; it wins over the file.
 pub(in crate::config) const ENABLED_ENV: &str = "WEIR_ROLLOUTS_ENABLED";
@@ -32,6 +33,9 @@ pub(super) fn engine(fields: &Fields<'_>, weights: &Path, dir: &Path) -> EngineS
         enabled,
         tick: fields.duration("tick").unwrap_or(Duration::from_secs(1)),
         state_dir: state_dir.map_or_else(beside, |text| dir.join(text.value)),
+        max_percent: fields.number("max_percent").and_then(Share::from_percent).unwrap_or(Share::ALL),
+        max_rollback: fields.duration("max_rollback"),
+        retention: fields.duration("retention"),
     }
 }
 

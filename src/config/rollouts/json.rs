@@ -1,22 +1,33 @@
-//! Plans as JSON: the keys of a plan file, or the bodies of other systems (a phased canary deployment with success
-//! criteria and rollback thresholds; a build and a channel). All of them become the keys of a plan file.
-
-use std::time::Duration;
+//! Plans as JSON: the keys of a plan file, or the bodies of other systems (a build and a channel; a phased canary
+//! deployment, with the settings of its monitoring and of its rollback, see [`super::foreign`]). All of them become the
+//! keys of a plan file.
 
 use serde_json::{Map, Value, json};
 
-/// The text of a plan file that says the same as `body`. `service` is used when the body names none.
-pub(super) fn to_text(body: &Value) -> Result<String, String> {
+use super::foreign;
+
+/// What a body says in the keys of a plan file.
+#[derive(Debug)]
+pub(super) struct Translated {
+    /// The text of a plan file.
+    pub(super) text: String,
+    /// What it asked for and a plan cannot say, with its field.
+    pub(super) left_out: Vec<(String, String)>,
+}
+
+/// The plan file that says the same as `body`.
+pub(super) fn to_text(body: &Value) -> Result<Translated, String> {
     let object = body.as_object().ok_or("a plan is an object")?;
+    let mut left_out = Vec::new();
     let plan = if object.contains_key("channel") || object.contains_key("buildId") {
         of_build(object)?
-    } else if object.contains_key("serviceName") || object.contains_key("trafficShiftStrategy") {
-        of_deployment(object)
+    } else if foreign::is_deployment(object) {
+        foreign::plan(object, &mut left_out)
     } else {
         body.clone()
     };
-    let plan = without_nulls(plan);
-    toml::to_string(&plan).map_err(|error| error.to_string())
+    let text = toml::to_string(&without_nulls(plan)).map_err(|error| error.to_string())?;
+    Ok(Translated { text, left_out })
 }
 
 /// `{buildId, channel}`: the phases of the channel.
@@ -34,77 +45,6 @@ fn of_build(object: &Map<String, Value>) -> Result<Value, String> {
         }
     }
     Ok(plan)
-}
-
-/// A phased deployment.
-fn of_deployment(object: &Map<String, Value>) -> Value {
-    let phases = object.get("phases").and_then(Value::as_array).cloned().unwrap_or_default();
-    let phases: Vec<Value> = phases.iter().map(phase).collect();
-    let mut plan = json!({
-        "service": object.get("serviceName"),
-        "version": object.get("canaryVersion"),
-        "phases": phases,
-        "auto_advance": object.get("autoPromote"),
-        "auto_rollback": object.get("autoRollback"),
-        "deadline": milliseconds(object.get("maxDeploymentTimeMs")),
-        // The least times are the times of that system: it knows no waiting for evidence.
-        "on_inconclusive": "pause",
-    });
-    if phases.is_empty()
-        && let Some(percent) = object.get("initialTrafficPercentage")
-    {
-        plan["phases"] = json!([{ "percent": percent }, { "percent": 100 }]);
-    }
-    plan
-}
-
-fn phase(phase: &Value) -> Value {
-    let criteria = phase["successCriteria"].as_array().cloned().unwrap_or_default();
-    let mut gates: Vec<Value> = criteria.iter().filter_map(criterion).collect();
-    let limits = &phase["rollbackThresholds"];
-    let limit = |kind: &str, key: &str, number: &Value, more: Value| {
-        let mut gate = json!({ "kind": kind, "mode": "plain", "name": format!("{kind}-limit"), key: number });
-        merge(&mut gate, more);
-        number.is_number().then_some(gate)
-    };
-    gates.extend(limit("error_rate", "max", &limits["errorRate"], json!({})));
-    gates.extend(limit("latency", "max", &limits["latencyP95"], json!({ "quantile": 0.95 })));
-    gates.extend(limit("availability", "min", &limits["availability"], json!({})));
-    json!({
-        "name": phase["name"].as_str().or(phase["id"].as_str()),
-        "percent": phase["trafficPercentage"],
-        "min_duration": milliseconds(phase.get("durationMs")),
-        "gates": gates,
-    })
-}
-
-/// A success criterion: what must hold for a time.
-fn criterion(criterion: &Value) -> Option<Value> {
-    let metric = criterion["metric"].as_str()?;
-    let kind = match metric {
-        "latency" | "latency_p95" | "latencyP95" => "latency",
-        other => other,
-    };
-    let operator = criterion["operator"].as_str().unwrap_or("less_than");
-    Some(json!({
-        "kind": kind,
-        "mode": "plain",
-        "name": format!("{metric}-criterion"),
-        "must": operator,
-        "threshold": criterion["threshold"],
-        "hold": milliseconds(criterion.get("durationMs")),
-    }))
-}
-
-fn milliseconds(value: Option<&Value>) -> Value {
-    let ms = value.and_then(Value::as_f64).filter(|ms| *ms >= 0.0);
-    ms.map_or(Value::Null, |ms| json!(format!("{}ms", Duration::from_millis(ms as u64).as_millis())))
-}
-
-fn merge(into: &mut Value, more: Value) {
-    if let (Some(into), Value::Object(more)) = (into.as_object_mut(), more) {
-        into.extend(more);
-    }
 }
 
 /// TOML has no null: what is null was not said.

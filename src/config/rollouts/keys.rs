@@ -40,7 +40,7 @@ pub(crate) const TABLES: &[Table] = &[
         keys: &[
             key("name", Kind::Text, "", "what it is called; default phase-N"),
             key("percent", PERCENT, "", "what the candidate gets"),
-            key("weights", Kind::Values("plan.text"), "", "the same as weights by pool"),
+            key("weights", Kind::Values("plan.weight"), "", "the same as weights by pool"),
             key("holdback", PERCENT, "0", "what stable keeps at 100"),
             key("match", Kind::Table("plan.match"), "", "requests that go to the candidate whatever its share"),
             key("min_duration", DURATION, "\"5m\"", "least time in this phase"),
@@ -154,6 +154,7 @@ const PLAN: &[Key] = &[
     key("auto_rollback", Kind::Flag, "true", "false: a failed gate only pauses"),
     key("dry_run", Kind::Flag, "false", "everything is decided and told, nothing moves"),
     key("keep_previous", DURATION, "\"1h\"", "time after promotion in which rollback is one word"),
+    key("labels", Kind::Values("plan.text"), "", "what people and notifications want to know of it"),
     key("evidence", Kind::Table("plan.evidence"), "", "how evidence is weighed"),
     key("phases", Kind::List("plan.phases"), "", "the phases"),
     key("gates", Kind::List("plan.gates"), "", "gates of every phase"),

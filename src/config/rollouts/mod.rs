@@ -4,6 +4,7 @@
 //! anew whenever they are asked for, so that an edit is in force at the next start; a broken one harms nothing else.
 
 mod checks;
+mod foreign;
 mod gates;
 mod json;
 pub(crate) mod keys;
@@ -20,9 +21,9 @@ use serde_json::Value;
 pub use self::checks::Constraints;
 use super::cursor::{Fields, Sink};
 use super::problem::{Problem, Problems};
-use super::{is_blank, parse_toml};
+use super::{Env, is_blank, parse_toml};
 use crate::model::rollout::RolloutPlan;
-use crate::model::{Name, Plan};
+use crate::model::{NAME_BYTES_MAX, Name, Plan};
 
 /// The directory of plans, beside the main file.
 pub const DIRECTORY: &str = "rollouts";
@@ -72,11 +73,33 @@ pub fn read_plan(text: &str, path: &Path, routes: &Plan, limits: &Constraints) -
     read(text, &file, name, routes, limits)
 }
 
-/// Reads a plan from JSON: the keys of a plan file, or the body of another system. Fields take the place of lines.
+/// Reads a plan from JSON: the keys of a plan file, or the body of another system. Fields take the place of lines; what
+/// a plan cannot say is among the notes.
 pub fn plan_from_json(body: &Value, name: &Name, routes: &Plan, limits: &Constraints) -> Result<Read, Problems> {
-    let text = json::to_text(body).map_err(|why| Problems::one(Problem::without_place("plan", why, "send a plan")))?;
-    let text = if text.trim().is_empty() { "profile = \"default\"\n".to_owned() } else { text };
-    read(&text, "plan", name.clone(), routes, limits).map_err(Problems::without_places)
+    let said = json::to_text(body).map_err(|why| Problems::one(Problem::without_place("plan", why, "send a plan")))?;
+    let text = if said.text.trim().is_empty() { "profile = \"default\"\n".to_owned() } else { said.text };
+    // Whoever may post a plan may not read the environment of this process by it.
+    let read = read_with(&text, "plan", name.clone(), routes, limits, &|_| None);
+    let mut read = read.map_err(Problems::without_places)?;
+    let note = |(field, why): (String, String)| {
+        let mut note = Problem::without_place("plan", format!("{field} is left out"), &why);
+        note.path = field;
+        note
+    };
+    read.notes.extend(said.left_out.into_iter().map(note));
+    Ok(read)
+}
+
+/// Takes the name of the plan out of a body. Other systems write sentences there, of which letters and digits are used;
+/// the sentence stays.
+pub fn take_name(body: &mut Value) -> Option<String> {
+    if !body.as_object().is_some_and(foreign::is_deployment) {
+        let name = body.as_object_mut().and_then(|body| body.swap_remove("name"))?;
+        return Some(name.as_str().map_or_else(|| name.to_string(), str::to_owned));
+    }
+    let words = body["name"].as_str()?.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    let name = words.map(str::to_ascii_lowercase).collect::<Vec<_>>().join("-");
+    Some(name.chars().take(NAME_BYTES_MAX).collect()).filter(|name: &String| !name.is_empty())
 }
 
 /// The plan that a built-in profile makes of a service.
@@ -92,9 +115,19 @@ pub fn profiles() -> &'static [&'static str] {
 }
 
 fn read(text: &str, file: &str, name: Name, routes: &Plan, limits: &Constraints) -> Result<Read, Problems> {
+    read_with(text, file, name, routes, limits, &|name| std::env::var(name).ok())
+}
+
+fn read_with(
+    text: &str,
+    file: &str,
+    name: Name,
+    routes: &Plan,
+    limits: &Constraints,
+    env: Env<'_>,
+) -> Result<Read, Problems> {
     let parsed = parse_toml(file, text);
-    let env = |name: &str| std::env::var(name).ok();
-    let sink = Sink::new(file, text, &env);
+    let sink = Sink::new(file, text, env);
     let plan = {
         let root = Fields::root_of(&sink, parsed.tree.get_ref(), "plan");
         read::plan(&root, name, routes)

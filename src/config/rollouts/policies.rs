@@ -196,7 +196,7 @@ fn day(fields: &Fields<'_>, text: &At<String>) -> Option<u8> {
 fn minute(fields: &Fields<'_>, text: &At<String>) -> Option<u16> {
     let (hours, minutes) = text.value.split_once(':').unwrap_or((&text.value, "00"));
     let parsed = hours.parse::<u16>().ok().zip(minutes.parse::<u16>().ok());
-    let minute = parsed.filter(|(h, m)| *m < 60 && h * 60 + m <= 24 * 60).map(|(h, m)| h * 60 + m);
+    let minute = parsed.filter(|(h, m)| *h <= 24 && *m < 60 && h * 60 + m <= 24 * 60).map(|(h, m)| h * 60 + m);
     if minute.is_none() {
         fields.refuse(text, format!("\"{}\" is not a time", text.value), "write HH:MM, such as \"22:30\"");
     }

@@ -74,7 +74,7 @@ pub(super) fn plan(root: &Fields<'_>, name: Name, routes: &Plan) -> Option<Rollo
         windows: policies::windows(&root.list("windows", "plan.windows")),
         sweeps: policies::sweeps(&root.list("sweeps", "plan.sweeps")),
         keep_previous: root.duration("keep_previous").unwrap_or(Duration::from_secs(3600)),
-        labels: std::collections::BTreeMap::new(),
+        labels: texts(root, "labels"),
     };
     too_many(root, &plan);
     tell_apart(&mut plan);

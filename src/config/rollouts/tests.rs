@@ -268,6 +268,15 @@ fn a_deployment_whose_first_phase_can_never_pass_is_refused_with_the_reason() {
 }
 
 #[test]
+fn a_body_does_not_read_the_environment() {
+    let body = json!({ "profile": "default", "version": "${PATH}" });
+    assert!(told(from_json(&body)).contains("PATH"), "{}", told(from_json(&body)));
+    assert!(from_json(&body).is_err());
+    let text = "profile = \"default\"\nversion = \"${PATH}\"\n";
+    assert!(read(text).expect("a file does").plan.version.is_some_and(|version| version.contains('/')));
+}
+
+#[test]
 fn a_build_and_a_channel_are_a_plan() {
     let plan = from_json(&json!({ "buildId": "build-abc123", "channel": "stable" })).expect("it holds").plan;
     assert_eq!((plan.version.as_deref(), plan.phases[0].share.percent()), (Some("build-abc123"), 1.0));

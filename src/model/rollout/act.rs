@@ -16,6 +16,7 @@ pub struct PlannedAction {
     /// What.
     pub act: Act,
     /// Time for it, or for one try of it. Default 30 s, and 60 s to drain.
+    #[serde(with = "crate::model::time")]
     pub timeout: Duration,
     /// What its failure leads to.
     pub on_error: OnActionError,

@@ -65,6 +65,7 @@ pub enum Ask {
     /// The candidate pool has something to serve with. Always on, whether named or not.
     Serving {
         /// How long it may be without.
+        #[serde(with = "crate::model::time")]
         within: Duration,
     },
     /// An HTTP request answers as expected (a smoke test).
@@ -79,6 +80,7 @@ pub enum Ask {
         min_pass_rate: f64,
         /// Between two asks. Default 60 s.
         #[serde(default = "minute")]
+        #[serde(with = "crate::model::time")]
         interval: Duration,
         /// When it is asked.
         when: When,
@@ -139,8 +141,10 @@ pub struct PlainRule {
     /// Violated when the comparison fails (a success criterion) rather than when it holds (a rollback threshold).
     pub must: bool,
     /// Length of the window. Default 60 s.
+    #[serde(with = "crate::model::time")]
     pub window: Duration,
     /// How long the comparison must have held without a break before it counts.
+    #[serde(with = "crate::model::time")]
     pub hold: Duration,
     /// Violated looks in a row that fail the gate. Default 1.
     pub consecutive_failures: u32,
@@ -227,10 +231,12 @@ pub struct HttpCheck {
     /// Text that the body must contain.
     pub contains: Option<String>,
     /// Time for one try. Default 10 s.
+    #[serde(with = "crate::model::time")]
     pub timeout: Duration,
     /// Further tries. Default 0.
     pub retries: u32,
     /// Between tries, and between asks while it does not pass or with `when = "always"`. Default 10 s.
+    #[serde(with = "crate::model::time")]
     pub interval: Duration,
     /// When it is asked.
     pub when: When,
@@ -244,10 +250,12 @@ pub struct CommandCheck {
     /// Variables beside `WEIR_*`, which are always set.
     pub env: BTreeMap<String, String>,
     /// Time for it. Default 180 s.
+    #[serde(with = "crate::model::time")]
     pub timeout: Duration,
     /// Further tries. Default 0.
     pub retries: u32,
     /// Between tries, and between asks while it does not pass or with `when = "always"`. Default 60 s.
+    #[serde(with = "crate::model::time")]
     pub interval: Duration,
     /// When it is asked.
     pub when: When,
@@ -270,8 +278,10 @@ pub struct PrometheusCheck {
     /// Whether the change since the start is compared rather than the value.
     pub delta: Delta,
     /// Between two queries. Default 15 s.
+    #[serde(with = "crate::model::time")]
     pub interval: Duration,
     /// Time for one. Default 10 s.
+    #[serde(with = "crate::model::time")]
     pub timeout: Duration,
     /// Failed looks in a row that fail the gate. Default 1.
     pub consecutive_failures: u32,

@@ -70,6 +70,7 @@ pub struct RolloutPlan {
     /// What an outside gate that cannot be asked leads to.
     pub on_provider_error: OnProviderError,
     /// How long the whole rollout may take; then `on_inconclusive`.
+    #[serde(with = "crate::model::time::option", default)]
     pub deadline: Option<Duration>,
     /// Whether phases advance by themselves; else each waits for a person.
     pub auto_advance: bool,
@@ -86,6 +87,7 @@ pub struct RolloutPlan {
     /// Verification after promotion, one job per target.
     pub sweeps: Vec<Sweep>,
     /// How long the previous version stays ready for an instant way back after promotion.
+    #[serde(with = "crate::model::time")]
     pub keep_previous: Duration,
     /// Labels, for people and notifications.
     pub labels: BTreeMap<String, String>,
@@ -117,8 +119,10 @@ pub struct Phase {
     /// Requests with these headers go to the candidate, whatever its share; all must hold.
     pub cohort: Vec<CohortMatch>,
     /// The least time in this phase.
+    #[serde(with = "crate::model::time")]
     pub min_duration: Duration,
     /// The most time that is waited for evidence.
+    #[serde(with = "crate::model::time")]
     pub max_duration: Duration,
     /// Gates of this phase alone, beside those of the plan.
     pub gates: Vec<Gate>,
@@ -188,15 +192,16 @@ impl Phase {
 // === impl RolloutPlan ===
 
 impl RolloutPlan {
+    /// Whether it runs programs on the machine of weir.
+    pub fn runs_commands(&self) -> bool {
+        let gates = self.gates.iter().chain(self.phases.iter().flat_map(|phase| &phase.gates));
+        let acts = self.actions.iter().map(|action| &action.act).chain(self.sweeps.iter().map(|sweep| &sweep.act));
+        gates.into_iter().any(|gate| matches!(gate.ask, Ask::Command(_)))
+            || acts.into_iter().any(|act| matches!(act, Act::Command(_)))
+    }
+
     /// The gates that hold in phase `index`: those of the plan, then its own.
     pub fn gates_of(&self, index: usize) -> impl Iterator<Item = &Gate> {
         self.gates.iter().chain(self.phases.get(index).map(|phase| phase.gates.as_slice()).unwrap_or_default())
-    }
-
-    /// Whether it runs commands on this machine: as a gate, an action or a sweep.
-    pub fn runs_commands(&self) -> bool {
-        let mut gates = self.gates.iter().chain(self.phases.iter().flat_map(|phase| &phase.gates));
-        let mut acts = self.actions.iter().map(|action| &action.act).chain(self.sweeps.iter().map(|sweep| &sweep.act));
-        gates.any(|gate| matches!(gate.ask, Ask::Command(_))) || acts.any(|act| matches!(act, Act::Command(_)))
     }
 }

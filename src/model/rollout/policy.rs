@@ -14,18 +14,22 @@ pub struct EvidencePolicy {
     /// β: chance to advance although the candidate is at least `excludes` times worse. Default 0.05.
     pub false_advance: f64,
     /// Time and requests of a new instance whose latency does not count. Default 30 s and 50.
+    #[serde(with = "crate::model::time")]
     pub warm_up: Duration,
     /// See `warm_up`.
     pub warm_up_requests: u64,
     /// Time after a change of weights that does not count; at least stable's p99. Default 5 s.
+    #[serde(with = "crate::model::time")]
     pub settle: Duration,
     /// Between restarts of the test, for regressions that begin late. Default 5 min.
+    #[serde(with = "crate::model::time")]
     pub epoch: Duration,
     /// E2 on the candidate: the highest rate of errors, as a ratio. Default 0.2.
     pub guard: f64,
     /// The whole service against its rate before: beyond this many times, the environment is degraded. Default 2.
     pub degraded: f64,
     /// Time without a single request of the candidate after which there is said to be no traffic. Default 60 s.
+    #[serde(with = "crate::model::time")]
     pub no_traffic: Duration,
 }
 
@@ -71,14 +75,18 @@ pub struct RollbackPolicy {
     /// In which steps.
     pub strategy: RollbackStrategy,
     /// Time from one step to the next, for `gradual` and `phased`. Default 10 s.
+    #[serde(with = "crate::model::time")]
     pub step: Duration,
     /// Time between an automatic decision by a plain rule and the rollback, in which a person may cancel it. Default 0.
+    #[serde(with = "crate::model::time")]
     pub delay: Duration,
     /// After an automatic rollback no rollout of that service starts by itself. Default 5 min.
+    #[serde(with = "crate::model::time")]
     pub cooldown: Duration,
     /// Automatic rollbacks of a service after which only a person starts one. Default 3.
     pub max_automatic: u32,
     /// Time for everything of it, after which an alarm is raised. Default 5 min.
+    #[serde(with = "crate::model::time")]
     pub max_duration: Duration,
     /// What is checked afterwards.
     pub verify: VerifyPolicy,
@@ -104,10 +112,12 @@ pub struct VerifyPolicy {
     /// A request to stable, beside its own probes; none by default.
     pub http: Option<HttpCheck>,
     /// Time for it to hold. Default 30 s.
+    #[serde(with = "crate::model::time")]
     pub timeout: Duration,
     /// Further rounds, and the time between them. Default 3 and 10 s.
     pub retries: u32,
     /// See `retries`.
+    #[serde(with = "crate::model::time")]
     pub retry_delay: Duration,
 }
 

@@ -56,6 +56,7 @@ impl Desk {
         };
         let shown = |view: &View| json!({ "state": view.rollout.state, "percent": view.rollout.share.percent() });
         self.audit(by, &action, &seat, shown(&before), shown(&view));
+        self.written(office).await;
         Ok(view)
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::Value;
@@ -177,6 +178,13 @@ impl Desk {
     /// Sweeps under way.
     pub fn sweeps(&self) -> usize {
         self.office().map_or(0, |office| office.sweeps.count())
+    }
+
+    /// How long the journal keeps what is over; none: by number only.
+    pub fn retain(&self, time: Option<Duration>) {
+        if let Ok(office) = self.office() {
+            office.keeper.retain(time);
+        }
     }
 
     /// How the journal is.

@@ -137,6 +137,14 @@ impl Desk {
         }
     }
 
+    /// Waits until the audit log has what was noted: a command that was answered must not be unseen after a crash.
+    /// A disk that refuses, or does not answer, holds nobody up.
+    async fn written(&self, office: &Office) {
+        if office.keeper.health().failing.is_none() {
+            office.keeper.flush().await;
+        }
+    }
+
     fn audit(&self, by: &By, action: &str, seat: &Seat, before: Value, after: Value) {
         if let Ok(office) = self.office() {
             office.note(Entry {

@@ -17,6 +17,9 @@ use crate::rollout::runner::levers;
 use crate::rollout::runner::office::{LIVE_MAX, Office, Order, Seat, now_ms};
 use crate::rollout::view::View;
 
+/// Time that a rollout which ended gets to let go of its service before another is refused; its checks take a second.
+const FINISH: Duration = Duration::from_secs(5);
+
 // === impl Desk ===
 
 impl Desk {
@@ -33,6 +36,7 @@ impl Desk {
         if let Some(running) = office.seat_of(&service).filter(|_| supersede) {
             self.supersede(office, &running, by).await?;
         }
+        let_finish(office, &service).await;
         let id = id.map(|id| checked(&id)).transpose()?.unwrap_or_else(|| fresh_id(office, &plan.name));
         let rollout = Rollout::new(id.clone(), plan, by.who.clone(), by.reason.clone(), now_ms(), live);
         let (seat, orders) = guardian::seat(office, rollout, Vec::new());
@@ -44,7 +48,9 @@ impl Desk {
         let window_closed = window(&seat.view.load().rollout.plan);
         self.audit(by, "rollout.start", &seat, json!({ "percent": live.percent() }), json!({ "rolloutId": id }));
         tokio::spawn(guardian::guard(Arc::clone(office), Arc::clone(&seat), orders, Input::Start { window_closed }));
-        Ok(self.settled(&seat).await)
+        let view = self.settled(&seat).await;
+        self.written(office).await;
+        Ok(view)
     }
 
     /// What a rollout looks like once its runner has taken it up.
@@ -95,6 +101,16 @@ impl Desk {
             by.reason = format!("{id} again");
         }
         self.start(start, &by).await
+    }
+}
+
+/// Waits a little for a rollout that ended and is only checking what its rollback left behind: who starts the next one
+/// has nothing to do with that.
+async fn let_finish(office: &Office, service: &Name) {
+    let ends = || office.seat_of(service).is_some_and(|seat| !seat.view.load().rollout.state.is_live());
+    let until = tokio::time::Instant::now() + FINISH;
+    while ends() && tokio::time::Instant::now() < until {
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 

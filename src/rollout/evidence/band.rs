@@ -13,13 +13,18 @@ pub fn distribution(n: u64, alpha: f64) -> Option<f64> {
     Some(0.85 * (((1.0 + (n / N_MIN).ln()).ln() + c) / n).sqrt())
 }
 
-/// C of the band by α, interpolated between the values that solve the source's equation.
+/// C of the band by α: the solution of `min over η of 4·exp(−γ²C)·(1 + 1/((γ² − 1)·ln η)) = α` with
+/// `γ² = 2/η·(0.85 − √(2(η − 1)/C))²` (the source's theorem 2). In between, that of the next smaller α: a wider band.
 fn constant(alpha: f64) -> f64 {
-    const SOLVED: [(f64, f64); 5] = [(0.05, 8.12), (0.025, 8.62), (0.01, 9.28), (0.005, 9.78), (0.0005, 11.44)];
-    let x = alpha.clamp(0.0005, 0.05).ln();
-    let pair = SOLVED.windows(2).find(|pair| x >= pair[1].0.ln()).unwrap_or(&SOLVED[3..]);
-    let part = (x - pair[0].0.ln()) / (pair[1].0.ln() - pair[0].0.ln());
-    pair[0].1 + part * (pair[1].1 - pair[0].1)
+    const SOLVED: [(f64, f64); 5] = [
+        (0.05, 8.122_719_345_838_098),
+        (0.025, 8.622_649_283_224_062),
+        (0.01, 9.283_543_354_029_13),
+        (0.005, 9.783_365_215_444_673),
+        (0.0005, 11.442_058_818_391_046),
+    ];
+    let found = SOLVED.iter().find(|(solved, _)| *solved <= alpha);
+    found.unwrap_or(&SOLVED[SOLVED.len() - 1]).1
 }
 
 /// A Wilson interval for `bad` of `items` at `z` standard deviations (2.576 is 99 %), for one look at a fixed number.
@@ -44,6 +49,25 @@ mod tests {
             assert!((found - width).abs() < 0.0006, "{n}: {found}");
         }
         assert_eq!(distribution(99, 0.01), None);
+    }
+
+    #[test]
+    fn its_constant_solves_the_equation_of_the_source() {
+        for alpha in [0.05, 0.025, 0.01, 0.005, 0.0005] {
+            let c = constant(alpha);
+            let error = |eta: f64| {
+                let gamma = 2.0 / eta * (0.85 - (2.0 * (eta - 1.0) / c).sqrt()).powi(2);
+                if gamma <= 1.0 {
+                    f64::INFINITY
+                } else {
+                    4.0 * (-gamma * c).exp() * (1.0 + 1.0 / ((gamma - 1.0) * eta.ln()))
+                }
+            };
+            let least = (1..40_000).map(|i| error(1.0 + f64::from(i) * 1e-6)).fold(f64::INFINITY, f64::min);
+            assert!((least / alpha - 1.0).abs() < 1e-6, "{alpha}: {least}");
+        }
+        assert_eq!(constant(0.03).to_bits(), constant(0.025).to_bits());
+        assert_eq!(constant(1e-9).to_bits(), constant(0.0005).to_bits());
     }
 
     #[test]

@@ -47,6 +47,9 @@ pub const ROLLOUTS_WITH_TICKS_MAX: u64 = 100;
 /// Ticks of one rollout that are kept, the first ones: over a day at one a second.
 pub const TICKS_MAX: u64 = 100_000;
 
+/// Key of the note that says how many ms of the past are kept; 0: only bounds by number.
+pub(super) const RETENTION: &str = "retention_ms";
+
 /// Entries of the audit log that are kept; pruned ones leave their last hash behind.
 pub const AUDIT_MAX: u64 = 1_000_000;
 
@@ -185,9 +188,10 @@ impl Journal {
     ) -> Result<Self, JournalError> {
         let (work, queue) = sync_channel(QUEUE_MAX);
         let health = Arc::new(Mutex::new(Health { found, ..Health::default() }));
-        let writer = writer::Writer::new(connection, Arc::clone(&health));
+        let path: Option<Arc<Path>> = path.map(Into::into);
+        let writer = writer::Writer::new(connection, path.clone(), Arc::clone(&health));
         std::thread::Builder::new().name("weir-journal".into()).spawn(move || writer.run(&queue))?;
-        Ok(Self { path: path.map(Into::into), work, health })
+        Ok(Self { path, work, health })
     }
 
     /// The file; none when it is kept in memory.
@@ -244,6 +248,13 @@ impl Journal {
     /// Keeps a word under a key, such as the state of a kill switch.
     pub fn note(&self, key: &str, value: &str) {
         self.hand_in(Work::Note { key: key.to_owned(), value: value.to_owned() });
+    }
+
+    /// From now on forgets rollouts that ended, their ticks and events when they are older than `time`; none: only by
+    /// number.
+    pub fn retain(&self, time: Option<Duration>) {
+        let ms = time.map_or(0, |time| i64::try_from(time.as_millis()).unwrap_or(i64::MAX));
+        self.note(RETENTION, &ms.to_string());
     }
 
     /// Takes a service for a rollout. One whose holder is gone is taken over; with `force`, any.

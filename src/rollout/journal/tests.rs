@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::read::Reader;
 use super::*;
@@ -93,6 +94,55 @@ async fn what_was_persisted_is_there_for_the_next_process_bit_by_bit() {
 }
 
 #[tokio::test]
+async fn what_is_older_than_the_retention_is_forgotten_and_what_holds_a_service_is_not() {
+    let place = Place::new();
+    let journal = Journal::open(&place.0).expect("a journal");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as u64;
+    let ended = |id: &str, at_ms: u64| {
+        let mut ended = rollout(id, at_ms);
+        (ended.state, ended.ended_at_ms) = (State::RolledBack, Some(at_ms));
+        ended
+    };
+    let tick = second(0.05, [10, 0], [190, 0]);
+    let judgement = Judge::new(&plan(&[5.0], vec![errors()])).judgement();
+    for (kept, at_ms) in [("old", now - 7_200_000), ("new", now - 1_000)] {
+        journal.persist(&ended(kept, at_ms), Vec::new()).await.expect("kept");
+        journal.tick(kept, 1, at_ms, 0, &tick, &judgement);
+    }
+    journal.persist(&rollout("live", now - 7_200_000), Vec::new()).await.expect("kept");
+    for (id, at_ms) in [(1, now - 7_200_000), (2, now - 1_000), (3, now - 7_200_000)] {
+        journal.event(&Event { at_ms, ..event(id) });
+    }
+    journal.audit(entry("old"));
+    journal.retain(Some(Duration::from_secs(3600)));
+    journal.flush().await;
+    drop(journal);
+    // The first batch of a process looks for what is too old.
+    let journal = Journal::open(&place.0).expect("again");
+    journal.audit(entry("new"));
+    journal.flush().await;
+    assert_eq!(journal.health(), Health::default());
+    drop(journal);
+    let reader = Reader::open(&place.0).expect("a reader");
+    println!(
+        "{:?} {:?}",
+        reader.note("retention_ms"),
+        reader
+            .rollouts(10)
+            .unwrap()
+            .iter()
+            .map(|k| (k.rollout.id.clone(), k.rollout.holds_service(), k.rollout.ended_at_ms))
+            .collect::<Vec<_>>()
+    );
+    let rollouts: Vec<String> = reader.rollouts(10).expect("read").into_iter().map(|kept| kept.rollout.id).collect();
+    assert_eq!(rollouts, ["new", "live"]);
+    assert_eq!((reader.last_tick("old").expect("read"), reader.last_tick("new").expect("read")), (0, 1));
+    let events: Vec<u64> = reader.events(0, 10).expect("read").iter().map(|event| event.id).collect();
+    assert_eq!(events, [2, 3], "the newest number stays");
+    assert_eq!((reader.audit(10).expect("read").len(), reader.verify_audit().expect("read").ok), (2, true));
+}
+
+#[tokio::test]
 async fn a_change_of_the_past_shows_wherever_it_is_made() {
     let place = Place::new();
     let journal = Journal::open(&place.0).expect("a journal");
@@ -138,6 +188,37 @@ async fn a_full_disk_is_said_quickly_and_what_could_not_be_written_waits() {
     assert!(began.elapsed() < PATIENCE && matches!(refused, JournalError::Failing(_)), "{refused}");
     let health = journal.health();
     assert!(health.failing.is_some_and(|why| !why.is_empty()) && health.waiting == 1);
+}
+
+#[tokio::test]
+async fn of_what_waits_for_a_full_disk_only_the_newest_state_is_kept() {
+    let place = Place::new();
+    let path = place.0.join("small.db");
+    let (file, _) = schema::open(&path).expect("a journal");
+    let pages: i64 = file.query_row("PRAGMA page_count", [], |row| row.get(0)).expect("a number");
+    file.execute_batch(&format!("PRAGMA max_page_count = {};", pages + 1)).expect("a small disk");
+    let journal = Journal::start(Some(path.clone()), file, None).expect("started");
+    let mut large = rollout("r-1", 1);
+    large.because = "x".repeat(20_000);
+    for _ in 0..500 {
+        journal.keep(&large, Vec::new());
+    }
+    assert!(journal.persist(&large, Vec::new()).await.is_err(), "no room");
+    assert_eq!(journal.health().waiting, 1);
+}
+
+#[tokio::test]
+async fn a_journal_that_is_taken_away_is_begun_anew_and_said() {
+    let place = Place::new();
+    let journal = Journal::open(&place.0).expect("a journal");
+    journal.persist(&rollout("r-1", 1), Vec::new()).await.expect("kept");
+    std::fs::remove_dir_all(&place.0).expect("taken away");
+    let began = std::time::Instant::now();
+    while journal.health().found.is_none() && began.elapsed() < 5 * PATIENCE {
+        journal.persist(&rollout("r-1", 1), Vec::new()).await.expect("kept");
+    }
+    assert!(journal.health().found.is_some_and(|found| found.contains("taken away")));
+    assert_eq!(Reader::open(&place.0).expect("a reader").rollouts(10).expect("read").len(), 1);
 }
 
 #[tokio::test]

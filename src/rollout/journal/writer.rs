@@ -1,16 +1,20 @@
 //! The thread that writes. Work is taken in batches, one transaction each; what the disk refuses is tried again.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use tokio::sync::oneshot;
 
 use super::audit::{self, GENESIS};
+use super::schema;
 use super::{
-    AUDIT_MAX, EVENTS_MAX, Health, Holder, JournalError, ROLLOUTS_MAX, ROLLOUTS_WITH_TICKS_MAX, TICKS_MAX, Work,
+    AUDIT_MAX, EVENTS_MAX, Health, Holder, JournalError, RETENTION, ROLLOUTS_MAX, ROLLOUTS_WITH_TICKS_MAX, TICKS_MAX,
+    Work,
 };
 
 /// Work of one transaction.
@@ -25,9 +29,13 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// Batches between two looks at what is too old.
 const PRUNE_EVERY: u32 = 500;
 
+/// Between two looks whether the file is still there.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// The writer.
 pub(super) struct Writer {
     connection: Connection,
+    place: Option<Place>,
     health: Arc<Mutex<Health>>,
     waiting: VecDeque<Work>,
     batches: u32,
@@ -36,8 +44,9 @@ pub(super) struct Writer {
 // === impl Writer ===
 
 impl Writer {
-    pub(super) fn new(connection: Connection, health: Arc<Mutex<Health>>) -> Self {
-        Self { connection, health, waiting: VecDeque::new(), batches: 0 }
+    pub(super) fn new(connection: Connection, path: Option<Arc<Path>>, health: Arc<Mutex<Health>>) -> Self {
+        let place = path.map(Place::new);
+        Self { connection, place, health, waiting: VecDeque::new(), batches: 0 }
     }
 
     /// Works until every handle is gone.
@@ -74,6 +83,7 @@ impl Writer {
                         .into_iter()
                         .partition(|work| matches!(work, Work::Lock { .. } | Work::Flush(_)));
                     self.waiting = kept;
+                    self.forget_older();
                     self.shed();
                     self.show(Some(why.clone()));
                     refused.into_iter().for_each(|done| drop(done.send(Err(why.clone()))));
@@ -84,7 +94,40 @@ impl Writer {
         }
     }
 
+    /// Sees to it that what is written can be found again: a file that was taken away would be written to its end by a
+    /// process that has it open.
+    fn see_to_the_file(&mut self) -> Result<(), JournalError> {
+        let Some(place) = self.place.as_mut() else { return Ok(()) };
+        if !place.is_lost() {
+            return Ok(());
+        }
+        if let Some(directory) = place.path.parent() {
+            std::fs::create_dir_all(directory)?;
+        }
+        let (connection, _) = schema::open(&place.path)?;
+        self.connection = connection;
+        place.known = identity(&place.path);
+        let found = "the journal was taken away while weir ran; a new one was begun, and what it knew before is lost";
+        tracing::error!(path = %place.path.display(), "{found}");
+        self.health.lock().unwrap_or_else(PoisonError::into_inner).found = Some(found.into());
+        Ok(())
+    }
+
+    /// Of the states of a rollout that wait only the newest is of interest.
+    fn forget_older(&mut self) {
+        let mut newest = HashSet::new();
+        let mut kept = VecDeque::with_capacity(self.waiting.len());
+        while let Some(work) = self.waiting.pop_back() {
+            let older = matches!(&work, Work::Rollout { rollout, .. } if !newest.insert(rollout.id.clone()));
+            if !older {
+                kept.push_front(work);
+            }
+        }
+        self.waiting = kept;
+    }
+
     fn commit(&mut self, batch: usize) -> Result<(), JournalError> {
+        self.see_to_the_file()?;
         let transaction = self.connection.transaction()?;
         for work in self.waiting.iter_mut().take(batch) {
             apply(&transaction, work)?;
@@ -125,6 +168,39 @@ impl Writer {
         health.failing = failing;
         health.waiting = self.waiting.len() as u64;
     }
+}
+
+/// Where the journal is, and which file it was there.
+struct Place {
+    path: Arc<Path>,
+    known: Option<(u64, u64)>,
+    looked: Instant,
+}
+
+// === impl Place ===
+
+impl Place {
+    fn new(path: Arc<Path>) -> Self {
+        Self { known: identity(&path), path, looked: Instant::now() }
+    }
+
+    /// Whether another file is there by now, or none; looks no more often than it must.
+    fn is_lost(&mut self) -> bool {
+        if self.known.is_some() && self.looked.elapsed() < LOOK {
+            return false;
+        }
+        self.looked = Instant::now();
+        let now = identity(&self.path);
+        if now != self.known {
+            self.known = None;
+        }
+        self.known.is_none()
+    }
+}
+
+/// Device and number of a file; none when it is not there.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()))
 }
 
 fn apply(transaction: &Transaction<'_>, work: &mut Work) -> Result<(), JournalError> {
@@ -227,8 +303,26 @@ fn lock(transaction: &Transaction<'_>, service: &str, rollout: &str, force: bool
     Ok(())
 }
 
+/// Forgets rollouts that ended, their ticks and events when they are older than what is to be kept. The newest event
+/// stays, since numbers go on after it, and so does the audit log.
+fn forget_old(transaction: &Transaction<'_>) -> Result<(), JournalError> {
+    let kept = "SELECT CAST(value AS INTEGER) FROM notes WHERE key = ?1";
+    let kept_ms: Option<i64> = transaction.query_row(kept, [RETENTION], |row| row.get(0)).optional()?;
+    let Some(kept_ms) = kept_ms.filter(|ms| *ms > 0) else { return Ok(()) };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as i64;
+    let before = [now.saturating_sub(kept_ms)];
+    transaction.execute("DELETE FROM rollouts WHERE holds = 0 AND ended_ms < ?1", before)?;
+    transaction.execute("DELETE FROM ticks WHERE rollout NOT IN (SELECT id FROM rollouts)", [])?;
+    transaction.execute(
+        "DELETE FROM events WHERE json_extract(document, '$.atMs') < ?1 AND id < (SELECT MAX(id) FROM events)",
+        before,
+    )?;
+    Ok(())
+}
+
 /// Forgets what is beyond the bounds, the oldest first.
 fn prune(transaction: &Transaction<'_>) -> Result<(), JournalError> {
+    forget_old(transaction)?;
     let newest = |table: &str| format!("(SELECT MAX(id) FROM {table})");
     transaction.execute(&format!("DELETE FROM events WHERE id <= {} - ?1", newest("events")), [EVENTS_MAX])?;
     transaction.execute(

@@ -1,7 +1,7 @@
 //! What a person or program may command, and when.
 
-use super::{Command, Effect, Illegal, Pause, Rollout, State};
-use crate::model::rollout::{Ask, Gate};
+use super::{Command, Effect, Illegal, Pause, Rollout, Stage, State};
+use crate::model::rollout::{Ask, Gate, Share};
 use crate::rollout::event::{Kind, Severity};
 use crate::rollout::verdict::Verdict;
 
@@ -98,10 +98,17 @@ impl Rollout {
         }
     }
 
+    /// Whether nothing is left to take from the candidate, although what a rollback leaves behind may still be checked.
+    fn is_back(&self) -> bool {
+        let retreat = self.inner.retreat.as_ref();
+        retreat.is_none_or(|retreat| retreat.stage != Stage::Moving && self.share == Share::ZERO)
+    }
+
     fn may_roll_back(&self, unix_ms: u64) -> Result<(), Illegal> {
         let kept_ms = self.plan.keep_previous.as_millis() as u64;
         match (self.state, self.ended_at_ms) {
-            (State::RolledBack, _) if self.inner.retreat.is_none() => Err(Illegal("it was rolled back already".into())),
+            // One that goes back step by step goes back at once when a person says so; one that is back is back.
+            (State::RolledBack, _) if self.is_back() => Err(Illegal("it was rolled back already".into())),
             (State::Completed, Some(ended)) if unix_ms > ended.saturating_add(kept_ms) => Err(Illegal(format!(
                 "it was completed more than {} s ago and the previous version is no longer kept; `weir rollback {}` \
                  moves the traffic all the same",

@@ -26,7 +26,7 @@ impl Rollout {
         self.inner.delay = None;
         self.inner.approvals.clear();
         // What is asked in each phase has not been said in this one.
-        for gate in self.plan.gates_of(index).filter(|gate| gate.ask.is_outside() && gate.ask.when() == When::Phase) {
+        for gate in self.plan.gates_of(index).filter(|gate| gate.ask.is_outside() && gate.ask.when() != When::Start) {
             self.inner.gates.remove(&gate.name);
         }
         self.inner.paused = None;

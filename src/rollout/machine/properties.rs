@@ -111,7 +111,10 @@ proptest! {
                     let to_zero = matches!(effects[0], Effect::SetShare { share: Share::ZERO, .. });
                     prop_assert!(to_zero, "{:?}", effects);
                 }
-                Err(_) => prop_assert!(rollout.state == State::RolledBack && rollout.inner.retreat.is_none()),
+                Err(_) => {
+                    let back = rollout.inner.retreat.is_none() || rollout.share == Share::ZERO;
+                    prop_assert!(rollout.state == State::RolledBack && back);
+                }
             }
         }
     }

@@ -94,6 +94,23 @@ fn a_failed_gate_moves_the_traffic_back_before_anything_else() {
 }
 
 #[test]
+fn a_rollback_that_takes_too_long_is_an_alarm_once_and_goes_on() {
+    let mut plan = plan(&[50.0], vec![errors()]);
+    plan.rollback.max_duration = Duration::from_secs(30);
+    let mut rollout = begun(plan);
+    drive(&mut rollout, tick(1, Verdict::Fail));
+    assert!(rollout.holds_service(), "it is verified");
+    let looks: Vec<usize> = (0..12)
+        .map(|_| {
+            told(&drive(&mut rollout, tick(5, Verdict::Inconclusive))).iter().filter(|it| **it == Kind::Alarm).count()
+        })
+        .collect();
+    assert_eq!(looks, [0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
+    let effects = drive(&mut rollout, Input::Verified { ok: true, detail: "all is well".into() });
+    assert_eq!((told(&effects), rollout.holds_service()), (vec![Kind::RollbackCompleted], false));
+}
+
+#[test]
 fn a_rollback_that_is_refused_is_asked_for_again_until_it_is_live() {
     let mut rollout = begun(plan(&[5.0], vec![errors()]));
     rollout.step(3_000, tick(1, Verdict::Fail)).expect("no command");

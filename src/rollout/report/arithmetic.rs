@@ -4,6 +4,10 @@
 use crate::model::rollout::{Ask, Gate};
 use crate::rollout::verdict::GateVerdict;
 use crate::rollout::view::View;
+use crate::upstream::culprits::{Culprit, CulpritKind};
+
+/// Endpoints, and routes, that are named.
+const CULPRITS_MAX: usize = 5;
 
 /// Line by line.
 pub(super) fn lines(view: &View) -> Vec<String> {
@@ -14,6 +18,14 @@ pub(super) fn lines(view: &View) -> Vec<String> {
         let gate = plan.gates_of(view.rollout.phase).find(|gate| gate.name == said.name);
         lines.extend(gate.and_then(formula));
         lines.extend(result(said, view.figures.ticks));
+    }
+    let of = |kind| move |culprit: &&Culprit| culprit.kind == kind;
+    for (word, kind) in [("endpoint", CulpritKind::Endpoint), ("route", CulpritKind::Route)] {
+        let parts = view.figures.culprits.iter().filter(of(kind)).take(CULPRITS_MAX);
+        let parts: Vec<_> = parts.map(|it| format!("{} {} ({:.0} %)", it.name, it.errors, 100.0 * it.part)).collect();
+        if !parts.is_empty() {
+            lines.push(format!("the candidate's errors by {word}: {}", parts.join(", ")));
+        }
     }
     lines
 }

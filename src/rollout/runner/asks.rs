@@ -1,5 +1,6 @@
 //! Gates outside: when each is asked, and what becomes of its answer. At most one question of a gate is under way; one
-//! that was asked for another phase is forgotten when it comes back.
+//! that was asked for another phase is forgotten when it comes back. No share rises on an answer that was given before
+//! the phase had its own: what is asked again and again, too, is asked anew in each.
 //!
 //! Approvals are asked nobody: what people said is part of the rollout and is only looked at.
 
@@ -33,7 +34,10 @@ pub(super) struct Asks {
 /// When a gate was asked last.
 #[derive(Debug, Default)]
 struct Clock {
+    /// Or when the phase began.
     asked: Option<Instant>,
+    /// It was asked in this phase.
+    in_phase: bool,
     under_way: bool,
     /// The question that is under way was for another phase.
     stale: bool,
@@ -83,14 +87,34 @@ impl Asks {
             When::Phase => ready && !passed,
             When::Always => true,
         };
-        if wanted && rested && !clock.under_way { Due::Ask } else { Due::Nothing }
+        let last_word = gate.ask.when() == When::Always && ready && !clock.in_phase;
+        if wanted && (rested || last_word) && !clock.under_way { Due::Ask } else { Due::Nothing }
     }
 
-    /// A phase begins: what is asked in each is asked anew.
-    fn begin_phase(&mut self, gate: &Gate) {
+    /// A phase begins: what is asked in each is asked anew, and nothing at once, since nothing is to be seen yet.
+    fn begin_phase(&mut self, gate: &Gate, now: Instant) {
         let clock = self.clocks.entry(gate.name.clone()).or_default();
-        *clock = Clock { under_way: clock.under_way, stale: clock.under_way, ..Clock::default() };
+        let asked = (gate.ask.when() == When::Always).then_some(now);
+        *clock = Clock { asked, under_way: clock.under_way, stale: clock.under_way, ..Clock::default() };
         self.forget(&gate.name);
+    }
+
+    /// A question goes out.
+    fn asks(&mut self, name: &str, now: Instant) {
+        let clock = self.clocks.entry(name.to_owned()).or_default();
+        (clock.asked, clock.in_phase, clock.under_way) = (Some(now), true, true);
+        self.turn = self.turn.wrapping_add(1);
+    }
+
+    /// Whether a gate's answer of this phase is still to come, however long it takes.
+    fn is_last_word(&self, gate: &Gate) -> bool {
+        let asked = self.clocks.get(&gate.name).is_some_and(|clock| clock.in_phase && !clock.under_way);
+        match gate.ask.when() {
+            _ if !gate.ask.is_outside() => false,
+            When::Start => false,
+            When::Phase => true,
+            When::Always => !asked && !matches!(gate.ask, Ask::Approval { .. }),
+        }
     }
 
     fn forget(&mut self, name: &str) {
@@ -120,14 +144,14 @@ impl Asks {
 }
 
 /// Whether the phase is about to end: its least time is over, and the rest holds or its most time is nearly over.
-fn ready(rollout: &Rollout, judgement: Option<&Judgement>) -> bool {
+fn ready(asks: &Asks, rollout: &Rollout, judgement: Option<&Judgement>) -> bool {
     let Some(phase) = rollout.plan.phases.get(rollout.phase) else { return false };
     if !rollout.inner.begun || rollout.phase_ms < phase.min_duration.as_millis() as u64 {
         return false;
     }
     let last_word = |name: &str| {
         let mut gates = rollout.plan.gates_of(rollout.phase);
-        gates.any(|gate| gate.name == name && gate.ask.is_outside() && gate.ask.when() == When::Phase)
+        gates.any(|gate| gate.name == name && asks.is_last_word(gate))
     };
     let warns = rollout.plan.on_provider_error == OnProviderError::Warn;
     let holds = |verdict: Verdict| verdict == Verdict::ShownSafe || warns && verdict == Verdict::Error;
@@ -157,7 +181,7 @@ impl Drive {
         if !rollout.inner.prepared {
             return;
         }
-        let (ready, now) = (ready(rollout, self.judgement.as_ref()), Instant::now());
+        let (ready, now) = (ready(&self.asks, rollout, self.judgement.as_ref()), Instant::now());
         let mut approvals = Vec::new();
         for gate in rollout.plan.gates_of(rollout.phase).filter(|gate| gate.ask.is_outside()) {
             if matches!(gate.ask, Ask::Approval { .. }) {
@@ -171,18 +195,19 @@ impl Drive {
                     self.judge.asked(&gate.name, None);
                 }
                 Due::Ask => {
-                    self.asks.turn = self.asks.turn.wrapping_add(1);
+                    self.asks.asks(&gate.name, now);
                     let mut context = context(&self.office, rollout, format!("gate {}", gate.name));
                     context.turn = self.asks.turn;
                     let (name, ask) = (gate.name.clone(), gate.ask.clone());
-                    let clock = self.asks.clocks.entry(gate.name.clone()).or_default();
-                    clock.asked = Some(now);
                     let outcome = Outcome::Unavailable { detail: FALLEN.into() };
                     let fallen = Back::Asked { gate: name.clone(), said: Said::Outcome(outcome) };
-                    clock.under_way = self.errands.ask(fallen, async move {
+                    let asked = self.errands.ask(fallen, async move {
                         let said = outside::ask(&ask, &context).await;
                         Back::Asked { gate: name, said }
                     });
+                    if !asked {
+                        self.asks.returned(&gate.name);
+                    }
                 }
             }
         }
@@ -230,9 +255,9 @@ impl Drive {
 
     /// A phase begins: its last words have not been said.
     pub(super) fn ask_anew(&mut self) {
-        let asked = |gate: &&Gate| gate.ask.is_outside() && gate.ask.when() == When::Phase;
+        let (asked, now) = (|gate: &&Gate| gate.ask.is_outside() && gate.ask.when() != When::Start, Instant::now());
         for gate in self.rollout.plan.gates_of(self.rollout.phase).filter(asked) {
-            self.asks.begin_phase(gate);
+            self.asks.begin_phase(gate, now);
             self.judge.asked(&gate.name, None);
         }
     }
@@ -273,8 +298,7 @@ mod tests {
     /// Asks at this second, and says what was answered a second later.
     fn answer(asks: &mut Asks, gate: &Gate, at: Instant, said: Said) {
         assert_eq!(asks.due(gate, true, at), Due::Ask);
-        let clock = asks.clocks.entry(gate.name.clone()).or_default();
-        (clock.asked, clock.under_way) = (Some(at), true);
+        asks.asks(&gate.name, at);
         assert_eq!(asks.due(gate, true, at + Duration::from_secs(100)), Due::Nothing, "one question at a time");
         assert!(asks.returned(&gate.name));
         asks.judge(gate, said);
@@ -304,13 +328,29 @@ mod tests {
         assert_eq!(asks.due(&smoke, true, now + Duration::from_secs(100)), Due::Nothing);
         assert_eq!(asks.due(&smoke, false, now), Due::Forget, "the evidence is no longer enough");
         asks.forget("smoke");
-        asks.begin_phase(&smoke);
+        asks.begin_phase(&smoke, now);
         assert_eq!(asks.due(&smoke, true, now), Due::Ask);
-        asks.clocks.entry("smoke".into()).or_default().under_way = true;
-        asks.begin_phase(&smoke);
+        asks.asks("smoke", now);
+        asks.begin_phase(&smoke, now);
         assert_eq!(asks.due(&smoke, true, now), Due::Nothing, "the old question is under way");
         assert!(!asks.returned("smoke"), "its answer is for a phase that is over");
         assert_eq!(asks.due(&smoke, true, now), Due::Ask);
+    }
+
+    #[test]
+    fn an_answer_of_the_phase_before_does_not_count_in_the_next_one() {
+        let (mut asks, now) = (Asks::default(), Instant::now());
+        let at = |seconds| now + Duration::from_secs(seconds);
+        let always = gate("always", When::Always);
+        answer(&mut asks, &always, now, passed());
+        assert!(!asks.is_last_word(&always));
+        asks.begin_phase(&always, at(1));
+        assert!(asks.is_last_word(&always) && !asks.memory()["always"].passed);
+        assert_eq!(asks.due(&always, false, at(5)), Due::Nothing, "so soon there is nothing to be seen");
+        assert_eq!(asks.due(&always, true, at(5)), Due::Ask, "but the phase is about to end");
+        assert_eq!(asks.due(&always, false, at(11)), Due::Ask);
+        answer(&mut asks, &always, at(11), passed());
+        assert_eq!(asks.due(&always, true, at(12)), Due::Nothing);
     }
 
     #[test]
@@ -327,17 +367,17 @@ mod tests {
         let serving = say("serving", Verdict::ShownSafe);
         let well = say("error_rate", Verdict::ShownSafe);
         rollout.phase_ms = 9_999;
-        assert!(!ready(&rollout, Some(&well)), "its least time is 10 s");
+        assert!(!ready(&Asks::default(), &rollout, Some(&well)), "its least time is 10 s");
         rollout.phase_ms = 10_000;
-        assert!(ready(&rollout, Some(&well)) && !ready(&rollout, None));
+        assert!(ready(&Asks::default(), &rollout, Some(&well)) && !ready(&Asks::default(), &rollout, None));
         let open = say("error_rate", Verdict::Inconclusive);
-        assert!(!ready(&rollout, Some(&open)) && !ready(&rollout, Some(&serving)));
+        assert!(!ready(&Asks::default(), &rollout, Some(&open)) && !ready(&Asks::default(), &rollout, Some(&serving)));
         // Two tries of 20 s and 10 s between them, of 600 s.
         rollout.phase_ms = 549_999;
-        assert!(!ready(&rollout, Some(&open)));
+        assert!(!ready(&Asks::default(), &rollout, Some(&open)));
         rollout.phase_ms = 550_000;
-        assert!(ready(&rollout, Some(&open)));
+        assert!(ready(&Asks::default(), &rollout, Some(&open)));
         rollout.inner.extended_ms = 550_000;
-        assert!(!ready(&rollout, Some(&open)), "it was given as much again");
+        assert!(!ready(&Asks::default(), &rollout, Some(&open)), "it was given as much again");
     }
 }

@@ -17,6 +17,7 @@ use crate::switchboard::snapshot::{Pool, Service, Snapshot};
 use crate::telemetry::histogram::Summary;
 use crate::telemetry::lane::Lane;
 use crate::telemetry::reading::{LaneCounts, PoolCounts, Reading};
+use crate::upstream::culprits::{self, Culprit, Parts};
 use crate::upstream::endpoint::{Admission, Endpoint, EndpointId};
 
 /// Requests of a tick from which its 99th percentile is believed.
@@ -38,6 +39,8 @@ pub(in crate::rollout) struct Counted {
     pub(in crate::rollout) tick: Tick,
     /// Latencies of candidate and control.
     pub(in crate::rollout) latency: [Summary; 2],
+    /// Where the candidate's errors of this tick came from.
+    pub(in crate::rollout) culprits: Vec<Culprit>,
 }
 
 /// Remembers what the counters were.
@@ -48,6 +51,8 @@ pub(in crate::rollout) struct Counter {
     settle: Duration,
     last_ms: u64,
     readings: HashMap<Name, Reading>,
+    /// The candidate's errors by endpoint and route, when they were looked at last.
+    parts: Parts,
     instances: HashMap<EndpointId, Instance>,
     weights: Option<Weights>,
     settled_ms: u64,
@@ -74,6 +79,7 @@ impl Counter {
             settle: plan.evidence.settle,
             last_ms: now_ms,
             readings: HashMap::new(),
+            parts: Parts::default(),
             instances: HashMap::new(),
             weights: None,
             settled_ms: 0,
@@ -82,6 +88,9 @@ impl Counter {
         };
         if let Some(service) = levers::service(snapshot, &plan.service) {
             for pool in &service.pools {
+                if pool.name == plan.candidate {
+                    counter.parts = Parts::of(&pool.state.meter, &pool.endpoints);
+                }
                 counter.readings.insert(pool.name.clone(), Reading::of(&pool.state.meter));
                 for endpoint in &pool.endpoints {
                     counter.instances.insert(endpoint.id.clone(), Instance { since_ms: 0, warm: false });
@@ -143,7 +152,16 @@ impl Counter {
             in_flight: [&plan.candidate, control].map(|name| pool(name).map_or(0, in_flight)),
         };
         self.past.merge(&other.latency);
-        Counted { tick, latency: [own.latency, other.latency] }
+        // Errors are rare, and so is this look at every endpoint.
+        let failed = tick.candidate.errors + tick.named.errors > 0;
+        let culprits = pool(&plan.candidate).filter(|_| failed).map(|pool| self.culprits(pool)).unwrap_or_default();
+        Counted { tick, latency: [own.latency, other.latency], culprits }
+    }
+
+    fn culprits(&mut self, pool: &Pool) -> Vec<Culprit> {
+        let now = Parts::of(&pool.state.meter, &pool.endpoints);
+        let earlier = std::mem::replace(&mut self.parts, now);
+        culprits::culprits(&self.parts, &earlier, culprits::KEPT_MAX)
     }
 
     /// The control's latency at a quantile, of what thresholds may be frozen on; none while there is too little.

@@ -16,7 +16,7 @@ use super::super::judge::Judge;
 use super::super::machine::{Command, Effect, Illegal, Input, Rollout};
 use super::super::record::{Latencies, Quantiles, Record, Said};
 use super::super::rules::Rules;
-use super::super::verdict::Judgement;
+use super::super::verdict::{Judgement, Verdict};
 use super::super::view::{BoundedQuantiles, Figures, View};
 use super::asks::Asks;
 use super::beside::{Beside, UNITS_MAX, Written};
@@ -29,12 +29,16 @@ use super::office::{Office, Order, Seat, now_ms};
 use crate::model::AffinityBy;
 use crate::telemetry::clock;
 use crate::telemetry::histogram::Summary;
+use crate::upstream::culprits::{self, CulpritKind};
 
 /// Inputs that follow from one; the machine comes to rest long before.
 const FOLLOW_MAX: usize = 64;
 
 /// Outcomes of errands that wait.
 const BACK_MAX: usize = 256;
+
+/// Part of the errors from which on one endpoint is named for them.
+const MOST: f64 = 0.5;
 
 /// A rollout under way.
 pub(super) struct Drive {
@@ -172,6 +176,7 @@ impl Drive {
     async fn look(&mut self) {
         let elapsed = self.last.elapsed();
         self.last = Instant::now();
+        self.office.watch_journal();
         let snapshot = self.office.switchboard.snapshot().load_full();
         self.kills(&snapshot).await;
         self.edits(&snapshot).await;
@@ -180,13 +185,14 @@ impl Drive {
         if !self.rules.is_empty() {
             self.judge.told(self.rules.observe(&counted.tick, [&counted.latency[0], &counted.latency[1]]));
         }
-        let judgement = self.judge.observe(&counted.tick);
+        let mut judgement = self.judge.observe(&counted.tick);
         self.office.counts.judged(began.elapsed());
         if self.judge.wants_levels() {
             self.judge.freeze(|quantile| self.counter.quantile_us(quantile), Summary::border);
         }
         self.latency.iter_mut().zip(&counted.latency).for_each(|(sum, tick)| sum.merge(tick));
-        self.sum_up(&counted.tick);
+        self.sum_up(&counted);
+        self.blame(&mut judgement, &snapshot);
         self.window_closed = self.window();
         if self.rollout.state.is_live() || self.released {
             self.record(&counted, &judgement);
@@ -204,14 +210,29 @@ impl Drive {
         self.keep();
     }
 
-    fn sum_up(&mut self, tick: &super::super::tick::Tick) {
+    fn sum_up(&mut self, counted: &Counted) {
         self.figures.ticks += 1;
-        self.figures.arms[0].add(&tick.candidate);
-        self.figures.arms[1].add(&tick.control);
+        self.figures.arms[0].add(&counted.tick.candidate);
+        self.figures.arms[1].add(&counted.tick.control);
+        culprits::add(&mut self.figures.culprits, counted.culprits.clone());
         for (shown, sum) in self.figures.latency.iter_mut().zip(&self.latency) {
             if sum.count() > 0 {
                 *shown = BoundedQuantiles::of(sum);
             }
+        }
+    }
+
+    /// Names the endpoint in the words of a failure when most of the errors are its own and it has neighbours.
+    fn blame(&self, judgement: &mut Judgement, snapshot: &crate::switchboard::snapshot::Snapshot) {
+        let plan = &self.rollout.plan;
+        let service = levers::service(snapshot, &plan.service);
+        let pool = service.and_then(|service| service.pools.iter().find(|pool| pool.name == plan.candidate));
+        let worst = self.figures.culprits.first().filter(|it| it.kind == CulpritKind::Endpoint && it.part >= MOST);
+        if let Some(worst) = worst.filter(|_| pool.is_some_and(|pool| pool.endpoints.len() > 1))
+            && judgement.verdict == Verdict::Fail
+        {
+            let part = (100.0 * worst.part).round();
+            judgement.reason.push_str(&format!("; {part} % of its errors are those of endpoint {}", worst.name));
         }
     }
 
@@ -312,7 +333,7 @@ impl Drive {
             live_share: levers::live_share(&self.office.switchboard, &self.rollout.plan),
             killed: self.killed.clone(),
             window_closed: self.window_closed.clone(),
-            trouble: None,
+            trouble: self.office.trouble(),
         };
         self.seat.view.store(Arc::new(view));
     }

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 
+use super::super::journal::Kept;
 use super::super::machine::{Input, Rollout};
-use super::super::view::{Figures, View};
+use super::super::view::View;
 use super::drive::Drive;
 use super::levers::{self, Fence};
 use super::office::{ORDERS_MAX, Office, Order, Seat};
@@ -30,20 +31,8 @@ pub(in crate::rollout) fn seat(
     beside: Vec<u8>,
 ) -> (Arc<Seat>, mpsc::Receiver<Order>) {
     let (orders, received) = mpsc::channel(ORDERS_MAX);
-    let snapshot = office.switchboard.snapshot().load_full();
-    let service = levers::service(&snapshot, &rollout.plan.service);
-    let stable = service.map(|service| service.spec.stable.clone());
-    let view = View {
-        judgement: None,
-        tick: None,
-        figures: Figures::default(),
-        control: rollout.plan.baseline.clone().or(stable).unwrap_or_else(|| rollout.plan.candidate.clone()),
-        live_share: levers::live_share(&office.switchboard, &rollout.plan),
-        killed: None,
-        window_closed: None,
-        trouble: None,
-        rollout: rollout.clone(),
-    };
+    // What was counted and said before a restart is seen at once, and not only from the first tick on.
+    let view = office.view_of(Kept { rollout: rollout.clone(), beside: beside.clone() });
     let seat = Seat {
         id: rollout.id,
         service: rollout.plan.service,

@@ -92,6 +92,10 @@ impl Keeper {
         self.journal.note(key, value);
     }
 
+    pub(in crate::rollout) fn retain(&self, time: Option<Duration>) {
+        self.journal.retain(time);
+    }
+
     pub(in crate::rollout) async fn flush(&self) {
         self.journal.flush().await;
     }

@@ -11,6 +11,9 @@ use crate::switchboard::change::{Applied, Cause, Change, Cohort, How, Refused};
 use crate::switchboard::snapshot::{Service, Snapshot};
 use crate::switchboard::writer::Switchboard;
 
+/// Tries at raising a share while others change other things.
+const TRIES_MAX: usize = 100;
+
 /// Keeps a share from rising once somebody asked for a rollback, also when the raise is under way on another thread.
 #[derive(Debug, Default)]
 pub(in crate::rollout) struct Fence {
@@ -68,8 +71,38 @@ impl Fence {
         if self.closed.load(Ordering::SeqCst) && !falls {
             return Moved::Fenced;
         }
-        let expected = (!falls).then_some(snapshot.generation);
-        outcome(switchboard.apply(change, cause, expected))
+        if falls {
+            return outcome(switchboard.apply(change, cause, None));
+        }
+        self.raise(switchboard, &snapshot, service, &change, cause)
+    }
+
+    /// Raises a share as long as nobody else touched these weights. Generations are everybody's, so that another
+    /// service, or an answer of a name server, may always be first; that is no reason to stop.
+    fn raise(
+        &self,
+        switchboard: &Switchboard,
+        seen: &Snapshot,
+        service: &Service,
+        change: &Change,
+        cause: &Cause,
+    ) -> Moved {
+        let mut generation = seen.generation;
+        for _ in 0..TRIES_MAX {
+            match switchboard.apply(change.clone(), cause, Some(generation)) {
+                Err(Refused::Conflict { .. }) => {}
+                result => return outcome(result),
+            }
+            let now = switchboard.snapshot().load_full();
+            if self::service(&now, &service.name).is_none_or(|it| it.weights != service.weights) {
+                return Moved::Refused("somebody else changed the weights meanwhile".into());
+            }
+            if self.closed.load(Ordering::SeqCst) {
+                return Moved::Fenced;
+            }
+            generation = now.generation;
+        }
+        Moved::Refused("too many other changes go on".into())
     }
 
     /// Takes everything from the candidate, now and whatever else goes on; blocks.

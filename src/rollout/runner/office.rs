@@ -50,6 +50,8 @@ pub(in crate::rollout) struct Office {
     pub(in crate::rollout) sweeps: Sweeps,
     pub(in crate::rollout) switches: Switches,
     pub(in crate::rollout) notifier: Notifier,
+    /// What was wrong with the journal at the last look.
+    journal_trouble: Mutex<Option<String>>,
     seats: Mutex<BTreeMap<String, Arc<Seat>>>,
     ended: Mutex<VecDeque<Arc<View>>>,
     /// The ticks of those that ended last.
@@ -108,6 +110,8 @@ impl Office {
         tick: Duration,
         directory: Option<PathBuf>,
     ) -> Self {
+        // What was found at the start is told by whoever starts.
+        let found = keeper.health().found;
         Self {
             switchboard,
             keeper,
@@ -118,6 +122,7 @@ impl Office {
             sweeps: Sweeps::default(),
             switches: Switches::default(),
             notifier: Notifier::new(tokio::runtime::Handle::current()),
+            journal_trouble: Mutex::new(found),
             seats: Mutex::default(),
             ended: Mutex::default(),
             ticks: Mutex::default(),
@@ -214,6 +219,28 @@ impl Office {
             message,
             data: serde_json::Value::Null,
         });
+    }
+
+    /// Tells when the journal begins to fail, and when it is well again; whoever looks first.
+    pub(in crate::rollout) fn watch_journal(&self) {
+        let health = self.keeper.health();
+        let now = health.failing.as_ref().or(health.found.as_ref()).cloned();
+        let before = std::mem::replace(&mut *locked(&self.journal_trouble), now.clone());
+        match (&before, &now) {
+            (None, Some(why)) if health.failing.is_some() => {
+                self.alarm("", None, format!("the journal cannot be written ({why}); everything goes on in memory"));
+            }
+            (before, Some(why)) if before.as_ref() != Some(why) && health.failing.is_none() => {
+                self.alarm("", None, why.clone());
+            }
+            _ => {}
+        }
+    }
+
+    /// What is wrong with the journal, in words.
+    pub(in crate::rollout) fn trouble(&self) -> Option<String> {
+        let why = self.keeper.health().failing?;
+        Some(format!("the journal cannot be written ({why}); everything goes on in memory"))
     }
 
     /// An entry of the audit log.

@@ -17,6 +17,7 @@ pub(crate) mod paths;
 pub(crate) mod routes;
 
 pub(crate) mod admin_json;
+pub(crate) mod plans;
 pub(crate) mod values;
 pub(crate) mod weights_toml;
 pub(crate) mod weir_toml;
@@ -28,7 +29,7 @@ mod world;
 pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub(crate) const ALL: [Target; 14] = [
+pub(crate) const ALL: [Target; 15] = [
     ("admin_json", admin_json::check),
     ("affinity", affinity::check),
     ("answer", answer::check),
@@ -37,6 +38,7 @@ pub(crate) const ALL: [Target; 14] = [
     ("forward", forward::check),
     ("forwarded_for", forwarded_for::check),
     ("paths", paths::check),
+    ("plans", plans::check),
     ("request_head", request_head::check),
     ("response_head", response_head::check),
     ("routes", routes::check),

@@ -148,6 +148,23 @@ fn a_sweep_runs_one_job_for_each_target_and_a_restart_goes_on_with_it() {
 }
 
 #[test]
+fn a_rollback_ends_the_sweep_of_what_it_takes_back() {
+    let (_stable, _canary, weir) = started();
+    let targets: Vec<String> = (1..=200).map(|n| n.to_string()).collect();
+    let sweep = json!([{ "name": "verify", "command": script("echo {target} >> swept.txt"), "targets": targets,
+                         "per_minute": 600 }]);
+    let id = start(&weir, &with(plan(json!({ "kind": "http", "url": "/smoke" })), json!({ "sweeps": sweep })));
+    reaches(&weir, &id, "completed");
+    let swept = weir.config_directory().join("swept.txt");
+    eventually("some are done", PATIENCE, || lines(&swept).len() >= 2);
+    assert_eq!(weir.admin("POST", &format!("{ROLLOUTS}/{id}/rollback"), &[], "{}").status, 200);
+    let ended = || messages(&weir, "action").iter().any(|told| told.starts_with("verify: ends after "));
+    eventually("it ends", PATIENCE, ended);
+    assert!(lines(&swept).len() < 200);
+    assert_eq!(weir.split(), [100, 0]);
+}
+
+#[test]
 fn a_rollback_asks_stable_what_the_plan_wants_to_know() {
     let (stable, _canary, weir) = started();
     stable.behave_on("/version", Behaviour::Reply(Reply::status(200).body("1.9.0")));

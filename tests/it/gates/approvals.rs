@@ -71,6 +71,9 @@ fn a_person_with_a_token_approves_by_its_name_whatever_they_say() {
         let answer = weir.admin("POST", path, &[("authorization", &bearer), ("x-weir-who", who)], &body.to_string());
         (answer.status, answer.text())
     };
+    let smoke = json!({ "kind": "command", "command": ["true"] });
+    let (status, text) = ask("ann", "", ROLLOUTS, plan(smoke));
+    assert!(status == 403 && text.contains("takes the role admin"), "an operator's token runs no programs: {text}");
     let (status, text) = ask("ann", "carl", ROLLOUTS, plan(json!({ "kind": "approval", "count": 2 })));
     assert_eq!(status, 201, "{text}");
     let id = serde_json::from_str::<Value>(&text).expect("JSON")["rolloutId"].as_str().expect("an id").to_owned();

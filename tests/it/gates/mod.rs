@@ -2,6 +2,7 @@
 
 mod actions;
 mod approvals;
+mod https;
 mod provider;
 
 use std::path::Path;

@@ -151,7 +151,7 @@ fn a_real_prometheus_lets_a_good_canary_through_takes_a_bad_one_back_and_holds_w
     let query = "sum(weir_lane_errors_total{service=\"engine\",pool=\"canary\"}) or vector(0)";
     let gate_of = json!({ "kind": "prometheus", "url": format!("http://{}", prometheus.address), "query": query,
                           "delta": "absolute", "max": 5, "interval": "100ms" });
-    let phases = json!([{ "percent": 50, "min_duration": "1s" }, { "percent": 100, "min_duration": "1s" }]);
+    let phases = json!([{ "percent": 50, "min_duration": "2s" }, { "percent": 100, "min_duration": "1s" }]);
     let plan = with(plan(gate_of), json!({ "phases": phases, "on_provider_error": "hold" }));
     let load = Load::start(weir.address(), 2, Duration::from_millis(1));
     let good = start(&weir, &plan);
@@ -162,8 +162,12 @@ fn a_real_prometheus_lets_a_good_canary_through_takes_a_bad_one_back_and_holds_w
     let load = Load::start(weir.address(), 2, Duration::from_millis(1));
     let bad = start(&weir, &plan);
     eventually("it is asked", PATIENCE, || gate(&weir, &bad, "prometheus").0 == "shown_safe");
-    // Twenty among thousands: what weir itself judges by is not alarmed by them.
-    (0..20).for_each(|_| canary.next(Behaviour::status(500)));
+    // One of twenty: what weir itself judges by is not alarmed by that.
+    for _ in 0..20 {
+        let seen = canary.count();
+        eventually("requests come", PATIENCE, || canary.count() >= seen + 20 || state(&weir, &bad) == "rolled_back");
+        canary.next(Behaviour::status(500));
+    }
     let done = reaches(&weir, &bad, "rolled_back");
     let because = done["because"].as_str().unwrap_or_default();
     assert!(

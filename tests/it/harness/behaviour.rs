@@ -1,6 +1,9 @@
 //! What a test upstream does with a connection, a request or a probe.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use super::wire::Head;
 
 /// What happens to a new connection, before any byte is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,6 +126,21 @@ pub enum Behaviour {
     },
     /// A body of this many bytes as fast as the peer takes it.
     Large(u64),
+    /// What this chooses for each request.
+    Chosen(Choice),
+}
+
+/// Chooses a behaviour for a request by its head and its number, counted from 1.
+pub type Chooses = dyn Fn(&Head, u64) -> Behaviour + Send + Sync;
+
+/// See [`Chooses`].
+#[derive(Clone)]
+pub struct Choice(pub Arc<Chooses>);
+
+impl std::fmt::Debug for Choice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Choice")
+    }
 }
 
 impl Behaviour {
@@ -139,5 +157,10 @@ impl Behaviour {
     /// A bare answer with this status.
     pub fn status(status: u16) -> Self {
         Self::Reply(Reply::status(status))
+    }
+
+    /// What `choice` says for each request; never another choice.
+    pub fn chosen(choice: impl Fn(&Head, u64) -> Self + Send + Sync + 'static) -> Self {
+        Self::Chosen(Choice(Arc::new(choice)))
     }
 }

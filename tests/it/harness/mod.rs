@@ -11,7 +11,7 @@
     unreachable_pub,
     unused_imports,
     missing_docs,
-    reason = "two test programs share these modules and each uses a part; a test program exports nothing"
+    reason = "several test programs share these modules and each uses a part; a test program exports nothing"
 )]
 
 pub mod admin;
@@ -21,6 +21,7 @@ pub mod dns;
 pub mod h2c;
 pub mod load;
 pub mod log;
+pub mod rollouts;
 pub mod setup;
 pub mod temp;
 pub mod upstream;

@@ -22,6 +22,7 @@ pub struct Setup {
     unread: bool,
     mounted: bool,
     descriptors: Option<u64>,
+    small_state: Option<u64>,
 }
 
 impl Setup {
@@ -42,6 +43,7 @@ impl Setup {
             unread: false,
             mounted: false,
             descriptors: None,
+            small_state: None,
         }
     }
 
@@ -113,6 +115,12 @@ impl Setup {
         self
     }
 
+    /// The public listener on this address rather than on a free port: one that is the same after a restart.
+    pub fn public(mut self, address: std::net::SocketAddr) -> Self {
+        self.listeners[0].1 = format!("address = \"{address}\"\n");
+        self
+    }
+
     /// Lines under `[admin]`.
     pub fn admin(mut self, lines: &str) -> Self {
         let _ = writeln!(self.admin, "{lines}");
@@ -135,6 +143,17 @@ impl Setup {
     pub fn mounted(mut self) -> Self {
         self.mounted = true;
         self
+    }
+
+    /// The state directory is a disk of its own with this many KiB, in a mount namespace of the program's own.
+    pub fn small_state(mut self, kib: u64) -> Self {
+        self.small_state = Some(kib);
+        self
+    }
+
+    /// How large the state directory is, if it is a disk of its own.
+    pub fn small_state_kib(&self) -> Option<u64> {
+        self.small_state
     }
 
     /// Whether the weights file is a mount of its own.
@@ -185,7 +204,8 @@ impl Setup {
     pub fn config_text(&self) -> String {
         let mut text = format!("weights = \"weights.toml\"\nworkers = {}\n{}\n", self.workers, self.top);
         for (name, lines) in &self.listeners {
-            let _ = writeln!(text, "[listeners.{name}]\naddress = \"127.0.0.1:0\"\n{lines}");
+            let address = if lines.contains("address") { "" } else { "address = \"127.0.0.1:0\"\n" };
+            let _ = writeln!(text, "[listeners.{name}]\n{address}{lines}");
         }
         let address = if self.admin.contains("address") { "" } else { "address = \"127.0.0.1:0\"\n" };
         let _ = writeln!(text, "[admin]\n{address}{}\n[services.engine]\n{}", self.admin, self.service);

@@ -58,6 +58,10 @@ pub struct State {
     pub queue: VecDeque<Behaviour>,
     /// Requests.
     pub seen: Vec<Seen>,
+    /// How many requests came, remembered or not.
+    pub asked: u64,
+    /// Whether requests are remembered.
+    pub remembers: bool,
     /// How many probes came.
     pub probes: u64,
     /// What was not in canonical form.
@@ -119,6 +123,8 @@ impl Upstream {
             on_path: Vec::new(),
             queue: VecDeque::new(),
             seen: Vec::new(),
+            asked: 0,
+            remembers: true,
             probes: 0,
             complaints: Vec::new(),
             accepted: 0,
@@ -161,6 +167,17 @@ impl Upstream {
     /// Its name.
     pub fn name(&self) -> &str {
         &self.shared.name
+    }
+
+    /// The same server, which only counts: for loads of which nobody could remember every request.
+    pub fn forgetful(self) -> Self {
+        self.shared.lock().remembers = false;
+        self
+    }
+
+    /// How many requests came, remembered or not, without probes.
+    pub fn asked(&self) -> u64 {
+        self.shared.lock().asked
     }
 
     /// From now on every request is treated so.

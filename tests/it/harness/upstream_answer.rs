@@ -9,7 +9,8 @@ use super::wire::Wire;
 /// Writes what the behaviour says and returns what happens to the connection.
 pub fn answer(wire: &mut Wire, name: &str, behaviour: &Behaviour, method: &str, body: Vec<u8>) -> io::Result<Then> {
     match behaviour {
-        Behaviour::Answer => reply(wire, name, &Reply::status(200), method),
+        // A choice was made when the request came.
+        Behaviour::Answer | Behaviour::Chosen(_) => reply(wire, name, &Reply::status(200), method),
         Behaviour::Reply(shape) => reply(wire, name, shape, method),
         Behaviour::Echo => {
             write_head(wire, name, &format!("content-length: {}\r\n", body.len()))?;

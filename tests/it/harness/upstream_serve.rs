@@ -144,10 +144,17 @@ fn one(wire: &mut Wire, shared: &Arc<Shared>, connection: u64, head: Head) -> io
         let by_path = state.on_path.iter().find(|(prefix, _)| target.starts_with(prefix)).map(|(_, b)| b.clone());
         let queued = state.queue.pop_front();
         let behaviour = queued.or(by_path).unwrap_or_else(|| state.default.clone());
-        let (m, t, at) = (method.clone(), target, Instant::now());
-        let seen = Seen { connection, method: m, target: t, head, body: Vec::new(), whole: false, at };
-        state.seen.push(seen);
-        (state.seen.len() - 1, behaviour)
+        state.asked += 1;
+        let behaviour = match behaviour {
+            Behaviour::Chosen(choice) => (choice.0)(&head, state.asked),
+            plain => plain,
+        };
+        if state.remembers {
+            let (m, t, at) = (method.clone(), target, Instant::now());
+            let seen = Seen { connection, method: m, target: t, head, body: Vec::new(), whole: false, at };
+            state.seen.push(seen);
+        }
+        (state.seen.len().wrapping_sub(1), behaviour)
     };
     if let Behaviour::Early(bytes, then) = behaviour {
         wire.write(&bytes)?;

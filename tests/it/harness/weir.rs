@@ -74,13 +74,18 @@ impl Weir {
         if setup.is_mounted() {
             mount_weights(&mut command, directory.path());
         }
+        if let Some(kib) = setup.small_state_kib() {
+            mount_state(&mut command, directory.path(), kib);
+        }
         // SAFETY: a plain system call without arguments.
         if setup.is_read_only() && unsafe { libc::geteuid() } == 0 {
             command.uid(NOBODY).gid(NOBODY);
         }
         let mut process = match command.spawn() {
             Ok(process) => process,
-            Err(error) if setup.is_mounted() => return Err(Failure { code: None, log: error.to_string() }),
+            Err(error) if setup.is_mounted() || setup.small_state_kib().is_some() => {
+                return Err(Failure { code: None, log: error.to_string() });
+            }
             Err(error) => panic!("the built binary cannot be started: {error}"),
         };
         let output = process.stdout.take().expect("stdout is piped");
@@ -207,12 +212,33 @@ impl Weir {
         None
     }
 
-    /// Ends the program by `kill -9` and starts it again in the same directory.
-    pub fn restart(mut self) -> Result<Self, Failure> {
+    /// Ends the program by `kill -9`.
+    pub fn kill(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
+    }
+
+    /// Ends the program by `kill -9`, unless it has ended, and starts it again in the same directory.
+    pub fn restart(mut self) -> Result<Self, Failure> {
+        self.kill();
         let directory = std::mem::replace(&mut self.directory, TempDir::new());
         Self::start_in(directory, &Setup::new())
+    }
+
+    /// From now on the program may write no file beyond this many bytes: a disk that is full, wherever it writes. None:
+    /// any size again.
+    pub fn limit_file_size(&self, bytes: Option<u64>) {
+        let limit = libc::rlimit { rlim_cur: bytes.unwrap_or(libc::RLIM_INFINITY), rlim_max: libc::RLIM_INFINITY };
+        let pid = i32::try_from(self.process.id()).expect("a process id fits");
+        // SAFETY: a system call with a pointer to a live value, on a process that was started here.
+        let done = unsafe { libc::prlimit(pid, libc::RLIMIT_FSIZE, &raw const limit, std::ptr::null_mut()) };
+        assert_eq!(done, 0, "an own process can be limited: {}", std::io::Error::last_os_error());
+    }
+
+    /// The state directory as the program sees it, also when it is mounted for the program alone.
+    pub fn state_directory(&self) -> PathBuf {
+        let inside = self.config_directory().join(".weir");
+        Path::new(&format!("/proc/{}/root", self.pid())).join(inside.strip_prefix("/").unwrap_or(&inside))
     }
 
     /// Process id, for `/proc`.
@@ -336,6 +362,27 @@ fn mount_weights(command: &mut Command, directory: &Path) {
     };
     // SAFETY: see above; the closure only makes system calls.
     unsafe { command.pre_exec(bind) };
+}
+
+/// Lets the child have a small disk for its state directory, in a mount namespace of its own. Starting it fails where
+/// the machine does not allow that.
+fn mount_state(command: &mut Command, directory: &Path, kib: u64) {
+    let state = directory.join("config/.weir");
+    std::fs::create_dir_all(&state).expect("a new directory");
+    let state = CString::new(state.as_os_str().as_encoded_bytes()).expect("a path without NUL");
+    let size = CString::new(format!("size={kib}k")).expect("no NUL");
+    let mount = move || {
+        let none = std::ptr::null();
+        // SAFETY: system calls on strings that live as long as the closure; nothing is allocated after the fork.
+        let done = unsafe {
+            libc::unshare(libc::CLONE_NEWNS) == 0
+                && libc::mount(none, c"/".as_ptr(), none, libc::MS_REC | libc::MS_PRIVATE, none.cast()) == 0
+                && libc::mount(c"none".as_ptr(), state.as_ptr(), c"tmpfs".as_ptr(), 0, size.as_ptr().cast()) == 0
+        };
+        if done { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+    };
+    // SAFETY: see above; the closure only makes system calls.
+    unsafe { command.pre_exec(mount) };
 }
 
 fn read_ports(path: &Path) -> Option<(BTreeMap<String, SocketAddr>, SocketAddr)> {
