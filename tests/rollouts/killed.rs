@@ -232,6 +232,8 @@ fn program(number: u64) -> (Tally, Met) {
         crowd.rest(still);
         let before = still.then(|| {
             std::thread::sleep(Duration::from_millis(250));
+            // Asking for the chain waits until everything that came before is on disk.
+            assert_eq!(weir.admin_get("/api/v1/audit/verify").status, 200);
             evidence(&weir, &id)
         });
         let told = std::thread::scope(|scope| {
