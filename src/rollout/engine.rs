@@ -73,6 +73,11 @@ async fn begin(switchboard: Arc<Switchboard>, parts: Parts) -> Result<Desk, Jour
     for kept in office.keeper.live().await {
         take_up(&office, kept).await;
     }
+    for (id, service) in office.keeper.unreadable().await {
+        let message = "it was under way and what was kept of it cannot be understood; nobody watches its traffic, the \
+                       weights stay as they are";
+        office.alarm(&service, Some(&id), message.into());
+    }
     sweeps::take_up(&office).await;
     Ok(Desk::of(office))
 }

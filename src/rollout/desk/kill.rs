@@ -56,6 +56,9 @@ impl Desk {
             let data = json!({ "scope": if service.is_empty() { "system" } else { "service" }, "atMs": now_ms() });
             office.tell(Draft { kind, severity, service, rollout_id: None, who: named(by), message, data });
         }
+        if let Ok(office) = self.office() {
+            self.written(office).await;
+        }
         Ok(applied)
     }
 

@@ -38,6 +38,15 @@ impl Reader {
         self.rollouts_where("holds = 1", ROWS_MAX)
     }
 
+    /// Id and service of the rollouts that still hold their service and cannot be understood.
+    pub fn unreadable(&self) -> Result<Vec<(String, String)>, JournalError> {
+        let mut statement = self.0.prepare_cached("SELECT id, service, document FROM rollouts WHERE holds = 1")?;
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get::<_, String>(2)?)))?;
+        let rows = rows.collect::<Result<Vec<_>, _>>()?;
+        let wrong = rows.into_iter().filter(|(_, _, document)| understood::<Rollout>(document).is_none());
+        Ok(wrong.map(|(id, service, _)| (id, service)).collect())
+    }
+
     /// The newest rollouts, newest first.
     pub fn rollouts(&self, limit: u64) -> Result<Vec<Kept>, JournalError> {
         self.rollouts_where("1", limit)

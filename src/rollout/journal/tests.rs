@@ -269,4 +269,6 @@ async fn a_row_that_makes_no_sense_is_left_out_and_the_rest_is_read() {
     other.execute("UPDATE rollouts SET document = '{\"id\":1}' WHERE id = 'r-1'", []).expect("set");
     let found = Reader::open(&place.0).expect("a reader").rollouts(10).expect("read");
     assert_eq!(found.iter().map(|kept| kept.rollout.id.as_str()).collect::<Vec<_>>(), ["r-2"]);
+    let lost = Reader::open(&place.0).expect("a reader").unreadable().expect("read");
+    assert_eq!(lost, [("r-1".to_owned(), "engine".to_owned())], "what held its service is named");
 }

@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::events::{counted, of};
 use super::words;
-use crate::model::rollout::{Ask, Event, EvidencePolicy, Gate, QuantileWeight};
+use crate::model::rollout::{Ask, EvidencePolicy, Gate, QuantileWeight};
 use crate::rollout::evidence::dispersion::Dispersion;
 use crate::rollout::evidence::guard::{Below, Guard};
 use crate::rollout::evidence::ln_sum_exp;
@@ -130,25 +131,28 @@ impl Seat {
                 below.add(items, bad);
             }
             (Seen::Tail { tails }, _) => tails.iter_mut().for_each(|tail| tail.add(tick)),
-            (Seen::Guard { guard }, Ask::Guard { event, .. }) => {
-                guard.pass(tick.elapsed_ms);
-                // What was sent there by name counts too: a guard compares with nothing that it could distort.
-                for arm in [candidate, &tick.named] {
-                    let (items, bad) = of(arm, *event, false);
-                    guard.add(items, bad);
-                }
-            }
-            (Seen::Count { count }, Ask::ZeroTolerance { event }) => {
-                *count += of(candidate, *event, false).1 + of(&tick.named, *event, false).1;
-            }
             _ => {}
         }
     }
 
-    /// Adds what counts in every tick, settling or not.
+    /// Adds what counts in every tick, settling or not: these compare with nothing that a change of weights could
+    /// distort, so what was sent there by name counts too, and who fails everything has no five seconds to do it in.
     pub(super) fn watch(&mut self, tick: &Tick) {
-        if let Seen::Serving { down_ms } = &mut self.seen {
-            *down_ms = if tick.serving { 0 } else { *down_ms + tick.elapsed_ms };
+        let arms = [&tick.candidate, &tick.named];
+        match (&mut self.seen, &self.gate.ask) {
+            (Seen::Guard { guard }, Ask::Guard { event, .. }) => {
+                guard.pass(tick.elapsed_ms);
+                for (items, bad) in arms.map(|arm| of(arm, *event, false)) {
+                    guard.add(items, bad);
+                }
+            }
+            (Seen::Count { count }, Ask::ZeroTolerance { event }) => {
+                *count += arms.iter().map(|arm| of(arm, *event, false).1).sum::<u64>();
+            }
+            (Seen::Serving { down_ms }, _) => {
+                *down_ms = if tick.serving { 0 } else { *down_ms + tick.elapsed_ms };
+            }
+            _ => {}
         }
     }
 
@@ -356,28 +360,6 @@ impl Tail {
         let [a, b] = &tick.halves;
         self.spread.add(tick.elapsed_ms, [a.timed, b.timed], [slow(a), slow(b)]);
     }
-}
-
-/// Items and bad ones of an arm for a kind of event.
-pub(super) fn of(arm: &Arm, event: Event, by_unit: bool) -> (u64, u64) {
-    match event {
-        Event::Error if by_unit => (arm.attempts, arm.first_errors),
-        Event::Error => (arm.attempts, arm.errors),
-        Event::ClientError => (arm.attempts, arm.client_errors),
-        Event::Disconnect => (arm.attempts, arm.disconnects),
-        Event::FailedUnit => (arm.units.max(arm.first_errors), arm.first_errors),
-    }
-}
-
-/// A tick as the ratio test takes it: units count once and with the share that the weights assign, since a unit that
-/// fails has that chance to be the candidate's whatever it does; requests count with the share that they really had.
-fn counted(tick: &Tick, event: Event) -> Counted {
-    let (candidate, control) = (of(&tick.candidate, event, tick.by_unit), of(&tick.control, event, tick.by_unit));
-    let total = candidate.0 + control.0;
-    let realised = if total == 0 { tick.share } else { candidate.0 as f64 / total as f64 };
-    let by_unit = tick.by_unit && matches!(event, Event::Error | Event::FailedUnit);
-    let share = if by_unit { tick.share } else { realised };
-    Counted { share, items: [candidate.0, control.0], bad: [candidate.1, control.1] }
 }
 
 fn verdict(gate: &Gate, verdict: Verdict, detail: String) -> GateVerdict {

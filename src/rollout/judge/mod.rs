@@ -8,6 +8,7 @@
 //! words are kept.
 
 mod environment;
+mod events;
 mod gate;
 mod words;
 

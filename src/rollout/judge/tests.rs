@@ -65,10 +65,14 @@ fn a_candidate_without_endpoints_has_failed_after_five_seconds() {
 }
 
 #[test]
-fn a_settling_tick_is_not_scored() {
+fn while_traffic_settles_nothing_is_compared_but_who_fails_everything_is_found() {
+    let settling = |bad| Tick { settling: true, ..second(0.05, [10, bad], [190, 0]) };
     let mut judge = Judge::new(&plan(&[5.0], vec![errors()]));
-    let settling = Tick { settling: true, ..second(0.05, [5, 5], [95, 0]) };
-    assert_ne!(run(&mut judge, 50, &settling).verdict, Verdict::Fail);
+    assert_ne!(run(&mut judge, 50, &settling(1)).verdict, Verdict::Fail, "a tenth is for the comparison");
+    let mut judge = Judge::new(&plan(&[5.0], vec![errors()]));
+    let found = run(&mut judge, 2, &settling(10));
+    assert_eq!(found.verdict, Verdict::Fail, "{found:?}");
+    assert!(found.reason.starts_with("guard"), "{}", found.reason);
 }
 
 #[test]

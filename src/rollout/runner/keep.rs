@@ -122,6 +122,10 @@ impl Keeper {
         self.read(Reader::live).await.unwrap_or_default()
     }
 
+    pub(in crate::rollout) async fn unreadable(&self) -> Vec<(String, String)> {
+        self.read(Reader::unreadable).await.unwrap_or_default()
+    }
+
     pub(in crate::rollout) async fn ticks(&self, id: &str) -> Vec<KeptTick> {
         let id = id.to_owned();
         self.read(move |reader| reader.ticks(&id, 0)).await.unwrap_or_default()
