@@ -100,7 +100,8 @@ pub(crate) async fn forward<D: Downstream>(
     let mut target = (job.decision.pool, job.decision.endpoint);
     loop {
         let attempt = Attempt::begin(job, target);
-        let fresh = trail.last.replace(target) == Some(target);
+        // A second try over another idle connection could meet the same fate as the first.
+        let fresh = trail.last.replace(target).is_some();
         let began = if trail.retried { Instant::now() } else { job.began };
         let (mut conn, mut upload) = match prepare(job, &attempt, fresh, &body, complete, timer).await {
             Ok(prepared) => prepared,
