@@ -18,7 +18,7 @@ const FLOORS: &[(u8, &[&str])] = &[
     (5, &["admin"]),
     (4, &["proxy", "rollout"]),
     (3, &["switchboard"]),
-    (2, &["upstream"]),
+    (2, &["throttle", "upstream"]),
     (1, &["config", "outside", "routing", "telemetry"]),
     (0, &["model"]),
 ];
@@ -43,6 +43,7 @@ const PURE: &[&str] = &[
     "src/rollout/notify/words.rs",
     "src/rollout/rules/",
     "src/switchboard/reconcile.rs",
+    "src/throttle/rate.rs",
     "src/upstream/book.rs",
     "src/upstream/gate.rs",
 ];

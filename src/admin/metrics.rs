@@ -2,7 +2,7 @@
 //!
 //! Labels are names from the configuration, addresses and status codes, never anything that a client chooses.
 
-use super::rollout_metrics;
+use super::{limit_metrics, rollout_metrics};
 use crate::model::{Fault, Why};
 use crate::rollout::desk::Desk;
 use crate::switchboard::snapshot::{Pool, Service, Snapshot};
@@ -66,6 +66,7 @@ pub fn render(facts: &Facts<'_>) -> String {
     pools(&mut text, facts.snapshot);
     split(&mut text, facts);
     endpoints(&mut text, facts.snapshot);
+    limit_metrics::render(&mut text, facts.snapshot);
     rollout_metrics::render(&mut text, facts.desk);
     let left_out = text.left_out();
     let mut tail = Text::default();

@@ -2,8 +2,9 @@
 //! Pure: two configurations in, lines out. Whether the change is wise it does not say.
 
 use super::plain::{self, Plain};
+use super::value::show_duration;
 use super::{Config, WeightsFile};
-use crate::model::{BUCKETS, KillSwitch, Override, PoolSpec, RouteSpec, ServiceSpec, Weights};
+use crate::model::{BUCKETS, KillSwitch, Override, PoolSpec, RateLimitSpec, RouteSpec, ServiceSpec, Weights};
 
 /// Every difference, one line each; empty when both do the same. Changes that need a restart are in
 /// [`restart_needed`].
@@ -23,6 +24,7 @@ pub fn diff(old: &Config, old_weights: &WeightsFile, new: &Config, new_weights: 
         lines.push(format!("service {}: taken out; its requests in flight finish", gone.name));
     }
     lines.extend(route_changes(old, new));
+    lines.extend(rate_limit_changes(&old.plan.rate_limits, &new.plan.rate_limits));
     let (before, after) = (&old.plan, &new.plan);
     let proxies = (plain::networks(&before.trusted_proxies), plain::networks(&after.trusted_proxies));
     let files = (old.weights_path.display().to_string(), new.weights_path.display().to_string());
@@ -87,6 +89,22 @@ fn part(what: &str, before: Plain, after: Plain) -> Option<String> {
 /// `stable: stable → blue`; none when both are the same.
 fn one(what: &str, (before, after): (String, String)) -> Option<String> {
     (before != after).then(|| format!("{what}: {before} → {after}"))
+}
+
+fn rate_limit_changes(old: &[RateLimitSpec], new: &[RateLimitSpec]) -> Vec<String> {
+    let known = |list: &[RateLimitSpec], name: &str| list.iter().position(|limit| limit.name.as_str() == name);
+    let gone = old.iter().filter(|limit| known(new, &limit.name).is_none());
+    let mut lines: Vec<String> = gone.map(|limit| format!("rate limit {}: taken out", limit.name)).collect();
+    for limit in new {
+        lines.extend(match known(old, &limit.name) {
+            None => Some(format!("rate limit {}: new, {} in {}", limit.name, limit.rate, show_duration(limit.per))),
+            Some(at) => {
+                let what = format!("rate limit {}", limit.name);
+                part(&what, plain::rate_limit(&old[at]), plain::rate_limit(limit))
+            }
+        });
+    }
+    lines
 }
 
 fn pool_names(service: &ServiceSpec) -> String {

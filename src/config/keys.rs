@@ -107,6 +107,7 @@ static TABLES: &[Table] = &[
                 "",
                 "which request goes to which service; default: all to the only one",
             ),
+            key("rate_limits", Kind::List("rate_limits[]"), "", "how many requests of one key may come; over it 429"),
         ],
     },
     Table {
@@ -356,6 +357,31 @@ static TABLES: &[Table] = &[
             key("query", Kind::Values("value"), "", "query parameters"),
             key("cookies", Kind::Values("value"), "", "cookies"),
             key("client_networks", Kind::Texts, "", "networks that the client is in one of"),
+        ],
+    },
+    Table {
+        path: "rate_limits[]",
+        doc: "how many requests of one key may come; over it 429",
+        keys: &[
+            key(
+                "name",
+                Kind::Text,
+                "",
+                "what metrics call it; its buckets survive a reload so long as it keeps its name",
+            ),
+            key("service", Kind::Text, "", "only requests of this service; none: of every service"),
+            key("route", Kind::Text, "", "only requests of this route, by its name; none: of every route"),
+            key(
+                "key",
+                Kind::Texts,
+                "\"client\"",
+                "what has a bucket of its own: client, path, header:NAME, cookie:NAME, several of them, or all",
+            ),
+            key("rate", COUNT, "", "requests of one key in each `per`"),
+            key("per", Kind::Duration(1), "\"1s\"", "the time of `rate`"),
+            key("burst", COUNT, "", "requests of one key that may come at once; default: `rate`"),
+            key("keys_max", Kind::Integer(1, 1 << 24), "65536", "most keys that are kept, at 18 bytes each"),
+            key("shadow", Kind::Flag, "false", "count what it would refuse, and refuse nothing"),
         ],
     },
     Table {

@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use regex::Regex;
 
 use super::kill::OnKill;
+use super::limit::RateLimitSpec;
 use super::name::Name;
 use super::policy::{Affinity, Breaker, Health, OnPoolDown, Override, Retry, Timeouts};
 
@@ -254,6 +255,8 @@ pub struct Plan {
     pub services: Vec<ServiceSpec>,
     /// The routes, in the order of the file; at least one.
     pub routes: Vec<RouteSpec>,
+    /// The rate limits, in the order of the file.
+    pub rate_limits: Vec<RateLimitSpec>,
     /// Proxies whose `X-Forwarded-*` is believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Limits.

@@ -1,10 +1,12 @@
 //! Which route, which pool, which endpoint: synchronous, over one snapshot, with no clock or dice of its own.
 //!
-//! Order: kill, listener pin, direct path, override, route's pool, cohort, affinity bucket, splitter. Weight 0 never
-//! receives a new request by weight; what names a pool outright (`named`) reaches it at any weight. A killed service
-//! sends everything to stable, however the request came.
+//! Order: kill, listener pin, direct path, override, route's pool, cohort, affinity bucket, splitter. Rate limits are
+//! asked as soon as service and route are known, before anything is drawn: what they refuse is no part of the split.
+//! Weight 0 never receives a new request by weight; what names a pool outright (`named`) reaches it at any weight. A
+//! killed service sends everything to stable, however the request came.
 
 use std::net::IpAddr;
+use std::time::Instant;
 
 use super::dice::{Rng, Splitters};
 use super::named::{direct_path, in_cohort, overridden};
@@ -15,6 +17,7 @@ use crate::routing::cookie::TicketCache;
 use crate::routing::matcher::contains;
 use crate::routing::path::{escapes_prefix, has_dot_segments, is_ambiguous};
 use crate::switchboard::snapshot::{Pool, Service, Snapshot};
+use crate::throttle::limit::{self, Asked};
 use crate::upstream::endpoint::{Admission, StateKind};
 
 /// Cookies of the affinity cookie's name that are looked at; checking one costs a hash.
@@ -37,6 +40,8 @@ pub struct Question<'a> {
     pub worker: usize,
     /// Whether the request could be tried again if it failed: only such a request may try an ejected endpoint.
     pub repeatable: bool,
+    /// When it came, for what is spent of rate limits; none: it is described and not sent, and spends nothing.
+    pub at: Option<Instant>,
 }
 
 /// A worker's chance and memory.
@@ -164,6 +169,7 @@ fn choose(question: &Question<'_>, dice: &mut Dice<'_>) -> Result<Choice, Refusa
         return Err(Refusal::Forbidden);
     }
     if let Some((service, pool)) = listener.pin {
+        admit(question, service, None)?;
         let plain =
             Choice { service, pool, why: Why::Listener, route: None, direct: false, bucket: None, issue: false };
         return Ok(plain);
@@ -183,10 +189,12 @@ fn choose(question: &Question<'_>, dice: &mut Dice<'_>) -> Result<Choice, Refusa
             return Err(Refusal::AmbiguousPath);
         }
         let route = found.filter(|&route| snapshot.table.routes()[route].service == service);
+        admit(question, service, route)?;
         return Ok(Choice { service, pool, why: Why::Path, route, direct: true, bucket: None, issue: false });
     }
     let index = found.ok_or(Refusal::NoRoute)?;
     let route = &snapshot.table.routes()[index];
+    admit(question, route.service, Some(index))?;
     let service = &snapshot.services[route.service];
     let to = |pool: usize, why: Why| Choice {
         service: route.service,
@@ -208,6 +216,17 @@ fn choose(question: &Question<'_>, dice: &mut Dice<'_>) -> Result<Choice, Refusa
     }
     let (pool, why, bucket, issue) = by_weights(question, service, dice);
     Ok(Choice { bucket, issue, ..to(pool, why) })
+}
+
+/// Whether the rate limits let it through.
+#[inline]
+fn admit(question: &Question<'_>, service: usize, route: Option<usize>) -> Result<(), Refusal> {
+    let Question { snapshot, head, client, worker, at, .. } = *question;
+    if snapshot.rate_limits.is_empty() {
+        return Ok(());
+    }
+    let asked = Asked { head, client, service, route, at, worker };
+    limit::ask(&snapshot.rate_limits, &asked).map_err(Refusal::RateLimited)
 }
 
 /// What becomes of a choice when its service is killed.

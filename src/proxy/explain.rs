@@ -64,7 +64,7 @@ pub struct PoolShare {
 /// Explains one request that comes by the listener of that index.
 pub fn explain(snapshot: &Snapshot, listener: usize, head: &Head, client: IpAddr, now: Now) -> Explanation {
     // A trial is never taken by an explanation: what it describes is not sent.
-    let question = Question { snapshot, listener, head, client, now, worker: 0, repeatable: false };
+    let question = Question { snapshot, listener, head, client, now, worker: 0, repeatable: false, at: None };
     let (mut splitters, mut tickets, mut rng) = (Splitters::default(), TicketCache::new(), Rng::new(now.mono_ms));
     let mut dice = Dice { splitters: &mut splitters, tickets: &mut tickets, rng: &mut rng };
     let decided = decide(&question, &mut dice);

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use super::h1::request::Refused;
 use crate::model::{Fault, Name};
+use crate::throttle::limit::Excess;
 
 /// A request that gets no answer from an endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -32,6 +33,9 @@ pub enum Refusal {
     /// The client's network may not use this listener or path.
     #[error("this client may not reach this")]
     Forbidden,
+    /// A rate limit has no request left for it.
+    #[error("too many requests: limit {} is used up", .0.limit)]
+    RateLimited(Box<Excess>),
     /// This very proxy is already in `Via`.
     #[error("the request went in a circle")]
     Loop,
@@ -68,6 +72,7 @@ impl Refusal {
             Refusal::ClientGone => 499,
             Refusal::NoRoute => 404,
             Refusal::Forbidden => 403,
+            Refusal::RateLimited(_) => 429,
             Refusal::Loop => 508,
             Refusal::NothingServing(_) | Refusal::Maintenance(_) => 503,
             Refusal::Upstream { fault: Fault::UpstreamTimeout, .. } => 504,
@@ -84,7 +89,8 @@ impl Refusal {
             | Refusal::BodyTimeout
             | Refusal::ClientGone
             | Refusal::AmbiguousPath
-            | Refusal::Forbidden => Fault::Client,
+            | Refusal::Forbidden
+            | Refusal::RateLimited(_) => Fault::Client,
             Refusal::NoRoute | Refusal::Loop | Refusal::NothingServing(_) | Refusal::Maintenance(_) => Fault::Proxy,
             Refusal::Upstream { fault, .. } => *fault,
         }
@@ -99,13 +105,29 @@ impl Refusal {
     }
 
     /// Seconds after which a retry makes sense, for `Retry-After`.
-    pub fn retry_after_s(&self) -> Option<u32> {
+    pub fn retry_after_s(&self) -> Option<u64> {
         match self {
             Refusal::NothingServing(_) => Some(1),
             // A person has to end it, which takes longer than a moment.
             Refusal::Maintenance(_) => Some(30),
+            Refusal::RateLimited(excess) => Some(excess.wait_s),
             _ => None,
         }
+    }
+
+    /// The fields that say more than the status: `Retry-After`, and of a rate limit `RateLimit` and `RateLimit-Policy`
+    /// (draft-ietf-httpapi-ratelimit-headers-10).
+    pub fn fields(&self) -> Vec<(&'static str, String)> {
+        let mut fields = Vec::new();
+        if let Some(seconds) = self.retry_after_s() {
+            fields.push(("retry-after", seconds.to_string()));
+        }
+        if let Refusal::RateLimited(excess) = self {
+            let Excess { limit, burst, window_s, wait_s } = &**excess;
+            fields.push(("ratelimit-policy", format!("\"{limit}\";q={burst};w={window_s}")));
+            fields.push(("ratelimit", format!("\"{limit}\";r=0;t={wait_s}")));
+        }
+        fields
     }
 
     /// The reason phrase of [`Refusal::status`].
@@ -124,6 +146,7 @@ pub fn phrase(status: u16) -> &'static str {
         408 => "Request Timeout",
         414 => "URI Too Long",
         417 => "Expectation Failed",
+        429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
         502 => "Bad Gateway",
         503 => "Service Unavailable",

@@ -101,6 +101,7 @@ impl Request<'_> {
             now,
             worker: self.worker.index,
             repeatable: idempotent && !self.parsed.upgrade,
+            at: Some(self.began),
         };
         let (decided, id) = self.decide(&question);
         let told = Told { request: self, head, caller: &caller, id: &id };
@@ -303,8 +304,8 @@ fn response_text(refusal: &Refusal, keep: bool, to_head: bool) -> String {
     if status == 405 {
         text.push_str("allow: GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH\r\n");
     }
-    if let Some(seconds) = refusal.retry_after_s() {
-        let _ = write!(text, "retry-after: {seconds}\r\n");
+    for (name, value) in refusal.fields() {
+        let _ = write!(text, "{name}: {value}\r\n");
     }
     text.push_str(if keep { "\r\n" } else { "connection: close\r\n\r\n" });
     if !to_head {

@@ -106,6 +106,7 @@ impl Stream {
             now: self.worker.now(self.began),
             worker: self.worker.index,
             repeatable: idempotent,
+            at: Some(self.began),
         }
     }
 

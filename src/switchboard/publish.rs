@@ -8,10 +8,12 @@ use std::sync::Arc;
 use super::change;
 use super::reconcile::{Drain, State};
 use super::snapshot::{Cohort, Draining, Listener, Pool, Service, Snapshot};
-use crate::model::{ListenerSpec, Name, Origin, PoolSpec, ServiceSpec};
+use crate::model::{ListenerSpec, Name, Origin, Plan, PoolSpec, RateLimitSpec, ServiceSpec};
 use crate::routing::cookie::Keys;
 use crate::routing::split::Split;
 use crate::routing::table::Table;
+use crate::throttle::book::Book;
+use crate::throttle::limit::RateLimit;
 use crate::upstream::endpoint::EndpointId;
 use crate::upstream::registry::Registry;
 
@@ -19,6 +21,8 @@ use crate::upstream::registry::Registry;
 pub struct Sources<'a> {
     /// Live state by identity.
     pub registry: &'a Registry,
+    /// Buckets by identity.
+    pub throttles: &'a Book,
     /// The addresses that an origin stands for now; none when its name has not resolved yet.
     pub resolve: &'a dyn Fn(&Origin) -> Vec<SocketAddr>,
     /// The listeners of the process.
@@ -54,10 +58,12 @@ pub fn build(state: &State, revision: u64, sources: &Sources<'_>) -> Snapshot {
             }
         })
         .collect();
+    let table = Table::new(&plan.routes, |route| place(&plan.services, &route.service, route.pool.as_ref()));
     Snapshot {
         generation: state.generation,
         revision,
-        table: Table::new(&plan.routes, |route| place(&plan.services, &route.service, route.pool.as_ref())),
+        rate_limits: plan.rate_limits.iter().map(|spec| build_limit(spec, plan, &table, sources)).collect(),
+        table,
         listeners: sources.listeners.iter().map(|listener| build_listener(listener, &plan.services)).collect(),
         services,
         limits: plan.limits,
@@ -90,6 +96,12 @@ fn build_pool(service: &ServiceSpec, pool: &PoolSpec, weight: u32, sources: &Sou
         state: sources.registry.pool(&service.name, &pool.name),
         endpoints: ids.iter().map(find).collect(),
     }
+}
+
+fn build_limit(spec: &RateLimitSpec, plan: &Plan, table: &Table, sources: &Sources<'_>) -> RateLimit {
+    let service = spec.service.as_ref().map(|name| place(&plan.services, name, None).0);
+    let route = spec.route.as_ref().and_then(|name| table.routes().iter().position(|it| it.spec.name == *name));
+    RateLimit::new(spec.clone(), service, route, sources.throttles.limit(spec))
 }
 
 fn build_cohort(cohort: &change::Cohort, spec: &ServiceSpec) -> Option<Cohort> {

@@ -9,6 +9,7 @@ use crate::model::{AccessLog, Killed, Limits, Name, ServiceSpec, Weights};
 use crate::routing::cookie::Keys;
 use crate::routing::split::Split;
 use crate::routing::table::Table;
+use crate::throttle::limit::RateLimit;
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::pool::PoolState;
 use crate::upstream::units::UnitLedger;
@@ -24,6 +25,8 @@ pub struct Snapshot {
     pub services: Box<[Service]>,
     /// The route table.
     pub table: Table,
+    /// The rate limits, in the order of the configuration.
+    pub rate_limits: Box<[RateLimit]>,
     /// The listeners, in the order of the configuration; fixed for the life of the process.
     pub listeners: Box<[Listener]>,
     /// Limits.

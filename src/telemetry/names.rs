@@ -57,6 +57,12 @@ metrics! {
         "Requests between their head and the end of their response.";
     REFUSED = "weir_refused_total" Counter ["kind"]
         "Requests that weir answered itself, by whose fault it was.";
+    RATE_LIMITED = "weir_rate_limited_total" Counter ["limit,outcome"]
+        "Requests that a rate limit counted, by outcome: allowed, refused, or shadow (it would have been refused).";
+    RATE_LIMIT_KEYS = "weir_rate_limit_keys" Gauge ["limit"]
+        "Keys of a rate limit whose bucket is not full.";
+    RATE_LIMIT_FORGOTTEN = "weir_rate_limit_forgotten_total" Counter ["limit"]
+        "Buckets of a rate limit that were forgotten before they were full again: its keys_max is too low.";
     SPLIT_CONFIGURED = "weir_split_configured_ratio" Gauge ["service,pool"]
         "Share of new requests that the weights give the pool, 0 to 1.";
     SPLIT_EFFECTIVE = "weir_split_effective_ratio" Gauge ["service,pool"]

@@ -18,6 +18,7 @@ mod kill;
 mod killswitch;
 mod lanes;
 mod large;
+mod limits;
 mod notify;
 mod reload;
 mod retry;
