@@ -24,7 +24,7 @@
 //! | 1 | [`routing`] | which route, which pool: table, matchers, bucket, splitter; pure, synchronous |
 //! | 1 | [`telemetry`] | what happened: counters by worker, histograms, Prometheus text, access log |
 //! | 1 | [`outside`] | calls that leave the house: HTTP, commands, mail; deadlines and bounds |
-//! | 2 | [`throttle`] | how much may come: buckets of rate limits by key, shared by all workers |
+//! | 2 | [`throttle`] | how much may come: rate limits by key, caps on requests in flight; shared by all workers |
 //! | 2 | [`upstream`] | the other side: endpoints by identity, names, probes, ejection, the pool breaker |
 //! | 3 | [`switchboard`] | the one writer: change, reconcile (pure), publish; history, keys, status |
 //! | 4 | [`proxy`] | the data plane, files in the order in which a request meets them |
@@ -45,6 +45,8 @@
 //!   2 proxy/decide   kill, listener pin, direct path, route, rate limits, override,
 //!                    cohort, bucket, splitter                                         403 404 429
 //!                    then an endpoint, or another pool if nothing of this one serves  503
+//!     proxy/admit    a place among those in flight, where pool or service is capped;
+//!                    a full pool spills to stable, else it waits                      503
 //!   3 proxy/outgoing writes the head that the endpoint gets                           508
 //!   4 proxy/forward  attempts: a pooled connection (conns) or a new one, at most one safe retry (budget); what goes
 //!                    out while a worker is busy goes in bursts (turn)

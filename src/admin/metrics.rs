@@ -24,7 +24,7 @@ const CODES_MAX: usize = 40;
 pub const SHARES_S: u64 = 10;
 
 /// Every [`Why`], in declaration order.
-const WHYS: [Why; 13] = [
+const WHYS: [Why; 14] = [
     Why::Weight,
     Why::Bucket,
     Why::Header,
@@ -37,6 +37,7 @@ const WHYS: [Why; 13] = [
     Why::Cohort,
     Why::Kill,
     Why::Failover,
+    Why::Spill,
     Why::Retry,
 ];
 

@@ -118,7 +118,11 @@ fn service_changes(old: &ServiceSpec, new: &ServiceSpec, weights: Option<(&Weigh
     for pool in &new.pools {
         match old.pools.iter().find(|other| other.name == pool.name) {
             None => changes.push(format!("pool {} is new, at {}", pool.name, origins(pool))),
-            Some(before) => changes.extend(origin_change(before, pool)),
+            Some(before) => {
+                changes.extend(origin_change(before, pool));
+                let caps = (plain::cap(before.max_in_flight), plain::cap(pool.max_in_flight));
+                changes.extend(one(&format!("pool {}: max_in_flight", pool.name), caps));
+            }
         }
     }
     for gone in old.pools.iter().filter(|gone| new.pools.iter().all(|kept| kept.name != gone.name)) {
@@ -135,6 +139,9 @@ fn service_changes(old: &ServiceSpec, new: &ServiceSpec, weights: Option<(&Weigh
     changes.extend(part("health", plain::health(old.health.as_ref()), plain::health(new.health.as_ref())));
     changes.extend(part("breaker", plain::breaker(&old.breaker), plain::breaker(&new.breaker)));
     changes.extend(part("timeouts", plain::timeouts(&old.timeouts), plain::timeouts(&new.timeouts)));
+    let caps = (plain::cap(old.max_in_flight), plain::cap(new.max_in_flight));
+    changes.extend(one("max_in_flight", caps));
+    changes.extend(part("queue", plain::queue(old.queue), plain::queue(new.queue)));
     changes.extend(part("retry", plain::retry(&old.retry), plain::retry(&new.retry)));
     changes.extend(override_change(&old.pool_override, &new.pool_override));
     changes

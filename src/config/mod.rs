@@ -14,6 +14,7 @@ mod cursor;
 mod diff;
 mod edit;
 mod keys;
+mod limit_keys;
 mod origin;
 mod plain;
 mod problem;

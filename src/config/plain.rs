@@ -11,7 +11,7 @@ use super::value::show_size;
 use crate::model::time::show_duration;
 use crate::model::{
     AccessLog, Affinity, AffinityBy, Breaker, Direct, FieldMatch, Health, HostMatch, KeyPart, Limits, LogFormat,
-    LogSink, Matches, OnKill, OnPoolDown, OnZero, Override, PathMatch, ProbeKind, RateLimitSpec, Retry, Rewrite,
+    LogSink, Matches, OnKill, OnPoolDown, OnZero, Override, PathMatch, ProbeKind, Queue, RateLimitSpec, Retry, Rewrite,
     RouteSpec, Timeouts, ValueMatch,
 };
 
@@ -64,6 +64,15 @@ impl Plain {
 /// Values with blanks between them.
 pub(super) fn joined<T: ToString>(values: &[T]) -> String {
     values.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}
+
+pub(super) fn cap(max: Option<u32>) -> String {
+    max.map_or_else(|| NONE.to_owned(), |max| max.to_string())
+}
+
+pub(super) fn queue(queue: Queue) -> Plain {
+    let Queue { max, wait } = queue;
+    Plain::default().add("max", max).time("wait", wait)
 }
 
 pub(super) fn rate_limit(limit: &RateLimitSpec) -> Plain {

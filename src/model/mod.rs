@@ -47,7 +47,9 @@ pub use kill::{KILL_REASON_BYTES_MAX, KILL_WORD, Killed, Kills, OnKill, Scope, k
 pub use limit::{KeyPart, RateLimitSpec};
 pub use name::{InvalidName, NAME_BYTES_MAX, Name};
 pub use now::Now;
-pub use policy::{Affinity, AffinityBy, Breaker, Health, OnPoolDown, OnZero, Override, ProbeKind, Retry, Timeouts};
+pub use policy::{
+    Affinity, AffinityBy, Breaker, Health, OnPoolDown, OnZero, Override, ProbeKind, Queue, Retry, Timeouts,
+};
 pub use spec::{
     AccessLog, Direct, FieldMatch, HostMatch, Limits, ListenerSpec, LogFormat, LogSink, Matches, Origin, PathMatch,
     Pin, Plan, PoolSpec, Rewrite, RouteSpec, ServiceSpec, ValueMatch,

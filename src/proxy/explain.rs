@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
+use super::admit::foresee;
 use super::decide::{Dice, Question, decide};
 use super::dice::{Rng, Splitters};
 use super::outgoing::edit;
@@ -94,6 +95,7 @@ pub fn explain(snapshot: &Snapshot, listener: usize, head: &Head, client: IpAddr
             explanation.reason = refusal.to_string();
         }
         Ok(decision) => {
+            let decision = foresee(&question, decision, &mut rng);
             let service = &snapshot.services[decision.service];
             let pool = &service.pools[decision.pool];
             explanation.service = Some(service.name.to_string());
@@ -159,6 +161,7 @@ fn sentence(why: Why, pool: &str, meant: &str, bucket: Option<u32>) -> String {
         Why::Cohort => format!("a header of the rollout's cohort names {pool}"),
         Why::Kill => format!("the service is killed, so everything goes to {pool}"),
         Why::Failover => format!("{meant} was meant, but nothing of it serves; {pool} takes its share"),
+        Why::Spill => format!("{meant} was meant, but it is full (max_in_flight); {pool} takes what it cannot"),
         Why::Retry => format!("a first attempt failed; {pool} was tried next"),
     }
 }

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::admit::Places;
 use super::decide::{self, Decision, Question};
 use super::exchange::{Conn, Failure, Terms, connect, exchange};
 use super::h1::response::Response;
@@ -74,6 +75,8 @@ pub(crate) struct Attempt {
     service: usize,
     pool: usize,
     endpoint: usize,
+    /// Its places, where something is capped; held to the end of the answer.
+    places: Places,
     /// Whether the endpoint has been told how it went; a trial that was not is given back.
     reported: Cell<bool>,
 }
@@ -81,6 +84,7 @@ pub(crate) struct Attempt {
 /// Forwards until there is an answer or no permitted attempt is left.
 pub(crate) async fn forward<D: Downstream>(
     job: &Job<'_>,
+    mut places: Places,
     down: &mut D,
     timer: &mut Timer,
 ) -> Result<Answered, (Refusal, Trail)> {
@@ -99,7 +103,7 @@ pub(crate) async fn forward<D: Downstream>(
     };
     let mut target = (job.decision.pool, job.decision.endpoint);
     loop {
-        let attempt = Attempt::begin(job, target);
+        let mut attempt = Attempt::begin(job, target);
         let fresh = trail.last.replace(target) == Some(target);
         let began = if trail.retried { Instant::now() } else { job.began };
         let (mut conn, mut upload) = match prepare(job, &attempt, fresh, &body, complete, timer).await {
@@ -109,7 +113,7 @@ pub(crate) async fn forward<D: Downstream>(
                 (job.worker.hurry)(&attempt.endpoint().id.origin);
                 attempt.fail(fault, job.question);
                 let lane = lane_of(job, &trail);
-                match again(job, &mut trail, target, reason, Retriable::Elsewhere) {
+                match again(job, &mut trail, &mut places, (target, reason), Retriable::Elsewhere) {
                     Some(next) => {
                         lose(job, target.0, lane, began);
                         target = next;
@@ -130,6 +134,7 @@ pub(crate) async fn forward<D: Downstream>(
                 let at = Instant::now();
                 trail.upstream_us = Some(at.saturating_duration_since(began).as_micros() as u64);
                 attempt.answer(response.status, job.question);
+                attempt.places = places;
                 return Ok(Answered { conn, response, upload, attempt, trail, at });
             }
             Err(Failure::Client(refusal)) => return Err((refusal, trail)),
@@ -145,7 +150,7 @@ pub(crate) async fn forward<D: Downstream>(
                     true => Retriable::Elsewhere,
                 };
                 let lane = lane_of(job, &trail);
-                match again(job, &mut trail, target, reason, retriable) {
+                match again(job, &mut trail, &mut places, (target, reason), retriable) {
                     Some(next) => {
                         lose(job, target.0, lane, began);
                         target = next;
@@ -216,8 +221,8 @@ async fn prepare(
 fn again(
     job: &Job<'_>,
     trail: &mut Trail,
-    failed: (usize, usize),
-    reason: &'static str,
+    places: &mut Places,
+    (failed, reason): ((usize, usize), &'static str),
     retriable: Retriable,
 ) -> Option<(usize, usize)> {
     let service = &job.snapshot.services[job.decision.service];
@@ -238,6 +243,9 @@ fn again(
     let same = (retriable == Retriable::Anywhere).then_some(failed);
     let next = decide::next(job.question, job.decision, &trail.tried, &mut chance.rng).or(same)?;
     let now_ms = job.question.now.mono_ms;
+    if service.capped && !places.move_to(service, failed.0, next.0) {
+        return None;
+    }
     if !job.worker.budgets.borrow_mut().withdraw(service.slot, policy, now_ms) {
         return None;
     }
@@ -256,6 +264,7 @@ impl Attempt {
             service: job.decision.service,
             pool,
             endpoint,
+            places: Places::default(),
             reported: Cell::new(false),
         };
         let worker = job.worker.index;

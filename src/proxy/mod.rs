@@ -19,6 +19,7 @@ pub mod refusal;
 mod outgoing;
 mod upload;
 
+mod admit;
 mod budget;
 mod conns;
 mod exchange;

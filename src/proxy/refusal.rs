@@ -42,6 +42,9 @@ pub enum Refusal {
     /// Nothing serves.
     #[error("no endpoint of {0} can serve")]
     NothingServing(Cow<'static, str>),
+    /// As many requests are in flight as may be, and the queue is full or took too long.
+    #[error("{0} is full")]
+    Full(Cow<'static, str>),
     /// The service is killed and answers nothing meanwhile.
     #[error("service {0} is under maintenance")]
     Maintenance(Name),
@@ -74,7 +77,7 @@ impl Refusal {
             Refusal::Forbidden => 403,
             Refusal::RateLimited(_) => 429,
             Refusal::Loop => 508,
-            Refusal::NothingServing(_) | Refusal::Maintenance(_) => 503,
+            Refusal::NothingServing(_) | Refusal::Full(_) | Refusal::Maintenance(_) => 503,
             Refusal::Upstream { fault: Fault::UpstreamTimeout, .. } => 504,
             Refusal::Upstream { .. } => 502,
         }
@@ -91,7 +94,11 @@ impl Refusal {
             | Refusal::AmbiguousPath
             | Refusal::Forbidden
             | Refusal::RateLimited(_) => Fault::Client,
-            Refusal::NoRoute | Refusal::Loop | Refusal::NothingServing(_) | Refusal::Maintenance(_) => Fault::Proxy,
+            Refusal::NoRoute
+            | Refusal::Loop
+            | Refusal::NothingServing(_)
+            | Refusal::Full(_)
+            | Refusal::Maintenance(_) => Fault::Proxy,
             Refusal::Upstream { fault, .. } => *fault,
         }
     }
@@ -107,7 +114,7 @@ impl Refusal {
     /// Seconds after which a retry makes sense, for `Retry-After`.
     pub fn retry_after_s(&self) -> Option<u64> {
         match self {
-            Refusal::NothingServing(_) => Some(1),
+            Refusal::NothingServing(_) | Refusal::Full(_) => Some(1),
             // A person has to end it, which takes longer than a moment.
             Refusal::Maintenance(_) => Some(30),
             Refusal::RateLimited(excess) => Some(excess.wait_s),

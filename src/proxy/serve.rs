@@ -2,11 +2,13 @@
 
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
+use super::admit::{Places, admit};
 use super::answer::Back;
 use super::client::Client;
 use super::decide::{Decision, Dice, Question, decide};
@@ -19,6 +21,7 @@ use super::refusal::Refusal;
 use super::relay::{End, Relay, write_framing};
 use super::timer::Timer;
 use super::tunnel;
+use super::upload::Downstream;
 use super::worker::{Lease, Worker};
 use crate::model::{Fault, Head};
 use crate::switchboard::snapshot::Snapshot;
@@ -109,6 +112,13 @@ impl Request<'_> {
             Ok(decision) => decision,
             Err(refusal) => return told.refuse(client, None, &Trail::default(), refusal, timer).await,
         };
+        let (decision, places) = match snapshot.services[decision.service].capped {
+            false => (decision, Places::default()),
+            true => match Box::pin(admit(self.worker, &question, decision, timer, gone(client))).await {
+                Ok(admitted) => admitted,
+                Err(refusal) => return told.refuse(client, None, &Trail::default(), refusal, timer).await,
+            },
+        };
         let outgoing = Outgoing {
             snapshot,
             head,
@@ -128,7 +138,7 @@ impl Request<'_> {
             began: self.began,
         };
         self.worker.turns.up().await;
-        match forward(&job, client, timer).await {
+        match forward(&job, places, client, timer).await {
             Ok(answered) => told.relay(&question, &decision, client, answered, timer).await,
             Err((refusal, trail)) => told.refuse(client, Some(&decision), &trail, refusal, timer).await,
         }
@@ -141,6 +151,11 @@ impl Request<'_> {
         let decided = decide(question, &mut dice);
         (decided, RequestId::new(question.head, dice.rng))
     }
+}
+
+/// Ready when a client that waits has left; one that still sends its body is not asked.
+fn gone(client: &mut Client<'_>) -> impl FnMut(&mut Context<'_>) -> Poll<()> {
+    |cx| if client.is_read() { client.poll_gone(cx) } else { Poll::Pending }
 }
 
 /// What telemetry and the answer have to know.
@@ -246,7 +261,7 @@ impl Told<'_> {
     ) -> After {
         // A small body that has arrived already is read, so that the connection can go on.
         let mut rest = Vec::new();
-        let read = super::upload::Downstream::buffered(client, &mut rest).unwrap_or(false);
+        let read = client.buffered(&mut rest).unwrap_or(false);
         let keep =
             self.request.parsed.keep_alive && read && !refusal.closes() && self.request.worker.draining().is_none();
         let to_head = self.head.method() == "HEAD";

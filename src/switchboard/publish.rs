@@ -47,6 +47,8 @@ pub fn build(state: &State, revision: u64, sources: &Sources<'_>) -> Snapshot {
                     .iter()
                     .map(|pool| build_pool(spec, pool, live.weights.of(&pool.name), sources))
                     .collect(),
+                cap: spec.max_in_flight.map(|max| sources.throttles.cap(&spec.name, None, max)),
+                capped: spec.max_in_flight.is_some() || spec.pools.iter().any(|pool| pool.max_in_flight.is_some()),
                 stable: spec.pool_index(&spec.stable).unwrap_or(0),
                 weights: live.weights.clone(),
                 killed: live.killed.clone(),
@@ -94,6 +96,7 @@ fn build_pool(service: &ServiceSpec, pool: &PoolSpec, weight: u32, sources: &Sou
         prefix: format!("/{}", pool.name),
         weight,
         state: sources.registry.pool(&service.name, &pool.name),
+        cap: pool.max_in_flight.map(|max| sources.throttles.cap(&service.name, Some(&pool.name), max)),
         endpoints: ids.iter().map(find).collect(),
     }
 }

@@ -9,6 +9,7 @@ use crate::model::{AccessLog, Killed, Limits, Name, ServiceSpec, Weights};
 use crate::routing::cookie::Keys;
 use crate::routing::split::Split;
 use crate::routing::table::Table;
+use crate::throttle::gate::Cap;
 use crate::throttle::limit::RateLimit;
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::pool::PoolState;
@@ -58,6 +59,10 @@ pub struct Service {
     pub split: Split,
     /// Which of its units failed, while somebody asks; by identity.
     pub units: Arc<UnitLedger>,
+    /// How many requests may be in flight in its pools together.
+    pub cap: Option<Cap>,
+    /// Whether it or one of its pools has a cap.
+    pub capped: bool,
     /// Why everything goes to stable by whatever way it comes.
     pub killed: Option<Killed>,
     /// Requests that go to one pool whatever its weight.
@@ -95,6 +100,8 @@ pub struct Pool {
     pub weight: u32,
     /// Live state, by identity.
     pub state: Arc<PoolState>,
+    /// How many requests may be in flight.
+    pub cap: Option<Cap>,
     /// Its endpoints, by identity; empty when no name has resolved yet.
     pub endpoints: Box<[Arc<Endpoint>]>,
 }

@@ -273,7 +273,8 @@ impl Switchboard {
             self.upstreams.registry().trust_new_if_nothing_serves(endpoints);
         }
         self.snapshot.store(snapshot.clone());
-        self.throttles.retain(snapshot.rate_limits.iter().map(|limit| &limit.spec.name));
+        self.throttles.retain_limits(snapshot.rate_limits.iter().map(|limit| &limit.spec.name));
+        self.throttles.retain_caps();
         // Before anybody is told: a worker that is told drops its idle connections to endpoints that are no longer
         // named, and one that is given back later is refused because its endpoint drains by then.
         self.announce(&snapshot);

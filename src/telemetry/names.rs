@@ -63,6 +63,10 @@ metrics! {
         "Keys of a rate limit whose bucket is not full.";
     RATE_LIMIT_FORGOTTEN = "weir_rate_limit_forgotten_total" Counter ["limit"]
         "Buckets of a rate limit that were forgotten before they were full again: its keys_max is too low.";
+    OVERFLOW = "weir_overflow_total" Counter ["service,pool,outcome"]
+        "Requests that found a pool (or, without pool, the service) full, by outcome: spill, wait or refused.";
+    QUEUE_LENGTH = "weir_queue_length" Gauge ["service,pool"]
+        "Requests that wait for a place in a pool or service that is capped.";
     SPLIT_CONFIGURED = "weir_split_configured_ratio" Gauge ["service,pool"]
         "Share of new requests that the weights give the pool, 0 to 1.";
     SPLIT_EFFECTIVE = "weir_split_effective_ratio" Gauge ["service,pool"]

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::gate::{Cap, Gate};
 use super::limit::Live;
 use crate::model::{Name, RateLimitSpec};
 
@@ -17,7 +18,11 @@ pub struct Book {
 #[derive(Debug, Default)]
 struct Pages {
     limits: HashMap<Name, Kept>,
+    gates: HashMap<GateId, Arc<Gate>>,
 }
+
+/// A service, or a pool of it.
+type GateId = (Name, Option<Name>);
 
 #[derive(Debug)]
 struct Kept {
@@ -44,9 +49,21 @@ impl Book {
         Arc::clone(&kept.live)
     }
 
-    /// Forgets what is no longer named.
-    pub fn retain<'a>(&self, limits: impl Iterator<Item = &'a Name> + Clone) {
-        self.pages().limits.retain(|name, _| limits.clone().any(|named| named == name));
+    /// The cap of a service, or of a pool of it. Its places are the same for as long as it has one.
+    pub fn cap(&self, service: &Name, pool: Option<&Name>, max: u32) -> Cap {
+        let mut pages = self.pages();
+        let gate = pages.gates.entry((service.clone(), pool.cloned())).or_default();
+        Cap { gate: Arc::clone(gate), max }
+    }
+
+    /// Forgets rate limits that are no longer named.
+    pub fn retain_limits<'a>(&self, named: impl Iterator<Item = &'a Name> + Clone) {
+        self.pages().limits.retain(|name, _| named.clone().any(|other| other == name));
+    }
+
+    /// Forgets caps that are in nobody's hands.
+    pub fn retain_caps(&self) {
+        self.pages().gates.retain(|_, gate| Arc::strong_count(gate) > 1);
     }
 
     fn pages(&self) -> MutexGuard<'_, Pages> {
@@ -80,7 +97,7 @@ mod tests {
         assert!(!Arc::ptr_eq(&first, &book.limit(&spec("b", 100))));
         assert!(book.limit(&spec("b", 700)).room() == 700);
         assert!(Arc::ptr_eq(&first, &book.limit(&spec("a", 100))));
-        book.retain([name("b")].iter());
+        book.retain_limits([name("b")].iter());
         assert!(!Arc::ptr_eq(&first, &book.limit(&spec("a", 100))));
     }
 }

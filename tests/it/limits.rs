@@ -142,7 +142,9 @@ fn buckets_survive_a_reload_and_another_rate_is_in_force_at_once() {
         eventually("it is live", SOON, || weir.generation() > generation);
     };
     reload(&limited(&stable, &format!("# other\n{}", text("shadow = false"))).text("[limits]\nkeep_alive = \"50s\""));
+    let generation = weir.generation();
     weir.save_weights("[engine]\nstable = 7\n");
+    eventually("the weights are live", SOON, || weir.generation() > generation);
     assert_eq!(statuses(&mut client, 2, &[]), [429, 429]);
     // Two more of burst are two more requests.
     reload(&limited(&stable, &text("burst = 5")));

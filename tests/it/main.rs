@@ -5,6 +5,7 @@
 
 mod admin;
 mod affinity;
+mod capacity;
 mod cli;
 mod endpoints;
 mod faults;

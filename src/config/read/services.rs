@@ -59,6 +59,8 @@ fn service(fields: &Fields<'_>, name: Name, dir: &Path) -> Option<ServiceSpec> {
         breaker: policies::breaker(&fields.table("breaker", "services.*.breaker")),
         timeouts: policies::timeouts(&fields.table("timeouts", "services.*.timeouts")),
         retry: policies::retry(&fields.table("retry", "services.*.retry")),
+        max_in_flight: fields.integer("max_in_flight").map(|n| n as u32),
+        queue: policies::queue(&fields.table("queue", "services.*.queue")),
         on_pool_down: match fields.word("on_pool_down").map(|word| word.value) {
             Some("strict") => OnPoolDown::Strict,
             _ => OnPoolDown::Failover,
@@ -137,8 +139,9 @@ fn pools(fields: &Fields<'_>) -> Vec<PoolSpec> {
         let name = weighed(fields, &key);
         let Some(pool) = fields.as_table(value, key.span.clone(), "services.*.pools.*") else { continue };
         let origins = origins(&pool);
+        let max_in_flight = pool.integer("max_in_flight").map(|n| n as u32);
         if let Some(name) = name {
-            pools.push(PoolSpec { name, origins });
+            pools.push(PoolSpec { name, origins, max_in_flight });
         }
     }
     pools
