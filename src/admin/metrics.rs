@@ -170,6 +170,7 @@ fn pools(text: &mut Text, snapshot: &Snapshot) {
 }
 
 fn split(text: &mut Text, facts: &Facts<'_>) {
+    each_pool(text, facts.snapshot, &names::MAINTENANCE, |pool| pool.notice.is_some().into());
     each_pool(text, facts.snapshot, &names::POOL_WEIGHT, |pool| pool.weight.into());
     text.family(&names::POOL_ADMITTED);
     for (service, pool) in named(facts.snapshot) {

@@ -14,6 +14,7 @@
 //! - **fault**: whose fault a failure is ([`Fault`]); **why**: what sent a request to its pool ([`Why`])
 //! - **kill**: everything of a service to stable, by whatever way it comes; above everything else
 //! - **kill switch**: what kills by itself when a **trigger** holds through its grace, and may try to come back
+//! - **maintenance**: everything, a service or a pool answers 503 and sends nothing on
 //! - **cohort**: requests with named headers, which go to one pool whatever its share
 //! - **rate limit**: how many requests of one **key** (a client, the value of a header) may come; its bucket of
 //!   requests is not the bucket of a unit
@@ -31,6 +32,7 @@ mod fault;
 mod head;
 mod kill;
 mod limit;
+mod maintenance;
 mod name;
 pub mod notify;
 mod now;
@@ -45,6 +47,9 @@ pub use fault::{Fault, Why};
 pub use head::{Field, FieldId, Head, Span};
 pub use kill::{KILL_REASON_BYTES_MAX, KILL_WORD, Killed, Kills, OnKill, Scope, kill_reason};
 pub use limit::{KeyPart, RateLimitSpec};
+pub use maintenance::{
+    Closed, Closures, MAINTENANCE_BODY_BYTES_MAX, MAINTENANCE_WORD, Maintenance, Notice, RETRY_AFTER_S_DEFAULT,
+};
 pub use name::{InvalidName, NAME_BYTES_MAX, Name};
 pub use now::Now;
 pub use policy::{

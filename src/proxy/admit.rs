@@ -38,11 +38,15 @@ pub(crate) async fn admit(
     let mut seeker = Seeker { question, timer, gone };
     let found = seeker.seek(worker, decision).await;
     if found.as_ref().map_or(true, |(found, _)| (found.pool, found.endpoint) != (decision.pool, decision.endpoint)) {
-        // Perhaps the endpoint was chosen for its trial; it will not hear of this request.
-        let service = &question.snapshot.services[decision.service];
-        service.pools[decision.pool].endpoints[decision.endpoint].give_back_trial(question.now.mono_ms);
+        leave(question, &decision);
     }
     found
+}
+
+/// Tells the endpoint that was decided for that it will not hear of this request: perhaps it was chosen for its trial.
+pub(crate) fn leave(question: &Question<'_>, decision: &Decision) {
+    let service = &question.snapshot.services[decision.service];
+    service.pools[decision.pool].endpoints[decision.endpoint].give_back_trial(question.now.mono_ms);
 }
 
 struct Seeker<'a, G> {
@@ -69,10 +73,11 @@ impl<G: FnMut(&mut Context<'_>) -> Poll<()>> Seeker<'_, G> {
             return Ok((decision, places));
         }
         let spilled = spill(self.question, &decision, &mut worker.chance.borrow_mut().rng);
-        let Some(decision) = spilled.inspect(|_| drop(cap.gate.spilled.fetch_add(1, Ordering::Relaxed))) else {
+        let Some(decision) = spilled else {
             places.pool = Some(self.wait_for_pool(service, decision.pool, cap).await?);
             return Ok((decision, places));
         };
+        cap.gate.spilled.fetch_add(1, Ordering::Relaxed);
         if let Some(cap) = &service.pools[decision.pool].cap {
             places.pool = Some(match cap.enter() {
                 Some(place) => place,

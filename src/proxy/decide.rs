@@ -3,9 +3,10 @@
 //! Order: kill, listener pin, direct path, override, route's pool, cohort, affinity bucket, splitter. Rate limits are
 //! asked as soon as service and route are known, before anything is drawn: what they refuse is no part of the split.
 //! Weight 0 never receives a new request by weight; what names a pool outright (`named`) reaches it at any weight. A
-//! killed service sends everything to stable, however the request came.
+//! killed service sends everything to stable, however the request came; a pool under maintenance is sent nothing.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::dice::{Rng, Splitters};
@@ -98,6 +99,9 @@ pub fn decide(question: &Question<'_>, dice: &mut Dice<'_>) -> Result<Decision, 
     let asked = choice.pool;
     if service.killed.is_some() {
         killed(service, &mut choice)?;
+    }
+    if let Some(notice) = &service.pools[choice.pool].notice {
+        return Err(Refusal::Closed(Arc::clone(notice)));
     }
     let may_leave = !matches!(choice.why, Why::Listener | Why::Path | Why::Override);
     let decided = |pool: usize, endpoint: usize, why: Why| Decision {
@@ -301,7 +305,7 @@ fn stuck(
 /// repeatable request as its trial.
 pub fn pick(question: &Question<'_>, pool: &Pool, not: impl Fn(usize) -> bool, rng: &mut Rng) -> Option<usize> {
     let now_ms = question.now.mono_ms;
-    if !pool.state.admits(rng.draw()) {
+    if pool.notice.is_some() || !pool.state.admits(rng.draw()) {
         return None;
     }
     let endpoints = &pool.endpoints;
@@ -374,7 +378,8 @@ fn fail_over(
 /// that is ejected and whose probes have not failed, since it may be back already.
 fn last_resort(question: &Question<'_>, pool: &Pool, not: impl Fn(usize) -> bool) -> Option<usize> {
     let now_ms = question.now.mono_ms;
-    let find = |holds: &dyn Fn(usize) -> bool| (0..pool.endpoints.len()).find(|&index| !not(index) && holds(index));
+    let usable = if pool.notice.is_some() { 0 } else { pool.endpoints.len() };
+    let find = |holds: &dyn Fn(usize) -> bool| (0..usable).find(|&index| !not(index) && holds(index));
     find(&|index| pool.endpoints[index].admission(now_ms) == Admission::Serving)
         .or_else(|| find(&|index| matches!(pool.endpoints[index].state_kind(), StateKind::Ejected { .. })))
 }

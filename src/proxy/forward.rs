@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::admit::Places;
+use super::admit::{self, Places};
 use super::decide::{self, Decision, Question};
 use super::exchange::{Conn, Failure, Terms, connect, exchange};
 use super::h1::response::Response;
@@ -95,9 +95,7 @@ pub(crate) async fn forward<D: Downstream>(
     let complete = match down.buffered(&mut body) {
         Ok(complete) => complete,
         Err(refusal) => {
-            // Perhaps it was chosen for its trial; it will not hear of this request.
-            let endpoint = &service.pools[job.decision.pool].endpoints[job.decision.endpoint];
-            endpoint.give_back_trial(job.question.now.mono_ms);
+            admit::leave(job.question, job.decision);
             return Err((refusal, trail));
         }
     };

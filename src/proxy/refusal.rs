@@ -1,9 +1,10 @@
 //! What weir answers itself, and whose fault it is: the one place where an error becomes a response.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use super::h1::request::Refused;
-use crate::model::{Fault, Name};
+use crate::model::{Fault, Name, Notice, RETRY_AFTER_S_DEFAULT};
 use crate::throttle::limit::Excess;
 
 /// A request that gets no answer from an endpoint.
@@ -48,6 +49,9 @@ pub enum Refusal {
     /// The service is killed and answers nothing meanwhile.
     #[error("service {0} is under maintenance")]
     Maintenance(Name),
+    /// The service or pool is under maintenance.
+    #[error("{}", .0.text)]
+    Closed(Arc<Notice>),
     /// Every permitted attempt failed.
     #[error("{reason}")]
     Upstream {
@@ -77,7 +81,7 @@ impl Refusal {
             Refusal::Forbidden => 403,
             Refusal::RateLimited(_) => 429,
             Refusal::Loop => 508,
-            Refusal::NothingServing(_) | Refusal::Full(_) | Refusal::Maintenance(_) => 503,
+            Refusal::NothingServing(_) | Refusal::Full(_) | Refusal::Maintenance(_) | Refusal::Closed(_) => 503,
             Refusal::Upstream { fault: Fault::UpstreamTimeout, .. } => 504,
             Refusal::Upstream { .. } => 502,
         }
@@ -98,7 +102,8 @@ impl Refusal {
             | Refusal::Loop
             | Refusal::NothingServing(_)
             | Refusal::Full(_)
-            | Refusal::Maintenance(_) => Fault::Proxy,
+            | Refusal::Maintenance(_)
+            | Refusal::Closed(_) => Fault::Proxy,
             Refusal::Upstream { fault, .. } => *fault,
         }
     }
@@ -116,9 +121,20 @@ impl Refusal {
         match self {
             Refusal::NothingServing(_) | Refusal::Full(_) => Some(1),
             // A person has to end it, which takes longer than a moment.
-            Refusal::Maintenance(_) => Some(30),
+            Refusal::Maintenance(_) => Some(RETRY_AFTER_S_DEFAULT),
+            Refusal::Closed(notice) => Some(notice.retry_after_s),
             Refusal::RateLimited(excess) => Some(excess.wait_s),
             _ => None,
+        }
+    }
+
+    /// The body of the answer and its type: one line of text, but for what an operator wrote for a maintenance.
+    pub fn body(&self) -> (&'static str, String) {
+        match self {
+            Refusal::Closed(notice) if notice.body.is_some() => {
+                (notice.content_type(), notice.body.clone().unwrap_or_default())
+            }
+            other => ("text/plain; charset=utf-8", format!("weir: {other}\n")),
         }
     }
 

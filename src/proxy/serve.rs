@@ -108,17 +108,17 @@ impl Request<'_> {
         };
         let (decided, id) = self.decide(&question);
         let told = Told { request: self, head, caller: &caller, id: &id };
-        let decision = match decided {
+        let mut decision = match decided {
             Ok(decision) => decision,
             Err(refusal) => return told.refuse(client, None, &Trail::default(), refusal, timer).await,
         };
-        let (decision, places) = match snapshot.services[decision.service].capped {
-            false => (decision, Places::default()),
-            true => match Box::pin(admit(self.worker, &question, decision, timer, gone(client))).await {
-                Ok(admitted) => admitted,
+        let mut places = Places::default();
+        if snapshot.services[decision.service].capped {
+            match Box::pin(admit(self.worker, &question, decision, timer, gone(client))).await {
+                Ok(admitted) => (decision, places) = admitted,
                 Err(refusal) => return told.refuse(client, None, &Trail::default(), refusal, timer).await,
-            },
-        };
+            }
+        }
         let outgoing = Outgoing {
             snapshot,
             head,
@@ -313,8 +313,8 @@ pub(crate) async fn send(
 fn response_text(refusal: &Refusal, keep: bool, to_head: bool) -> String {
     use std::fmt::Write;
     let (status, phrase) = (refusal.status(), refusal.phrase());
-    let body = format!("weir: {refusal}\n");
-    let mut text = format!("HTTP/1.1 {status} {phrase}\r\ncontent-type: text/plain; charset=utf-8\r\n");
+    let (kind, body) = refusal.body();
+    let mut text = format!("HTTP/1.1 {status} {phrase}\r\ncontent-type: {kind}\r\n");
     let _ = write!(text, "content-length: {}\r\n", body.len());
     if status == 405 {
         text.push_str("allow: GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH\r\n");

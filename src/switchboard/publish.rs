@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::change;
-use super::reconcile::{Drain, State};
+use super::reconcile::{Drain, ServiceState, State};
 use super::snapshot::{Cohort, Draining, Listener, Pool, Service, Snapshot};
 use crate::model::{ListenerSpec, Name, Origin, Plan, PoolSpec, RateLimitSpec, ServiceSpec};
 use crate::routing::cookie::Keys;
@@ -42,16 +42,13 @@ pub fn build(state: &State, revision: u64, sources: &Sources<'_>) -> Snapshot {
             Service {
                 name: spec.name.clone(),
                 slot: live.slot,
-                pools: spec
-                    .pools
-                    .iter()
-                    .map(|pool| build_pool(spec, pool, live.weights.of(&pool.name), sources))
-                    .collect(),
+                pools: spec.pools.iter().map(|pool| build_pool(spec, pool, live, sources)).collect(),
                 cap: spec.max_in_flight.map(|max| sources.throttles.cap(&spec.name, None, max)),
                 capped: spec.max_in_flight.is_some() || spec.pools.iter().any(|pool| pool.max_in_flight.is_some()),
                 stable: spec.pool_index(&spec.stable).unwrap_or(0),
                 weights: live.weights.clone(),
                 killed: live.killed.clone(),
+                closed: live.closed.clone(),
                 cohort: live.cohort.as_ref().and_then(|cohort| build_cohort(cohort, spec)),
                 units: sources.registry.units(&spec.name),
                 draining: live.drain.as_ref().map(|drain| build_drain(drain, &names, &spec.stable)),
@@ -75,7 +72,7 @@ pub fn build(state: &State, revision: u64, sources: &Sources<'_>) -> Snapshot {
     }
 }
 
-fn build_pool(service: &ServiceSpec, pool: &PoolSpec, weight: u32, sources: &Sources<'_>) -> Pool {
+fn build_pool(service: &ServiceSpec, pool: &PoolSpec, live: &ServiceState, sources: &Sources<'_>) -> Pool {
     let mut ids: Vec<EndpointId> = Vec::new();
     for origin in &pool.origins {
         for addr in (sources.resolve)(origin) {
@@ -91,10 +88,12 @@ fn build_pool(service: &ServiceSpec, pool: &PoolSpec, weight: u32, sources: &Sou
         Some(_) => sources.registry.probed_endpoint(id),
         None => sources.registry.endpoint(id),
     };
+    let closed = live.closed.as_ref().filter(|closed| closed.covers(&pool.name));
     Pool {
         name: pool.name.clone(),
         prefix: format!("/{}", pool.name),
-        weight,
+        weight: live.weights.of(&pool.name),
+        notice: closed.map(|closed| Arc::new(closed.notice(&service.name, &pool.name))),
         state: sources.registry.pool(&service.name, &pool.name),
         cap: pool.max_in_flight.map(|max| sources.throttles.cap(&service.name, Some(&pool.name), max)),
         endpoints: ids.iter().map(find).collect(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::model::rollout::CohortMatch;
-use crate::model::{AccessLog, Killed, Limits, Name, ServiceSpec, Weights};
+use crate::model::{AccessLog, Closed, Killed, Limits, Name, Notice, ServiceSpec, Weights};
 use crate::routing::cookie::Keys;
 use crate::routing::split::Split;
 use crate::routing::table::Table;
@@ -65,6 +65,8 @@ pub struct Service {
     pub capped: bool,
     /// Why everything goes to stable by whatever way it comes.
     pub killed: Option<Killed>,
+    /// What of it answers 503; each of its pools knows for itself.
+    pub closed: Option<Closed>,
     /// Requests that go to one pool whatever its weight.
     pub cohort: Option<Cohort>,
     /// Pools at 0 whose bound clients may stay for a while.
@@ -102,6 +104,8 @@ pub struct Pool {
     pub state: Arc<PoolState>,
     /// How many requests may be in flight.
     pub cap: Option<Cap>,
+    /// What it answers instead of sending anything on.
+    pub notice: Option<Arc<Notice>>,
     /// Its endpoints, by identity; empty when no name has resolved yet.
     pub endpoints: Box<[Arc<Endpoint>]>,
 }

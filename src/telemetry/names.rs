@@ -99,6 +99,8 @@ metrics! {
         "1 when a file seems to be a single-file mount that no longer follows the host's file.";
     KILLED = "weir_killed" Gauge ["service"]
         "Whether the service is killed: 1 everything goes to stable (or is answered 503), 0 not.";
+    MAINTENANCE = "weir_maintenance" Gauge ["service,pool"]
+        "Whether the pool is under maintenance: 1 it answers 503 and is sent nothing, 0 not.";
     ROLLBACK_PENDING = "weir_rollback_pending" Gauge ["service"]
         "1 while a rollback or a kill moved the traffic but could not be written to the weights file.";
     ACCESS_LOG_DROPPED = "weir_access_log_dropped_total" Counter [""]

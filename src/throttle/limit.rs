@@ -114,6 +114,7 @@ impl Live {
         self.table.forgotten()
     }
 
+    #[cfg(test)]
     pub(super) fn room(&self) -> usize {
         self.table.room()
     }

@@ -99,6 +99,7 @@ impl Table {
     }
 
     /// The most keys that it keeps.
+    #[cfg(test)]
     pub(super) fn room(&self) -> usize {
         self.sets.len() * WAYS
     }

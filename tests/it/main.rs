@@ -20,6 +20,7 @@ mod killswitch;
 mod lanes;
 mod large;
 mod limits;
+mod maintenance;
 mod notify;
 mod reload;
 mod retry;
