@@ -44,7 +44,7 @@
 //!   1 snapshot       one load, from the worker's own cache
 //!   2 proxy/decide   kill, listener pin, direct path, route, rate limits, override,
 //!                    cohort, bucket, splitter                                         403 404 429
-//!                    then an endpoint, or another pool if nothing of this one serves  503
+//!                    then an endpoint (balance), or another pool if none serves       503
 //!     proxy/admit    a place among those in flight, where pool or service is capped;
 //!                    a full pool spills to stable, else it waits                      503
 //!   3 proxy/outgoing writes the head that the endpoint gets                           508

@@ -30,6 +30,7 @@ const NEVER: &[(&str, &str)] = &[("proxy", "config"), ("rollout", "config")];
 const PURE: &[&str] = &[
     "src/model/",
     "src/routing/",
+    "src/proxy/balance.rs",
     "src/proxy/decide.rs",
     "src/proxy/h1/",
     "src/rollout/evidence/",

@@ -141,6 +141,7 @@ fn service_changes(old: &ServiceSpec, new: &ServiceSpec, weights: Option<(&Weigh
     changes.extend(part("timeouts", plain::timeouts(&old.timeouts), plain::timeouts(&new.timeouts)));
     let caps = (plain::cap(old.max_in_flight), plain::cap(new.max_in_flight));
     changes.extend(one("max_in_flight", caps));
+    changes.extend(one("slow_start", (show_duration(old.slow_start), show_duration(new.slow_start))));
     changes.extend(part("queue", plain::queue(old.queue), plain::queue(new.queue)));
     changes.extend(part("retry", plain::retry(&old.retry), plain::retry(&new.retry)));
     changes.extend(override_change(&old.pool_override, &new.pool_override));

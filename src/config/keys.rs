@@ -233,6 +233,7 @@ static TABLES: &[Table] = &[
                 "what a killed service does with its requests",
             ),
             key("max_in_flight", COUNT, "", "requests in flight in all pools together; default: as many as come"),
+            key("slow_start", Kind::Duration(0), "\"0s\"", "time in which the share of a server that came back grows"),
             key("preserve_host", Kind::Flag, "true", "whether the client's Host goes upstream"),
             key("forwarded", Kind::Flag, "false", "whether Forwarded goes upstream beside X-Forwarded-*"),
             key("affinity", Kind::Table("services.*.affinity"), "", "what keeps a client on one pool"),

@@ -33,6 +33,8 @@ pub struct ServiceSpec {
     pub retry: Retry,
     /// Most requests in flight in all pools together; none: as many as come.
     pub max_in_flight: Option<u32>,
+    /// Time in which the share of an endpoint that came back grows to a whole one; zero: at once.
+    pub slow_start: std::time::Duration,
     /// Who waits for a place, where something is capped.
     pub queue: Queue,
     /// What a pool with nothing to serve does with its share.

@@ -10,7 +10,8 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use super::decide::{Decision, Question, pick};
+use super::balance::pick;
+use super::decide::{Decision, Question};
 use super::dice::Rng;
 use super::refusal::Refusal;
 use super::timer::Timer;

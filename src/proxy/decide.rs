@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::balance::{last_resort, pick};
 use super::dice::{Rng, Splitters};
 use super::named::{direct_path, in_cohort, overridden};
 use super::refusal::Refusal;
@@ -17,9 +18,8 @@ use crate::routing::bucket::{bucket_of, client_unit};
 use crate::routing::cookie::TicketCache;
 use crate::routing::matcher::contains;
 use crate::routing::path::{escapes_prefix, has_dot_segments, is_ambiguous};
-use crate::switchboard::snapshot::{Pool, Service, Snapshot};
+use crate::switchboard::snapshot::{Service, Snapshot};
 use crate::throttle::limit::{self, Asked};
-use crate::upstream::endpoint::{Admission, StateKind};
 
 /// Cookies of the affinity cookie's name that are looked at; checking one costs a hash.
 const COOKIES_MAX: usize = 4;
@@ -301,43 +301,6 @@ fn stuck(
     (service.split.by_bucket(bucket), why)
 }
 
-/// Step 6: least-request of two choices among the endpoints that serve; an endpoint whose ejection is over gets one
-/// repeatable request as its trial.
-pub fn pick(question: &Question<'_>, pool: &Pool, not: impl Fn(usize) -> bool, rng: &mut Rng) -> Option<usize> {
-    let now_ms = question.now.mono_ms;
-    if pool.notice.is_some() || !pool.state.admits(rng.draw()) {
-        return None;
-    }
-    let endpoints = &pool.endpoints;
-    let admission = |index: usize| match not(index) {
-        true => Admission::Refused,
-        false => endpoints[index].admission(now_ms),
-    };
-    let trial = |index: usize| question.repeatable && endpoints[index].take_trial(now_ms);
-    let takes = |index: usize| match admission(index) {
-        Admission::Serving => true,
-        Admission::Trial => trial(index),
-        Admission::Refused => false,
-    };
-    match endpoints.len() {
-        0 => None,
-        1 => takes(0).then_some(0),
-        n => {
-            let first = rng.below(n);
-            let second = (first + 1 + rng.below(n - 1)) % n;
-            let waiting = |index: usize| endpoints[index].meter.of(question.worker).in_flight.value();
-            match (admission(first), admission(second)) {
-                (Admission::Trial, _) if trial(first) => Some(first),
-                (_, Admission::Trial) if trial(second) => Some(second),
-                (Admission::Serving, Admission::Serving) if waiting(second) < waiting(first) => Some(second),
-                (Admission::Serving, _) => Some(first),
-                (_, Admission::Serving) => Some(second),
-                _ => (0..n).map(|step| (first + step) % n).find(|&index| takes(index)),
-            }
-        }
-    }
-}
-
 /// The live pools with weight above 0 share what the chosen pool cannot take; then stable, at any weight.
 fn fail_over(
     question: &Question<'_>,
@@ -371,26 +334,6 @@ fn fail_over(
     found.or_else(|| {
         let order = [down, service.stable];
         order.into_iter().find_map(|pool| last_resort(question, &service.pools[pool], none).map(|e| (pool, e)))
-    })
-}
-
-/// An endpoint to try when the alternative is an error: one that serves although its pool's breaker rests, else one
-/// that is ejected and whose probes have not failed, since it may be back already.
-fn last_resort(question: &Question<'_>, pool: &Pool, not: impl Fn(usize) -> bool) -> Option<usize> {
-    let now_ms = question.now.mono_ms;
-    let usable = if pool.notice.is_some() { 0 } else { pool.endpoints.len() };
-    let find = |holds: &dyn Fn(usize) -> bool| (0..usable).find(|&index| !not(index) && holds(index));
-    find(&|index| pool.endpoints[index].admission(now_ms) == Admission::Serving)
-        .or_else(|| find(&|index| matches!(pool.endpoints[index].state_kind(), StateKind::Ejected { .. })))
-}
-
-/// Whether no other endpoint that traffic may fail over to serves: such an endpoint is never ejected.
-pub fn is_last_live(service: &Service, pool: usize, endpoint: usize, now: Now) -> bool {
-    let takes = |&(index, it): &(usize, &Pool)| it.weight > 0 || index == service.stable;
-    let mut pools = service.pools.iter().enumerate().filter(takes);
-    pools.all(|(p, it)| {
-        let mut endpoints = it.endpoints.iter().enumerate();
-        endpoints.all(|(e, it)| (p, e) == (pool, endpoint) || it.admission(now.mono_ms) != Admission::Serving)
     })
 }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::admit::{self, Places};
+use super::balance;
 use super::decide::{self, Decision, Question};
 use super::exchange::{Conn, Failure, Terms, connect, exchange};
 use super::h1::response::Response;
@@ -307,7 +308,7 @@ impl Attempt {
     fn report(&self, outcome: Outcome, question: &Question<'_>) {
         let service = self.service();
         self.reported.set(true);
-        let last_live = || decide::is_last_live(service, self.pool, self.endpoint, question.now);
+        let last_live = || balance::is_last_live(service, self.pool, self.endpoint, question.now);
         self.endpoint().report(outcome, question.now.mono_ms, &service.spec.breaker, last_live);
     }
 

@@ -10,6 +10,7 @@ mod connection;
 pub mod h1;
 mod h2;
 
+pub mod balance;
 pub mod decide;
 pub mod dice;
 pub mod explain;

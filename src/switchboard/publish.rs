@@ -93,6 +93,7 @@ fn build_pool(service: &ServiceSpec, pool: &PoolSpec, live: &ServiceState, sourc
         name: pool.name.clone(),
         prefix: format!("/{}", pool.name),
         weight: live.weights.of(&pool.name),
+        slow_start_ms: service.slow_start.as_millis() as u64,
         notice: closed.map(|closed| Arc::new(closed.notice(&service.name, &pool.name))),
         state: sources.registry.pool(&service.name, &pool.name),
         cap: pool.max_in_flight.map(|max| sources.throttles.cap(&service.name, Some(&pool.name), max)),

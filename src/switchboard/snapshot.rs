@@ -104,6 +104,8 @@ pub struct Pool {
     pub state: Arc<PoolState>,
     /// How many requests may be in flight.
     pub cap: Option<Cap>,
+    /// Time in which the share of an endpoint that came back grows to a whole one, in milliseconds.
+    pub slow_start_ms: u64,
     /// What it answers instead of sending anything on.
     pub notice: Option<Arc<Notice>>,
     /// Its endpoints, by identity; empty when no name has resolved yet.

@@ -1,5 +1,6 @@
 //! Caps on requests in flight: what a full canary cannot take spills to stable and is counted, what has nowhere else to
-//! go waits a bounded time in a bounded queue, and no cap is ever exceeded.
+//! go waits a bounded time in a bounded queue, and no cap is ever exceeded. And slow start: what came back is not given
+//! its whole share at once.
 
 use std::thread::{ScopedJoinHandle, scope};
 use std::time::{Duration, Instant};
@@ -175,4 +176,28 @@ fn a_retry_needs_a_place_and_a_reload_moves_the_cap() {
         assert_eq!(client.get("/").upstream(), "stable");
         drop(busy.join());
     });
+}
+
+#[test]
+fn a_server_that_came_back_gets_its_share_little_by_little() {
+    let (steady, mut back) = (Upstream::named("steady"), Upstream::named("back"));
+    let setup = Setup::new().pool("stable", &[&steady, &back]).service("slow_start = \"6s\"").probed();
+    let weir = setup.weights("stable = 1\n").start();
+    let share = |requests: usize| {
+        let mut client = weir.client();
+        (0..requests).filter(|_| client.get("/").upstream() == "back").count() as f64 / requests as f64
+    };
+    // Nothing has come back yet: both are warm from the start.
+    assert!((0.35..0.65).contains(&share(400)), "a start is no slow start");
+    back.kill();
+    let up = || weir.metrics().sum("weir_endpoint_up", &[("pool", "stable")]) as u32;
+    eventually("it is down", SOON, || up() == 1);
+    back.restart();
+    eventually("it is back", SOON, || up() == 2);
+    let began = Instant::now();
+    let first = share(400);
+    assert!(began.elapsed() < Duration::from_secs(2), "the machine is too slow for this test");
+    assert!((0.01..0.32).contains(&first), "{first} of the requests at once");
+    eventually("it has its whole share", Duration::from_secs(20), || share(400) > 0.4);
+    assert!(began.elapsed() > Duration::from_secs(3));
 }

@@ -65,6 +65,7 @@ fn service(fields: &Fields<'_>, name: Name, dir: &Path) -> Option<ServiceSpec> {
         timeouts: policies::timeouts(&fields.table("timeouts", "services.*.timeouts")),
         retry: policies::retry(&fields.table("retry", "services.*.retry")),
         max_in_flight: fields.integer("max_in_flight").map(|n| n as u32),
+        slow_start: fields.duration("slow_start").unwrap_or_default(),
         queue: policies::queue(&fields.table("queue", "services.*.queue")),
         on_pool_down: match fields.word("on_pool_down").map(|word| word.value) {
             Some("strict") => OnPoolDown::Strict,
