@@ -5,7 +5,7 @@
 //! waits in a bounded queue for a bounded time, and is answered 503 then.
 
 use std::future::Future;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -22,26 +22,36 @@ use crate::throttle::gate::{Cap, Place, Ticket};
 
 /// The places that a request has; empty where nothing is capped.
 #[derive(Debug, Default)]
-pub(crate) struct Places {
+pub(crate) struct Places(Option<Box<Held>>);
+
+#[derive(Debug, Default)]
+struct Held {
     service: Option<Place>,
     pool: Option<Place>,
 }
 
+/// What [`admit`] finds.
+pub(crate) type Admitted = Result<(Decision, Places), Refusal>;
+
 /// Finds a place for a request that was decided: the decision that holds, and its places. `gone` is ready when the
-/// client has left.
-pub(crate) async fn admit(
-    worker: &Worker,
-    question: &Question<'_>,
+/// client has left. Boxed, so that a request without a cap carries nothing of it.
+#[inline(never)]
+pub(crate) fn admit<'a>(
+    worker: &'a Worker,
+    question: &'a Question<'a>,
     decision: Decision,
-    timer: &mut Timer,
-    gone: impl FnMut(&mut Context<'_>) -> Poll<()>,
-) -> Result<(Decision, Places), Refusal> {
-    let mut seeker = Seeker { question, timer, gone };
-    let found = seeker.seek(worker, decision).await;
-    if found.as_ref().map_or(true, |(found, _)| (found.pool, found.endpoint) != (decision.pool, decision.endpoint)) {
-        leave(question, &decision);
-    }
-    found
+    timer: &'a mut Timer,
+    gone: impl FnMut(&mut Context<'_>) -> Poll<()> + 'a,
+) -> Pin<Box<dyn Future<Output = Admitted> + 'a>> {
+    Box::pin(async move {
+        let mut seeker = Seeker { question, timer, gone };
+        let found = seeker.seek(worker, decision).await;
+        let to = |found: &Decision| (found.pool, found.endpoint);
+        if found.as_ref().map_or(true, |(found, _)| to(found) != to(&decision)) {
+            leave(question, &decision);
+        }
+        found
+    })
 }
 
 /// Tells the endpoint that was decided for that it will not hear of this request: perhaps it was chosen for its trial.
@@ -59,24 +69,26 @@ struct Seeker<'a, G> {
 // === impl Seeker ===
 
 impl<G: FnMut(&mut Context<'_>) -> Poll<()>> Seeker<'_, G> {
-    async fn seek(&mut self, worker: &Worker, decision: Decision) -> Result<(Decision, Places), Refusal> {
+    async fn seek(&mut self, worker: &Worker, decision: Decision) -> Admitted {
         let service = &self.question.snapshot.services[decision.service];
-        let mut places = Places::default();
+        let mut places = Held::default();
         if let Some(cap) = &service.cap {
             places.service = Some(match cap.enter() {
                 Some(place) => place,
                 None => self.wait(service, cap, || format!("service {}", service.name)).await?,
             });
         }
-        let Some(cap) = &service.pools[decision.pool].cap else { return Ok((decision, places)) };
+        let Some(cap) = &service.pools[decision.pool].cap else {
+            return Ok((decision, places.into()));
+        };
         places.pool = cap.enter();
         if places.pool.is_some() {
-            return Ok((decision, places));
+            return Ok((decision, places.into()));
         }
         let spilled = spill(self.question, &decision, &mut worker.chance.borrow_mut().rng);
         let Some(decision) = spilled else {
             places.pool = Some(self.wait_for_pool(service, decision.pool, cap).await?);
-            return Ok((decision, places));
+            return Ok((decision, places.into()));
         };
         cap.gate.spilled.fetch_add(1, Ordering::Relaxed);
         if let Some(cap) = &service.pools[decision.pool].cap {
@@ -85,7 +97,7 @@ impl<G: FnMut(&mut Context<'_>) -> Poll<()>> Seeker<'_, G> {
                 None => self.wait_for_pool(service, decision.pool, cap).await?,
             });
         }
-        Ok((decision, places))
+        Ok((decision, places.into()))
     }
 
     async fn wait_for_pool(&mut self, service: &Service, pool: usize, cap: &Cap) -> Result<Place, Refusal> {
@@ -129,8 +141,14 @@ impl Places {
         if matches!(place, Some(None)) {
             return false;
         }
-        self.pool = place.flatten();
+        self.0.get_or_insert_default().pool = place.flatten();
         true
+    }
+}
+
+impl From<Held> for Places {
+    fn from(held: Held) -> Self {
+        Self(Some(Box::new(held)))
     }
 }
 

@@ -225,10 +225,12 @@ fn choose(question: &Question<'_>, dice: &mut Dice<'_>) -> Result<Choice, Refusa
 /// Whether the rate limits let it through.
 #[inline]
 fn admit(question: &Question<'_>, service: usize, route: Option<usize>) -> Result<(), Refusal> {
+    if question.snapshot.rate_limits.is_empty() { Ok(()) } else { ask(question, service, route) }
+}
+
+#[inline(never)]
+fn ask(question: &Question<'_>, service: usize, route: Option<usize>) -> Result<(), Refusal> {
     let Question { snapshot, head, client, worker, at, .. } = *question;
-    if snapshot.rate_limits.is_empty() {
-        return Ok(());
-    }
     let asked = Asked { head, client, service, route, at, worker };
     limit::ask(&snapshot.rate_limits, &asked).map_err(Refusal::RateLimited)
 }
@@ -247,6 +249,7 @@ fn killed(service: &Service, choice: &mut Choice) -> Result<(), Refusal> {
 }
 
 /// The pool by bucket or splitter: pool, why, bucket, and whether a cookie must be issued.
+#[inline]
 fn by_weights(question: &Question<'_>, service: &Service, dice: &mut Dice<'_>) -> (usize, Why, Option<u32>, bool) {
     let affinity = &service.spec.affinity;
     match &affinity.by {

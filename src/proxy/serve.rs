@@ -114,7 +114,7 @@ impl Request<'_> {
         };
         let mut places = Places::default();
         if snapshot.services[decision.service].capped {
-            match Box::pin(admit(self.worker, &question, decision, timer, gone(client))).await {
+            match admit(self.worker, &question, decision, timer, gone(client)).await {
                 Ok(admitted) => (decision, places) = admitted,
                 Err(refusal) => return told.refuse(client, None, &Trail::default(), refusal, timer).await,
             }

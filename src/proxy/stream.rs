@@ -140,7 +140,7 @@ impl Stream {
             return Ok((decision, Places::default()));
         }
         let gone = |cx: &mut Context<'_>| respond.poll_reset(cx).map(drop);
-        Box::pin(admit(&self.worker, &self.question(), decision, timer, gone)).await
+        admit(&self.worker, &self.question(), decision, timer, gone).await
     }
 
     /// Forwards it; none when the client resets the stream before there is an answer.

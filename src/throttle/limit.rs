@@ -122,7 +122,7 @@ impl Live {
     /// A moment as the buckets know it; an hour after their beginning, so that what is full then was full before.
     #[inline]
     fn ns(&self, at: Instant) -> u64 {
-        at.saturating_duration_since(self.epoch).as_nanos() as u64 + 3_600_000_000_000
+        at.checked_duration_since(self.epoch).map_or(0, |since| since.as_nanos() as u64) + 3_600_000_000_000
     }
 }
 
@@ -154,11 +154,6 @@ impl RateLimit {
     /// its client's address: leaving it out is no way round the limit, and shuts nobody else out.
     fn key(&self, asked: &Asked<'_>) -> u64 {
         let mut hasher = self.live.table.secret().build_hasher();
-        let mut part = |tag: u8, bytes: &[u8]| {
-            hasher.write(&[tag]);
-            hasher.write_usize(bytes.len());
-            hasher.write(bytes);
-        };
         for key in &self.spec.key {
             let value = match key {
                 KeyPart::Client => None,
@@ -166,10 +161,17 @@ impl RateLimit {
                 KeyPart::Cookie(name) => asked.head.cookie(name),
                 KeyPart::Path => Some(asked.head.path().as_bytes()),
             };
+            // A first byte that no other kind of part has, so that no two lists of parts read the same.
             match (value, asked.client.to_canonical()) {
-                (Some(value), _) => part(1, value),
-                (None, IpAddr::V4(address)) => part(4, &address.octets()),
-                (None, IpAddr::V6(address)) => part(6, &address.octets()[..8]),
+                (Some(value), _) => {
+                    hasher.write_u64(1 << 56 | value.len() as u64);
+                    hasher.write(value);
+                }
+                (None, IpAddr::V4(address)) => hasher.write_u64(4 << 56 | u64::from(address.to_bits())),
+                (None, IpAddr::V6(address)) => {
+                    hasher.write_u64(6 << 56);
+                    hasher.write_u64((address.to_bits() >> 64) as u64);
+                }
             }
         }
         hasher.finish()
