@@ -2,8 +2,8 @@
 //! Pure: two configurations in, lines out. Whether the change is wise it does not say.
 
 use super::plain::{self, Plain};
-use super::value::show_duration;
 use super::{Config, WeightsFile};
+use crate::model::time::show_duration;
 use crate::model::{BUCKETS, KillSwitch, Override, PoolSpec, RateLimitSpec, RouteSpec, ServiceSpec, Weights};
 
 /// Every difference, one line each; empty when both do the same. Changes that need a restart are in

@@ -6,7 +6,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::cursor::{At, Sink, as_entries, describe, meant, shorten};
-use super::value::parse_duration;
+use crate::model::time::parse_duration;
 use crate::model::{MAINTENANCE_BODY_BYTES_MAX, Maintenance, Name, RETRY_AFTER_S_DEFAULT, ServiceSpec, kill_reason};
 
 const HELP: &str = "write maintenance = \"the reason\", or a table of reason, retry_after, body and pools";

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::policies::is_token;
 use super::services::name;
 use crate::config::cursor::{At, Fields, meant, shorten};
-use crate::config::value::show_duration;
+use crate::model::time::show_duration;
 use crate::model::{KeyPart, Name, RateLimitSpec, RouteSpec, ServiceSpec};
 
 /// Keys that are kept when nothing is said: 1.2 MB.
