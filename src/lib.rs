@@ -24,6 +24,7 @@
 //! | 1 | [`routing`] | which route, which pool: table, matchers, bucket, splitter; pure, synchronous |
 //! | 1 | [`telemetry`] | what happened: counters by worker, histograms, Prometheus text, access log |
 //! | 1 | [`outside`] | calls that leave the house: HTTP, commands, mail; deadlines and bounds |
+//! | 2 | [`throttle`] | how much may come: rate limits by key, caps on requests in flight; shared by all workers |
 //! | 2 | [`upstream`] | the other side: endpoints by identity, names, probes, ejection, the pool breaker |
 //! | 3 | [`switchboard`] | the one writer: change, reconcile (pure), publish; history, keys, status |
 //! | 4 | [`proxy`] | the data plane, files in the order in which a request meets them |
@@ -41,9 +42,11 @@
 //! proxy/h1, h2       parse it into the one canonical model::Head, or refuse           400 405 414 417 431 505
 //! proxy/serve        HTTP/1; proxy/stream the same for a stream of HTTP/2:
 //!   1 snapshot       one load, from the worker's own cache
-//!   2 proxy/decide   kill, listener pin, direct path, route, override, cohort,
-//!                    bucket, splitter                                                 403 404
-//!                    then an endpoint, or another pool if nothing of this one serves  503
+//!   2 proxy/decide   kill, listener pin, direct path, route, rate limits, override,
+//!                    cohort, bucket, splitter                                         403 404 429
+//!                    then an endpoint (balance), or another pool if none serves       503
+//!     proxy/admit    a place among those in flight, where pool or service is capped;
+//!                    a full pool spills to stable, else it waits                      503
 //!   3 proxy/outgoing writes the head that the endpoint gets                           508
 //!   4 proxy/forward  attempts: a pooled connection (conns) or a new one, at most one safe retry (budget); what goes
 //!                    out while a worker is busy goes in bursts (turn)
@@ -131,6 +134,7 @@ pub mod outside;
 pub mod routing;
 pub mod telemetry;
 
+pub mod throttle;
 pub mod upstream;
 
 pub mod switchboard;

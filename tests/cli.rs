@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-const VERBS: [&str; 22] = [
+const VERBS: [&str; 23] = [
     "run",
     "check",
     "diff",
@@ -22,6 +22,7 @@ const VERBS: [&str; 22] = [
     "rollout",
     "kill",
     "unkill",
+    "maintenance",
     "events",
     "audit",
     "verify-split",

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use weir::config::{Config, Problems, WeightsFile};
 use weir::model::notify::{Least, Way};
-use weir::model::{AffinityBy, Direct, HostMatch, Limit, PathMatch, Pools, ProbeKind, Recovery, Scope, ValueMatch};
+use weir::model::{
+    AffinityBy, Direct, HostMatch, KeyPart, Limit, PathMatch, Pools, ProbeKind, Recovery, Scope, ValueMatch,
+};
 
 fn no_env(_: &str) -> Option<String> {
     None
@@ -186,6 +188,34 @@ fn problems_as_json_name_every_part() {
         "message": "unknown key \"wokers\" in the file", "help": "did you mean \"workers\"?",
     }]);
     assert_eq!(json, expected);
+}
+
+#[test]
+fn a_rate_limit_says_what_it_counts_and_a_wrong_one_what_would_be_right() {
+    let limit = |lines: &str| parse(&format!("{ONE}[[routes]]\nname = \"all\"\n[[rate_limits]]\n{lines}"));
+    let good = limit("name = \"a\"\nrate = 5\nper = \"1m\"").expect("legal");
+    let good = &good.plan.rate_limits[0];
+    assert_eq!((good.rate, good.burst, good.per, good.keys_max), (5, 5, Duration::from_secs(60), 65_536));
+    assert_eq!(good.key, [KeyPart::Client]);
+    let keys = limit("name = \"a\"\nrate = 5\nkey = [\"path\", \"header:X-Key\"]").expect("legal");
+    assert_eq!(keys.plan.rate_limits[0].key, [KeyPart::Path, KeyPart::Header("x-key".into())]);
+    assert!(limit("name = \"a\"\nrate = 5\nkey = \"all\"").expect("legal").plan.rate_limits[0].key.is_empty());
+    for (lines, says) in [
+        ("rate = 5", "has no name"),
+        ("name = \"a\"", "has no rate"),
+        ("name = \"a b\"\nrate = 5", "is not a name"),
+        ("name = \"a\"\nrate = 0", "from 1"),
+        ("name = \"a\"\nrate = 5\nkey = \"clint\"", "is not a key"),
+        ("name = \"a\"\nrate = 5\nkey = []", "is empty"),
+        ("name = \"a\"\nrate = 5\nkey = [\"all\", \"client\"]", "is not a key"),
+        ("name = \"a\"\nrate = 5\nservice = \"engin\"", "did you mean \"engine\""),
+        ("name = \"a\"\nrate = 5\nroute = \"al\"", "did you mean \"all\""),
+        ("name = \"a\"\nrate = 1\nper = \"24h\"\nburst = 1000", "longer than a year"),
+        ("name = \"a\"\nrate = 5\n[[rate_limits]]\nname = \"a\"\nrate = 6", "two rate limits"),
+    ] {
+        let problems = limit(lines).expect_err(lines).to_string();
+        assert!(problems.contains(says), "{lines}: {problems}");
+    }
 }
 
 #[test]

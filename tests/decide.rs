@@ -44,7 +44,8 @@ fn decided(snapshot: &Snapshot, listener: usize, text: &str) -> Result<Decision,
     head.bytes.extend_from_slice(text.as_bytes());
     parse(&mut head, &mut 0, &Limits::default()).expect("a request").expect("whole");
     let client = [127, 0, 0, 1].into();
-    let question = Question { snapshot, listener, head: &head, client, now: stage::NOW, worker: 0, repeatable: true };
+    let question =
+        Question { snapshot, listener, head: &head, client, now: stage::NOW, worker: 0, repeatable: true, at: None };
     let (mut splitters, mut tickets, mut rng) = (Splitters::default(), TicketCache::new(), Rng::new(7));
     decide(&question, &mut Dice { splitters: &mut splitters, tickets: &mut tickets, rng: &mut rng })
 }

@@ -18,7 +18,7 @@ const FLOORS: &[(u8, &[&str])] = &[
     (5, &["admin"]),
     (4, &["proxy", "rollout"]),
     (3, &["switchboard"]),
-    (2, &["upstream"]),
+    (2, &["throttle", "upstream"]),
     (1, &["config", "outside", "routing", "telemetry"]),
     (0, &["model"]),
 ];
@@ -30,6 +30,7 @@ const NEVER: &[(&str, &str)] = &[("proxy", "config"), ("rollout", "config")];
 const PURE: &[&str] = &[
     "src/model/",
     "src/routing/",
+    "src/proxy/balance.rs",
     "src/proxy/decide.rs",
     "src/proxy/h1/",
     "src/rollout/evidence/",
@@ -43,6 +44,7 @@ const PURE: &[&str] = &[
     "src/rollout/notify/words.rs",
     "src/rollout/rules/",
     "src/switchboard/reconcile.rs",
+    "src/throttle/rate.rs",
     "src/upstream/book.rs",
     "src/upstream/gate.rs",
 ];

@@ -47,7 +47,8 @@ impl Decider {
     }
 
     pub(crate) fn decide(&mut self, snapshot: &Snapshot, head: &Head) -> Decision {
-        let question = Question { snapshot, listener: 0, head, client: CLIENT, now: NOW, worker: 0, repeatable: true };
+        let question =
+            Question { snapshot, listener: 0, head, client: CLIENT, now: NOW, worker: 0, repeatable: true, at: None };
         let mut dice = Dice { splitters: &mut self.splitters, tickets: &mut self.tickets, rng: &mut self.rng };
         decide(&question, &mut dice).expect("something serves")
     }

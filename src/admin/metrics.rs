@@ -2,7 +2,7 @@
 //!
 //! Labels are names from the configuration, addresses and status codes, never anything that a client chooses.
 
-use super::rollout_metrics;
+use super::{limit_metrics, rollout_metrics};
 use crate::model::{Fault, Why};
 use crate::rollout::desk::Desk;
 use crate::switchboard::snapshot::{Pool, Service, Snapshot};
@@ -24,7 +24,7 @@ const CODES_MAX: usize = 40;
 pub const SHARES_S: u64 = 10;
 
 /// Every [`Why`], in declaration order.
-const WHYS: [Why; 13] = [
+const WHYS: [Why; 14] = [
     Why::Weight,
     Why::Bucket,
     Why::Header,
@@ -37,6 +37,7 @@ const WHYS: [Why; 13] = [
     Why::Cohort,
     Why::Kill,
     Why::Failover,
+    Why::Spill,
     Why::Retry,
 ];
 
@@ -66,6 +67,7 @@ pub fn render(facts: &Facts<'_>) -> String {
     pools(&mut text, facts.snapshot);
     split(&mut text, facts);
     endpoints(&mut text, facts.snapshot);
+    limit_metrics::render(&mut text, facts.snapshot);
     rollout_metrics::render(&mut text, facts.desk);
     let left_out = text.left_out();
     let mut tail = Text::default();
@@ -168,6 +170,7 @@ fn pools(text: &mut Text, snapshot: &Snapshot) {
 }
 
 fn split(text: &mut Text, facts: &Facts<'_>) {
+    each_pool(text, facts.snapshot, &names::MAINTENANCE, |pool| pool.notice.is_some().into());
     each_pool(text, facts.snapshot, &names::POOL_WEIGHT, |pool| pool.weight.into());
     text.family(&names::POOL_ADMITTED);
     for (service, pool) in named(facts.snapshot) {

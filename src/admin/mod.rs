@@ -16,6 +16,7 @@ pub mod explain;
 mod guard;
 pub mod health;
 mod kills;
+mod limit_metrics;
 mod limiter;
 pub mod metrics;
 mod notifications;

@@ -30,6 +30,7 @@ mod undo;
 mod audit;
 mod events;
 mod kill;
+mod maintenance;
 mod notify;
 mod rollout;
 mod verify_split;
@@ -127,6 +128,8 @@ enum Verb {
     Kill(kill::Kill),
     /// Let a killed service go
     Unkill(kill::Unkill),
+    /// Let a service, or all, answer 503 for a while, by the weights file
+    Maintenance(maintenance::Arguments),
     /// Show what happened to rollouts and kill switches, or what happens
     Events(events::Arguments),
     /// Show who is told what happens, test it, or say that you look
@@ -179,6 +182,7 @@ impl Verb {
             Verb::Rollback(arguments) => rollback::execute(&arguments, globals),
             Verb::Undo(arguments) => undo::execute(&arguments, globals),
             Verb::Rollout(arguments) => rollout::execute(&arguments, globals),
+            Verb::Maintenance(arguments) => maintenance::execute(&arguments, globals),
             Verb::Kill(arguments) => kill::kill(&arguments, globals),
             Verb::Unkill(arguments) => kill::unkill(&arguments, globals),
             Verb::Events(arguments) => events::execute(&arguments, globals),

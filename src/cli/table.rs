@@ -10,7 +10,7 @@ use super::rollout::view::{View, word};
 use super::screen::{Paint, printable};
 use crate::switchboard::change::How;
 use crate::switchboard::history::{Entry, Record};
-use crate::switchboard::status::{EndpointStatus, Minute, PoolStatus, ServiceStatus, Status};
+use crate::switchboard::status::{EndpointStatus, MaintenanceStatus, Minute, PoolStatus, ServiceStatus, Status};
 
 /// Changes that are shown; all that are kept are in the JSON.
 const CHANGES_SHOWN: usize = 8;
@@ -53,6 +53,8 @@ fn headline(status: &Status, extras: &Extras, paint: Paint) -> String {
     let state = if !gone.is_empty() {
         let all = if gone.len() == status.services.len() { "NOT SERVING" } else { "NOT SERVING ALL" };
         paint.red(&format!("{all}: nothing serves in {}", gone.join("; ")))
+    } else if let Some(service) = status.services.iter().find(|service| service.maintenance.is_some()) {
+        paint.red(&format!("serving, but {} is under maintenance and answers 503", printable(&service.name)))
     } else if extras.killed.iter().any(|(service, _)| service.is_none()) {
         paint.red("serving, but killed: everything of every service goes to stable")
     } else if let Some((Some(service), _)) = extras.killed.first() {
@@ -175,6 +177,13 @@ fn moved_by(text: &mut String, service: &ServiceStatus, extras: &Extras, paint: 
         let what = paint.red("killed, everything goes to stable");
         let _ =
             writeln!(text, "{INDENT}{what}: {}  {}", printable(reason), paint.dim(&format!("`weir unkill {back}`")));
+    }
+    if let Some(MaintenanceStatus { scope, pools, reason, .. }) = &service.maintenance {
+        let back = if scope == "system" { "--all" } else { name.as_str() };
+        let whose = if pools.is_empty() { String::new() } else { format!(" of {}", pools.join(", ")) };
+        let what = paint.red(&format!("maintenance{whose}, answers 503"));
+        let next = paint.dim(&format!("`weir maintenance {back} --end`"));
+        let _ = writeln!(text, "{INDENT}{what}: {}  {next}", printable(reason));
     }
     for rollout in extras.rollouts.iter().filter(|rollout| rollout.is_live() && rollout.service == service.name) {
         let what = format!(

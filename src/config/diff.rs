@@ -3,7 +3,8 @@
 
 use super::plain::{self, Plain};
 use super::{Config, WeightsFile};
-use crate::model::{BUCKETS, KillSwitch, Override, PoolSpec, RouteSpec, ServiceSpec, Weights};
+use crate::model::time::show_duration;
+use crate::model::{BUCKETS, KillSwitch, Override, PoolSpec, RateLimitSpec, RouteSpec, ServiceSpec, Weights};
 
 /// Every difference, one line each; empty when both do the same. Changes that need a restart are in
 /// [`restart_needed`].
@@ -23,6 +24,7 @@ pub fn diff(old: &Config, old_weights: &WeightsFile, new: &Config, new_weights: 
         lines.push(format!("service {}: taken out; its requests in flight finish", gone.name));
     }
     lines.extend(route_changes(old, new));
+    lines.extend(rate_limit_changes(&old.plan.rate_limits, &new.plan.rate_limits));
     let (before, after) = (&old.plan, &new.plan);
     let proxies = (plain::networks(&before.trusted_proxies), plain::networks(&after.trusted_proxies));
     let files = (old.weights_path.display().to_string(), new.weights_path.display().to_string());
@@ -89,6 +91,22 @@ fn one(what: &str, (before, after): (String, String)) -> Option<String> {
     (before != after).then(|| format!("{what}: {before} → {after}"))
 }
 
+fn rate_limit_changes(old: &[RateLimitSpec], new: &[RateLimitSpec]) -> Vec<String> {
+    let known = |list: &[RateLimitSpec], name: &str| list.iter().position(|limit| limit.name.as_str() == name);
+    let gone = old.iter().filter(|limit| known(new, &limit.name).is_none());
+    let mut lines: Vec<String> = gone.map(|limit| format!("rate limit {}: taken out", limit.name)).collect();
+    for limit in new {
+        lines.extend(match known(old, &limit.name) {
+            None => Some(format!("rate limit {}: new, {} in {}", limit.name, limit.rate, show_duration(limit.per))),
+            Some(at) => {
+                let what = format!("rate limit {}", limit.name);
+                part(&what, plain::rate_limit(&old[at]), plain::rate_limit(limit))
+            }
+        });
+    }
+    lines
+}
+
 fn pool_names(service: &ServiceSpec) -> String {
     let names: Vec<&str> = service.pools.iter().map(|pool| pool.name.as_str()).collect();
     format!("pool{} {}", if names.len() == 1 { "" } else { "s" }, names.join(", "))
@@ -100,7 +118,11 @@ fn service_changes(old: &ServiceSpec, new: &ServiceSpec, weights: Option<(&Weigh
     for pool in &new.pools {
         match old.pools.iter().find(|other| other.name == pool.name) {
             None => changes.push(format!("pool {} is new, at {}", pool.name, origins(pool))),
-            Some(before) => changes.extend(origin_change(before, pool)),
+            Some(before) => {
+                changes.extend(origin_change(before, pool));
+                let caps = (plain::cap(before.max_in_flight), plain::cap(pool.max_in_flight));
+                changes.extend(one(&format!("pool {}: max_in_flight", pool.name), caps));
+            }
         }
     }
     for gone in old.pools.iter().filter(|gone| new.pools.iter().all(|kept| kept.name != gone.name)) {
@@ -117,6 +139,10 @@ fn service_changes(old: &ServiceSpec, new: &ServiceSpec, weights: Option<(&Weigh
     changes.extend(part("health", plain::health(old.health.as_ref()), plain::health(new.health.as_ref())));
     changes.extend(part("breaker", plain::breaker(&old.breaker), plain::breaker(&new.breaker)));
     changes.extend(part("timeouts", plain::timeouts(&old.timeouts), plain::timeouts(&new.timeouts)));
+    let caps = (plain::cap(old.max_in_flight), plain::cap(new.max_in_flight));
+    changes.extend(one("max_in_flight", caps));
+    changes.extend(one("slow_start", (show_duration(old.slow_start), show_duration(new.slow_start))));
+    changes.extend(part("queue", plain::queue(old.queue), plain::queue(new.queue)));
     changes.extend(part("retry", plain::retry(&old.retry), plain::retry(&new.retry)));
     changes.extend(override_change(&old.pool_override, &new.pool_override));
     changes

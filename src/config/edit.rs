@@ -2,7 +2,8 @@
 
 use toml_edit::{DocumentMut, Item, Table, TableLike, Value};
 
-use crate::model::{KILL_WORD, Scope, Weight, Weights};
+use super::weights::is_word;
+use crate::model::{KILL_WORD, MAINTENANCE_WORD, Scope, Weight, Weights};
 
 /// Why a text could not be edited: it is not TOML, so there is nothing to keep. [`fresh`] writes a new one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -30,6 +31,15 @@ pub fn edit(text: &str, service: &str, weights: &Weights) -> Result<String, NotE
 
 /// Puts the word that kills into a text, with its reason, or takes it out. The table of a service must be there.
 pub fn edit_kill(text: &str, scope: &Scope, reason: Option<&str>) -> Result<String, NotEditable> {
+    edit_word(text, KILL_WORD, scope, reason)
+}
+
+/// The same with the word of a maintenance.
+pub fn edit_maintenance(text: &str, scope: &Scope, reason: Option<&str>) -> Result<String, NotEditable> {
+    edit_word(text, MAINTENANCE_WORD, scope, reason)
+}
+
+fn edit_word(text: &str, word: &str, scope: &Scope, reason: Option<&str>) -> Result<String, NotEditable> {
     let mut document = parse(text)?;
     let table: Option<&mut dyn TableLike> = match scope {
         Scope::System => Some(document.as_table_mut()),
@@ -37,10 +47,10 @@ pub fn edit_kill(text: &str, scope: &Scope, reason: Option<&str>) -> Result<Stri
     };
     match (table, reason) {
         (Some(table), Some(reason)) => {
-            table.insert(KILL_WORD, Item::Value(Value::from(reason)));
+            table.insert(word, Item::Value(Value::from(reason)));
         }
         (Some(table), None) => {
-            table.remove(KILL_WORD);
+            table.remove(word);
         }
         (None, _) => {}
     }
@@ -71,11 +81,8 @@ pub fn fresh<'w>(services: impl IntoIterator<Item = (&'w str, &'w Weights)>) -> 
 }
 
 fn put(table: &mut dyn TableLike, weights: &Weights) {
-    let gone: Vec<String> = table
-        .iter()
-        .map(|(pool, _)| pool.to_owned())
-        .filter(|pool| !names(weights, pool) && pool != KILL_WORD)
-        .collect();
+    let gone: Vec<String> =
+        table.iter().map(|(pool, _)| pool.to_owned()).filter(|pool| !names(weights, pool) && !is_word(pool)).collect();
     for pool in gone {
         table.remove(&pool);
     }

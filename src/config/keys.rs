@@ -2,7 +2,7 @@
 //! it. The cursor takes bounds and words from it, the schema is made from it, and `config/reference.toml` is compared
 //! with it; a key that is read but not listed here, or listed but not read, fails a test.
 
-use super::switch_keys;
+use super::{limit_keys, switch_keys};
 
 /// One table of the file. `*` in a path stands for a name that the operator chooses, `[]` for an entry of a list.
 #[derive(Debug)]
@@ -63,7 +63,7 @@ pub(crate) const fn key(name: &'static str, kind: Kind, default: &'static str, d
     Key { name, kind, default, doc }
 }
 
-const COUNT: Kind = Kind::Integer(1, 1_000_000_000);
+pub(crate) const COUNT: Kind = Kind::Integer(1, 1_000_000_000);
 
 /// Every table but those of notifications.
 static TABLES: &[Table] = &[
@@ -107,6 +107,7 @@ static TABLES: &[Table] = &[
                 "",
                 "which request goes to which service; default: all to the only one",
             ),
+            key("rate_limits", Kind::List("rate_limits[]"), "", "how many requests of one key may come; over it 429"),
         ],
     },
     Table {
@@ -231,6 +232,8 @@ static TABLES: &[Table] = &[
                 "\"stable\"",
                 "what a killed service does with its requests",
             ),
+            key("max_in_flight", COUNT, "", "requests in flight in all pools together; default: as many as come"),
+            key("slow_start", Kind::Duration(0), "\"0s\"", "time in which the share of a server that came back grows"),
             key("preserve_host", Kind::Flag, "true", "whether the client's Host goes upstream"),
             key("forwarded", Kind::Flag, "false", "whether Forwarded goes upstream beside X-Forwarded-*"),
             key("affinity", Kind::Table("services.*.affinity"), "", "what keeps a client on one pool"),
@@ -238,6 +241,7 @@ static TABLES: &[Table] = &[
             key("breaker", Kind::Table("services.*.breaker"), "", "ejection by answers"),
             key("timeouts", Kind::Table("services.*.timeouts"), "", "time limits"),
             key("retry", Kind::Table("services.*.retry"), "", "one safe retry"),
+            key("queue", Kind::Table("services.*.queue"), "", "who waits where max_in_flight is reached"),
             key("override", Kind::Table("services.*.override"), "", "the header that lets a request choose its pool"),
             key("pools", Kind::Named("services.*.pools.*"), "", "the versions of the service; at least one"),
         ],
@@ -245,7 +249,10 @@ static TABLES: &[Table] = &[
     Table {
         path: "services.*.pools.*",
         doc: "the endpoints that run one version",
-        keys: &[key("endpoints", Kind::Texts, "", "http://HOST[:PORT]; a host name may stand for many endpoints")],
+        keys: &[
+            key("endpoints", Kind::Texts, "", "http://HOST[:PORT]; a host name may stand for many endpoints"),
+            key("max_in_flight", COUNT, "", "requests in flight; what a full canary cannot take spills to stable"),
+        ],
     },
     Table {
         path: "services.*.direct_paths",
@@ -315,6 +322,7 @@ static TABLES: &[Table] = &[
             key("min_per_second", Kind::Integer(0, 1_000_000), "10", "retries per second that are always allowed"),
         ],
     },
+    limit_keys::QUEUE,
     Table {
         path: "services.*.override",
         doc: "the header that lets a request choose its pool",
@@ -358,6 +366,7 @@ static TABLES: &[Table] = &[
             key("client_networks", Kind::Texts, "", "networks that the client is in one of"),
         ],
     },
+    limit_keys::RATE_LIMIT,
     Table {
         path: "value",
         doc: "a condition on a value; a plain string means `exact`",

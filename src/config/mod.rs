@@ -14,6 +14,8 @@ mod cursor;
 mod diff;
 mod edit;
 mod keys;
+mod limit_keys;
+mod maintenance;
 mod origin;
 mod plain;
 mod problem;
@@ -37,7 +39,7 @@ use toml::de::DeTable;
 
 pub use cursor::Env;
 pub use diff::{diff, restart_needed};
-pub use edit::{NotEditable, edit, edit_kill, fresh, has_table};
+pub use edit::{NotEditable, edit, edit_kill, edit_maintenance, fresh, has_table};
 pub use problem::{Problem, Problems};
 pub use schema::{rollout_schema, schema, weights_schema};
 pub use switch_json::switch_text;

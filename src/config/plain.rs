@@ -10,9 +10,9 @@ use ipnet::IpNet;
 use super::value::show_size;
 use crate::model::time::show_duration;
 use crate::model::{
-    AccessLog, Affinity, AffinityBy, Breaker, Direct, FieldMatch, Health, HostMatch, Limits, LogFormat, LogSink,
-    Matches, OnKill, OnPoolDown, OnZero, Override, PathMatch, ProbeKind, Retry, Rewrite, RouteSpec, Timeouts,
-    ValueMatch,
+    AccessLog, Affinity, AffinityBy, Breaker, Direct, FieldMatch, Health, HostMatch, KeyPart, Limits, LogFormat,
+    LogSink, Matches, OnKill, OnPoolDown, OnZero, Override, PathMatch, ProbeKind, Queue, RateLimitSpec, Retry, Rewrite,
+    RouteSpec, Timeouts, ValueMatch,
 };
 
 /// What stands in place of a key that has no value.
@@ -64,6 +64,29 @@ impl Plain {
 /// Values with blanks between them.
 pub(super) fn joined<T: ToString>(values: &[T]) -> String {
     values.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}
+
+pub(super) fn cap(max: Option<u32>) -> String {
+    max.map_or_else(|| NONE.to_owned(), |max| max.to_string())
+}
+
+pub(super) fn queue(queue: Queue) -> Plain {
+    let Queue { max, wait } = queue;
+    Plain::default().add("max", max).time("wait", wait)
+}
+
+pub(super) fn rate_limit(limit: &RateLimitSpec) -> Plain {
+    let RateLimitSpec { name: _, service, route, key, rate, per, burst, keys_max, shadow } = limit;
+    let part = |part: &KeyPart| match part {
+        KeyPart::Client => "client".to_owned(),
+        KeyPart::Header(name) => format!("header:{name}"),
+        KeyPart::Cookie(name) => format!("cookie:{name}"),
+        KeyPart::Path => "path".to_owned(),
+    };
+    let parts: Vec<String> = key.iter().map(part).collect();
+    let key = if parts.is_empty() { "all".to_owned() } else { parts.join(" ") };
+    let plain = Plain::default().some("service", service.as_ref()).some("route", route.as_ref()).add("key", key);
+    plain.add("rate", rate).time("per", *per).add("burst", burst).add("keys_max", keys_max).add("shadow", shadow)
 }
 
 pub(super) fn affinity(affinity: &Affinity) -> Plain {

@@ -5,7 +5,7 @@
 use serde_json::{Map, Value, json};
 
 use super::keys::{self, Key, Kind};
-use crate::model::WEIGHT_MAX;
+use crate::model::{MAINTENANCE_BODY_BYTES_MAX, WEIGHT_MAX};
 
 /// The schema of `weir.toml`.
 pub fn schema() -> Value {
@@ -34,16 +34,29 @@ pub fn weights_schema() -> Value {
         "description": "the kill switch: everything to stable, whatever else says otherwise; the reason, or true",
         "oneOf": [{ "type": "string" }, { "type": "boolean" }],
     });
+    let maintenance = json!({
+        "description": "answer 503 with Retry-After; the reason, true, or a table of what to answer",
+        "oneOf": [{ "type": "string" }, { "type": "boolean" }, {
+            "type": "object",
+            "properties": {
+                "reason": { "type": "string" },
+                "retry_after": { "type": "string", "examples": ["5m"] },
+                "body": { "type": "string", "maxLength": MAINTENANCE_BODY_BYTES_MAX },
+                "pools": { "type": "array", "items": { "type": "string" } },
+            },
+            "additionalProperties": false,
+        }],
+    });
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "weights.toml",
         "description": "one table per service, one weight per pool: relative integers, or percents that sum to 100",
         "type": "object",
-        "properties": { "kill": kill },
+        "properties": { "kill": kill, "maintenance": maintenance },
         "additionalProperties": {
             "type": "object",
             "minProperties": 1,
-            "properties": { "kill": kill },
+            "properties": { "kill": kill, "maintenance": maintenance },
             "additionalProperties": weight,
         },
     })

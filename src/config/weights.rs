@@ -8,9 +8,10 @@ use toml::de::{DeTable, DeValue};
 
 use super::cursor::{At, Sink, as_entries, describe, meant, shorten};
 use super::value::as_integer;
-use super::{Problem, Problems, is_blank, parse_toml, read_text};
+use super::{Problem, Problems, is_blank, maintenance, parse_toml, read_text};
 use crate::model::{
-    InvalidWeights, KILL_WORD, Kills, Name, Plan, Scope, ServiceSpec, WEIGHT_MAX, Weight, Weights, kill_reason,
+    InvalidWeights, KILL_WORD, Kills, MAINTENANCE_WORD, Name, Plan, Scope, ServiceSpec, WEIGHT_MAX, Weight, Weights,
+    kill_reason,
 };
 
 /// The weights of every service of a plan.
@@ -18,7 +19,7 @@ use crate::model::{
 pub struct WeightsFile {
     /// Every service of the plan once, in the order of the plan; each names every pool of its service.
     pub services: Vec<(Name, Weights)>,
-    /// What is killed.
+    /// What is killed, and what is under maintenance.
     pub kills: Kills,
     /// What is legal and perhaps not meant: services and pools that the file does not name.
     pub notes: Vec<Problem>,
@@ -63,6 +64,8 @@ impl WeightsFile {
         for (key, value) in &entries {
             if key.value == KILL_WORD {
                 kills.system = read_kill(&sink, key, value);
+            } else if key.value == MAINTENANCE_WORD {
+                kills.closed.system = maintenance::read(&sink, key, value, None);
             } else if !plan.services.iter().any(|service| service.name.as_str() == key.value) {
                 let found = format!("there is no service \"{}\"", shorten(key.value));
                 let help = meant(key.value, plan.services.iter().map(|service| service.name.as_str()));
@@ -76,6 +79,10 @@ impl WeightsFile {
             for (key, value) in table.iter().flat_map(|(key, table)| as_entries(&key.path, table)) {
                 if key.value == KILL_WORD {
                     kills.put(&Scope::Service(service.name.clone()), read_kill(&sink, &key, &value));
+                }
+                if key.value == MAINTENANCE_WORD {
+                    let closed = maintenance::read(&sink, &key, &value, Some(service));
+                    kills.closed.put(&Scope::Service(service.name.clone()), closed);
                 }
             }
             let entry = entries.iter().find(|(key, _)| service.name.as_str() == key.value);
@@ -108,6 +115,11 @@ impl WeightsFile {
     }
 }
 
+/// Whether a key says something else than a weight.
+pub(super) fn is_word(key: &str) -> bool {
+    matches!(key, KILL_WORD | MAINTENANCE_WORD)
+}
+
 /// Everything to the stable pool of a service.
 fn stable_only(service: &ServiceSpec) -> Weights {
     let others = service.pools.iter().map(|pool| pool.name.clone());
@@ -130,7 +142,7 @@ fn service_weights(
     if !complete {
         return None;
     }
-    if weights.is_empty() && table.contains_key(KILL_WORD) {
+    if weights.is_empty() && table.keys().any(|key| is_word(key.get_ref())) {
         return Some(stable_only(service));
     }
     for pool in &service.pools {
@@ -156,7 +168,7 @@ fn service_weights(
 fn odd_one(table: &DeTable<'_>, error: &InvalidWeights) -> Option<std::ops::Range<usize>> {
     let percent = |value: &DeValue<'_>| matches!(value, DeValue::String(text) if text.ends_with('%'));
     let InvalidWeights::Mixed = error else { return None };
-    let mut weights = table.iter().filter(|(key, _)| key.get_ref() != KILL_WORD).map(|(_, value)| value);
+    let mut weights = table.iter().filter(|(key, _)| !is_word(key.get_ref())).map(|(_, value)| value);
     let first = percent(weights.next()?.get_ref());
     weights.find(|value| percent(value.get_ref()) != first).map(|value| value.span())
 }
@@ -170,7 +182,7 @@ fn pool_weights(
 ) -> (Vec<(Name, Weight)>, bool) {
     let mut weights = Vec::new();
     let mut complete = true;
-    for (key, value) in as_entries(path, table).into_iter().filter(|(key, _)| key.value != KILL_WORD) {
+    for (key, value) in as_entries(path, table).into_iter().filter(|(key, _)| !is_word(key.value)) {
         let weight = read_weight(value.value);
         if let Err(help) = &weight {
             let found = format!("service \"{}\": {} is {}", service.name, shorten(key.value), describe(value.value));

@@ -47,6 +47,8 @@ pub enum Why {
     Kill,
     /// The chosen pool had nothing to serve with.
     Failover,
+    /// The chosen pool had as many requests in flight as it may have.
+    Spill,
     /// The first attempt failed and the request was tried again elsewhere.
     Retry,
 }
@@ -98,6 +100,7 @@ impl Why {
             Why::Cohort => "cohort",
             Why::Kill => "kill",
             Why::Failover => "failover",
+            Why::Spill => "spill",
             Why::Retry => "retry",
         }
     }

@@ -1,5 +1,6 @@
 //! What the kill switch says: everything of a service, or of every service, to stable, by whatever way it comes.
 
+use super::maintenance::Closures;
 use super::name::Name;
 
 /// The word in the weights file; no pool and no service may be called so.
@@ -17,13 +18,16 @@ pub enum Scope {
     Service(Name),
 }
 
-/// What is killed, and why; a reason may be empty.
+/// What the weights file says besides weights: what is killed and why (a reason may be empty), and what is under
+/// maintenance.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Kills {
     /// Every service.
     pub system: Option<String>,
     /// Single services.
     pub services: Vec<(Name, String)>,
+    /// What is under maintenance.
+    pub closed: Closures,
 }
 
 /// Why a service is killed.

@@ -14,7 +14,10 @@
 //! - **fault**: whose fault a failure is ([`Fault`]); **why**: what sent a request to its pool ([`Why`])
 //! - **kill**: everything of a service to stable, by whatever way it comes; above everything else
 //! - **kill switch**: what kills by itself when a **trigger** holds through its grace, and may try to come back
+//! - **maintenance**: everything, a service or a pool answers 503 and sends nothing on
 //! - **cohort**: requests with named headers, which go to one pool whatever its share
+//! - **rate limit**: how many requests of one **key** (a client, the value of a header) may come; its bucket of
+//!   requests is not the bucket of a unit
 //! - **lane**: by what an attempt came to its pool: placed by the weights (in two halves), or named by something else
 //! - **probe**: an active health check; **ejection**: an endpoint taken out by its answers; **rest**: what the breaker
 //!   of a pool gives it
@@ -28,6 +31,8 @@
 mod fault;
 mod head;
 mod kill;
+mod limit;
+mod maintenance;
 mod name;
 pub mod notify;
 mod now;
@@ -41,9 +46,15 @@ mod weights;
 pub use fault::{Fault, Why};
 pub use head::{Field, FieldId, Head, Span};
 pub use kill::{KILL_REASON_BYTES_MAX, KILL_WORD, Killed, Kills, OnKill, Scope, kill_reason};
+pub use limit::{KeyPart, RateLimitSpec};
+pub use maintenance::{
+    Closed, Closures, MAINTENANCE_BODY_BYTES_MAX, MAINTENANCE_WORD, Maintenance, Notice, RETRY_AFTER_S_DEFAULT,
+};
 pub use name::{InvalidName, NAME_BYTES_MAX, Name};
 pub use now::Now;
-pub use policy::{Affinity, AffinityBy, Breaker, Health, OnPoolDown, OnZero, Override, ProbeKind, Retry, Timeouts};
+pub use policy::{
+    Affinity, AffinityBy, Breaker, Health, OnPoolDown, OnZero, Override, ProbeKind, Queue, Retry, Timeouts,
+};
 pub use spec::{
     AccessLog, Direct, FieldMatch, HostMatch, Limits, ListenerSpec, LogFormat, LogSink, Matches, Origin, PathMatch,
     Pin, Plan, PoolSpec, Rewrite, RouteSpec, ServiceSpec, ValueMatch,

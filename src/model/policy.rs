@@ -129,6 +129,15 @@ pub struct Retry {
     pub min_per_second: u32,
 }
 
+/// Who waits for a place among the requests in flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Queue {
+    /// Most requests that wait for one pool or service. Default 100.
+    pub max: u32,
+    /// How long one waits. Default 1 s.
+    pub wait: Duration,
+}
+
 /// The header that lets a request choose its pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Override {
@@ -186,6 +195,12 @@ impl Default for Timeouts {
 impl Default for Retry {
     fn default() -> Self {
         Self { attempts: 1, budget: 0.2, min_per_second: 10 }
+    }
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self { max: 100, wait: Duration::from_secs(1) }
     }
 }
 

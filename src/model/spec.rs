@@ -6,8 +6,9 @@ use ipnet::IpNet;
 use regex::Regex;
 
 use super::kill::OnKill;
+use super::limit::RateLimitSpec;
 use super::name::Name;
-use super::policy::{Affinity, Breaker, Health, OnPoolDown, Override, Retry, Timeouts};
+use super::policy::{Affinity, Breaker, Health, OnPoolDown, Override, Queue, Retry, Timeouts};
 
 /// One service: what clients reach under its routes.
 #[derive(Debug, Clone)]
@@ -30,6 +31,12 @@ pub struct ServiceSpec {
     pub timeouts: Timeouts,
     /// Safe retries.
     pub retry: Retry,
+    /// Most requests in flight in all pools together; none: as many as come.
+    pub max_in_flight: Option<u32>,
+    /// Time in which the share of an endpoint that came back grows to a whole one; zero: at once.
+    pub slow_start: std::time::Duration,
+    /// Who waits for a place, where something is capped.
+    pub queue: Queue,
     /// What a pool with nothing to serve does with its share.
     pub on_pool_down: OnPoolDown,
     /// What it answers while it is killed.
@@ -60,6 +67,8 @@ pub struct PoolSpec {
     pub name: Name,
     /// Where its endpoints are; at least one.
     pub origins: Vec<Origin>,
+    /// Most requests in flight; none: as many as come.
+    pub max_in_flight: Option<u32>,
 }
 
 /// A place that endpoints are found at: `http://HOST:PORT`. A host name may stand for many endpoints.
@@ -254,6 +263,8 @@ pub struct Plan {
     pub services: Vec<ServiceSpec>,
     /// The routes, in the order of the file; at least one.
     pub routes: Vec<RouteSpec>,
+    /// The rate limits, in the order of the file.
+    pub rate_limits: Vec<RateLimitSpec>,
     /// Proxies whose `X-Forwarded-*` is believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Limits.

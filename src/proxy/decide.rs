@@ -1,11 +1,15 @@
 //! Which route, which pool, which endpoint: synchronous, over one snapshot, with no clock or dice of its own.
 //!
-//! Order: kill, listener pin, direct path, override, route's pool, cohort, affinity bucket, splitter. Weight 0 never
-//! receives a new request by weight; what names a pool outright (`named`) reaches it at any weight. A killed service
-//! sends everything to stable, however the request came.
+//! Order: kill, listener pin, direct path, override, route's pool, cohort, affinity bucket, splitter. Rate limits are
+//! asked as soon as service and route are known, before anything is drawn: what they refuse is no part of the split.
+//! Weight 0 never receives a new request by weight; what names a pool outright (`named`) reaches it at any weight. A
+//! killed service sends everything to stable, however the request came; a pool under maintenance is sent nothing.
 
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
 
+use super::balance::{last_resort, pick};
 use super::dice::{Rng, Splitters};
 use super::named::{direct_path, in_cohort, overridden};
 use super::refusal::Refusal;
@@ -14,8 +18,8 @@ use crate::routing::bucket::{bucket_of, client_unit};
 use crate::routing::cookie::TicketCache;
 use crate::routing::matcher::contains;
 use crate::routing::path::{escapes_prefix, has_dot_segments, is_ambiguous};
-use crate::switchboard::snapshot::{Pool, Service, Snapshot};
-use crate::upstream::endpoint::{Admission, StateKind};
+use crate::switchboard::snapshot::{Service, Snapshot};
+use crate::throttle::limit::{self, Asked};
 
 /// Cookies of the affinity cookie's name that are looked at; checking one costs a hash.
 const COOKIES_MAX: usize = 4;
@@ -37,6 +41,8 @@ pub struct Question<'a> {
     pub worker: usize,
     /// Whether the request could be tried again if it failed: only such a request may try an ejected endpoint.
     pub repeatable: bool,
+    /// When it came, for what is spent of rate limits; none: it is described and not sent, and spends nothing.
+    pub at: Option<Instant>,
 }
 
 /// A worker's chance and memory.
@@ -93,6 +99,9 @@ pub fn decide(question: &Question<'_>, dice: &mut Dice<'_>) -> Result<Decision, 
     let asked = choice.pool;
     if service.killed.is_some() {
         killed(service, &mut choice)?;
+    }
+    if let Some(notice) = &service.pools[choice.pool].notice {
+        return Err(Refusal::Closed(Arc::clone(notice)));
     }
     let may_leave = !matches!(choice.why, Why::Listener | Why::Path | Why::Override);
     let decided = |pool: usize, endpoint: usize, why: Why| Decision {
@@ -164,6 +173,7 @@ fn choose(question: &Question<'_>, dice: &mut Dice<'_>) -> Result<Choice, Refusa
         return Err(Refusal::Forbidden);
     }
     if let Some((service, pool)) = listener.pin {
+        admit(question, service, None)?;
         let plain =
             Choice { service, pool, why: Why::Listener, route: None, direct: false, bucket: None, issue: false };
         return Ok(plain);
@@ -183,10 +193,12 @@ fn choose(question: &Question<'_>, dice: &mut Dice<'_>) -> Result<Choice, Refusa
             return Err(Refusal::AmbiguousPath);
         }
         let route = found.filter(|&route| snapshot.table.routes()[route].service == service);
+        admit(question, service, route)?;
         return Ok(Choice { service, pool, why: Why::Path, route, direct: true, bucket: None, issue: false });
     }
     let index = found.ok_or(Refusal::NoRoute)?;
     let route = &snapshot.table.routes()[index];
+    admit(question, route.service, Some(index))?;
     let service = &snapshot.services[route.service];
     let to = |pool: usize, why: Why| Choice {
         service: route.service,
@@ -210,6 +222,19 @@ fn choose(question: &Question<'_>, dice: &mut Dice<'_>) -> Result<Choice, Refusa
     Ok(Choice { bucket, issue, ..to(pool, why) })
 }
 
+/// Whether the rate limits let it through.
+#[inline]
+fn admit(question: &Question<'_>, service: usize, route: Option<usize>) -> Result<(), Refusal> {
+    if question.snapshot.rate_limits.is_empty() { Ok(()) } else { ask(question, service, route) }
+}
+
+#[inline(never)]
+fn ask(question: &Question<'_>, service: usize, route: Option<usize>) -> Result<(), Refusal> {
+    let Question { snapshot, head, client, worker, at, .. } = *question;
+    let asked = Asked { head, client, service, route, at, worker };
+    limit::ask(&snapshot.rate_limits, &asked).map_err(Refusal::RateLimited)
+}
+
 /// What becomes of a choice when its service is killed.
 #[cold]
 fn killed(service: &Service, choice: &mut Choice) -> Result<(), Refusal> {
@@ -224,6 +249,7 @@ fn killed(service: &Service, choice: &mut Choice) -> Result<(), Refusal> {
 }
 
 /// The pool by bucket or splitter: pool, why, bucket, and whether a cookie must be issued.
+#[inline]
 fn by_weights(question: &Question<'_>, service: &Service, dice: &mut Dice<'_>) -> (usize, Why, Option<u32>, bool) {
     let affinity = &service.spec.affinity;
     match &affinity.by {
@@ -278,43 +304,6 @@ fn stuck(
     (service.split.by_bucket(bucket), why)
 }
 
-/// Step 6: least-request of two choices among the endpoints that serve; an endpoint whose ejection is over gets one
-/// repeatable request as its trial.
-pub fn pick(question: &Question<'_>, pool: &Pool, not: impl Fn(usize) -> bool, rng: &mut Rng) -> Option<usize> {
-    let now_ms = question.now.mono_ms;
-    if !pool.state.admits(rng.draw()) {
-        return None;
-    }
-    let endpoints = &pool.endpoints;
-    let admission = |index: usize| match not(index) {
-        true => Admission::Refused,
-        false => endpoints[index].admission(now_ms),
-    };
-    let trial = |index: usize| question.repeatable && endpoints[index].take_trial(now_ms);
-    let takes = |index: usize| match admission(index) {
-        Admission::Serving => true,
-        Admission::Trial => trial(index),
-        Admission::Refused => false,
-    };
-    match endpoints.len() {
-        0 => None,
-        1 => takes(0).then_some(0),
-        n => {
-            let first = rng.below(n);
-            let second = (first + 1 + rng.below(n - 1)) % n;
-            let waiting = |index: usize| endpoints[index].meter.of(question.worker).in_flight.value();
-            match (admission(first), admission(second)) {
-                (Admission::Trial, _) if trial(first) => Some(first),
-                (_, Admission::Trial) if trial(second) => Some(second),
-                (Admission::Serving, Admission::Serving) if waiting(second) < waiting(first) => Some(second),
-                (Admission::Serving, _) => Some(first),
-                (_, Admission::Serving) => Some(second),
-                _ => (0..n).map(|step| (first + step) % n).find(|&index| takes(index)),
-            }
-        }
-    }
-}
-
 /// The live pools with weight above 0 share what the chosen pool cannot take; then stable, at any weight.
 fn fail_over(
     question: &Question<'_>,
@@ -348,25 +337,6 @@ fn fail_over(
     found.or_else(|| {
         let order = [down, service.stable];
         order.into_iter().find_map(|pool| last_resort(question, &service.pools[pool], none).map(|e| (pool, e)))
-    })
-}
-
-/// An endpoint to try when the alternative is an error: one that serves although its pool's breaker rests, else one
-/// that is ejected and whose probes have not failed, since it may be back already.
-fn last_resort(question: &Question<'_>, pool: &Pool, not: impl Fn(usize) -> bool) -> Option<usize> {
-    let now_ms = question.now.mono_ms;
-    let find = |holds: &dyn Fn(usize) -> bool| (0..pool.endpoints.len()).find(|&index| !not(index) && holds(index));
-    find(&|index| pool.endpoints[index].admission(now_ms) == Admission::Serving)
-        .or_else(|| find(&|index| matches!(pool.endpoints[index].state_kind(), StateKind::Ejected { .. })))
-}
-
-/// Whether no other endpoint that traffic may fail over to serves: such an endpoint is never ejected.
-pub fn is_last_live(service: &Service, pool: usize, endpoint: usize, now: Now) -> bool {
-    let takes = |&(index, it): &(usize, &Pool)| it.weight > 0 || index == service.stable;
-    let mut pools = service.pools.iter().enumerate().filter(takes);
-    pools.all(|(p, it)| {
-        let mut endpoints = it.endpoints.iter().enumerate();
-        endpoints.all(|(e, it)| (p, e) == (pool, endpoint) || it.admission(now.mono_ms) != Admission::Serving)
     })
 }
 

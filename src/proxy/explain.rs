@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
+use super::admit::foresee;
 use super::decide::{Dice, Question, decide};
 use super::dice::{Rng, Splitters};
 use super::outgoing::edit;
@@ -64,7 +65,7 @@ pub struct PoolShare {
 /// Explains one request that comes by the listener of that index.
 pub fn explain(snapshot: &Snapshot, listener: usize, head: &Head, client: IpAddr, now: Now) -> Explanation {
     // A trial is never taken by an explanation: what it describes is not sent.
-    let question = Question { snapshot, listener, head, client, now, worker: 0, repeatable: false };
+    let question = Question { snapshot, listener, head, client, now, worker: 0, repeatable: false, at: None };
     let (mut splitters, mut tickets, mut rng) = (Splitters::default(), TicketCache::new(), Rng::new(now.mono_ms));
     let mut dice = Dice { splitters: &mut splitters, tickets: &mut tickets, rng: &mut rng };
     let decided = decide(&question, &mut dice);
@@ -94,6 +95,7 @@ pub fn explain(snapshot: &Snapshot, listener: usize, head: &Head, client: IpAddr
             explanation.reason = refusal.to_string();
         }
         Ok(decision) => {
+            let decision = foresee(&question, decision, &mut rng);
             let service = &snapshot.services[decision.service];
             let pool = &service.pools[decision.pool];
             explanation.service = Some(service.name.to_string());
@@ -159,6 +161,7 @@ fn sentence(why: Why, pool: &str, meant: &str, bucket: Option<u32>) -> String {
         Why::Cohort => format!("a header of the rollout's cohort names {pool}"),
         Why::Kill => format!("the service is killed, so everything goes to {pool}"),
         Why::Failover => format!("{meant} was meant, but nothing of it serves; {pool} takes its share"),
+        Why::Spill => format!("{meant} was meant, but it is full (max_in_flight); {pool} takes what it cannot"),
         Why::Retry => format!("a first attempt failed; {pool} was tried next"),
     }
 }

@@ -9,6 +9,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::admit::{self, Places};
+use super::balance;
 use super::decide::{self, Decision, Question};
 use super::exchange::{Conn, Failure, Terms, connect, exchange};
 use super::h1::response::Response;
@@ -74,6 +76,8 @@ pub(crate) struct Attempt {
     service: usize,
     pool: usize,
     endpoint: usize,
+    /// Its places, where something is capped; held to the end of the answer.
+    places: Places,
     /// Whether the endpoint has been told how it went; a trial that was not is given back.
     reported: Cell<bool>,
 }
@@ -81,6 +85,7 @@ pub(crate) struct Attempt {
 /// Forwards until there is an answer or no permitted attempt is left.
 pub(crate) async fn forward<D: Downstream>(
     job: &Job<'_>,
+    mut places: Places,
     down: &mut D,
     timer: &mut Timer,
 ) -> Result<Answered, (Refusal, Trail)> {
@@ -91,15 +96,13 @@ pub(crate) async fn forward<D: Downstream>(
     let complete = match down.buffered(&mut body) {
         Ok(complete) => complete,
         Err(refusal) => {
-            // Perhaps it was chosen for its trial; it will not hear of this request.
-            let endpoint = &service.pools[job.decision.pool].endpoints[job.decision.endpoint];
-            endpoint.give_back_trial(job.question.now.mono_ms);
+            admit::leave(job.question, job.decision);
             return Err((refusal, trail));
         }
     };
     let mut target = (job.decision.pool, job.decision.endpoint);
     loop {
-        let attempt = Attempt::begin(job, target);
+        let mut attempt = Attempt::begin(job, target);
         // A second try over another idle connection could meet the same fate as the first.
         let fresh = trail.last.replace(target).is_some();
         let began = if trail.retried { Instant::now() } else { job.began };
@@ -110,7 +113,7 @@ pub(crate) async fn forward<D: Downstream>(
                 (job.worker.hurry)(&attempt.endpoint().id.origin);
                 attempt.fail(fault, job.question);
                 let lane = lane_of(job, &trail);
-                match again(job, &mut trail, target, reason, Retriable::Elsewhere) {
+                match again(job, &mut trail, &mut places, (target, reason), Retriable::Elsewhere) {
                     Some(next) => {
                         lose(job, target.0, lane, began);
                         target = next;
@@ -131,6 +134,7 @@ pub(crate) async fn forward<D: Downstream>(
                 let at = Instant::now();
                 trail.upstream_us = Some(at.saturating_duration_since(began).as_micros() as u64);
                 attempt.answer(response.status, job.question);
+                attempt.places = places;
                 return Ok(Answered { conn, response, upload, attempt, trail, at });
             }
             Err(Failure::Client(refusal)) => return Err((refusal, trail)),
@@ -146,7 +150,7 @@ pub(crate) async fn forward<D: Downstream>(
                     true => Retriable::Elsewhere,
                 };
                 let lane = lane_of(job, &trail);
-                match again(job, &mut trail, target, reason, retriable) {
+                match again(job, &mut trail, &mut places, (target, reason), retriable) {
                     Some(next) => {
                         lose(job, target.0, lane, began);
                         target = next;
@@ -217,8 +221,8 @@ async fn prepare(
 fn again(
     job: &Job<'_>,
     trail: &mut Trail,
-    failed: (usize, usize),
-    reason: &'static str,
+    places: &mut Places,
+    (failed, reason): ((usize, usize), &'static str),
     retriable: Retriable,
 ) -> Option<(usize, usize)> {
     let service = &job.snapshot.services[job.decision.service];
@@ -239,6 +243,9 @@ fn again(
     let same = (retriable == Retriable::Anywhere).then_some(failed);
     let next = decide::next(job.question, job.decision, &trail.tried, &mut chance.rng).or(same)?;
     let now_ms = job.question.now.mono_ms;
+    if service.capped && !places.move_to(service, failed.0, next.0) {
+        return None;
+    }
     if !job.worker.budgets.borrow_mut().withdraw(service.slot, policy, now_ms) {
         return None;
     }
@@ -257,6 +264,7 @@ impl Attempt {
             service: job.decision.service,
             pool,
             endpoint,
+            places: Places::default(),
             reported: Cell::new(false),
         };
         let worker = job.worker.index;
@@ -301,7 +309,7 @@ impl Attempt {
     fn report(&self, outcome: Outcome, question: &Question<'_>) {
         let service = self.service();
         self.reported.set(true);
-        let last_live = || decide::is_last_live(service, self.pool, self.endpoint, question.now);
+        let last_live = || balance::is_last_live(service, self.pool, self.endpoint, question.now);
         self.endpoint().report(outcome, question.now.mono_ms, &service.spec.breaker, last_live);
     }
 

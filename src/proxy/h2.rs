@@ -233,13 +233,13 @@ pub(crate) fn field(name: &[u8], value: &[u8]) -> Option<(HeaderName, HeaderValu
 
 /// weir's own answer on a stream: head and body.
 pub(crate) fn refusal_response(refusal: &Refusal, to_head: bool) -> (Response<()>, Bytes) {
-    let text = format!("weir: {refusal}\n");
+    let (kind, text) = refusal.body();
     let mut response = Response::builder()
         .status(if refusal.status() == 499 { 400 } else { refusal.status() })
-        .header(http::header::CONTENT_TYPE, "text/plain; charset=utf-8")
+        .header(http::header::CONTENT_TYPE, kind)
         .header(http::header::CONTENT_LENGTH, text.len());
-    if let Some(seconds) = refusal.retry_after_s() {
-        response = response.header(http::header::RETRY_AFTER, seconds);
+    for (name, value) in refusal.fields() {
+        response = response.header(name, value);
     }
     let body = if to_head { Bytes::new() } else { Bytes::from(text) };
     (response.body(()).expect("status and fields are constants of ours"), body)

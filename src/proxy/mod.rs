@@ -10,6 +10,7 @@ mod connection;
 pub mod h1;
 mod h2;
 
+pub mod balance;
 pub mod decide;
 pub mod dice;
 pub mod explain;
@@ -19,6 +20,7 @@ pub mod refusal;
 mod outgoing;
 mod upload;
 
+mod admit;
 mod budget;
 mod conns;
 mod exchange;

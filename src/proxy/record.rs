@@ -96,6 +96,7 @@ pub(crate) fn lane(decision: &Decision, trail: &Trail, draw: u64) -> Lane {
             | Why::Cohort
             | Why::Kill
             | Why::Failover
+            | Why::Spill
             | Why::Retry,
             _,
         ) => Lane::Named,

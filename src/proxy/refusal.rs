@@ -1,9 +1,11 @@
 //! What weir answers itself, and whose fault it is: the one place where an error becomes a response.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use super::h1::request::Refused;
-use crate::model::{Fault, Name};
+use crate::model::{Fault, Name, Notice, RETRY_AFTER_S_DEFAULT};
+use crate::throttle::limit::Excess;
 
 /// A request that gets no answer from an endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -32,15 +34,24 @@ pub enum Refusal {
     /// The client's network may not use this listener or path.
     #[error("this client may not reach this")]
     Forbidden,
+    /// A rate limit has no request left for it.
+    #[error("too many requests: limit {} is used up", .0.limit)]
+    RateLimited(Box<Excess>),
     /// This very proxy is already in `Via`.
     #[error("the request went in a circle")]
     Loop,
     /// Nothing serves.
     #[error("no endpoint of {0} can serve")]
     NothingServing(Cow<'static, str>),
+    /// As many requests are in flight as may be, and the queue is full or took too long.
+    #[error("{0} is full")]
+    Full(Cow<'static, str>),
     /// The service is killed and answers nothing meanwhile.
     #[error("service {0} is under maintenance")]
     Maintenance(Name),
+    /// The service or pool is under maintenance.
+    #[error("{}", .0.text)]
+    Closed(Arc<Notice>),
     /// Every permitted attempt failed.
     #[error("{reason}")]
     Upstream {
@@ -68,8 +79,9 @@ impl Refusal {
             Refusal::ClientGone => 499,
             Refusal::NoRoute => 404,
             Refusal::Forbidden => 403,
+            Refusal::RateLimited(_) => 429,
             Refusal::Loop => 508,
-            Refusal::NothingServing(_) | Refusal::Maintenance(_) => 503,
+            Refusal::NothingServing(_) | Refusal::Full(_) | Refusal::Maintenance(_) | Refusal::Closed(_) => 503,
             Refusal::Upstream { fault: Fault::UpstreamTimeout, .. } => 504,
             Refusal::Upstream { .. } => 502,
         }
@@ -84,8 +96,14 @@ impl Refusal {
             | Refusal::BodyTimeout
             | Refusal::ClientGone
             | Refusal::AmbiguousPath
-            | Refusal::Forbidden => Fault::Client,
-            Refusal::NoRoute | Refusal::Loop | Refusal::NothingServing(_) | Refusal::Maintenance(_) => Fault::Proxy,
+            | Refusal::Forbidden
+            | Refusal::RateLimited(_) => Fault::Client,
+            Refusal::NoRoute
+            | Refusal::Loop
+            | Refusal::NothingServing(_)
+            | Refusal::Full(_)
+            | Refusal::Maintenance(_)
+            | Refusal::Closed(_) => Fault::Proxy,
             Refusal::Upstream { fault, .. } => *fault,
         }
     }
@@ -99,13 +117,40 @@ impl Refusal {
     }
 
     /// Seconds after which a retry makes sense, for `Retry-After`.
-    pub fn retry_after_s(&self) -> Option<u32> {
+    pub fn retry_after_s(&self) -> Option<u64> {
         match self {
-            Refusal::NothingServing(_) => Some(1),
+            Refusal::NothingServing(_) | Refusal::Full(_) => Some(1),
             // A person has to end it, which takes longer than a moment.
-            Refusal::Maintenance(_) => Some(30),
+            Refusal::Maintenance(_) => Some(RETRY_AFTER_S_DEFAULT),
+            Refusal::Closed(notice) => Some(notice.retry_after_s),
+            Refusal::RateLimited(excess) => Some(excess.wait_s),
             _ => None,
         }
+    }
+
+    /// The body of the answer and its type: one line of text, but for what an operator wrote for a maintenance.
+    pub fn body(&self) -> (&'static str, String) {
+        match self {
+            Refusal::Closed(notice) if notice.body.is_some() => {
+                (notice.content_type(), notice.body.clone().unwrap_or_default())
+            }
+            other => ("text/plain; charset=utf-8", format!("weir: {other}\n")),
+        }
+    }
+
+    /// The fields that say more than the status: `Retry-After`, and of a rate limit `RateLimit` and `RateLimit-Policy`
+    /// (draft-ietf-httpapi-ratelimit-headers-10).
+    pub fn fields(&self) -> Vec<(&'static str, String)> {
+        let mut fields = Vec::new();
+        if let Some(seconds) = self.retry_after_s() {
+            fields.push(("retry-after", seconds.to_string()));
+        }
+        if let Refusal::RateLimited(excess) = self {
+            let Excess { limit, burst, window_s, wait_s } = &**excess;
+            fields.push(("ratelimit-policy", format!("\"{limit}\";q={burst};w={window_s}")));
+            fields.push(("ratelimit", format!("\"{limit}\";r=0;t={wait_s}")));
+        }
+        fields
     }
 
     /// The reason phrase of [`Refusal::status`].
@@ -124,6 +169,7 @@ pub fn phrase(status: u16) -> &'static str {
         408 => "Request Timeout",
         414 => "URI Too Long",
         417 => "Expectation Failed",
+        429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
         502 => "Bad Gateway",
         503 => "Service Unavailable",

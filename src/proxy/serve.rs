@@ -2,11 +2,13 @@
 
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
+use super::admit::{Places, admit};
 use super::answer::Back;
 use super::client::Client;
 use super::decide::{Decision, Dice, Question, decide};
@@ -19,6 +21,7 @@ use super::refusal::Refusal;
 use super::relay::{End, Relay, write_framing};
 use super::timer::Timer;
 use super::tunnel;
+use super::upload::Downstream;
 use super::worker::{Lease, Worker};
 use crate::model::{Fault, Head};
 use crate::switchboard::snapshot::Snapshot;
@@ -101,13 +104,21 @@ impl Request<'_> {
             now,
             worker: self.worker.index,
             repeatable: idempotent && !self.parsed.upgrade,
+            at: Some(self.began),
         };
         let (decided, id) = self.decide(&question);
         let told = Told { request: self, head, caller: &caller, id: &id };
-        let decision = match decided {
+        let mut decision = match decided {
             Ok(decision) => decision,
             Err(refusal) => return told.refuse(client, None, &Trail::default(), refusal, timer).await,
         };
+        let mut places = Places::default();
+        if snapshot.services[decision.service].capped {
+            match admit(self.worker, &question, decision, timer, gone(client)).await {
+                Ok(admitted) => (decision, places) = admitted,
+                Err(refusal) => return told.refuse(client, None, &Trail::default(), refusal, timer).await,
+            }
+        }
         let outgoing = Outgoing {
             snapshot,
             head,
@@ -127,7 +138,7 @@ impl Request<'_> {
             began: self.began,
         };
         self.worker.turns.up().await;
-        match forward(&job, client, timer).await {
+        match forward(&job, places, client, timer).await {
             Ok(answered) => told.relay(&question, &decision, client, answered, timer).await,
             Err((refusal, trail)) => told.refuse(client, Some(&decision), &trail, refusal, timer).await,
         }
@@ -140,6 +151,11 @@ impl Request<'_> {
         let decided = decide(question, &mut dice);
         (decided, RequestId::new(question.head, dice.rng))
     }
+}
+
+/// Ready when a client that waits has left; one that still sends its body is not asked.
+fn gone(client: &mut Client<'_>) -> impl FnMut(&mut Context<'_>) -> Poll<()> {
+    |cx| if client.is_read() { client.poll_gone(cx) } else { Poll::Pending }
 }
 
 /// What telemetry and the answer have to know.
@@ -245,7 +261,7 @@ impl Told<'_> {
     ) -> After {
         // A small body that has arrived already is read, so that the connection can go on.
         let mut rest = Vec::new();
-        let read = super::upload::Downstream::buffered(client, &mut rest).unwrap_or(false);
+        let read = client.buffered(&mut rest).unwrap_or(false);
         let keep =
             self.request.parsed.keep_alive && read && !refusal.closes() && self.request.worker.draining().is_none();
         let to_head = self.head.method() == "HEAD";
@@ -297,14 +313,14 @@ pub(crate) async fn send(
 fn response_text(refusal: &Refusal, keep: bool, to_head: bool) -> String {
     use std::fmt::Write;
     let (status, phrase) = (refusal.status(), refusal.phrase());
-    let body = format!("weir: {refusal}\n");
-    let mut text = format!("HTTP/1.1 {status} {phrase}\r\ncontent-type: text/plain; charset=utf-8\r\n");
+    let (kind, body) = refusal.body();
+    let mut text = format!("HTTP/1.1 {status} {phrase}\r\ncontent-type: {kind}\r\n");
     let _ = write!(text, "content-length: {}\r\n", body.len());
     if status == 405 {
         text.push_str("allow: GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH\r\n");
     }
-    if let Some(seconds) = refusal.retry_after_s() {
-        let _ = write!(text, "retry-after: {seconds}\r\n");
+    for (name, value) in refusal.fields() {
+        let _ = write!(text, "{name}: {value}\r\n");
     }
     text.push_str(if keep { "\r\n" } else { "connection: close\r\n\r\n" });
     if !to_head {

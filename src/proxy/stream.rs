@@ -4,7 +4,7 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -12,6 +12,7 @@ use h2::server::SendResponse;
 use h2::{RecvStream, SendStream};
 use http::{HeaderMap, Request, Response as HttpResponse, StatusCode};
 
+use super::admit::{Places, admit};
 use super::answer::Back;
 use super::body::BodyReader;
 use super::decide::{Decision, Dice, Question, decide};
@@ -58,9 +59,16 @@ impl Stream {
             Ok(decision) => decision,
             Err(refusal) => return stream.refuse(&refusal, &Trail::default(), 0, &mut respond),
         };
-        stream.decision = Some(decision);
         let mut timer = stream.worker.timers.borrow_mut().take();
-        match stream.forward(&decision, &mut down, &mut timer, &mut respond).await {
+        let (decision, places) = match stream.admit(decision, &mut timer, &mut respond).await {
+            Ok(admitted) => admitted,
+            Err(refusal) => {
+                stream.worker.timers.borrow_mut().put(timer);
+                return stream.refuse(&refusal, &Trail::default(), 0, &mut respond);
+            }
+        };
+        stream.decision = Some(decision);
+        match stream.forward(&decision, places, &mut down, &mut timer, &mut respond).await {
             Some(Ok(answered)) => {
                 if let Some((body, out)) = stream.answer(answered, &decision, down, timer, &mut respond) {
                     body.pour(out).await;
@@ -106,6 +114,7 @@ impl Stream {
             now: self.worker.now(self.began),
             worker: self.worker.index,
             repeatable: idempotent,
+            at: Some(self.began),
         }
     }
 
@@ -120,10 +129,25 @@ impl Stream {
         decide(&self.question(), &mut dice)
     }
 
+    /// A place among those in flight, where something is capped.
+    async fn admit(
+        &self,
+        decision: Decision,
+        timer: &mut Timer,
+        respond: &mut SendResponse<Bytes>,
+    ) -> Result<(Decision, Places), Refusal> {
+        if !self.snapshot.services[decision.service].capped {
+            return Ok((decision, Places::default()));
+        }
+        let gone = |cx: &mut Context<'_>| respond.poll_reset(cx).map(drop);
+        admit(&self.worker, &self.question(), decision, timer, gone).await
+    }
+
     /// Forwards it; none when the client resets the stream before there is an answer.
     async fn forward(
         &self,
         decision: &Decision,
+        places: Places,
         down: &mut Upstream,
         timer: &mut Timer,
         respond: &mut SendResponse<Bytes>,
@@ -143,7 +167,7 @@ impl Stream {
         let job = Job { worker, snapshot, question: &question, outgoing: &outgoing, decision, began };
         let _in_flight = worker.turns.begin();
         worker.turns.up().await;
-        let mut forwarding = pin!(forward(&job, down, timer));
+        let mut forwarding = pin!(forward(&job, places, down, timer));
         let forwarded = std::future::poll_fn(|cx| match forwarding.as_mut().poll(cx) {
             Poll::Ready(forwarded) => Poll::Ready(Some(forwarded)),
             Poll::Pending => respond.poll_reset(cx).map(|_| None),

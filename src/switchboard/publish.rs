@@ -6,12 +6,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::change;
-use super::reconcile::{Drain, State};
+use super::reconcile::{Drain, ServiceState, State};
 use super::snapshot::{Cohort, Draining, Listener, Pool, Service, Snapshot};
-use crate::model::{ListenerSpec, Name, Origin, PoolSpec, ServiceSpec};
+use crate::model::{ListenerSpec, Name, Origin, Plan, PoolSpec, RateLimitSpec, ServiceSpec};
 use crate::routing::cookie::Keys;
 use crate::routing::split::Split;
 use crate::routing::table::Table;
+use crate::throttle::book::Book;
+use crate::throttle::limit::RateLimit;
 use crate::upstream::endpoint::EndpointId;
 use crate::upstream::registry::Registry;
 
@@ -19,6 +21,8 @@ use crate::upstream::registry::Registry;
 pub struct Sources<'a> {
     /// Live state by identity.
     pub registry: &'a Registry,
+    /// Buckets by identity.
+    pub throttles: &'a Book,
     /// The addresses that an origin stands for now; none when its name has not resolved yet.
     pub resolve: &'a dyn Fn(&Origin) -> Vec<SocketAddr>,
     /// The listeners of the process.
@@ -38,14 +42,13 @@ pub fn build(state: &State, revision: u64, sources: &Sources<'_>) -> Snapshot {
             Service {
                 name: spec.name.clone(),
                 slot: live.slot,
-                pools: spec
-                    .pools
-                    .iter()
-                    .map(|pool| build_pool(spec, pool, live.weights.of(&pool.name), sources))
-                    .collect(),
+                pools: spec.pools.iter().map(|pool| build_pool(spec, pool, live, sources)).collect(),
+                cap: spec.max_in_flight.map(|max| sources.throttles.cap(&spec.name, None, max)),
+                capped: spec.max_in_flight.is_some() || spec.pools.iter().any(|pool| pool.max_in_flight.is_some()),
                 stable: spec.pool_index(&spec.stable).unwrap_or(0),
                 weights: live.weights.clone(),
                 killed: live.killed.clone(),
+                closed: live.closed.clone(),
                 cohort: live.cohort.as_ref().and_then(|cohort| build_cohort(cohort, spec)),
                 units: sources.registry.units(&spec.name),
                 draining: live.drain.as_ref().map(|drain| build_drain(drain, &names, &spec.stable)),
@@ -54,10 +57,12 @@ pub fn build(state: &State, revision: u64, sources: &Sources<'_>) -> Snapshot {
             }
         })
         .collect();
+    let table = Table::new(&plan.routes, |route| place(&plan.services, &route.service, route.pool.as_ref()));
     Snapshot {
         generation: state.generation,
         revision,
-        table: Table::new(&plan.routes, |route| place(&plan.services, &route.service, route.pool.as_ref())),
+        rate_limits: plan.rate_limits.iter().map(|spec| build_limit(spec, plan, &table, sources)).collect(),
+        table,
         listeners: sources.listeners.iter().map(|listener| build_listener(listener, &plan.services)).collect(),
         services,
         limits: plan.limits,
@@ -67,7 +72,7 @@ pub fn build(state: &State, revision: u64, sources: &Sources<'_>) -> Snapshot {
     }
 }
 
-fn build_pool(service: &ServiceSpec, pool: &PoolSpec, weight: u32, sources: &Sources<'_>) -> Pool {
+fn build_pool(service: &ServiceSpec, pool: &PoolSpec, live: &ServiceState, sources: &Sources<'_>) -> Pool {
     let mut ids: Vec<EndpointId> = Vec::new();
     for origin in &pool.origins {
         for addr in (sources.resolve)(origin) {
@@ -83,13 +88,23 @@ fn build_pool(service: &ServiceSpec, pool: &PoolSpec, weight: u32, sources: &Sou
         Some(_) => sources.registry.probed_endpoint(id),
         None => sources.registry.endpoint(id),
     };
+    let closed = live.closed.as_ref().filter(|closed| closed.covers(&pool.name));
     Pool {
         name: pool.name.clone(),
         prefix: format!("/{}", pool.name),
-        weight,
+        weight: live.weights.of(&pool.name),
+        slow_start_ms: service.slow_start.as_millis() as u64,
+        notice: closed.map(|closed| Arc::new(closed.notice(&service.name, &pool.name))),
         state: sources.registry.pool(&service.name, &pool.name),
+        cap: pool.max_in_flight.map(|max| sources.throttles.cap(&service.name, Some(&pool.name), max)),
         endpoints: ids.iter().map(find).collect(),
     }
+}
+
+fn build_limit(spec: &RateLimitSpec, plan: &Plan, table: &Table, sources: &Sources<'_>) -> RateLimit {
+    let service = spec.service.as_ref().map(|name| place(&plan.services, name, None).0);
+    let route = spec.route.as_ref().and_then(|name| table.routes().iter().position(|it| it.spec.name == *name));
+    RateLimit::new(spec.clone(), service, route, sources.throttles.limit(spec))
 }
 
 fn build_cohort(cohort: &change::Cohort, spec: &ServiceSpec) -> Option<Cohort> {

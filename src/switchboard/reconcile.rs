@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::change::{Cohort, Refused};
 use super::history::{Record, WeightsChange};
-use crate::model::{Killed, Kills, Name, Now, OnZero, Plan, ServiceSpec, Weights};
+use crate::model::{Closed, Killed, Kills, Name, Now, OnZero, Plan, ServiceSpec, Weights};
 
 /// What is live, without live state of endpoints.
 #[derive(Debug, Clone)]
@@ -31,6 +31,8 @@ pub struct ServiceState {
     pub drain: Option<Drain>,
     /// Why everything goes to stable by whatever way it comes; its weights say so too.
     pub killed: Option<Killed>,
+    /// What of it answers 503.
+    pub closed: Option<Closed>,
     /// Requests that go to one pool whatever its weight.
     pub cohort: Option<Cohort>,
 }
@@ -55,7 +57,7 @@ pub struct Wanted {
     pub plan: Arc<Plan>,
     /// Weights by service; a service that is missing here sends everything to stable.
     pub weights: Vec<(Name, Weights)>,
-    /// What is killed.
+    /// What is killed, and what is under maintenance.
     pub kills: Kills,
     /// Whether the plan is another one than before.
     pub plan_changed: bool,
@@ -101,14 +103,15 @@ pub fn reconcile(old: Option<&State>, wanted: Wanted, first: u64, now: Now) -> R
                 after: Record(weights.clone()),
             });
         }
-        rekilled |= before.map(|service| &service.killed) != Some(&killed);
+        let closed = wanted.kills.closed.of(&spec.name);
+        rekilled |= before.map(|service| (&service.killed, &service.closed)) != Some((&killed, &closed));
         // Who was sent to stable by a kill was never bound to it, so nobody drains when it ends.
         let by_kill = killed.is_some() || before.is_some_and(|service| service.killed.is_some());
         let evict = wanted.evict.as_ref() == Some(&spec.name) || by_kill;
         let drain = before.filter(|_| !evict).and_then(|service| drain(service, spec, &weights, now));
         let cohort = before.and_then(|service| service.cohort.clone());
         let cohort = cohort.filter(|cohort| spec.pool_index(&cohort.pool).is_some());
-        services.push(ServiceState { slot, weights, drain, killed, cohort });
+        services.push(ServiceState { slot, weights, drain, killed, closed, cohort });
     }
     let changed = old.is_none() || wanted.plan_changed || rekilled || !changes.is_empty();
     let generation = old.map_or(first, |state| state.generation + u64::from(changed));

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::model::rollout::CohortMatch;
-use crate::model::{AccessLog, Killed, Limits, Name, ServiceSpec, Weights};
+use crate::model::{AccessLog, Closed, Killed, Limits, Name, Notice, ServiceSpec, Weights};
 use crate::routing::cookie::Keys;
 use crate::routing::split::Split;
 use crate::routing::table::Table;
+use crate::throttle::gate::Cap;
+use crate::throttle::limit::RateLimit;
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::pool::PoolState;
 use crate::upstream::units::UnitLedger;
@@ -24,6 +26,8 @@ pub struct Snapshot {
     pub services: Box<[Service]>,
     /// The route table.
     pub table: Table,
+    /// The rate limits, in the order of the configuration.
+    pub rate_limits: Box<[RateLimit]>,
     /// The listeners, in the order of the configuration; fixed for the life of the process.
     pub listeners: Box<[Listener]>,
     /// Limits.
@@ -55,8 +59,14 @@ pub struct Service {
     pub split: Split,
     /// Which of its units failed, while somebody asks; by identity.
     pub units: Arc<UnitLedger>,
+    /// How many requests may be in flight in its pools together.
+    pub cap: Option<Cap>,
+    /// Whether it or one of its pools has a cap.
+    pub capped: bool,
     /// Why everything goes to stable by whatever way it comes.
     pub killed: Option<Killed>,
+    /// What of it answers 503; each of its pools knows for itself.
+    pub closed: Option<Closed>,
     /// Requests that go to one pool whatever its weight.
     pub cohort: Option<Cohort>,
     /// Pools at 0 whose bound clients may stay for a while.
@@ -92,6 +102,12 @@ pub struct Pool {
     pub weight: u32,
     /// Live state, by identity.
     pub state: Arc<PoolState>,
+    /// How many requests may be in flight.
+    pub cap: Option<Cap>,
+    /// Time in which the share of an endpoint that came back grows to a whole one, in milliseconds.
+    pub slow_start_ms: u64,
+    /// What it answers instead of sending anything on.
+    pub notice: Option<Arc<Notice>>,
     /// Its endpoints, by identity; empty when no name has resolved yet.
     pub endpoints: Box<[Arc<Endpoint>]>,
 }

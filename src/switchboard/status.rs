@@ -63,6 +63,9 @@ pub struct ServiceStatus {
     /// Why it is killed: everything goes to stable whatever the weights file says of its weights; none when it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub killed: Option<KillStatus>,
+    /// What of it answers 503; none when nothing does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maintenance: Option<MaintenanceStatus>,
     /// The traffic was moved but the weights file does not say so: what still has to be done.
     pub pending: Option<String>,
     /// The weights that `undo` would bring back.
@@ -80,6 +83,19 @@ pub struct KillStatus {
     pub scope: String,
     /// The reason that was given; may be empty.
     pub reason: String,
+}
+
+/// A maintenance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MaintenanceStatus {
+    /// What answers 503: `service`, `system` for every service, or `pools`.
+    pub scope: String,
+    /// The pools, with the scope `pools`.
+    pub pools: Vec<String>,
+    /// The reason that was given; may be empty.
+    pub reason: String,
+    /// `Retry-After`, in seconds.
+    pub retry_after_s: u64,
 }
 
 /// A drain in progress.

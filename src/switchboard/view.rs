@@ -6,9 +6,11 @@ use super::desk::Shown;
 use super::history::Record;
 use super::sample::{Sampler, Window};
 use super::snapshot::{Pool, Service, Snapshot};
-use super::status::{DrainStatus, EndpointStatus, KillStatus, Minute, PoolStatus, ServiceStatus, Status};
+use super::status::{
+    DrainStatus, EndpointStatus, KillStatus, MaintenanceStatus, Minute, PoolStatus, ServiceStatus, Status,
+};
 use super::writer::{Mode, Switchboard};
-use crate::model::Now;
+use crate::model::{Closed, Maintenance, Now};
 use crate::telemetry::clock;
 use crate::telemetry::histogram::Summary;
 
@@ -73,6 +75,7 @@ fn service_status(service: &Service, shown: &Shown, sampler: &Sampler, now: Now)
             scope: if killed.system { "system" } else { "service" }.into(),
             reason: killed.reason.clone(),
         }),
+        maintenance: service.closed.as_ref().map(maintenance),
         pending: kill.map(|held| held.note.clone()).or_else(|| held.map(|held| held.note.clone())),
         undo: shown.history.before(&service.name).cloned().map(Record),
         draining,
@@ -82,6 +85,21 @@ fn service_status(service: &Service, shown: &Shown, sampler: &Sampler, now: Now)
                 ..pool_status(pool, service, now)
             })
             .collect(),
+    }
+}
+
+fn maintenance(closed: &Closed) -> MaintenanceStatus {
+    let Maintenance { reason, pools, retry_after_s, .. } = &closed.maintenance;
+    let scope = match (closed.system, pools.is_empty()) {
+        (true, _) => "system",
+        (false, true) => "service",
+        (false, false) => "pools",
+    };
+    MaintenanceStatus {
+        scope: scope.into(),
+        pools: pools.iter().map(ToString::to_string).collect(),
+        reason: reason.clone(),
+        retry_after_s: *retry_after_s,
     }
 }
 

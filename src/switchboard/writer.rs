@@ -25,6 +25,7 @@ use crate::config::watch::ContentHash;
 use crate::config::{Config, Problems};
 use crate::model::{Origin, Scope};
 use crate::telemetry::clock;
+use crate::throttle::book::Book;
 use crate::upstream::probe::Target;
 use crate::upstream::upstreams::{PoolTarget, Upstreams};
 
@@ -33,6 +34,7 @@ pub struct Switchboard {
     snapshot: Arc<ArcSwap<Snapshot>>,
     revision: watch::Sender<u64>,
     pub(super) upstreams: Arc<Upstreams>,
+    throttles: Book,
     desk: Mutex<Desk>,
     shown: ArcSwap<Shown>,
     pub(super) sampler: Mutex<Sampler>,
@@ -115,11 +117,13 @@ impl Switchboard {
         };
         desk.note_causes(&next, &Cause::by(How::Start), 1);
         desk.record(next, &Cause::by(How::Start));
-        let snapshot = build(&desk, &upstreams);
+        let throttles = Book::new(workers);
+        let snapshot = build(&desk, &upstreams, &throttles);
         let this = Self {
             snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
             revision: watch::channel(1).0,
             upstreams,
+            throttles,
             shown: ArcSwap::from_pointee(desk.shown()),
             desk: Mutex::new(desk),
             sampler: Mutex::default(),
@@ -262,13 +266,15 @@ impl Switchboard {
     /// Publishes the state on the desk.
     pub(super) fn publish(&self, desk: &mut Desk) {
         desk.revision += 1;
-        let snapshot = Arc::new(build(desk, &self.upstreams));
+        let snapshot = Arc::new(build(desk, &self.upstreams, &self.throttles));
         for service in &snapshot.services {
             let pools = service.pools.iter().enumerate().filter(|(i, _)| service.takes_traffic(*i));
             let endpoints = pools.flat_map(|(_, pool)| &pool.endpoints);
             self.upstreams.registry().trust_new_if_nothing_serves(endpoints);
         }
         self.snapshot.store(snapshot.clone());
+        self.throttles.retain_limits(snapshot.rate_limits.iter().map(|limit| &limit.spec.name));
+        self.throttles.retain_caps();
         // Before anybody is told: a worker that is told drops its idle connections to endpoints that are no longer
         // named, and one that is given back later is refused because its endpoint drains by then.
         self.announce(&snapshot);
@@ -298,10 +304,11 @@ impl Switchboard {
     }
 }
 
-fn build(desk: &Desk, upstreams: &Upstreams) -> Snapshot {
+fn build(desk: &Desk, upstreams: &Upstreams, throttles: &Book) -> Snapshot {
     let resolve = |origin: &Origin| upstreams.names().answers(origin);
     let sources = Sources {
         registry: upstreams.registry(),
+        throttles,
         resolve: &resolve,
         listeners: &desk.config.listeners,
         keys: desk.keyring.keys(),

@@ -7,14 +7,14 @@ use super::count::Count;
 use super::histogram::Histogram;
 
 /// By what a request came to its pool. Only the first attempt of a request is placed by the weights; whatever comes to
-/// a pool by failover or as a retry is [`Lane::Named`] there.
+/// a pool by failover, spill or as a retry is [`Lane::Named`] there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Lane {
     /// Placed by the weights (splitter or bucket); one half, by a fair coin that no weight depends on.
     A,
     /// The other half.
     B,
-    /// By a listener, path, route, override, cohort, drain, failover or retry.
+    /// By a listener, path, route, override, cohort, drain, failover, spill or retry.
     Named,
 }
 

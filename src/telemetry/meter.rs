@@ -18,7 +18,7 @@ pub struct PoolShard {
     /// Retries that left this pool for another endpoint or pool.
     pub retries: Count,
     /// Requests by [`crate::model::Why`], in declaration order.
-    pub why: [Count; 13],
+    pub why: [Count; 14],
     /// Requests now between their head and the end of their response.
     pub in_flight: Count,
     /// Attempts that ended, by [`super::lane::Lane`]: their time, and what went wrong.

@@ -57,6 +57,16 @@ metrics! {
         "Requests between their head and the end of their response.";
     REFUSED = "weir_refused_total" Counter ["kind"]
         "Requests that weir answered itself, by whose fault it was.";
+    RATE_LIMITED = "weir_rate_limited_total" Counter ["limit,outcome"]
+        "Requests that a rate limit counted, by outcome: allowed, refused, or shadow (it would have been refused).";
+    RATE_LIMIT_KEYS = "weir_rate_limit_keys" Gauge ["limit"]
+        "Keys of a rate limit whose bucket is not full.";
+    RATE_LIMIT_FORGOTTEN = "weir_rate_limit_forgotten_total" Counter ["limit"]
+        "Buckets of a rate limit that were forgotten before they were full again: its keys_max is too low.";
+    OVERFLOW = "weir_overflow_total" Counter ["service,pool,outcome"]
+        "Requests that found a pool (or, without pool, the service) full, by outcome: spill, wait or refused.";
+    QUEUE_LENGTH = "weir_queue_length" Gauge ["service,pool"]
+        "Requests that wait for a place in a pool or service that is capped.";
     SPLIT_CONFIGURED = "weir_split_configured_ratio" Gauge ["service,pool"]
         "Share of new requests that the weights give the pool, 0 to 1.";
     SPLIT_EFFECTIVE = "weir_split_effective_ratio" Gauge ["service,pool"]
@@ -89,6 +99,8 @@ metrics! {
         "1 when a file seems to be a single-file mount that no longer follows the host's file.";
     KILLED = "weir_killed" Gauge ["service"]
         "Whether the service is killed: 1 everything goes to stable (or is answered 503), 0 not.";
+    MAINTENANCE = "weir_maintenance" Gauge ["service,pool"]
+        "Whether the pool is under maintenance: 1 it answers 503 and is sent nothing, 0 not.";
     ROLLBACK_PENDING = "weir_rollback_pending" Gauge ["service"]
         "1 while a rollback or a kill moved the traffic but could not be written to the weights file.";
     ACCESS_LOG_DROPPED = "weir_access_log_dropped_total" Counter [""]

@@ -159,6 +159,18 @@ impl Endpoint {
         }
     }
 
+    /// How much of a whole share it is ready for, of a thousand, when its share grows for `slow_start_ms` after it came
+    /// back: a tenth at first. What has served since the process began was never away.
+    #[inline]
+    pub fn warmth_per_mille(&self, now_ms: u64, slow_start_ms: u64) -> u64 {
+        let since_ms = self.since_ms.load(Ordering::Relaxed);
+        let served_ms = now_ms.saturating_sub(since_ms);
+        if since_ms == 0 || served_ms >= slow_start_ms {
+            return 1_000;
+        }
+        100 + 900 * served_ms / slow_start_ms
+    }
+
     /// Claims the one trial request of an ejected endpoint; false when another worker was first.
     /// A trial that never reports is released after ten seconds, or at once by [`Endpoint::give_back_trial`].
     pub fn take_trial(&self, now_ms: u64) -> bool {
@@ -400,6 +412,18 @@ mod tests {
         endpoint.report(Outcome::Failed, 10, &policy(), || false);
         assert_eq!(endpoint.admission(10), Admission::Refused);
         assert_eq!(endpoint.ejections(), 1);
+    }
+
+    #[test]
+    fn an_endpoint_that_came_back_warms_up_in_a_line_and_one_that_was_never_away_is_warm() {
+        let endpoint = endpoint(Ledger::SERVES);
+        assert_eq!(endpoint.warmth_per_mille(5, 10_000), 1_000);
+        let until = eject(&endpoint, 1_000);
+        assert!(endpoint.take_trial(until));
+        endpoint.report(Outcome::Answered, until, &policy(), || false);
+        let warmth = |after_ms| endpoint.warmth_per_mille(until + after_ms, 10_000);
+        assert_eq!([warmth(0), warmth(5_000), warmth(9_999), warmth(10_000)], [100, 550, 999, 1_000]);
+        assert_eq!(endpoint.warmth_per_mille(until, 0), 1_000);
     }
 
     #[test]

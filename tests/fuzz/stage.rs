@@ -9,6 +9,7 @@ use weir::routing::cookie::{Key, Keys};
 use weir::switchboard::publish::{Sources, build};
 use weir::switchboard::reconcile::{Wanted, reconcile};
 use weir::switchboard::snapshot::Snapshot;
+use weir::throttle::book::Book;
 use weir::upstream::registry::Registry;
 
 /// The moment at which everything here happens.
@@ -29,6 +30,7 @@ pub(crate) fn snapshot(config: &str, weights: &str) -> Snapshot {
     let state = reconcile(None, wanted, 1, NOW).expect("a state").state;
     let sources = Sources {
         registry: &Registry::new(1),
+        throttles: &Book::new(1),
         resolve: &|origin: &Origin| origin.literal().into_iter().collect(),
         listeners: &config.listeners,
         keys: &Arc::new(keys()),

@@ -5,6 +5,7 @@
 
 mod admin;
 mod affinity;
+mod capacity;
 mod cli;
 mod endpoints;
 mod faults;
@@ -18,6 +19,8 @@ mod kill;
 mod killswitch;
 mod lanes;
 mod large;
+mod limits;
+mod maintenance;
 mod notify;
 mod reload;
 mod retry;

@@ -4,6 +4,7 @@
 //! whole is refused at the end because a problem was recorded.
 
 mod engine;
+mod limits;
 mod listeners;
 mod notify;
 mod policies;

@@ -7,7 +7,7 @@ use toml::de::DeValue;
 
 use crate::config::cursor::{At, Fields, shorten};
 use crate::config::value::as_integer;
-use crate::model::{Affinity, AffinityBy, Breaker, Health, Name, OnZero, Override, ProbeKind, Retry, Timeouts};
+use crate::model::{Affinity, AffinityBy, Breaker, Health, Name, OnZero, Override, ProbeKind, Queue, Retry, Timeouts};
 
 /// How long bound clients may stay on a pool at 0 when nothing is said: long enough for a visit, short enough that
 /// a drained pool is empty before somebody forgets it.
@@ -186,6 +186,14 @@ pub(super) fn retry(fields: &Fields<'_>) -> Retry {
         attempts: fields.integer("attempts").map_or(default.attempts, |n| n as u32),
         budget: fields.ratio("budget").unwrap_or(default.budget),
         min_per_second: fields.integer("min_per_second").map_or(default.min_per_second, |n| n as u32),
+    }
+}
+
+pub(super) fn queue(fields: &Fields<'_>) -> Queue {
+    let default = Queue::default();
+    Queue {
+        max: fields.integer("max").map_or(default.max, |n| n as u32),
+        wait: fields.duration("wait").unwrap_or(default.wait),
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{engine, listeners, notify, routes, services, switches};
+use super::{engine, limits, listeners, notify, routes, services, switches};
 use crate::config::cursor::{At, Fields, shorten};
 use crate::config::{AdminSpec, AppLogFormat, Config, DnsSpec, LogLevel, LogSpec, TOKEN_FILE_ENV, WORKERS_ENV};
 use crate::model::{AccessLog, AffinityBy, HostMatch, Limits, LogFormat, LogSink, Plan, RouteSpec, ServiceSpec};
@@ -31,9 +31,10 @@ pub(in crate::config) fn root(root: &Fields<'_>, path: &Path) -> Config {
     note_unreached(root, &services, &routes, &listeners);
     note_shared_cookies(root, &services, &routes);
     let plan = Plan {
+        rate_limits: limits::rate_limits(root, &services, &routes),
         routes,
         trusted_proxies: root.networks("trusted_proxies"),
-        limits: limits(&root.table("limits", "limits")),
+        limits: data_plane(&root.table("limits", "limits")),
         access_log: access_log(&root.table("access_log", "access_log"), dir),
         services: services.into_iter().map(|service| service.value).collect(),
     };
@@ -161,7 +162,7 @@ fn access_log(fields: &Fields<'_>, dir: &Path) -> AccessLog {
     AccessLog { sink, format, sample: fields.ratio("sample").unwrap_or(1.0) }
 }
 
-fn limits(fields: &Fields<'_>) -> Limits {
+fn data_plane(fields: &Fields<'_>) -> Limits {
     let default = Limits::default();
     let count = |key| fields.integer(key).map(|n| n as usize);
     Limits {

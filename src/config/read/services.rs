@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::config::cursor::{At, Fields, meant, shorten};
 use crate::config::{origin, read::policies};
-use crate::model::{Direct, KILL_WORD, Name, OnKill, OnPoolDown, Origin, PoolSpec, ServiceSpec};
+use crate::model::{Direct, KILL_WORD, MAINTENANCE_WORD, Name, OnKill, OnPoolDown, Origin, PoolSpec, ServiceSpec};
 
 /// Reads every service. `dir` is where relative paths start.
 pub(super) fn services(root: &Fields<'_>, dir: &Path) -> Vec<At<ServiceSpec>> {
@@ -28,9 +28,14 @@ pub(super) fn services(root: &Fields<'_>, dir: &Path) -> Vec<At<ServiceSpec>> {
 
 /// A checked name of a service or pool, or a problem: one that the weights file could not hold is refused.
 fn weighed(fields: &Fields<'_>, key: &At<&str>) -> Option<Name> {
-    if key.value == KILL_WORD {
-        let found = format!("\"{KILL_WORD}\" is no name of a service or pool");
-        let help = "it is the word in the weights file that sends everything to stable; choose another name";
+    let word = match key.value {
+        KILL_WORD => Some("sends everything to stable"),
+        MAINTENANCE_WORD => Some("answers 503"),
+        _ => None,
+    };
+    if let Some(what) = word {
+        let found = format!("\"{}\" is no name of a service or pool", key.value);
+        let help = format!("it is the word in the weights file that {what}; choose another name");
         fields.sink.local(key.span.clone(), &key.path, found, help);
         return None;
     }
@@ -59,6 +64,9 @@ fn service(fields: &Fields<'_>, name: Name, dir: &Path) -> Option<ServiceSpec> {
         breaker: policies::breaker(&fields.table("breaker", "services.*.breaker")),
         timeouts: policies::timeouts(&fields.table("timeouts", "services.*.timeouts")),
         retry: policies::retry(&fields.table("retry", "services.*.retry")),
+        max_in_flight: fields.integer("max_in_flight").map(|n| n as u32),
+        slow_start: fields.duration("slow_start").unwrap_or_default(),
+        queue: policies::queue(&fields.table("queue", "services.*.queue")),
         on_pool_down: match fields.word("on_pool_down").map(|word| word.value) {
             Some("strict") => OnPoolDown::Strict,
             _ => OnPoolDown::Failover,
@@ -137,8 +145,9 @@ fn pools(fields: &Fields<'_>) -> Vec<PoolSpec> {
         let name = weighed(fields, &key);
         let Some(pool) = fields.as_table(value, key.span.clone(), "services.*.pools.*") else { continue };
         let origins = origins(&pool);
+        let max_in_flight = pool.integer("max_in_flight").map(|n| n as u32);
         if let Some(name) = name {
-            pools.push(PoolSpec { name, origins });
+            pools.push(PoolSpec { name, origins, max_in_flight });
         }
     }
     pools

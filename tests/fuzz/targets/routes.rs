@@ -40,7 +40,7 @@ pub(crate) fn check(bytes: &[u8]) {
                 let named = head.value("x-weir-pool") == Some(pool.name.as_bytes());
                 named && (token || contains(&service.spec.pool_override.networks, client))
             }
-            Why::Listener | Why::Drain | Why::Cohort | Why::Kill | Why::Failover | Why::Retry => false,
+            Why::Listener | Why::Drain | Why::Cohort | Why::Kill | Why::Failover | Why::Spill | Why::Retry => false,
         };
         assert!(holds, "{decision:?} of {:?}", head.target());
         assert_eq!(decision.direct.is_some(), decision.why == Why::Path);

@@ -76,6 +76,6 @@ pub(crate) fn decided(head: &Head, peer: IpAddr) -> Result<Decision, Refusal> {
     let mut dice = Dice { splitters: &mut splitters, tickets: &mut tickets, rng: &mut rng };
     let client = seam::client(head, peer, &SNAPSHOT.trusted_proxies);
     let snapshot = &SNAPSHOT;
-    let question = Question { snapshot, listener: 0, head, client, now: NOW, worker: 0, repeatable: true };
+    let question = Question { snapshot, listener: 0, head, client, now: NOW, worker: 0, repeatable: true, at: None };
     decide(&question, &mut dice)
 }

@@ -22,6 +22,8 @@ const EXPECTED_FIELDS: &[&str] = &[
     "etag",
     "location",
     "proxy-status",
+    "ratelimit",
+    "ratelimit-policy",
     "referrer-policy",
     "retry-after",
     "server-timing",
