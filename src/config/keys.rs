@@ -72,12 +72,7 @@ static TABLES: &[Table] = &[
         doc: "weir.toml",
         keys: &[
             key("weights", Kind::Text, "\"weights.toml\"", "the file with the weights, relative to this file"),
-            key(
-                "workers",
-                Kind::Integer(1, 1024),
-                "",
-                "worker threads; default: one per usable core; WEIR_WORKERS wins",
-            ),
+            key("workers", Kind::Integer(1, 1024), "", "worker threads; default: one per core; WEIR_WORKERS wins"),
             key(
                 "key_file",
                 Kind::Text,
@@ -174,16 +169,6 @@ static TABLES: &[Table] = &[
         ],
     },
     limit_keys::LIMITS,
-    Table {
-        path: "listeners.*",
-        doc: "a place where clients connect",
-        keys: &[
-            key("address", Kind::Text, "", "ADDRESS:PORT; needs a restart to change"),
-            key("service", Kind::Text, "", "with `pool`: its service; default: the only one"),
-            key("pool", Kind::Text, "", "a pool that everything on this listener reaches, at any weight"),
-            key("networks", Kind::Texts, "[]", "clients that may use it; none named: everybody"),
-        ],
-    },
     Table {
         path: "services.*",
         doc: "what clients reach under one route",
@@ -356,7 +341,7 @@ static TABLES: &[Table] = &[
 
 /// Every table of `weir.toml`.
 pub(crate) fn tables() -> impl Iterator<Item = &'static Table> {
-    TABLES.iter().chain(super::channels::TABLES)
+    TABLES.iter().chain(super::listener_keys::TABLES).chain(super::channels::TABLES)
 }
 
 /// The table of that path. Paths are constants of the readers, so a missing one is a mistake that tests find.

@@ -3,21 +3,19 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
-
 use super::body::{BodyReader, push_chunk, push_last_chunk};
 use super::exchange::poll_read;
 use super::h1::chunked::{BadChunk, Piece};
 use super::h1::request::Framing;
+use super::link::{Gone, Link};
 use super::refusal::Refusal;
 use super::upload::{Downstream, PIECE_BYTES};
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// One request of an HTTP/1 client, while it is served.
-pub(crate) struct Client<'a> {
-    pub(crate) stream: &'a mut TcpStream,
+pub(crate) struct Client<'a, L> {
+    pub(crate) stream: &'a mut L,
     /// What has been read behind the head.
     pub(crate) rest: Vec<u8>,
     /// First byte of `rest` that has not been used.
@@ -36,8 +34,8 @@ pub(crate) struct Client<'a> {
 
 // === impl Client ===
 
-impl<'a> Client<'a> {
-    pub(crate) fn new(stream: &'a mut TcpStream, rest: Vec<u8>, framing: Framing, expects_continue: bool) -> Self {
+impl<'a, L: Link> Client<'a, L> {
+    pub(crate) fn new(stream: &'a mut L, rest: Vec<u8>, framing: Framing, expects_continue: bool) -> Self {
         Self {
             stream,
             rest,
@@ -100,7 +98,7 @@ impl<'a> Client<'a> {
     }
 }
 
-impl Downstream for Client<'_> {
+impl<L: Link> Downstream for Client<'_, L> {
     fn buffered(&mut self, out: &mut Vec<u8>) -> Result<bool, Refusal> {
         if !self.unused().is_empty() && !self.body.is_done() {
             // The body is on its way already: nobody waits for a 100.
@@ -129,15 +127,13 @@ impl Downstream for Client<'_> {
         if self.pipelined {
             return Poll::Pending;
         }
-        let mut byte = [0_u8; 1];
-        let mut buf = ReadBuf::new(&mut byte);
-        match ready!(self.stream.poll_peek(cx, &mut buf)) {
-            Ok(n) if n > 0 => {
+        match ready!(self.stream.poll_gone(cx)) {
+            Gone::Sent => {
                 // The next request is waiting; from here on only writing can tell whether the client is there.
                 self.pipelined = true;
                 Poll::Pending
             }
-            _ => Poll::Ready(()),
+            Gone::Yes => Poll::Ready(()),
         }
     }
 }

@@ -24,9 +24,9 @@ use super::h2::{Upstream, canonical, field, refusal_response};
 use super::outgoing::{Caller, Outgoing, RequestId};
 use super::record::{Story, tell};
 use super::refusal::Refusal;
-use super::serve::Via;
 use super::streamed::Streamed;
 use super::timer::Timer;
+use super::via::Via;
 use super::worker::{Lease, Worker};
 use crate::model::{Fault, Head};
 
@@ -98,7 +98,7 @@ impl Stream {
                 (Framing::None, Err(Refusal::Head(refused)))
             }
         };
-        let caller = Caller::new(&head, via.peer, &snapshot.trusted_proxies);
+        let caller = Caller::new(&head, &via, &snapshot.trusted_proxies);
         let id = RequestId::new(&head, &mut worker.chance.borrow_mut().rng);
         let down = Upstream::new(request.into_body(), framing);
         (Self { worker, snapshot, via, head, framing, began, caller, id, decision: None }, read, down)
@@ -160,6 +160,7 @@ impl Stream {
             caller: &self.caller,
             id: &self.id,
             instance: &self.worker.instance,
+            tls: self.via.tls.as_deref(),
             framing: self.framing,
             upgrade: false,
         };
@@ -184,7 +185,7 @@ impl Stream {
 
     fn refuse(&self, refusal: &Refusal, trail: &Trail, bytes_in: u64, respond: &mut SendResponse<Bytes>) {
         self.tell(trail, refusal.status(), Some(refusal.fault()), (bytes_in, 0));
-        let (head, body) = refusal_response(refusal, self.head.method() == "HEAD");
+        let (head, body) = refusal_response(refusal, &self.head);
         let _ = send(respond, head, body);
     }
 

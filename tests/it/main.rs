@@ -34,6 +34,7 @@ mod split;
 mod stage;
 mod start;
 mod stop;
+mod tls;
 mod truth;
 mod upload;
 mod walk;
