@@ -37,7 +37,7 @@ pub(super) struct Kill {
     /// End the countdown of this kill switch
     #[arg(long, value_name = "NAME", value_parser = change::name, conflicts_with_all = ["service", "all", "switch"])]
     cancel: Option<Name>,
-    /// Print the [[kill_switches]] that this JSON of another system stands for, - is stdin; ask nobody
+    /// Print the `[[kill_switches]]` that this JSON of another system stands for, - is stdin; ask nobody
     #[arg(long, value_name = "FILE", conflicts_with_all = ["service", "all", "switch", "cancel", "status"])]
     from: Option<PathBuf>,
     /// Why, for the record

@@ -14,7 +14,7 @@ pub(super) struct Offline {
     /// Read the state directory, ask no running weir
     #[arg(long)]
     offline: bool,
-    /// Where the record is; [rollouts] state_dir of the configuration by default
+    /// Where the record is; `state_dir` of the configuration's `[rollouts]` by default
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
 }
