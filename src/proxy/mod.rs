@@ -25,6 +25,7 @@ mod budget;
 mod conns;
 mod exchange;
 mod forward;
+mod interim;
 
 mod answer;
 mod body;

@@ -9,6 +9,7 @@ use super::decide::Decision;
 use super::dice::Rng;
 use super::digits::{push_decimal, push_ip};
 use super::h1::request::Framing;
+use super::h1::syntax;
 use super::refusal::Refusal;
 use crate::model::{FieldId, Head, Rewrite};
 use crate::routing::matcher::contains;
@@ -138,8 +139,8 @@ impl Outgoing<'_> {
             false => out.extend_from_slice(head.slice(head.authority)),
         }
         out.extend_from_slice(b"\r\n");
-        self.fields(out)?;
-        self.framing(out);
+        let trailers = self.fields(out)?;
+        self.framing(trailers, out);
         self.own_fields(out);
         out.extend_from_slice(b"\r\n");
         Ok(())
@@ -169,10 +170,10 @@ impl Outgoing<'_> {
         edit(self.snapshot, self.decision)
     }
 
-    /// The client's own fields, in order; cookies joined into one line (RFC 9113 §8.2.3).
-    fn fields(&self, out: &mut Vec<u8>) -> Result<(), Refusal> {
+    /// The client's own fields, in order; cookies joined into one line (RFC 9113 §8.2.3). True: it takes trailers.
+    fn fields(&self, out: &mut Vec<u8>) -> Result<bool, Refusal> {
         let head = self.head;
-        let mut cookies = false;
+        let (mut cookies, mut trailers) = (false, false);
         for field in &head.fields {
             match field.id {
                 FieldId::Other => {
@@ -195,6 +196,9 @@ impl Outgoing<'_> {
                     push(out, head.slice(field.name), head.slice(field.value));
                 }
                 FieldId::Cookie => cookies = true,
+                // The endpoint decides whether it wants the body (RFC 9110 §10.1.1); any other expectation was refused.
+                FieldId::Expect if self.framing != Framing::None => push(out, b"expect", b"100-continue"),
+                FieldId::HopByHop if is(head, field.name, b"te") => trailers |= takes_trailers(head.slice(field.value)),
                 _ => {}
             }
         }
@@ -209,10 +213,10 @@ impl Outgoing<'_> {
             }
             out.extend_from_slice(b"\r\n");
         }
-        Ok(())
+        Ok(trailers)
     }
 
-    fn framing(&self, out: &mut Vec<u8>) {
+    fn framing(&self, trailers: bool, out: &mut Vec<u8>) {
         match self.framing {
             Framing::Length(length) => {
                 out.extend_from_slice(b"content-length: ");
@@ -228,6 +232,9 @@ impl Outgoing<'_> {
         }
         if self.upgrade {
             out.extend_from_slice(b"connection: upgrade\r\nupgrade: websocket\r\n");
+        } else if trailers {
+            // Weir drops none that may pass, so what the client says holds for both (RFC 9110 §6.5.1, §10.1.4).
+            out.extend_from_slice(b"te: trailers\r\nconnection: te\r\n");
         }
     }
 
@@ -307,6 +314,11 @@ pub(crate) fn edit<'a>(snapshot: &'a Snapshot, decision: &Decision) -> Option<(&
         Rewrite::Strip(prefix) => Some((prefix, None)),
         Rewrite::Replace { prefix, with } => Some((prefix, Some(with))),
     }
+}
+
+/// Whether a `TE` holds the keyword `trailers`.
+fn takes_trailers(te: &[u8]) -> bool {
+    syntax::list(te).any(|coding| coding.eq_ignore_ascii_case(b"trailers"))
 }
 
 fn push(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {

@@ -346,7 +346,7 @@ impl<'r, 'c> Relay<'r, 'c> {
 
     fn last_chunk(&mut self) {
         if std::mem::take(&mut self.chunked) {
-            push_last_chunk(&mut self.out);
+            push_last_chunk(&mut self.out, &self.body.take_trailers());
         }
     }
 }

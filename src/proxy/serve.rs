@@ -78,7 +78,7 @@ impl Request<'_> {
             rest.extend_from_slice(&head.bytes[self.parsed.head_bytes..]);
             head.bytes.truncate(self.parsed.head_bytes);
         }
-        let mut client = Client::new(stream, rest, self.parsed.framing, self.parsed.expects_continue);
+        let mut client = Client::new(stream, rest, &self.parsed);
         let after = self.answer(&mut client, head, timer).await;
         head.bytes.clear();
         if after == After::Next {
@@ -191,7 +191,7 @@ impl Told<'_> {
         let endless =
             parsed.http10 && matches!(response.framing, ResponseFraming::Chunked | ResponseFraming::Close) && !upgraded;
         let keep = parsed.keep_alive && worker.draining().is_none() && client.is_read() && !upgraded && !endless;
-        let mut out = worker.buffers.borrow_mut().take();
+        let mut out = client.behind_owed(worker.buffers.borrow_mut().take());
         out.extend_from_slice(b"HTTP/1.1 ");
         out.extend_from_slice(&conn.buf[response.status_line.range()]);
         out.extend_from_slice(b"\r\n");
@@ -267,7 +267,7 @@ impl Told<'_> {
         let to_head = self.head.method() == "HEAD";
         let sent = match refusal {
             Refusal::ClientGone => false,
-            _ => send(client.stream, &refusal, keep, to_head, timer).await,
+            _ => client.settle(timer).await && send(client.stream, &refusal, keep, to_head, timer).await,
         };
         let bytes = (client.bytes_in, 0);
         self.tell(decision, trail, refusal.status(), Some(refusal.fault()), bytes);

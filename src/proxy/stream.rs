@@ -1,5 +1,6 @@
 //! One HTTP/2 stream: decide, forward, answer. An answer that is not at hand as a whole is poured by [`Streamed`].
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::pin;
@@ -28,7 +29,7 @@ use super::serve::Via;
 use super::streamed::Streamed;
 use super::timer::Timer;
 use super::worker::{Lease, Worker};
-use crate::model::{Fault, Head};
+use crate::model::{Fault, FieldId, Head};
 
 /// One request on a stream, and what its answer's body has to know until its end.
 pub(crate) struct Stream {
@@ -100,7 +101,8 @@ impl Stream {
         };
         let caller = Caller::new(&head, via.peer, &snapshot.trusted_proxies);
         let id = RequestId::new(&head, &mut worker.chance.borrow_mut().rng);
-        let down = Upstream::new(request.into_body(), framing);
+        let expects_continue = head.fields.iter().any(|field| field.id == FieldId::Expect);
+        let down = Upstream::new(request.into_body(), framing, expects_continue);
         (Self { worker, snapshot, via, head, framing, began, caller, id, decision: None }, read, down)
     }
 
@@ -167,10 +169,12 @@ impl Stream {
         let job = Job { worker, snapshot, question: &question, outgoing: &outgoing, decision, began };
         let _in_flight = worker.turns.begin();
         worker.turns.up().await;
-        let mut forwarding = pin!(forward(&job, places, down, timer));
+        let respond = RefCell::new(respond);
+        let mut down = down.with(&respond);
+        let mut forwarding = pin!(forward(&job, places, &mut down, timer));
         let forwarded = std::future::poll_fn(|cx| match forwarding.as_mut().poll(cx) {
             Poll::Ready(forwarded) => Poll::Ready(Some(forwarded)),
-            Poll::Pending => respond.poll_reset(cx).map(|_| None),
+            Poll::Pending => respond.borrow_mut().poll_reset(cx).map(|_| None),
         });
         match forwarded.await? {
             Ok(answered) if answered.response.status == 101 => {
@@ -202,7 +206,7 @@ impl Stream {
         conn.buf.drain(..response.head_bytes);
         let body = BodyReader::of_response(response.framing);
         let at_hand = match body {
-            BodyReader::Done => Some(0),
+            BodyReader::Done(_) => Some(0),
             BodyReader::Length(length) => usize::try_from(length).ok().filter(|&n| n == conn.buf.len()),
             _ => None,
         };
