@@ -25,6 +25,7 @@ mod budget;
 mod conns;
 mod exchange;
 mod forward;
+mod h2up;
 mod interim;
 
 mod answer;

@@ -51,6 +51,15 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) upgrade: bool,
 }
 
+/// What a client asks of the next hop in fields of its own hop.
+#[derive(Debug, Clone, Copy, Default)]
+struct Asks {
+    /// That it be told whether to send the body.
+    expects: bool,
+    /// That it be sent trailers.
+    trailers: bool,
+}
+
 // === impl Caller ===
 
 impl Caller {
@@ -139,8 +148,8 @@ impl Outgoing<'_> {
             false => out.extend_from_slice(head.slice(head.authority)),
         }
         out.extend_from_slice(b"\r\n");
-        let trailers = self.fields(out)?;
-        self.framing(trailers, out);
+        let asks = self.fields(out)?;
+        self.framing(asks, out);
         self.own_fields(out);
         out.extend_from_slice(b"\r\n");
         Ok(())
@@ -170,10 +179,10 @@ impl Outgoing<'_> {
         edit(self.snapshot, self.decision)
     }
 
-    /// The client's own fields, in order; cookies joined into one line (RFC 9113 §8.2.3). True: it takes trailers.
-    fn fields(&self, out: &mut Vec<u8>) -> Result<bool, Refusal> {
+    /// The client's own fields, in order; cookies joined into one line (RFC 9113 §8.2.3).
+    fn fields(&self, out: &mut Vec<u8>) -> Result<Asks, Refusal> {
         let head = self.head;
-        let (mut cookies, mut trailers) = (false, false);
+        let (mut cookies, mut asks) = (false, Asks::default());
         for field in &head.fields {
             match field.id {
                 FieldId::Other => {
@@ -196,9 +205,10 @@ impl Outgoing<'_> {
                     push(out, head.slice(field.name), head.slice(field.value));
                 }
                 FieldId::Cookie => cookies = true,
-                // The endpoint decides whether it wants the body (RFC 9110 §10.1.1); any other expectation was refused.
-                FieldId::Expect if self.framing != Framing::None => push(out, b"expect", b"100-continue"),
-                FieldId::HopByHop if is(head, field.name, b"te") => trailers |= takes_trailers(head.slice(field.value)),
+                FieldId::Expect => asks.expects = true,
+                FieldId::HopByHop if is(head, field.name, b"te") => {
+                    asks.trailers |= takes_trailers(head.slice(field.value));
+                }
                 _ => {}
             }
         }
@@ -213,10 +223,10 @@ impl Outgoing<'_> {
             }
             out.extend_from_slice(b"\r\n");
         }
-        Ok(trailers)
+        Ok(asks)
     }
 
-    fn framing(&self, trailers: bool, out: &mut Vec<u8>) {
+    fn framing(&self, asks: Asks, out: &mut Vec<u8>) {
         match self.framing {
             Framing::Length(length) => {
                 out.extend_from_slice(b"content-length: ");
@@ -230,9 +240,13 @@ impl Outgoing<'_> {
             }
             Framing::None => {}
         }
+        if asks.expects && self.framing != Framing::None {
+            // The endpoint decides whether it wants the body (RFC 9110 §10.1.1); any other expectation was refused.
+            out.extend_from_slice(b"expect: 100-continue\r\n");
+        }
         if self.upgrade {
             out.extend_from_slice(b"connection: upgrade\r\nupgrade: websocket\r\n");
-        } else if trailers {
+        } else if asks.trailers {
             // Weir drops none that may pass, so what the client says holds for both (RFC 9110 §6.5.1, §10.1.4).
             out.extend_from_slice(b"te: trailers\r\nconnection: te\r\n");
         }

@@ -12,7 +12,7 @@ use super::admit::{Places, admit};
 use super::answer::Back;
 use super::client::Client;
 use super::decide::{Decision, Dice, Question, decide};
-use super::forward::{Answered, Job, Trail, forward};
+use super::forward::{Answered, Job, Reply, Trail, forward};
 use super::h1::request::{Framing, Parsed};
 use super::h1::response::ResponseFraming;
 use super::outgoing::{Caller, Outgoing, RequestId};
@@ -45,11 +45,11 @@ pub(crate) enum After {
 }
 
 /// Everything that is known of one request.
-struct Request<'a> {
-    worker: &'a Rc<Worker>,
-    snapshot: Rc<Lease>,
+pub(crate) struct Request<'a> {
+    pub(crate) worker: &'a Rc<Worker>,
+    pub(crate) snapshot: Rc<Lease>,
     via: Via,
-    parsed: Parsed,
+    pub(crate) parsed: Parsed,
     began: Instant,
 }
 
@@ -139,7 +139,10 @@ impl Request<'_> {
         };
         self.worker.turns.up().await;
         match forward(&job, places, client, timer).await {
-            Ok(answered) => told.relay(&question, &decision, client, answered, timer).await,
+            Ok(Reply::Http1(answered)) => told.relay(&question, &decision, client, answered, timer).await,
+            Ok(Reply::Http2(answered)) => {
+                Box::pin(told.relay_http2(&question, &decision, client, answered, timer)).await
+            }
             Err((refusal, trail)) => told.refuse(client, Some(&decision), &trail, refusal, timer).await,
         }
     }
@@ -159,10 +162,10 @@ fn gone(client: &mut Client<'_>) -> impl FnMut(&mut Context<'_>) -> Poll<()> {
 }
 
 /// What telemetry and the answer have to know.
-struct Told<'a> {
-    request: &'a Request<'a>,
-    head: &'a Head,
-    caller: &'a Caller,
+pub(crate) struct Told<'a> {
+    pub(crate) request: &'a Request<'a>,
+    pub(crate) head: &'a Head,
+    pub(crate) caller: &'a Caller,
     id: &'a RequestId,
 }
 
@@ -278,7 +281,14 @@ impl Told<'_> {
         }
     }
 
-    fn tell(&self, decision: Option<&Decision>, trail: &Trail, status: u16, fault: Option<Fault>, bytes: (u64, u64)) {
+    pub(crate) fn tell(
+        &self,
+        decision: Option<&Decision>,
+        trail: &Trail,
+        status: u16,
+        fault: Option<Fault>,
+        bytes: (u64, u64),
+    ) {
         let story = Story {
             began: self.request.began,
             client: Some(self.caller.client),

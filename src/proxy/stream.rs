@@ -17,11 +17,11 @@ use super::admit::{Places, admit};
 use super::answer::Back;
 use super::body::BodyReader;
 use super::decide::{Decision, Dice, Question, decide};
-use super::exchange::Conn;
-use super::forward::{Answered, Attempt, Job, Trail, forward};
+use super::forward::{Answered, Attempt, Job, Reply, Trail, forward};
 use super::h1::request::Framing;
 use super::h1::response::Response;
 use super::h2::{Upstream, canonical, field, refusal_response};
+use super::h2up::to_http2::Poured;
 use super::outgoing::{Caller, Outgoing, RequestId};
 use super::record::{Story, tell};
 use super::refusal::Refusal;
@@ -70,7 +70,10 @@ impl Stream {
         };
         stream.decision = Some(decision);
         match stream.forward(&decision, places, &mut down, &mut timer, &mut respond).await {
-            Some(Ok(answered)) => {
+            Some(Ok(Reply::Http2(answered))) => {
+                return Poured::run(stream, &decision, answered, down, timer, &mut respond).await;
+            }
+            Some(Ok(Reply::Http1(answered))) => {
                 if let Some((body, out)) = stream.answer(answered, &decision, down, timer, &mut respond) {
                     body.pour(out).await;
                 }
@@ -153,7 +156,7 @@ impl Stream {
         down: &mut Upstream,
         timer: &mut Timer,
         respond: &mut SendResponse<Bytes>,
-    ) -> Option<Result<Answered, (Refusal, Trail)>> {
+    ) -> Option<Result<Reply, (Refusal, Trail)>> {
         let question = self.question();
         let outgoing = Outgoing {
             snapshot: &self.snapshot,
@@ -177,7 +180,7 @@ impl Stream {
             Poll::Pending => respond.borrow_mut().poll_reset(cx).map(|_| None),
         });
         match forwarded.await? {
-            Ok(answered) if answered.response.status == 101 => {
+            Ok(Reply::Http1(answered)) if answered.response.status == 101 => {
                 answered.attempt.fail(Fault::UpstreamAnswer, &question);
                 let refusal = Refusal::Upstream { fault: Fault::UpstreamAnswer, reason: "unasked_upgrade" };
                 Some(Err((refusal, answered.trail)))
@@ -202,7 +205,7 @@ impl Stream {
         respond: &mut SendResponse<Bytes>,
     ) -> Option<(Box<Streamed>, SendStream<Bytes>)> {
         let Answered { mut conn, response, upload, attempt, trail, at } = answered;
-        let head = self.head_for_client(&response, &conn, &attempt, decision);
+        let head = self.head_for_client(&response, &conn.buf, &attempt, decision);
         conn.buf.drain(..response.head_bytes);
         let body = BodyReader::of_response(response.framing);
         let at_hand = match body {
@@ -227,10 +230,10 @@ impl Stream {
     }
 
     /// The answer's head, as the client gets it.
-    fn head_for_client(
+    pub(crate) fn head_for_client(
         &self,
         response: &Response,
-        conn: &Conn,
+        bytes: &[u8],
         attempt: &Attempt,
         decision: &Decision,
     ) -> HttpResponse<()> {
@@ -243,7 +246,7 @@ impl Stream {
             now: self.worker.now(self.began),
         };
         let mut headers = HeaderMap::with_capacity(response.lines.len() + 1);
-        back.fields(response, &conn.buf, |name, value| {
+        back.fields(response, bytes, |name, value| {
             if let Some((name, value)) = field(name, value) {
                 headers.append(name, value);
             }

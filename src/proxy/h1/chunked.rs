@@ -1,7 +1,7 @@
 //! Decodes a chunked body strictly (RFC 9112 §7.1): exact CRLFs, plain hexadecimal sizes, legal extensions.
 //!
-//! Extensions are read, checked, bounded and dropped; they mean nothing beyond this hop. Trailers are kept as far as they
-//! may pass on ([`super::trailers`]).
+//! Extensions are read, checked, bounded and dropped; they mean nothing beyond this hop. Trailers are kept as far as
+//! they may pass on (`trailers`).
 
 use std::ops::Range;
 
