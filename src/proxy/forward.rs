@@ -65,6 +65,8 @@ pub(crate) struct Trail {
     pub(crate) retried: bool,
     /// From sending to the answer's head.
     pub(crate) upstream_us: Option<u64>,
+    /// How a gRPC call ended.
+    pub(crate) grpc_status: Option<u32>,
     /// Whether the endpoint reset the tunnel.
     pub(crate) reset: bool,
     /// The (pool, endpoint) of the last attempt.
@@ -327,6 +329,16 @@ impl Attempt {
         } else {
             self.report(Outcome::Answered, question);
         }
+    }
+
+    /// An answer's head came of which only the end tells how it went.
+    pub(crate) fn answer_begun(&self, status: u16) {
+        self.endpoint().meter.of(self.worker.index).code(status);
+    }
+
+    /// The end came, and it went well.
+    pub(crate) fn answered_well(&self, question: &Question<'_>) {
+        self.report(Outcome::Answered, question);
     }
 
     /// Counts a failure against pool and endpoint, at the moment that it is seen: an attempt may have taken long.

@@ -21,6 +21,7 @@ use super::forward::{Answered, Attempt, Job, Reply, Trail, forward};
 use super::h1::request::Framing;
 use super::h1::response::Response;
 use super::h2::{Upstream, canonical, field, refusal_response};
+use super::h2up::grpc;
 use super::h2up::to_http2::Poured;
 use super::outgoing::{Caller, Outgoing, RequestId};
 use super::record::{Story, tell};
@@ -191,6 +192,10 @@ impl Stream {
 
     fn refuse(&self, refusal: &Refusal, trail: &Trail, bytes_in: u64, respond: &mut SendResponse<Bytes>) {
         self.tell(trail, refusal.status(), Some(refusal.fault()), (bytes_in, 0));
+        if grpc::is_call(&self.head) {
+            let _ = respond.send_response(grpc::refusal_response(refusal), true);
+            return;
+        }
         let (head, body) = refusal_response(refusal, self.head.method() == "HEAD");
         let _ = send(respond, head, body);
     }

@@ -11,6 +11,7 @@ mod endpoints;
 mod faults;
 mod forward;
 mod gates;
+mod grpc;
 mod h2_endpoints;
 mod harness;
 mod hostile_upstream;

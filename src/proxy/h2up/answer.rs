@@ -8,6 +8,7 @@ use h2::RecvStream;
 use super::super::h1::response::{Response, ResponseFraming};
 use super::super::h2::trailer_lines;
 use super::super::upload::Downstream;
+use super::grpc;
 use super::trunk::Place;
 use super::uplink::Uplink;
 use crate::model::Fault;
@@ -23,6 +24,15 @@ pub(crate) struct Answer {
     /// Held until the answer has ended.
     place: Place,
     ended: bool,
+    /// Of an answer to a gRPC call: how the call ended, as far as it is known.
+    call: Option<Call>,
+}
+
+/// How a gRPC call ended.
+#[derive(Debug, Clone, Copy)]
+struct Call {
+    /// `grpc-status`; none when there was none so far.
+    status: Option<u32>,
 }
 
 /// A piece of it.
@@ -41,7 +51,20 @@ pub(crate) enum Piece {
 impl Answer {
     pub(crate) fn new(stream: RecvStream, response: Response, bytes: Vec<u8>, uplink: Uplink, place: Place) -> Self {
         let ended = stream.is_end_stream() || response.framing == ResponseFraming::None;
-        Self { stream, response, bytes, uplink, place, ended }
+        Self { stream, response, bytes, uplink, place, ended, call: None }
+    }
+
+    /// It answers a gRPC call, so that only its end tells how that went. True unless its HTTP status tells already.
+    pub(crate) fn expect_status(&mut self) -> bool {
+        if self.response.status == 200 {
+            self.call = Some(Call { status: grpc::in_head(&self.response, &self.bytes) });
+        }
+        self.call.is_some()
+    }
+
+    /// `grpc-status` of an answer to a call, once it has ended: without one it is unknown.
+    pub(crate) fn grpc_status(&self) -> Option<u32> {
+        self.call.filter(|_| self.ended).map(|call| call.status.unwrap_or(grpc::UNKNOWN))
     }
 
     /// Whether nothing follows the head.
@@ -64,7 +87,11 @@ impl Answer {
             None => match ready!(self.stream.poll_trailers(cx)) {
                 Ok(trailers) => {
                     self.ended = true;
-                    Poll::Ready(Piece::End(trailer_lines(trailers.as_ref())))
+                    let trailers = trailer_lines(trailers.as_ref());
+                    if let Some(call) = &mut self.call {
+                        call.status = grpc::in_trailers(&trailers).or(call.status);
+                    }
+                    Poll::Ready(Piece::End(trailers))
                 }
                 Err(_) => Poll::Ready(Piece::Cut(Fault::UpstreamAnswer)),
             },

@@ -4,12 +4,14 @@
 use std::time::Instant;
 
 use super::super::admit::Places;
+use super::super::decide::Question;
 use super::super::forward::{Attempt, Job, Retriable, Trail, again, lane_of, lose};
 use super::super::refusal::Refusal;
 use super::super::timer::Timer;
 use super::super::upload::Downstream;
 use super::answer::Answer;
 use super::exchange::{AtHand, exchange};
+use super::grpc;
 use super::outcome::Lost;
 use crate::model::Fault;
 
@@ -20,6 +22,30 @@ pub(crate) struct Answered2 {
     pub(crate) trail: Trail,
     /// When its head was there.
     pub(crate) at: Instant,
+}
+
+/// Counts how an answer ended: whose fault it is, if anybody's. `cut`: it ended before its end.
+pub(crate) fn settle(
+    answer: &Answer,
+    attempt: &Attempt,
+    trail: &mut Trail,
+    cut: Option<Fault>,
+    question: &Question<'_>,
+) -> Option<Fault> {
+    let status = answer.response.status;
+    trail.grpc_status = answer.grpc_status().filter(|_| cut.is_none());
+    let failed = match trail.grpc_status {
+        Some(status) if grpc::is_server_failure(status) => Some(Fault::UpstreamAnswer),
+        Some(_) => {
+            attempt.answered_well(question);
+            None
+        }
+        None => cut.filter(|fault| fault.blames_pool()),
+    };
+    if let Some(fault) = failed {
+        attempt.fail(fault, question);
+    }
+    cut.or(failed).or((500..600).contains(&status).then_some(Fault::UpstreamAnswer))
 }
 
 /// What became of one attempt over HTTP/2.
@@ -44,9 +70,12 @@ pub(crate) async fn over_http2<D: Downstream>(
     let (tried, replayable) = exchange(job, &attempt, at_hand, down, timer).await;
     let anywhere = if replayable { Retriable::Anywhere } else { Retriable::No };
     let (fault, reason, retriable) = match tried {
-        Ok(answer) => {
+        Ok(mut answer) => {
             trail.upstream_us = Some(began.elapsed().as_micros() as u64);
-            attempt.answer(answer.response.status, job.question);
+            match grpc::is_call(job.question.head) && answer.expect_status() {
+                true => attempt.answer_begun(answer.response.status),
+                false => attempt.answer(answer.response.status, job.question),
+            }
             let (trail, at) = (std::mem::take(trail), Instant::now());
             attempt.places = std::mem::take(places);
             return Tried::Over(Ok(Box::new(Answered2 { answer, attempt, trail, at })));

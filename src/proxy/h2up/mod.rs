@@ -4,7 +4,8 @@
 //! In the order in which a request meets them: `trunks` finds a connection with room for one more stream (`trunk` is
 //! one connection), `request` writes the head, `uplink` sends the body, `exchange` waits for the answer's head
 //! (`attempt` counts it),
-//! `answer` reads its body, and `to_http1` and `to_http2` send it down. `outcome` says what an error means.
+//! `answer` reads its body, and `to_http1` and `to_http2` send it down. `outcome` says what an error means,
+//! `grpc` how a call ended.
 //!
 //! h2 keeps the protocol. Bounds: [`trunk::STREAMS_MAX`] streams a connection, [`trunks::TRUNKS_MAX`] connections to an
 //! endpoint per worker, and as much unread data as the windows in `trunk` allow. The window of a connection has room
@@ -13,6 +14,7 @@
 pub(crate) mod answer;
 pub(crate) mod attempt;
 pub(crate) mod exchange;
+pub(crate) mod grpc;
 pub(crate) mod outcome;
 mod request;
 mod to_http1;

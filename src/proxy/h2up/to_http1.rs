@@ -17,7 +17,7 @@ use super::super::serve::{After, Told};
 use super::super::timer::Timer;
 use super::super::upload::Downstream;
 use super::answer::{Answer, Piece};
-use super::attempt::Answered2;
+use super::attempt::{Answered2, settle};
 use crate::model::Fault;
 
 /// Body bytes that are gathered before they are written: as many as on the way from HTTP/1.
@@ -33,7 +33,7 @@ impl Told<'_> {
         answered: Box<Answered2>,
         timer: &mut Timer,
     ) -> After {
-        let Answered2 { mut answer, attempt, trail, .. } = *answered;
+        let Answered2 { mut answer, attempt, mut trail, .. } = *answered;
         let (worker, parsed) = (self.request.worker, &self.request.parsed);
         let status = answer.response.status;
         let silent = matches!(status, 204 | 304) || self.head.method() == "HEAD";
@@ -59,15 +59,11 @@ impl Told<'_> {
         let end = descent.run(timer, attempt.service().spec.timeouts.idle).await;
         let bytes_out = descent.bytes_out;
         worker.buffers.borrow_mut().put(descent.out);
-        let fault = match end {
-            End::Whole => (500..600).contains(&status).then_some(Fault::UpstreamAnswer),
+        let cut = match end {
+            End::Whole => None,
             End::Cut(fault) | End::Unsent(fault) => Some(fault),
         };
-        if let End::Cut(fault) = end
-            && fault.blames_pool()
-        {
-            attempt.fail(fault, question);
-        }
+        let fault = settle(&answer, &attempt, &mut trail, cut, question);
         self.tell(Some(decision), &trail, status, fault, (client.bytes_in, bytes_out));
         let whole = end == End::Whole;
         if endless && !whole {

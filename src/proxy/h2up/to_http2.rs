@@ -14,7 +14,7 @@ use super::super::h2::{Upstream, trailer_map};
 use super::super::stream::Stream;
 use super::super::timer::Timer;
 use super::answer::{Answer, Piece};
-use super::attempt::Answered2;
+use super::attempt::{Answered2, settle};
 use crate::model::Fault;
 
 /// An answer under way.
@@ -138,10 +138,7 @@ impl Poured {
             return;
         }
         let status = self.answer.response.status;
-        let fault = cut.or((500..600).contains(&status).then_some(Fault::UpstreamAnswer));
-        if let Some(fault) = cut.filter(|fault| fault.blames_pool()) {
-            self.attempt.fail(fault, &self.stream.question());
-        }
+        let fault = settle(&self.answer, &self.attempt, &mut self.trail, cut, &self.stream.question());
         self.stream.tell(&self.trail, status, fault, (self.down.bytes_in, self.bytes_out));
         self.stream.worker.timers.borrow_mut().put(std::mem::take(&mut self.timer));
     }

@@ -24,6 +24,10 @@ pub enum Act {
     Reply(Shape),
     /// 200, and every piece of the body as it comes, then its trailers.
     Echo,
+    /// A gRPC call: every message back as it comes, then this `grpc-status`.
+    Call(u32),
+    /// A gRPC call: after the request this many messages, then `grpc-status: 0`.
+    Stream(usize),
     /// The stream is reset before an answer.
     Refuse(Reason),
     /// A head, this many bytes, then a reset.
@@ -332,18 +336,14 @@ impl Task {
                 self.echo(index, body, respond).await
             }
             Act::Echo => self.echo(index, body, respond).await,
+            Act::Call(_) | Act::Stream(_) => self.grpc(index, act, body, respond).await,
             Act::Refuse(reason) => {
                 respond.send_reset(reason);
                 Ok(())
             }
             Act::CutAfter(bytes, reason) => {
                 self.read(index, body).await?;
-                let mut out = respond.send_response(head(200, &name, &[]), false)?;
-                out.send_data(Bytes::from(vec![b'p'; bytes]), false)?;
-                // What is sent has to get out before h2 forgets it with the reset.
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                out.send_reset(reason);
-                Ok(())
+                cut(respond, &name, bytes, reason).await
             }
             Act::Stall => {
                 let reason = std::future::poll_fn(|cx| respond.poll_reset(cx)).await?;
@@ -357,16 +357,7 @@ impl Task {
                 respond.send_reset(Reason::NO_ERROR);
                 Ok(())
             }
-            Act::Large(bytes) => {
-                let mut out = respond.send_response(head(200, &name, &[]), false)?;
-                let mut left = bytes;
-                while left > 0 {
-                    let now = left.min(16 * 1024);
-                    send(&mut out, Bytes::from(vec![b'l'; now])).await?;
-                    left -= now;
-                }
-                out.send_data(Bytes::new(), true)
-            }
+            Act::Large(bytes) => large(respond, &name, bytes).await,
             Act::Farewell => {
                 self.read(index, body).await?;
                 reply(respond, &name, &plain).await?;
@@ -378,6 +369,33 @@ impl Task {
                 Ok(())
             }
         }
+    }
+
+    async fn grpc(
+        &self,
+        index: usize,
+        act: Act,
+        body: &mut RecvStream,
+        respond: &mut SendResponse<Bytes>,
+    ) -> Result<(), h2::Error> {
+        let mut out = respond.send_response(head(200, &self.shared.name, &[grpc()]), false)?;
+        let Act::Stream(messages) = act else {
+            while let Some(piece) = body.data().await {
+                let piece = piece?;
+                body.flow_control().release_capacity(piece.len())?;
+                self.shared.lock().seen[index].body.extend_from_slice(&piece);
+                send(&mut out, piece).await?;
+            }
+            self.end(index, body).await?;
+            let status = if let Act::Call(status) = act { status } else { 0 };
+            return out.send_trailers([ended(status)].into_iter().collect());
+        };
+        self.read(index, body).await?;
+        for _ in 0..messages {
+            send(&mut out, Bytes::from_static(b"\0\0\0\0\x01x")).await?;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        out.send_trailers([ended(0)].into_iter().collect())
     }
 
     async fn read(&self, index: usize, body: &mut RecvStream) -> Result<(), h2::Error> {
@@ -415,6 +433,14 @@ impl Task {
     }
 }
 
+fn grpc() -> (String, String) {
+    ("content-type".to_owned(), "application/grpc".to_owned())
+}
+
+fn ended(status: u32) -> (HeaderName, HeaderValue) {
+    (HeaderName::from_static("grpc-status"), HeaderValue::from(status))
+}
+
 fn head(status: u16, name: &str, fields: &[(String, String)]) -> Response<()> {
     let mut head = Response::builder().status(status).header("x-upstream", name);
     for (name, value) in fields {
@@ -437,6 +463,26 @@ async fn reply(respond: &mut SendResponse<Bytes>, name: &str, shape: &Shape) -> 
         (name, HeaderValue::from_str(value).expect("a test composes valid trailers"))
     };
     out.send_trailers(shape.trailers.iter().map(pair).collect())
+}
+
+async fn cut(respond: &mut SendResponse<Bytes>, name: &str, bytes: usize, reason: Reason) -> Result<(), h2::Error> {
+    let mut out = respond.send_response(head(200, name, &[]), false)?;
+    out.send_data(Bytes::from(vec![b'p'; bytes]), false)?;
+    // What is sent has to get out before h2 forgets it with the reset.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    out.send_reset(reason);
+    Ok(())
+}
+
+async fn large(respond: &mut SendResponse<Bytes>, name: &str, bytes: usize) -> Result<(), h2::Error> {
+    let mut out = respond.send_response(head(200, name, &[]), false)?;
+    let mut left = bytes;
+    while left > 0 {
+        let now = left.min(16 * 1024);
+        send(&mut out, Bytes::from(vec![b'l'; now])).await?;
+        left -= now;
+    }
+    out.send_data(Bytes::new(), true)
 }
 
 /// Sends a piece when the peer has room for it.
