@@ -280,12 +280,7 @@ static TABLES: &[Table] = &[
         path: "services.*.health",
         doc: "active probes of each endpoint",
         keys: &[
-            key(
-                "kind",
-                Kind::Word(&["http", "tcp", "grpc", "off"]),
-                "\"tcp\"",
-                "how to probe; http when `path` is set",
-            ),
+            key("kind", Kind::Word(&["http", "tcp", "grpc", "off"]), "\"tcp\"", "how to probe; with `path` http"),
             key("path", Kind::Text, "\"/\"", "http: target of the probe"),
             key("host", Kind::Text, "", "http, grpc: Host of the probe; default: the endpoint's own"),
             key("grpc_service", Kind::Text, "\"\"", "grpc: what the health service is asked about; empty: the server"),

@@ -14,8 +14,8 @@ use crate::model::Head;
 pub(crate) const UNKNOWN: u32 = 2;
 
 /// Statuses that are the server's failure: UNKNOWN, DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE, DATA_LOSS. These are the
-/// server errors of OpenTelemetry's conventions for gRPC and of Envoy's mapping to 5xx, but for UNIMPLEMENTED, which any
-/// client gets for a method that is not there. RESOURCE_EXHAUSTED (429 in that mapping) is a limit at work.
+/// server errors of OpenTelemetry's conventions for gRPC and of Envoy's mapping to 5xx, but for UNIMPLEMENTED, which
+/// any client gets for a method that is not there. RESOURCE_EXHAUSTED (429 in that mapping) is a limit at work.
 const SERVER_FAILURES: &[u32] = &[UNKNOWN, 4, 13, 14, 15];
 
 /// Whether the request is a call: by its content type, `application/grpc` with or without a suffix.
