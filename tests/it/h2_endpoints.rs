@@ -434,3 +434,59 @@ fn streams_finish_where_they_began_when_an_endpoint_leaves_or_weir_drains() {
     assert_eq!(last.answer().expect("an answer").text(), "first.");
     assert!(weir.ended_within(SOON).is_some_and(|status| status.success()));
 }
+
+#[test]
+fn a_client_that_resets_its_stream_resets_the_endpoints_and_is_nobodys_failure() {
+    let (stable, weir) = single();
+    for (number, act) in [Act::Stall, Act::Echo].into_iter().enumerate() {
+        stable.behave(act);
+        let path = format!("/{number}");
+        let echoes = number == 1;
+        let here = || stable.seen().iter().any(|seen| seen.target == path && (!echoes || seen.body == b"only a part"));
+        weir.h2().abandon("POST", &path, b"only a part", Reason::CANCEL, here);
+        eventually(&format!("the endpoint's stream is reset: {number}"), SOON, || {
+            stable.seen().iter().any(|seen| seen.target == path && seen.reset == Some(Reason::CANCEL) && !seen.whole)
+        });
+    }
+    assert_eq!((blamed(&weir), stable.connections()), (0.0, 1));
+    eventually("nothing is in flight", SOON, || weir.metrics().sum("weir_requests_in_flight", &[]) == 0.0);
+}
+
+#[test]
+fn an_endpoint_that_allows_no_streams_yet_is_waited_for() {
+    let listener = TcpListener::bind((crate::harness::upstream::own_address(), 0)).expect("an address of its own");
+    let weir = setup(&[&format!("h2c://{}", listener.local_addr().expect("bound"))]).start();
+    let mut client = weir.client();
+    client.send(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n").expect("it is sent");
+    // SETTINGS_MAX_CONCURRENT_STREAMS is 0 on every connection, and 1 on the first a moment later.
+    let allow = |streams: u8| [&[0, 0, 6, 4, 0, 0, 0, 0, 0][..], &[0, 3, 0, 0, 0, streams]].concat();
+    let mut all = Vec::new();
+    listener.set_nonblocking(true).expect("a socket can be told not to block");
+    let mut open: Vec<TcpStream> = Vec::new();
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_millis(150) {
+        if let Ok((mut stream, _)) = listener.accept() {
+            stream.write_all(&allow(0)).expect("it is sent");
+            open.push(stream);
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    assert!((1..=16).contains(&open.len()), "{} connections", open.len());
+    for stream in &mut open {
+        stream.set_nonblocking(false).expect("a socket can be told to block");
+        stream.set_read_timeout(Some(Duration::from_millis(40))).expect("a timeout is accepted");
+        stream.write_all(&allow(1)).expect("it is sent");
+    }
+    let asked = open.iter_mut().position(|stream| {
+        all.clear();
+        let mut block = [0; 4096];
+        while let Ok(count @ 1..) = stream.read(&mut block) {
+            all.extend_from_slice(&block[..count]);
+        }
+        frames(&all[PREFACE]).iter().any(|frame| frame.kind == 1)
+    });
+    let stream = &mut open[asked.expect("the request is sent where it waits")];
+    // `:status: 204` from the static table, with END_HEADERS and END_STREAM.
+    stream.write_all(&[0, 0, 1, 1, 5, 0, 0, 0, 1, 0x89]).expect("it is sent");
+    assert_eq!(client.answer().expect("an answer").status, 204);
+}

@@ -425,8 +425,8 @@ impl Task {
         while let Some(piece) = body.data().await {
             let piece = piece?;
             body.flow_control().release_capacity(piece.len())?;
+            send(&mut out, piece.clone()).await?;
             self.shared.lock().seen[index].body.extend_from_slice(&piece);
-            send(&mut out, piece).await?;
         }
         let trailers = self.end(index, body).await?;
         out.send_trailers(trailers)
