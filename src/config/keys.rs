@@ -87,12 +87,7 @@ static TABLES: &[Table] = &[
             key("trusted_proxies", Kind::Texts, "[]", "networks whose X-Forwarded-* is believed"),
             key("admin", Kind::Table("admin"), "", "the control surface"),
             key("rollouts", Kind::Table("rollouts"), "", "the engine of the rollouts"),
-            key(
-                "kill_switches",
-                Kind::List("kill_switches[]"),
-                "",
-                "what kills by itself, and what people pull by name",
-            ),
+            key("kill_switches", Kind::List("kill_switches[]"), "", "what kills by itself or is pulled by name"),
             key("tokens", Kind::List("tokens[]"), "", "further tokens of the API, each with a role"),
             key("notifications", Kind::Table("notifications"), "", "who is told what happens"),
             key("log", Kind::Table("log"), "", "the log of the program itself"),
@@ -224,7 +219,7 @@ static TABLES: &[Table] = &[
                 "on_pool_down",
                 Kind::Word(&["failover", "strict"]),
                 "\"failover\"",
-                "what a dead pool does with its share",
+                "what becomes of a dead pool's share",
             ),
             key(
                 "on_kill",
