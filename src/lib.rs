@@ -22,6 +22,7 @@
 //! | 0 | [`model`] | the nouns: names, weights, policies, the canonical request head; no I/O, no clock |
 //! | 1 | [`config`] | the door: text in, [`Config`](config::Config) or every problem with its place out; file watching |
 //! | 1 | [`routing`] | which route, which pool: table, matchers, bucket, splitter; pure, synchronous |
+//! | 1 | [`tls`] | certificates: read, checked, chosen by name, kept fresh; no socket |
 //! | 1 | [`telemetry`] | what happened: counters by worker, histograms, Prometheus text, access log |
 //! | 1 | [`outside`] | calls that leave the house: HTTP, commands, mail; deadlines and bounds |
 //! | 2 | [`throttle`] | how much may come: rate limits by key, caps on requests in flight; shared by all workers |
@@ -37,7 +38,7 @@
 //! # The way of a request
 //!
 //! ```text
-//! proxy/listen       accepts, hands the connection to the worker with the fewest
+//! proxy/listen       accepts, hands the connection to the worker with the fewest; proxy/handshake, secure: TLS (link)
 //! proxy/connection   waits for a head, holding next to nothing; tells HTTP/1 from HTTP/2
 //! proxy/h1, h2       parse it into the one canonical model::Head, or refuse           400 405 414 417 431 505
 //! proxy/serve        HTTP/1; proxy/stream the same for a stream of HTTP/2:
@@ -134,6 +135,7 @@ pub mod config;
 pub mod outside;
 pub mod routing;
 pub mod telemetry;
+pub mod tls;
 
 pub mod throttle;
 pub mod upstream;

@@ -582,18 +582,31 @@ fn the_audit_log_is_read_and_verified_without_a_running_weir() {
         let (action, service) = ("rollout.pause".into(), "engine".into());
         journal.audit(Entry { who: "ada".into(), action, service, reason: reason.into(), ..Entry::default() });
     }
+    // What closes the journal is a thread of its own.
     drop(journal);
-    let (code, out, err) = dir.weir(&["audit", "--offline"]);
+    let whole = |out: &str| out.contains("lunch") && out.contains("errors on /pay");
+    let began = std::time::Instant::now();
+    let (code, out, err) = loop {
+        let answer = dir.weir(&["audit", "--offline"]);
+        if whole(&answer.1) || began.elapsed().as_secs() > 10 {
+            break answer;
+        }
+    };
     assert_eq!((code, err.as_str()), (Some(0), ""));
     let at = |part: &str| out.find(part).unwrap_or_else(|| panic!("{part} is not in\n{out}"));
     assert!(at("lunch") < at("errors on /pay"), "the newest last: {out}");
     let (code, out, _) = dir.weir(&["audit", "verify", "--offline"]);
     assert!(code == Some(0) && out.starts_with("ok 2 entries"), "{code:?} {out}");
     // Somebody changes the past.
-    let bytes = std::fs::read(state.join(FILE)).expect("the file is there");
-    let text: Vec<u8> = String::from_utf8_lossy(&bytes).contains("lunch").then(|| bytes.clone()).expect("it is in it");
-    let place = text.windows(5).position(|five| five == b"lunch").expect("it is there");
-    let mut changed = text;
+    let read = || {
+        let bytes = std::fs::read(state.join(FILE)).expect("the file is there");
+        let place = bytes.windows(5).position(|five| five == b"lunch")?;
+        Some((bytes, place))
+    };
+    while read().is_none() && began.elapsed().as_secs() < 10 {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let (mut changed, place) = read().expect("it is in it");
     changed[place..place + 5].copy_from_slice(b"munch");
     std::fs::write(state.join(FILE), changed).expect("it can be written");
     let (code, _, err) = dir.weir(&["audit", "verify", "--offline"]);

@@ -19,7 +19,7 @@ const FLOORS: &[(u8, &[&str])] = &[
     (4, &["proxy", "rollout"]),
     (3, &["switchboard"]),
     (2, &["throttle", "upstream"]),
-    (1, &["config", "outside", "routing", "telemetry"]),
+    (1, &["config", "outside", "routing", "telemetry", "tls"]),
     (0, &["model"]),
 ];
 

@@ -14,6 +14,7 @@ DEBIAN = {
     "caddy": "caddy",
     "wrk": "wrk",
     "h2load": "nghttp2-client",
+    "openssl": "openssl",
     "cmake": "cmake",  # Pingora's zlib-ng builds with it
     "valgrind": "valgrind",
     "taskset": "util-linux",

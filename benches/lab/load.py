@@ -6,7 +6,7 @@ import re
 import subprocess
 
 # What the upstream in peers.py serves.
-BODY_BYTES = {"/": 54, "/100k": 100_000, "/10m": 10_000_000}
+BODY_BYTES = {"/": 54, "/10k": 10_000, "/100k": 100_000, "/10m": 10_000_000}
 
 
 class LoadError(Exception):
@@ -21,11 +21,11 @@ def pinned(cores, argv, seconds, **options):
     return done.stdout
 
 
-def wrk(cores, port, connections, seconds, path="/", script=None, header=None):
+def wrk(cores, port, connections, seconds, path="/", script=None, header=None, scheme="http"):
     extra = (["-s", script] if script else []) + (["-H", header] if header else [])
     threads = min(len(cores), connections)
     flags = [f"-t{threads}", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s"]
-    text = pinned(cores, ["wrk", *flags, *extra, f"http://127.0.0.1:{port}{path}"], seconds)
+    text = pinned(cores, ["wrk", *flags, *extra, f"{scheme}://127.0.0.1:{port}{path}"], seconds)
     requests, length = re.search(r"(\d+) requests in ([\d.]+)(?:s|m)", text).groups()
     rate = float(re.search(r"Requests/sec:\s+([\d.]+)", text).group(1))
     errors = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", text)

@@ -90,6 +90,10 @@ def closed_loop(lab, proxy, seconds, connections=64, **options):
     return load.wrk(lab.cores.clients, proxy.port, connections, seconds, **options)
 
 
+def over_tls(lab, proxy, seconds, connections=64, **options):
+    return load.wrk(lab.cores.clients, proxy.port_tls, connections, seconds, scheme="https", **options)
+
+
 def with_cookies(lab, proxy, seconds):
     if not hasattr(proxy, "script"):
         proxy.script = load.cookie_script(proxy.room / "cookies.lua", load.cookies(proxy.port))

@@ -4,7 +4,9 @@
 
 import json
 import os
+import subprocess
 import time
+from types import SimpleNamespace
 
 from lab import machine
 from lab.machine import Process, free_port
@@ -22,6 +24,7 @@ class Upstream:
         self.stable, self.canary = free_port(), free_port()
         files = room / "files"
         files.mkdir(exist_ok=True)
+        (files / "10k").write_bytes(b"x" * 10_000)
         (files / "100k").write_bytes(b"x" * 100_000)
         (files / "10m").write_bytes(b"x" * 10_000_000)
         server = """server {{ listen 127.0.0.1:{port} backlog=4096; root {files};
@@ -40,13 +43,15 @@ class Upstream:
 
 
 class Proxy:
-    """A running proxy: `port` speaks HTTP/1.1, `port_h2` (often the same) cleartext HTTP/2."""
+    """A running proxy: `port` speaks HTTP/1.1, `port_h2` (often the same) cleartext HTTP/2, and with `tls` `port_tls`
+    HTTP/1.1 over TLS, without sessions that could be resumed: every handshake is a full one."""
 
-    def __init__(self, name, tools, room, upstream, cores, cookie=False):
+    def __init__(self, name, tools, room, upstream, cores, cookie=False, tls=False):
         self.name, self.room = name, room
         self.port = self.port_h2 = free_port()
         self.admin = free_port()
         room.mkdir(parents=True, exist_ok=True)
+        self.port_tls, self.certificate = (free_port(), certificate(room)) if tls else (None, None)
         argv, env = PEERS[name](self, tools, upstream, len(cores), cookie)
         self.process = Process(argv, cores, room / "log", env)
         try:
@@ -65,13 +70,32 @@ def write(path, text):
     return path
 
 
+def certificate(room):
+    """An ECDSA certificate for localhost; `both` is certificate and key in one file."""
+    cert, key, both = room / "tls.crt", room / "tls.key", room / "tls.pem"
+    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-days", "2"]
+    kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-x509"]
+    argv = ["openssl", "req", *kind, *subject, "-keyout", key, "-out", cert]
+    subprocess.run(list(map(str, argv)), check=True, capture_output=True)
+    both.write_text(cert.read_text() + key.read_text())
+    return SimpleNamespace(cert=cert, key=key, both=both)
+
+
 def weir(proxy, tools, upstream, workers, cookie):
+    tls = f"""
+[listeners.secure]
+address = "127.0.0.1:{proxy.port_tls}"
+
+[listeners.secure.tls]
+certificates = [{{ cert = "tls.crt", key = "tls.key" }}]
+session_tickets = false
+""" if proxy.port_tls else ""
     affinity = '[services.engine.affinity]\nby = "cookie"\nname = "weir"\n' if cookie else ""
     text = f"""weights = "weights.toml"
 
 [listeners.public]
 address = "127.0.0.1:{proxy.port}"
-
+{tls}
 [admin]
 address = "127.0.0.1:{proxy.admin}"
 {tools.weir_extra}
@@ -98,10 +122,13 @@ response_header = "30s"
 
 def haproxy(proxy, tools, upstream, threads, cookie):
     proxy.port_h2 = free_port()
+    tls = f"bind 127.0.0.1:{proxy.port_tls} ssl crt {proxy.certificate.both}" if proxy.port_tls else ""
     sticky = "cookie weir insert indirect nocache" if cookie else ""
     text = f"""global
     nbthread {threads}
     maxconn 8000
+    tune.ssl.cachesize 0
+    ssl-default-bind-options no-tls-tickets
 defaults
     mode http
     http-reuse always
@@ -111,6 +138,7 @@ defaults
 frontend public
     bind 127.0.0.1:{proxy.port} backlog 4096
     bind 127.0.0.1:{proxy.port_h2} proto h2
+    {tls}
     default_backend engine
 backend engine
     option httpchk GET /healthz
@@ -123,11 +151,14 @@ backend engine
 
 def nginx(proxy, tools, upstream, workers, cookie, tuning=""):
     proxy.port_h2 = free_port()
+    tls = f"""listen 127.0.0.1:{proxy.port_tls} ssl backlog=4096; ssl_certificate {proxy.certificate.cert};
+        ssl_certificate_key {proxy.certificate.key}; ssl_protocols TLSv1.2 TLSv1.3; ssl_session_tickets off;
+        ssl_session_cache off;""" if proxy.port_tls else ""
     text = f"""{nginx_main(proxy.room, workers)}
 http {{ access_log off; keepalive_requests {NO_LIMIT}; keepalive_timeout 1h; {nginx_temp(proxy.room)} {tuning}
     upstream engine {{ server 127.0.0.1:{upstream.stable} weight=9; server 127.0.0.1:{upstream.canary};
         keepalive 256; keepalive_requests {NO_LIMIT}; }}
-    server {{ listen 127.0.0.1:{proxy.port} backlog=4096; listen 127.0.0.1:{proxy.port_h2} http2;
+    server {{ listen 127.0.0.1:{proxy.port} backlog=4096; listen 127.0.0.1:{proxy.port_h2} http2; {tls}
         location / {{ proxy_pass http://engine; proxy_http_version 1.1; proxy_set_header Connection ""; }} }} }}"""
     path = write(proxy.room / "nginx.conf", text)
     return ["nginx", "-c", path, "-e", proxy.room / "error.log"], None

@@ -8,6 +8,7 @@ use crate::rollout::desk::Desk;
 use crate::switchboard::snapshot::{Pool, Service, Snapshot};
 use crate::switchboard::status::Status;
 use crate::telemetry::count::Sharded;
+use crate::telemetry::handshake::{HandshakeFault, HandshakeKind, HandshakeShard};
 use crate::telemetry::lane::Lane;
 use crate::telemetry::meter::{self, WorkerShard};
 use crate::telemetry::names::{self, Metric};
@@ -64,6 +65,7 @@ pub fn render(facts: &Facts<'_>) -> String {
     let mut text = Text::default();
     process(&mut text, facts);
     config(&mut text, facts);
+    tls(&mut text, facts);
     pools(&mut text, facts.snapshot);
     split(&mut text, facts);
     endpoints(&mut text, facts.snapshot);
@@ -95,6 +97,48 @@ fn process(text: &mut Text, facts: &Facts<'_>) {
         if value > 0 || !fault.blames_pool() {
             text.count(&names::REFUSED, &[("kind", fault.as_str())], value);
         }
+    }
+}
+
+fn tls(text: &mut Text, facts: &Facts<'_>) {
+    if facts.status.tls.is_empty() {
+        return;
+    }
+    let sum = |listener: usize, of: &dyn Fn(&HandshakeShard) -> u64| {
+        facts.workers.sum(|shard| shard.handshakes.get(listener).map_or(0, of))
+    };
+    let is_tls = |name: &str| facts.status.tls.iter().any(|tls| tls.listener == name);
+    let listeners = || facts.snapshot.listeners.iter().enumerate().filter(|(_, listener)| is_tls(&listener.name));
+    text.family(&names::TLS_HANDSHAKES);
+    for (index, listener) in listeners() {
+        for kind in HandshakeKind::ALL {
+            let labels =
+                [("listener", listener.name.as_str()), ("version", kind.version()), ("resumed", kind.resumed())];
+            text.count(&names::TLS_HANDSHAKES, &labels, sum(index, &|shard| shard.count(kind).value()));
+        }
+    }
+    text.family(&names::TLS_HANDSHAKE_FAILURES);
+    for (index, listener) in listeners() {
+        for fault in HandshakeFault::ALL {
+            let labels = [("listener", listener.name.as_str()), ("kind", fault.as_str())];
+            text.count(&names::TLS_HANDSHAKE_FAILURES, &labels, sum(index, &|shard| shard.failures(fault).value()));
+        }
+    }
+    text.family(&names::TLS_CERTIFICATE_EXPIRY);
+    for tls in &facts.status.tls {
+        for (i, certificate) in tls.certificates.iter().enumerate() {
+            // Two may be for one name; a series may be there only once.
+            let twin = tls.certificates[..i].iter().any(|other| other.name == certificate.name);
+            let name =
+                if twin { format!("{}@{}", certificate.name, certificate.file) } else { certificate.name.clone() };
+            let labels = [("listener", tls.listener.as_str()), ("name", &name)];
+            let expires = u64::try_from(certificate.expires_unix_s).unwrap_or(0);
+            text.count(&names::TLS_CERTIFICATE_EXPIRY, &labels, expires);
+        }
+    }
+    text.family(&names::TLS_FILES_FAILED);
+    for tls in &facts.status.tls {
+        text.count(&names::TLS_FILES_FAILED, &[("listener", &tls.listener)], tls.failed.len() as u64);
     }
 }
 

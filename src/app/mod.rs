@@ -11,6 +11,7 @@ mod run;
 mod sockets;
 mod stop;
 mod tasks;
+pub(crate) mod tls;
 mod workers;
 
 use std::io;
@@ -24,6 +25,7 @@ use tokio::runtime::Runtime;
 
 use self::log::LogLevelSwitch;
 use self::sockets::Bound;
+use self::tls::Sites;
 use crate::admin::access::{Access, AccessError, Grant, Role, Token};
 use crate::config::{Config, Problems, TokenRole, TokenSpec};
 use crate::model::Name;
@@ -50,6 +52,7 @@ struct Parts {
     switchboard: Arc<Switchboard>,
     access_log: Arc<AccessLog>,
     meter: Arc<Sharded<WorkerShard>>,
+    sites: Sites,
     listeners: Vec<Bound>,
     admin: (SocketAddr, Socket),
     access: Access,
@@ -125,6 +128,10 @@ impl App {
             Ok(limit) => tracing::debug!(limit, "descriptors"),
             Err(error) => tracing::warn!(%error, "the limit of open descriptors stays as it was"),
         }
+        let sites = tls::open(&config).map_err(AppError::Problems)?;
+        for note in tls::notes(&config, &sites, jiff::Timestamp::now()) {
+            tracing::warn!("{}", note.headline());
+        }
         let mut listeners = Vec::with_capacity(config.listeners.len());
         for spec in &config.listeners {
             let bound = Bound::new(&spec.name, spec.address, workers);
@@ -141,12 +148,14 @@ impl App {
         let upstreams = Upstreams::start(workers, lookups);
         let access_log = Arc::new(AccessLog::start(&config.plan.access_log));
         let switchboard = Switchboard::open(config, mode, workers, upstreams.clone()).map_err(AppError::from)?;
+        switchboard.show_sites(sites.iter().flatten().cloned().collect());
         drop(within);
         let parts = Parts {
             upstreams,
             switchboard: Arc::new(switchboard),
             access_log,
-            meter: Arc::new(Sharded::new(workers)),
+            meter: Arc::new(Sharded::of_each(workers, || WorkerShard::for_listeners(listeners.len()))),
+            sites,
             listeners,
             admin,
             access,

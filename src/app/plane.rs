@@ -4,13 +4,16 @@ use serde_json::Value;
 
 use crate::admin::explain::Described;
 use crate::proxy;
-use crate::switchboard::snapshot::Snapshot;
+use crate::switchboard::snapshot::{Listener, Snapshot};
 use crate::telemetry::clock;
 
 /// What would become of a described request.
 pub(super) fn explain(snapshot: &Snapshot, described: &Described) -> Result<Value, String> {
     let listener = match &described.listener {
-        None => snapshot.listeners.iter().position(|listener| listener.pin.is_none()).unwrap_or(0),
+        None => {
+            let serves_all = |listener: &Listener| listener.pin.is_none() && listener.redirect.is_none();
+            snapshot.listeners.iter().position(serves_all).unwrap_or(0)
+        }
         Some(name) => snapshot
             .listeners
             .iter()

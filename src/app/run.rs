@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::stop::{Signals, Wish};
 use super::workers::{self, Ends};
-use super::{AppError, Ended, Parts, plane, sockets, tasks};
+use super::{AppError, Ended, Parts, plane, sockets, tasks, tls};
 use crate::admin::board::Board;
 use crate::admin::health::Readiness;
 use crate::admin::routes::Admin;
@@ -74,6 +74,7 @@ impl Parts {
             tokio::spawn(tasks::follow_names(switchboard.clone(), self.upstreams.names().changes())),
             tokio::spawn(tasks::follow_config(switchboard.clone(), self.access_log.clone(), watcher.clone())),
             tokio::spawn(tasks::every_second(switchboard.clone())),
+            tokio::spawn(tls::keep_fresh(self.sites.clone())),
         ];
         self.first_round().await;
         // From here on a new endpoint waits for its first pass; what was there had its round.
@@ -126,6 +127,7 @@ impl Parts {
             logger: self.access_log.logger(),
             hurry: hurry.clone(),
             instance: instance.clone(),
+            sites: self.sites.clone(),
         };
         let berth = |(index, (listeners, handed))| Berth {
             seat: seat(index),

@@ -10,6 +10,7 @@ use super::failure::{Failure, WRONG};
 use super::screen::Paint;
 use super::{Globals, place, screen};
 use crate::admin::access::{Access, AccessError};
+use crate::app::tls;
 use crate::config::rollouts::Plans;
 use crate::config::{Config, Problem, Problems, WeightsFile, read_weights};
 
@@ -40,6 +41,10 @@ pub(super) fn execute(globals: &Globals) -> Result<(), Failure> {
             if !plans.is_empty() && !line.is_empty() {
                 let plural = if plans.len() == 1 { "" } else { "s" };
                 line = format!("{line}; {} plan{plural}", plans.len());
+            }
+            match tls::open(&config) {
+                Ok(sites) => report.notes.extend(tls::notes(&config, &sites, jiff::Timestamp::now())),
+                Err(problems) => report.add(&problems),
             }
             if let Err(error) = exposure(&config) {
                 report.add(&Problems::one(Problem::without_place(&path.display().to_string(), error.to_string(), "")));

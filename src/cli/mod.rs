@@ -21,6 +21,7 @@ mod explain;
 mod status;
 mod table;
 
+mod certificates;
 mod change;
 mod offline;
 mod rollback;

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use jiff::Zoned;
 
+use super::certificates;
 use super::figures::{milliseconds, moment, percent, span};
 use super::rollout::view::{View, word};
 use super::screen::{Paint, printable};
@@ -40,6 +41,7 @@ pub(super) fn render(status: &Status, extras: &Extras, now: &Zoned, paint: Paint
     let _ = writeln!(text, "{}", paint.dim(&format!("weights  {}", printable(&status.weights_file))));
     warnings(&mut text, status, now, paint);
     extras.switches.iter().for_each(|line| text.push_str(&format!("{line}\n")));
+    certificates::render(&mut text, status, now, paint);
     for service in &status.services {
         self::service(&mut text, service, extras, paint);
     }
@@ -65,6 +67,8 @@ fn headline(status: &Status, extras: &Extras, paint: Paint) -> String {
         paint.red("serving, but a file can no longer be seen to change")
     } else if !status.last_reload.ok {
         paint.red("serving, but the last reload failed")
+    } else if status.tls.iter().any(|tls| !tls.failed.is_empty()) {
+        paint.red("serving, but a certificate's new files do not hold")
     } else if status.services.iter().any(|service| service.pending.is_some()) {
         paint.yellow("serving, but the weights file does not say what is live")
     } else if !down.is_empty() {

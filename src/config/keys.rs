@@ -72,12 +72,7 @@ static TABLES: &[Table] = &[
         doc: "weir.toml",
         keys: &[
             key("weights", Kind::Text, "\"weights.toml\"", "the file with the weights, relative to this file"),
-            key(
-                "workers",
-                Kind::Integer(1, 1024),
-                "",
-                "worker threads; default: one per usable core; WEIR_WORKERS wins",
-            ),
+            key("workers", Kind::Integer(1, 1024), "", "worker threads; default: one per core; WEIR_WORKERS wins"),
             key(
                 "key_file",
                 Kind::Text,
@@ -96,12 +91,7 @@ static TABLES: &[Table] = &[
             key("limits", Kind::Table("limits"), "", "limits of the data plane"),
             key("listeners", Kind::Named("listeners.*"), "", "where clients connect; default: public, 0.0.0.0:8080"),
             key("services", Kind::Named("services.*"), "", "what clients reach; at least one"),
-            key(
-                "routes",
-                Kind::List("routes[]"),
-                "",
-                "which request goes to which service; default: all to the only one",
-            ),
+            key("routes", Kind::List("routes[]"), "", "which request goes to which service; default: the only one"),
             key("rate_limits", Kind::List("rate_limits[]"), "", "how many requests of one key may come; over it 429"),
         ],
     },
@@ -178,32 +168,7 @@ static TABLES: &[Table] = &[
             key("max_ttl", Kind::Duration(100), "\"30s\"", "an answer is used at most this long"),
         ],
     },
-    Table {
-        path: "limits",
-        doc: "limits of the data plane",
-        keys: &[
-            key("head_bytes_max", Kind::Size(1024, 16 << 20), "\"32KiB\"", "request head; over it 431"),
-            key("fields_max", Kind::Integer(1, 10_000), "100", "header fields; over it 431"),
-            key("target_bytes_max", Kind::Size(64, 1 << 20), "\"8KiB\"", "request target; over it 414"),
-            key("header_timeout", Kind::Duration(1), "\"10s\"", "time for a whole request head; over it 408"),
-            key("keep_alive", Kind::Duration(1), "\"75s\"", "idle time of a client connection"),
-            key("upstream_keep_alive", Kind::Duration(1), "\"4s\"", "idle time of an upstream connection"),
-            key("upstream_idle_max", Kind::Integer(0, 1_000_000), "1024", "idle connections per endpoint and worker"),
-            key("connections_max", COUNT, "65536", "client connections in all"),
-            key("streams_max", Kind::Integer(1, 100_000), "100", "concurrent HTTP/2 streams per connection"),
-            key("drain", Kind::Duration(0), "\"10s\"", "time for in-flight requests after SIGTERM"),
-        ],
-    },
-    Table {
-        path: "listeners.*",
-        doc: "a place where clients connect",
-        keys: &[
-            key("address", Kind::Text, "", "ADDRESS:PORT; needs a restart to change"),
-            key("service", Kind::Text, "", "with `pool`: its service; default: the only one"),
-            key("pool", Kind::Text, "", "a pool that everything on this listener reaches, at any weight"),
-            key("networks", Kind::Texts, "[]", "clients that may use it; none named: everybody"),
-        ],
-    },
+    limit_keys::LIMITS,
     Table {
         path: "services.*",
         doc: "what clients reach under one route",
@@ -377,7 +342,7 @@ static TABLES: &[Table] = &[
 
 /// Every table of `weir.toml`.
 pub(crate) fn tables() -> impl Iterator<Item = &'static Table> {
-    TABLES.iter().chain(super::channels::TABLES)
+    TABLES.iter().chain(super::listener_keys::TABLES).chain(super::channels::TABLES)
 }
 
 /// The table of that path. Paths are constants of the readers, so a missing one is a mistake that tests find.

@@ -2,6 +2,24 @@
 
 use super::keys::{COUNT, Kind, Table, key};
 
+/// `[limits]`.
+pub(super) const LIMITS: Table = Table {
+    path: "limits",
+    doc: "limits of the data plane",
+    keys: &[
+        key("head_bytes_max", Kind::Size(1024, 16 << 20), "\"32KiB\"", "request head; over it 431"),
+        key("fields_max", Kind::Integer(1, 10_000), "100", "header fields; over it 431"),
+        key("target_bytes_max", Kind::Size(64, 1 << 20), "\"8KiB\"", "request target; over it 414"),
+        key("header_timeout", Kind::Duration(1), "\"10s\"", "time for a whole request head; over it 408"),
+        key("keep_alive", Kind::Duration(1), "\"75s\"", "idle time of a client connection"),
+        key("upstream_keep_alive", Kind::Duration(1), "\"4s\"", "idle time of an upstream connection"),
+        key("upstream_idle_max", Kind::Integer(0, 1_000_000), "1024", "idle connections per endpoint and worker"),
+        key("connections_max", COUNT, "65536", "client connections in all"),
+        key("streams_max", Kind::Integer(1, 100_000), "100", "concurrent HTTP/2 streams per connection"),
+        key("drain", Kind::Duration(0), "\"10s\"", "time for in-flight requests after SIGTERM"),
+    ],
+};
+
 /// `[services.NAME.queue]`.
 pub(super) const QUEUE: Table = Table {
     path: "services.*.queue",

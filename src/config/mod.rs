@@ -15,6 +15,7 @@ mod diff;
 mod edit;
 mod keys;
 mod limit_keys;
+mod listener_keys;
 mod maintenance;
 mod origin;
 mod plain;

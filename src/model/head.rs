@@ -40,6 +40,8 @@ pub enum FieldId {
     Forwarded,
     /// Any other `x-forwarded-` field, `x-original-url`, `x-rewrite-url`: believed of trusted proxies alone.
     Claimed,
+    /// `client-cert`, `client-cert-chain` (RFC 9440) and `x-forwarded-client-cert`: who the client is, as TLS says.
+    ClientCert,
     /// `x-request-id`.
     RequestId,
     /// `via`.
@@ -235,6 +237,7 @@ impl FieldId {
             b"expect" => FieldId::Expect,
             b"via" => FieldId::Via,
             b"x-request-id" => FieldId::RequestId,
+            b"client-cert" | b"client-cert-chain" => FieldId::ClientCert,
             b"x-weir-override-token" => FieldId::Secret,
             b"x-real-ip" | b"forwarded" => FieldId::Forwarded,
             b"x-original-url" | b"x-rewrite-url" => FieldId::Claimed,
@@ -247,6 +250,7 @@ impl FieldId {
     fn forwarded(rest: &[u8]) -> Self {
         match rest {
             b"for" | b"proto" | b"host" | b"port" | b"prefix" => FieldId::Forwarded,
+            b"client-cert" => FieldId::ClientCert,
             _ => FieldId::Claimed,
         }
     }

@@ -41,6 +41,7 @@ pub mod rollout;
 mod spec;
 mod switch;
 pub mod time;
+mod tls;
 mod weights;
 
 pub use fault::{Fault, Why};
@@ -60,4 +61,5 @@ pub use spec::{
     Pin, Plan, PoolSpec, Protocol, Rewrite, RouteSpec, ServiceSpec, ValueMatch,
 };
 pub use switch::{KillSwitch, Limit, Pools, Priority, Recovery, Trigger};
+pub use tls::{CertificateFiles, ClientAuth, TlsSpec, TlsVersion};
 pub use weights::{BUCKETS, InvalidWeight, InvalidWeights, WEIGHT_MAX, Weight, Weights};

@@ -9,6 +9,7 @@ use super::kill::OnKill;
 use super::limit::RateLimitSpec;
 use super::name::Name;
 use super::policy::{Affinity, Breaker, Health, OnPoolDown, Override, Queue, Retry, Timeouts};
+use super::tls::TlsSpec;
 
 /// One service: what clients reach under its routes.
 #[derive(Debug, Clone)]
@@ -201,6 +202,10 @@ pub struct ListenerSpec {
     pub pin: Option<Pin>,
     /// Clients that may use it; empty: everybody.
     pub networks: Vec<IpNet>,
+    /// How it speaks TLS; none: plain HTTP.
+    pub tls: Option<TlsSpec>,
+    /// Every request is sent to `https` on this port.
+    pub redirect: Option<u16>,
 }
 
 /// The pool that a listener is pinned to.

@@ -4,15 +4,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
-
 use super::body::{BodyReader, push_chunk, push_last_chunk};
 use super::exchange::poll_read;
 use super::h1::chunked::{BadChunk, Piece};
 use super::h1::request::{Framing, Parsed};
 use super::h1::response::Response;
 use super::interim::push_interim;
+use super::link::{Gone, Link};
 use super::refusal::Refusal;
 use super::timer::Timer;
 use super::upload::{Downstream, PIECE_BYTES};
@@ -21,8 +19,8 @@ use super::upload::{Downstream, PIECE_BYTES};
 const SETTLE: Duration = Duration::from_secs(1);
 
 /// One request of an HTTP/1 client, while it is served.
-pub(crate) struct Client<'a> {
-    pub(crate) stream: &'a mut TcpStream,
+pub(crate) struct Client<'a, L> {
+    pub(crate) stream: &'a mut L,
     /// What has been read behind the head.
     pub(crate) rest: Vec<u8>,
     /// First byte of `rest` that has not been used.
@@ -45,8 +43,8 @@ pub(crate) struct Client<'a> {
 
 // === impl Client ===
 
-impl<'a> Client<'a> {
-    pub(crate) fn new(stream: &'a mut TcpStream, rest: Vec<u8>, parsed: &Parsed) -> Self {
+impl<'a, L: Link> Client<'a, L> {
+    pub(crate) fn new(stream: &'a mut L, rest: Vec<u8>, parsed: &Parsed) -> Self {
         Self {
             stream,
             rest,
@@ -97,6 +95,10 @@ impl<'a> Client<'a> {
                 _ => return Poll::Ready(Err(Refusal::ClientGone)),
             }
         }
+        if !L::IS_PLAIN && self.stream.is_laden() {
+            let flushed = ready!(Pin::new(&mut *self.stream).poll_flush(cx));
+            return Poll::Ready(flushed.map_err(|_| Refusal::ClientGone));
+        }
         Poll::Ready(Ok(()))
     }
 
@@ -124,7 +126,7 @@ impl<'a> Client<'a> {
     }
 }
 
-impl Downstream for Client<'_> {
+impl<L: Link> Downstream for Client<'_, L> {
     fn buffered(&mut self, out: &mut Vec<u8>) -> Result<bool, Refusal> {
         if !self.unused().is_empty() && !self.body.is_done() {
             // The body is on its way already: nobody waits for a 100.
@@ -158,15 +160,13 @@ impl Downstream for Client<'_> {
         if self.pipelined {
             return Poll::Pending;
         }
-        let mut byte = [0_u8; 1];
-        let mut buf = ReadBuf::new(&mut byte);
-        match ready!(self.stream.poll_peek(cx, &mut buf)) {
-            Ok(n) if n > 0 => {
+        match ready!(self.stream.poll_gone(cx)) {
+            Gone::Sent => {
                 // The next request is waiting; from here on only writing can tell whether the client is there.
                 self.pipelined = true;
                 Poll::Pending
             }
-            _ => Poll::Ready(()),
+            Gone::Yes => Poll::Ready(()),
         }
     }
 

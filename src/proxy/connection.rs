@@ -3,21 +3,21 @@
 //! Between two requests a connection is a socket, a timer and this small future; everything that a request needs is
 //! taken when its first byte is there and given back after its last.
 
-use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 
 use super::exchange::poll_read;
 use super::h1::request::{self, Refused};
 use super::h2;
+use super::link::Link;
 use super::refusal::Refusal;
-use super::serve::{After, Via, send, serve, tell_unread};
+use super::serve::{After, send, serve, tell_unread};
 use super::timer::Timer;
+use super::via::Via;
 use super::worker::Worker;
 use crate::model::Head;
 
@@ -26,7 +26,7 @@ pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// How long a connection without a request stays open once draining has begun: a client that was about to send one
 /// gets an answer instead of a reset.
-const DRAIN_IDLE: Duration = Duration::from_millis(500);
+pub(crate) const DRAIN_IDLE: Duration = Duration::from_millis(500);
 
 /// How long and how much is read from a client after the last answer, so that a reset does not destroy the answer
 /// before the client has read it (RFC 9112 §9.6).
@@ -39,38 +39,41 @@ enum Burst {
     Idle,
     /// The connection is over.
     Over,
+    /// It is over, and the last answer was cut.
+    Cut,
     /// The client speaks HTTP/2; what has been read of it.
     Http2(Vec<u8>),
 }
 
 /// Serves one client connection until its end.
-pub(crate) async fn run(worker: Rc<Worker>, mut stream: TcpStream, peer: SocketAddr, listener: usize) {
-    let via = Via { peer: peer.ip(), listener };
+pub(crate) async fn run<L: Link>(worker: Rc<Worker>, mut stream: L, via: Via) {
     let mut timer = worker.timers.borrow_mut().take();
     let mut first = true;
     let burst = {
         let mut drained = pin!(worker.drain.notified());
         loop {
-            if !wait(&worker, &stream, &mut timer, first, drained.as_mut()).await {
+            if !wait(&worker, &mut stream, &mut timer, first, drained.as_mut()).await {
                 break Burst::Over;
             }
             // The future of a request is large, so it lives only as long as there is one.
-            match Box::pin(requests(&worker, via, &mut stream, &mut timer, first)).await {
+            match Box::pin(requests(&worker, &via, &mut stream, &mut timer, first)).await {
                 Burst::Idle => first = false,
                 ended => break ended,
             }
         }
     };
     worker.timers.borrow_mut().put(timer);
-    if let Burst::Http2(read) = burst {
-        Box::pin(h2::run(worker.clone(), stream, read, via)).await;
+    match burst {
+        Burst::Http2(read) => Box::pin(h2::run(worker.clone(), stream, read, via)).await,
+        Burst::Over => stream.bid_farewell(),
+        Burst::Cut | Burst::Idle => {}
     }
 }
 
 /// Waits for the first byte of a request; false when the connection should be closed.
-async fn wait(
+async fn wait<L: Link>(
     worker: &Worker,
-    stream: &TcpStream,
+    stream: &mut L,
     timer: &mut Timer,
     first: bool,
     mut drained: Pin<&mut tokio::sync::futures::Notified<'_>>,
@@ -83,8 +86,8 @@ async fn wait(
     }
     loop {
         let readable = std::future::poll_fn(|cx| {
-            if let Poll::Ready(ready) = stream.poll_read_ready(cx) {
-                return Poll::Ready(Some(ready.is_ok()));
+            if let Poll::Ready(readable) = stream.poll_readable(cx) {
+                return Poll::Ready(Some(readable));
             }
             if !draining && drained.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(None);
@@ -103,7 +106,13 @@ async fn wait(
 }
 
 /// Serves requests for as long as more of them is at hand.
-async fn requests(worker: &Rc<Worker>, via: Via, stream: &mut TcpStream, timer: &mut Timer, mut first: bool) -> Burst {
+async fn requests<L: Link>(
+    worker: &Rc<Worker>,
+    via: &Via,
+    stream: &mut L,
+    timer: &mut Timer,
+    mut first: bool,
+) -> Burst {
     let mut head = worker.take_head();
     head.bytes = worker.buffers.borrow_mut().take();
     let burst = loop {
@@ -114,6 +123,7 @@ async fn requests(worker: &Rc<Worker>, via: Via, stream: &mut TcpStream, timer: 
                     After::Next if head.bytes.is_empty() => break Burst::Idle,
                     After::Next => {}
                     After::Close => break Burst::Over,
+                    After::Cut => break Burst::Cut,
                     After::Linger => {
                         linger(stream, timer).await;
                         break Burst::Over;
@@ -129,10 +139,10 @@ async fn requests(worker: &Rc<Worker>, via: Via, stream: &mut TcpStream, timer: 
 }
 
 /// Reads until a head is complete. `Ok(None)`: it is HTTP/2. An error has been answered.
-async fn read_head(
+async fn read_head<L: Link>(
     worker: &Worker,
-    via: Via,
-    stream: &mut TcpStream,
+    via: &Via,
+    stream: &mut L,
     head: &mut Head,
     timer: &mut Timer,
     first: bool,
@@ -167,14 +177,14 @@ async fn read_head(
         }
     };
     tell_unread(worker, &worker.snapshot(), via, &refusal, began);
-    if refusal != Refusal::ClientGone && send(stream, &refusal, false, false, timer).await {
+    if refusal != Refusal::ClientGone && send(stream, &refusal, None, false, timer).await {
         linger(stream, timer).await;
     }
     Err(())
 }
 
 /// Says that nothing more comes, and reads what the client is still sending for a while.
-async fn linger(stream: &mut TcpStream, timer: &mut Timer) {
+pub(crate) async fn linger<L: Link>(stream: &mut L, timer: &mut Timer) {
     if stream.shutdown().await.is_err() {
         return;
     }

@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use super::balance::{last_resort, pick};
 use super::dice::{Rng, Splitters};
+use super::h1::request::Refused;
 use super::named::{direct_path, in_cohort, overridden};
 use super::refusal::Refusal;
 use crate::model::{AffinityBy, BUCKETS, Direct, Head, Now, OnKill, OnPoolDown, Why};
@@ -165,12 +166,21 @@ pub fn next(
         })
 }
 
+#[cold]
+fn redirect(head: &Head, port: u16) -> Refusal {
+    let nowhere = Refused::Malformed("the Host is missing, so there is nowhere to send the client");
+    if head.host().is_empty() { Refusal::Head(nowhere) } else { Refusal::Redirect(port) }
+}
+
 /// Steps 4 and 5: route and pool.
 fn choose(question: &Question<'_>, dice: &mut Dice<'_>) -> Result<Choice, Refusal> {
     let Question { snapshot, head, client, .. } = *question;
     let listener = &snapshot.listeners[question.listener];
     if !listener.networks.is_empty() && !contains(&listener.networks, client) {
         return Err(Refusal::Forbidden);
+    }
+    if let Some(port) = listener.redirect {
+        return Err(redirect(head, port));
     }
     if let Some((service, pool)) = listener.pin {
         admit(question, service, None)?;

@@ -236,18 +236,18 @@ impl Wait<'_> {
 }
 
 /// Reads into the spare room of `buf`, which grows by half when there is none.
-pub(crate) fn poll_read(
+pub(crate) fn poll_read<S: AsyncRead + Unpin>(
     cx: &mut Context<'_>,
-    stream: &mut TcpStream,
+    stream: &mut S,
     buf: &mut Vec<u8>,
 ) -> Poll<std::io::Result<usize>> {
     poll_read_some(cx, stream, buf, usize::MAX)
 }
 
 /// As [`poll_read`], at most `bytes_max`.
-fn poll_read_some(
+fn poll_read_some<S: AsyncRead + Unpin>(
     cx: &mut Context<'_>,
-    stream: &mut TcpStream,
+    stream: &mut S,
     buf: &mut Vec<u8>,
     bytes_max: usize,
 ) -> Poll<std::io::Result<usize>> {

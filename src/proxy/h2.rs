@@ -15,7 +15,6 @@ use h2::server::SendResponse;
 use h2::{Ping, PingPong, RecvStream};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response as HttpResponse};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 
 use super::body::{push_chunk, push_last_chunk};
@@ -23,11 +22,12 @@ use super::h1::request::{Framing, Refused};
 use super::h1::response::Response;
 use super::h1::{syntax, trailers};
 use super::interim::interim_response;
+use super::link::Link;
 use super::refusal::Refusal;
-use super::serve::Via;
 use super::stream::Stream;
 use super::timer::Timer;
 use super::upload::{Downstream, PIECE_BYTES};
+use super::via::Via;
 use super::worker::Worker;
 use crate::model::{FieldId, Head, Limits};
 
@@ -44,8 +44,8 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// Resets by the client before a stream was served that end its connection (CVE-2023-44487; h2's own default is 20).
 const PENDING_RESETS_MAX: usize = 20;
 
-/// Serves a connection whose first bytes, `read`, are the HTTP/2 preface.
-pub(crate) async fn run(worker: Rc<Worker>, stream: TcpStream, read: Vec<u8>, via: Via) {
+/// Serves a connection of which `read` has been read: the HTTP/2 preface, or nothing where TLS has agreed on it.
+pub(crate) async fn run<L: Link>(worker: Rc<Worker>, stream: L, read: Vec<u8>, via: Via) {
     let limits = worker.snapshot().limits;
     let mut timer = worker.timers.borrow_mut().take();
     let mut builder = h2::server::Builder::new();
@@ -73,7 +73,7 @@ pub(crate) async fn run(worker: Rc<Worker>, stream: TcpStream, read: Vec<u8>, vi
         }
         while let Some(Ok((request, respond))) = ready!(connection.poll_accept(cx)) {
             alive.heard = Instant::now();
-            let serving = Stream::serve(Rc::clone(&worker), via, request, respond, alive.heard);
+            let serving = Stream::serve(Rc::clone(&worker), via.clone(), request, respond, alive.heard);
             // Boxed, because a task is moved before it runs.
             spawn_local(Box::pin(serving));
         }
@@ -308,7 +308,7 @@ pub(crate) fn field(name: &[u8], value: &[u8]) -> Option<(HeaderName, HeaderValu
 }
 
 /// weir's own answer on a stream: head and body.
-pub(crate) fn refusal_response(refusal: &Refusal, to_head: bool) -> (HttpResponse<()>, Bytes) {
+pub(crate) fn refusal_response(refusal: &Refusal, head: &Head) -> (HttpResponse<()>, Bytes) {
     let (kind, text) = refusal.body();
     let mut response = HttpResponse::builder()
         .status(if refusal.status() == 499 { 400 } else { refusal.status() })
@@ -317,19 +317,22 @@ pub(crate) fn refusal_response(refusal: &Refusal, to_head: bool) -> (HttpRespons
     for (name, value) in refusal.fields() {
         response = response.header(name, value);
     }
-    let body = if to_head { Bytes::new() } else { Bytes::from(text) };
-    (response.body(()).expect("status and fields are constants of ours"), body)
+    if let Some(location) = refusal.location(head) {
+        response = response.header(http::header::LOCATION, location);
+    }
+    let body = if head.method() == "HEAD" { Bytes::new() } else { Bytes::from(text) };
+    (response.body(()).expect("status and fields are ours, and a head holds no byte that a field may not"), body)
 }
 
 /// A stream of which the first bytes have been read already.
 #[derive(Debug)]
-struct Prefixed {
+struct Prefixed<L> {
     read: Vec<u8>,
     at: usize,
-    stream: TcpStream,
+    stream: L,
 }
 
-impl AsyncRead for Prefixed {
+impl<L: Link> AsyncRead for Prefixed<L> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
         if self.at < self.read.len() {
             let n = buf.remaining().min(self.read.len() - self.at);
@@ -345,7 +348,7 @@ impl AsyncRead for Prefixed {
     }
 }
 
-impl AsyncWrite for Prefixed {
+impl<L: Link> AsyncWrite for Prefixed<L> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }

@@ -16,7 +16,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_local;
 
 use super::connection;
+use super::handshake;
 use super::splice::PIPES_MAX;
+use super::via::Via;
 use super::worker::{Seat, Worker};
 
 /// How far the end of the process is.
@@ -290,10 +292,16 @@ fn take_over(worker: &Rc<Worker>, place: Place, Handed { stream, peer, listener 
 fn begin(worker: &Rc<Worker>, place: Place, stream: TcpStream, peer: SocketAddr, listener: usize) {
     let open = connection::Open::new(worker);
     let worker = Rc::clone(worker);
-    spawn_local(async move {
-        connection::run(worker, stream, peer, listener).await;
-        drop((open, place));
-    });
+    match worker.site(listener).cloned() {
+        None => spawn_local(async move {
+            connection::run(worker, stream, Via::plain(peer.ip(), listener)).await;
+            drop((open, place));
+        }),
+        Some(site) => spawn_local(async move {
+            handshake::begin(worker, site, stream, peer, listener).await;
+            drop((open, place));
+        }),
+    };
 }
 
 /// What a worker does beside serving.

@@ -9,6 +9,10 @@ pub mod worker;
 mod connection;
 pub mod h1;
 mod h2;
+mod handshake;
+mod link;
+mod secure;
+mod via;
 
 pub mod balance;
 pub mod decide;

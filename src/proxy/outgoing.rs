@@ -11,6 +11,7 @@ use super::digits::{push_decimal, push_ip};
 use super::h1::request::Framing;
 use super::h1::syntax;
 use super::refusal::Refusal;
+use super::via::{TlsFacts, Via};
 use crate::model::{FieldId, Head, Rewrite};
 use crate::routing::matcher::contains;
 use crate::routing::path;
@@ -28,7 +29,7 @@ pub(crate) struct Caller {
     pub(crate) client: IpAddr,
     /// Whether the peer is a trusted proxy.
     pub(crate) trusted: bool,
-    /// Whether the client came by TLS, as a trusted proxy says.
+    /// Whether the client came by TLS: to this process, or as a trusted proxy says to that one.
     pub(crate) https: bool,
 }
 
@@ -47,6 +48,8 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) caller: &'a Caller,
     pub(crate) id: &'a RequestId,
     pub(crate) instance: &'a str,
+    /// What TLS says of the client; none over plain HTTP.
+    pub(crate) tls: Option<&'a TlsFacts>,
     pub(crate) framing: Framing,
     pub(crate) upgrade: bool,
 }
@@ -65,10 +68,11 @@ struct Asks {
 impl Caller {
     /// Reads `X-Forwarded-For` from the right, as far as the proxies that wrote it are trusted.
     #[inline]
-    pub(crate) fn new(head: &Head, peer: IpAddr, trusted_proxies: &[IpNet]) -> Self {
-        let peer = peer.to_canonical();
+    pub(crate) fn new(head: &Head, via: &Via, trusted_proxies: &[IpNet]) -> Self {
+        let peer = via.peer.to_canonical();
+        let https = via.tls.is_some();
         if trusted_proxies.is_empty() || !contains(trusted_proxies, peer) {
-            return Self { peer, client: peer, trusted: false, https: false };
+            return Self { peer, client: peer, trusted: false, https };
         }
         let mut client = peer;
         let lines = head.fields.iter().filter(|field| is(head, field.name, b"x-forwarded-for"));
@@ -80,7 +84,7 @@ impl Caller {
                 break;
             }
         }
-        let https = head.value("x-forwarded-proto").is_some_and(|proto| proto.eq_ignore_ascii_case(b"https"));
+        let https = head.value("x-forwarded-proto").map_or(https, |proto| proto.eq_ignore_ascii_case(b"https"));
         Self { peer, client, trusted: true, https }
     }
 }
@@ -204,6 +208,10 @@ impl Outgoing<'_> {
                 FieldId::Claimed if self.caller.trusted => {
                     push(out, head.slice(field.name), head.slice(field.value));
                 }
+                // Where certificates are asked for nobody else says who the client is.
+                FieldId::ClientCert if self.caller.trusted && !self.tls.is_some_and(|tls| tls.asks) => {
+                    push(out, head.slice(field.name), head.slice(field.value));
+                }
                 FieldId::Cookie => cookies = true,
                 FieldId::Expect => asks.expects = true,
                 FieldId::HopByHop if is(head, field.name, b"te") => {
@@ -277,6 +285,10 @@ impl Outgoing<'_> {
         }
         if let Some((prefix, _)) = self.edit() {
             push(out, b"x-forwarded-prefix", prefix.as_bytes());
+        }
+        if let Some(identity) = self.tls.and_then(|tls| tls.identity.as_ref()) {
+            push(out, b"client-cert", identity.client_cert.as_bytes());
+            push(out, b"x-forwarded-client-cert", identity.forwarded.as_bytes());
         }
         push(out, b"x-request-id", self.id.as_bytes(head));
         out.extend_from_slice(b"via: 1.1 ");

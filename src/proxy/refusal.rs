@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::h1::request::Refused;
-use crate::model::{Fault, Name, Notice, RETRY_AFTER_S_DEFAULT};
+use crate::model::{Fault, Head, Name, Notice, RETRY_AFTER_S_DEFAULT};
 use crate::throttle::limit::Excess;
 
 /// A request that gets no answer from an endpoint.
@@ -37,6 +37,12 @@ pub enum Refusal {
     /// A rate limit has no request left for it.
     #[error("too many requests: limit {} is used up", .0.limit)]
     RateLimited(Box<Excess>),
+    /// This listener sends everything to `https`, on this port.
+    #[error("this is served by https only")]
+    Redirect(u16),
+    /// Plain HTTP on a listener that speaks TLS.
+    #[error("this port speaks TLS: ask by https")]
+    PlainHttp,
     /// This very proxy is already in `Via`.
     #[error("the request went in a circle")]
     Loop,
@@ -68,7 +74,11 @@ impl Refusal {
     /// The status that the client gets.
     pub fn status(&self) -> u16 {
         match self {
-            Refusal::Head(Refused::Malformed(_)) | Refusal::Body(_) | Refusal::AmbiguousPath => 400,
+            Refusal::Head(Refused::Malformed(_)) | Refusal::Body(_) | Refusal::AmbiguousPath | Refusal::PlainHttp => {
+                400
+            }
+            // RFC 9110 §15.4.9: the method and the body stay as they are.
+            Refusal::Redirect(_) => 308,
             Refusal::Head(Refused::Version) => 505,
             Refusal::Head(Refused::Method) => 405,
             Refusal::Head(Refused::Expectation) => 417,
@@ -96,6 +106,8 @@ impl Refusal {
             | Refusal::BodyTimeout
             | Refusal::ClientGone
             | Refusal::AmbiguousPath
+            | Refusal::Redirect(_)
+            | Refusal::PlainHttp
             | Refusal::Forbidden
             | Refusal::RateLimited(_) => Fault::Client,
             Refusal::NoRoute
@@ -112,7 +124,12 @@ impl Refusal {
     pub fn closes(&self) -> bool {
         matches!(
             self,
-            Refusal::Head(_) | Refusal::Body(_) | Refusal::HeadTimeout | Refusal::BodyTimeout | Refusal::ClientGone
+            Refusal::Head(_)
+                | Refusal::Body(_)
+                | Refusal::HeadTimeout
+                | Refusal::BodyTimeout
+                | Refusal::ClientGone
+                | Refusal::PlainHttp
         )
     }
 
@@ -153,6 +170,16 @@ impl Refusal {
         fields
     }
 
+    /// Where the client is sent instead, for `Location`: the same host and target by `https`.
+    pub fn location(&self, head: &Head) -> Option<String> {
+        let Refusal::Redirect(port) = self else { return None };
+        let target = Some(head.target()).filter(|target| target.starts_with('/')).unwrap_or("/");
+        Some(match *port {
+            443 => format!("https://{}{target}", head.host()),
+            port => format!("https://{}:{port}{target}", head.host()),
+        })
+    }
+
     /// The reason phrase of [`Refusal::status`].
     pub fn phrase(&self) -> &'static str {
         phrase(self.status())
@@ -162,6 +189,7 @@ impl Refusal {
 /// The standard phrase of the statuses that weir sends.
 pub fn phrase(status: u16) -> &'static str {
     match status {
+        308 => "Permanent Redirect",
         400 => "Bad Request",
         403 => "Forbidden",
         404 => "Not Found",

@@ -8,14 +8,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use tokio::io::AsyncWrite;
-
 use super::body::{BodyReader, push_chunk, push_last_chunk};
 use super::buffers::{BUFFER_BYTES, LARGE_BYTES};
 use super::client::Client;
 use super::exchange::{Conn, poll_read};
 use super::h1::chunked::Piece;
 use super::h1::response::{Response, ResponseFraming};
+use super::link::Link;
 use super::splice::{self, Pipe};
 use super::timer::Timer;
 use super::upload::{Downstream, Upload};
@@ -24,9 +23,6 @@ use crate::model::Fault;
 
 /// Body bytes that are gathered before they are written to the client, where they have to be framed anew.
 const PIECE_BYTES: usize = 64 * 1024;
-
-/// Bytes that are written to one client before others have their turn: about 200 µs of work.
-const TURN_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// How a relayed body ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,9 +36,9 @@ pub(crate) enum End {
 }
 
 /// One answer on its way down.
-pub(crate) struct Relay<'r, 'c> {
+pub(crate) struct Relay<'r, 'c, L> {
     worker: &'r Worker,
-    pub(crate) client: &'r mut Client<'c>,
+    pub(crate) client: &'r mut Client<'c, L>,
     pub(crate) conn: &'r mut Conn,
     pub(crate) upload: &'r mut Upload,
     pub(crate) body: BodyReader,
@@ -69,6 +65,7 @@ pub(crate) struct Relay<'r, 'c> {
 }
 
 /// Writes the framing of an answer; true when the body goes out in chunks.
+#[inline]
 pub(crate) fn write_framing(response: &Response, http10: bool, out: &mut Vec<u8>) -> bool {
     match response.framing {
         ResponseFraming::None => {
@@ -92,10 +89,10 @@ pub(crate) fn write_framing(response: &Response, http10: bool, out: &mut Vec<u8>
 
 // === impl Relay ===
 
-impl<'r, 'c> Relay<'r, 'c> {
+impl<'r, 'c, L: Link> Relay<'r, 'c, L> {
     pub(crate) fn new(
         worker: &'r Worker,
-        client: &'r mut Client<'c>,
+        client: &'r mut Client<'c, L>,
         conn: &'r mut Conn,
         upload: &'r mut Upload,
         response: &Response,
@@ -119,7 +116,7 @@ impl<'r, 'c> Relay<'r, 'c> {
             direct_sent: 0,
             filled: false,
             pipe: None,
-            long: splice::is_long(response.framing),
+            long: L::IS_PLAIN && splice::is_long(response.framing),
             hastened: false,
             turn_bytes: 0,
         }
@@ -136,7 +133,7 @@ impl<'r, 'c> Relay<'r, 'c> {
             match timer.limit(Instant::now() + idle, step).await {
                 Ok(Some(end)) => return end,
                 // Others have their turn while this transfer could go on and on.
-                Ok(None) if self.turn_bytes >= TURN_BYTES_MAX => {
+                Ok(None) if self.turn_bytes >= L::TURN_BYTES_MAX => {
                     self.turn_bytes = 0;
                     tokio::task::yield_now().await;
                 }
@@ -148,6 +145,10 @@ impl<'r, 'c> Relay<'r, 'c> {
     }
 
     fn waits_for_client(&self) -> bool {
+        self.has_unwritten() || self.client.stream.is_laden()
+    }
+
+    fn has_unwritten(&self) -> bool {
         self.sent < self.out.len() || self.direct_sent < self.direct || self.pipe.as_ref().is_some_and(Pipe::is_laden)
     }
 
@@ -175,7 +176,7 @@ impl<'r, 'c> Relay<'r, 'c> {
             if self.body.is_done() {
                 return Poll::Ready(Some(End::Whole));
             }
-            if self.turn_bytes >= TURN_BYTES_MAX {
+            if self.turn_bytes >= L::TURN_BYTES_MAX {
                 return Poll::Ready(None);
             }
             match self.poll_more(cx) {
@@ -190,21 +191,24 @@ impl<'r, 'c> Relay<'r, 'c> {
         }
     }
 
-    /// Writes to the client what comes next; how much it took.
+    /// Writes to the client what comes next; how much it took, at least 1 for what was pending within the link.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<usize>> {
+        if !L::IS_PLAIN && !self.has_unwritten() {
+            return Pin::new(&mut *self.client.stream).poll_flush(cx).map_ok(|()| 1);
+        }
         let laden = self.pipe.as_ref().is_some_and(Pipe::is_laden);
         let (from, sent) = match &mut self.pipe {
             _ if self.sent < self.out.len() => (&self.out[..], &mut self.sent),
             _ if self.direct_sent < self.direct => (&self.conn.buf[..self.direct], &mut self.direct_sent),
             Some(pipe) => {
-                let moved = ready!(pipe.poll_empty(cx, self.client.stream))?;
+                let moved = ready!(pipe.poll_empty(cx, self.client.stream.socket()))?;
                 self.bytes_out += moved as u64;
                 return Poll::Ready(Ok(moved));
             }
             None => return Poll::Ready(Ok(0)),
         };
         let n = match laden {
-            true => ready!(splice::poll_write_more(cx, self.client.stream, &from[*sent..]))?,
+            true => ready!(splice::poll_write_more(cx, self.client.stream.socket(), &from[*sent..]))?,
             false => ready!(Pin::new(&mut *self.client.stream).poll_write(cx, &from[*sent..]))?,
         };
         *sent += n;

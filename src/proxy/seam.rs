@@ -13,6 +13,7 @@ use super::h1::response::Response;
 use super::outgoing::{Caller, Outgoing, RequestId};
 use super::refusal::Refusal;
 use super::relay::write_framing;
+use super::via::Via;
 use crate::model::{Head, Now};
 use crate::switchboard::snapshot::Snapshot;
 
@@ -40,18 +41,18 @@ impl Crossing<'_> {
     /// Appends the head that the endpoint gets. A request id is drawn when the client has none.
     pub fn request(&self, rng: &mut Rng, out: &mut Vec<u8>) -> Result<(), Refusal> {
         let Self { snapshot, head, parsed, decision, peer } = *self;
-        let caller = Caller::new(head, peer, &snapshot.trusted_proxies);
+        let caller = Caller::new(head, &Via::plain(peer, 0), &snapshot.trusted_proxies);
         let id = RequestId::new(head, rng);
         let (framing, upgrade) = (parsed.framing, parsed.upgrade);
-        let outgoing =
-            Outgoing { snapshot, head, decision, caller: &caller, id: &id, instance: INSTANCE, framing, upgrade };
+        let (instance, tls) = (INSTANCE, None);
+        let outgoing = Outgoing { snapshot, head, decision, caller: &caller, id: &id, instance, tls, framing, upgrade };
         outgoing.write(self.authority(), out)
     }
 
     /// Appends the head that the client gets for the answer parsed from `bytes`; true when its body goes out in chunks.
     pub fn answer(&self, response: &Response, bytes: &[u8], now: Now, out: &mut Vec<u8>) -> bool {
         let Self { snapshot, head, decision, .. } = *self;
-        let caller = Caller::new(head, self.peer, &snapshot.trusted_proxies);
+        let caller = Caller::new(head, &Via::plain(self.peer, 0), &snapshot.trusted_proxies);
         let back = Back { snapshot, head, decision, caller: &caller, authority: self.authority(), now };
         out.extend_from_slice(b"HTTP/1.1 ");
         out.extend_from_slice(&bytes[response.status_line.range()]);
@@ -75,5 +76,5 @@ impl Crossing<'_> {
 
 /// The client of a request, as trusted proxies tell it.
 pub fn client(head: &Head, peer: IpAddr, trusted_proxies: &[IpNet]) -> IpAddr {
-    Caller::new(head, peer, trusted_proxies).client
+    Caller::new(head, &Via::plain(peer, 0), trusted_proxies).client
 }

@@ -1,12 +1,10 @@
 //! One HTTP/1 request from head to answer: decide, forward, relay, tell.
 
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 
 use super::admit::{Places, admit};
 use super::answer::Back;
@@ -15,6 +13,7 @@ use super::decide::{Decision, Dice, Question, decide};
 use super::forward::{Answered, Job, Reply, Trail, forward};
 use super::h1::request::{Framing, Parsed};
 use super::h1::response::ResponseFraming;
+use super::link::Link;
 use super::outgoing::{Caller, Outgoing, RequestId};
 use super::record::{Story, tell};
 use super::refusal::Refusal;
@@ -22,16 +21,10 @@ use super::relay::{End, Relay, write_framing};
 use super::timer::Timer;
 use super::tunnel;
 use super::upload::Downstream;
+use super::via::Via;
 use super::worker::{Lease, Worker};
 use crate::model::{Fault, Head};
 use crate::switchboard::snapshot::Snapshot;
-
-/// The connection that a request came by.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Via {
-    pub(crate) peer: IpAddr,
-    pub(crate) listener: usize,
-}
 
 /// What becomes of the client's connection.
 #[derive(Debug, PartialEq, Eq)]
@@ -40,6 +33,8 @@ pub(crate) enum After {
     Next,
     /// It is closed; nothing the client may still be sending matters.
     Close,
+    /// It is closed in such a way that the answer cannot look whole.
+    Cut,
     /// It is closed once the client has had a chance to read the answer to a request it may still be sending.
     Linger,
 }
@@ -48,16 +43,16 @@ pub(crate) enum After {
 pub(crate) struct Request<'a> {
     pub(crate) worker: &'a Rc<Worker>,
     pub(crate) snapshot: Rc<Lease>,
-    via: Via,
+    via: &'a Via,
     pub(crate) parsed: Parsed,
     began: Instant,
 }
 
 /// Serves the request whose head has been parsed.
-pub(crate) async fn serve(
+pub(crate) async fn serve<L: Link>(
     worker: &Rc<Worker>,
-    via: Via,
-    stream: &mut TcpStream,
+    via: &Via,
+    stream: &mut L,
     head: &mut Head,
     parsed: Parsed,
     timer: &mut Timer,
@@ -70,7 +65,7 @@ pub(crate) async fn serve(
 // === impl Request ===
 
 impl Request<'_> {
-    async fn serve(&self, stream: &mut TcpStream, head: &mut Head, timer: &mut Timer) -> After {
+    async fn serve<L: Link>(&self, stream: &mut L, head: &mut Head, timer: &mut Timer) -> After {
         // What stands behind the head is the client's to read; most requests have nothing there.
         let mut rest = Vec::new();
         if head.bytes.len() > self.parsed.head_bytes || self.parsed.framing != Framing::None {
@@ -91,10 +86,10 @@ impl Request<'_> {
         after
     }
 
-    async fn answer(&self, client: &mut Client<'_>, head: &Head, timer: &mut Timer) -> After {
+    async fn answer<L: Link>(&self, client: &mut Client<'_, L>, head: &Head, timer: &mut Timer) -> After {
         let snapshot = &self.snapshot;
         let now = self.worker.now(self.began);
-        let caller = Caller::new(head, self.via.peer, &snapshot.trusted_proxies);
+        let caller = Caller::new(head, self.via, &snapshot.trusted_proxies);
         let idempotent = matches!(head.method(), "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE");
         let question = Question {
             snapshot,
@@ -126,6 +121,7 @@ impl Request<'_> {
             caller: &caller,
             id: &id,
             instance: &self.worker.instance,
+            tls: self.via.tls.as_deref(),
             framing: self.parsed.framing,
             upgrade: self.parsed.upgrade,
         };
@@ -157,7 +153,7 @@ impl Request<'_> {
 }
 
 /// Ready when a client that waits has left; one that still sends its body is not asked.
-fn gone(client: &mut Client<'_>) -> impl FnMut(&mut Context<'_>) -> Poll<()> {
+fn gone<L: Link>(client: &mut Client<'_, L>) -> impl FnMut(&mut Context<'_>) -> Poll<()> {
     |cx| if client.is_read() { client.poll_gone(cx) } else { Poll::Pending }
 }
 
@@ -173,17 +169,16 @@ pub(crate) struct Told<'a> {
 
 impl Told<'_> {
     /// Sends the endpoint's answer down.
-    async fn relay(
+    async fn relay<L: Link>(
         &self,
         question: &Question<'_>,
         decision: &Decision,
-        client: &mut Client<'_>,
+        client: &mut Client<'_, L>,
         answered: Answered,
         timer: &mut Timer,
     ) -> After {
         let Answered { mut conn, response, mut upload, attempt, mut trail, .. } = answered;
-        let worker = self.request.worker;
-        let parsed = &self.request.parsed;
+        let (worker, parsed) = (self.request.worker, &self.request.parsed);
         let upgraded = response.status == 101;
         if upgraded && !(parsed.upgrade && response.upgrade) {
             attempt.fail(Fault::UpstreamAnswer, question);
@@ -241,22 +236,23 @@ impl Told<'_> {
         let whole = end == End::Whole && !upgraded;
         if endless && !whole {
             // A reset is the only way to say that the body is not whole.
-            let _ = socket2::SockRef::from(&*client.stream).set_linger(Some(std::time::Duration::ZERO));
+            let _ = socket2::SockRef::from(client.stream.socket()).set_linger(Some(std::time::Duration::ZERO));
         }
-        let unread = !client.is_read();
-        let after = match whole {
-            true if keep && !unread => After::Next,
-            true if unread || !client.unused().is_empty() => After::Linger,
-            _ => After::Close,
+        let after = match client.is_read() {
+            _ if upgraded => After::Close,
+            _ if !whole => After::Cut,
+            true if keep => After::Next,
+            true if client.unused().is_empty() => After::Close,
+            _ => After::Linger,
         };
         attempt.give_back(conn, upload, &response, whole, question.now.mono_ms);
         after
     }
 
     /// Answers in the proxy's own name.
-    async fn refuse(
+    async fn refuse<L: Link>(
         &self,
-        client: &mut Client<'_>,
+        client: &mut Client<'_, L>,
         decision: Option<&Decision>,
         trail: &Trail,
         refusal: Refusal,
@@ -267,10 +263,9 @@ impl Told<'_> {
         let read = client.buffered(&mut rest).unwrap_or(false);
         let keep =
             self.request.parsed.keep_alive && read && !refusal.closes() && self.request.worker.draining().is_none();
-        let to_head = self.head.method() == "HEAD";
         let sent = match refusal {
             Refusal::ClientGone => false,
-            _ => client.settle(timer).await && send(client.stream, &refusal, keep, to_head, timer).await,
+            _ => client.settle(timer).await && send(client.stream, &refusal, Some(self.head), keep, timer).await,
         };
         let bytes = (client.bytes_in, 0);
         self.tell(decision, trail, refusal.status(), Some(refusal.fault()), bytes);
@@ -306,21 +301,25 @@ impl Told<'_> {
 }
 
 /// Sends weir's own answer; false when the client does not take it.
-pub(crate) async fn send(
-    stream: &mut TcpStream,
+pub(crate) async fn send<L: Link>(
+    stream: &mut L,
     refusal: &Refusal,
+    head: Option<&Head>,
     keep: bool,
-    to_head: bool,
     timer: &mut Timer,
 ) -> bool {
-    let text = response_text(refusal, keep, to_head);
+    let text = response_text(refusal, head, keep);
     // An answer of a few hundred bytes fits any socket buffer; a client that does not take it is not worth waiting for.
     let deadline = Instant::now() + std::time::Duration::from_secs(1);
-    matches!(timer.limit(deadline, stream.write_all(text.as_bytes())).await, Ok(Ok(())))
+    let written = async {
+        stream.write_all(text.as_bytes()).await?;
+        stream.flush().await
+    };
+    matches!(timer.limit(deadline, written).await, Ok(Ok(())))
 }
 
 /// weir's own answer to an HTTP/1 client.
-fn response_text(refusal: &Refusal, keep: bool, to_head: bool) -> String {
+fn response_text(refusal: &Refusal, head: Option<&Head>, keep: bool) -> String {
     use std::fmt::Write;
     let (status, phrase) = (refusal.status(), refusal.phrase());
     let (kind, body) = refusal.body();
@@ -329,18 +328,21 @@ fn response_text(refusal: &Refusal, keep: bool, to_head: bool) -> String {
     if status == 405 {
         text.push_str("allow: GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH\r\n");
     }
+    if let Some(location) = head.and_then(|head| refusal.location(head)) {
+        let _ = write!(text, "location: {location}\r\n");
+    }
     for (name, value) in refusal.fields() {
         let _ = write!(text, "{name}: {value}\r\n");
     }
     text.push_str(if keep { "\r\n" } else { "connection: close\r\n\r\n" });
-    if !to_head {
+    if head.is_none_or(|head| head.method() != "HEAD") {
         text.push_str(&body);
     }
     text
 }
 
 /// Tells of a head that could not be read.
-pub(crate) fn tell_unread(worker: &Worker, snapshot: &Snapshot, via: Via, refusal: &Refusal, began: Instant) {
+pub(crate) fn tell_unread(worker: &Worker, snapshot: &Snapshot, via: &Via, refusal: &Refusal, began: Instant) {
     let story = Story {
         began,
         client: Some(via.peer),

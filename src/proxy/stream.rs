@@ -26,9 +26,9 @@ use super::h2up::to_http2::Poured;
 use super::outgoing::{Caller, Outgoing, RequestId};
 use super::record::{Story, tell};
 use super::refusal::Refusal;
-use super::serve::Via;
 use super::streamed::Streamed;
 use super::timer::Timer;
+use super::via::Via;
 use super::worker::{Lease, Worker};
 use crate::model::{Fault, FieldId, Head};
 
@@ -103,7 +103,7 @@ impl Stream {
                 (Framing::None, Err(Refusal::Head(refused)))
             }
         };
-        let caller = Caller::new(&head, via.peer, &snapshot.trusted_proxies);
+        let caller = Caller::new(&head, &via, &snapshot.trusted_proxies);
         let id = RequestId::new(&head, &mut worker.chance.borrow_mut().rng);
         let expects_continue = head.fields.iter().any(|field| field.id == FieldId::Expect);
         let down = Upstream::new(request.into_body(), framing, expects_continue);
@@ -166,6 +166,7 @@ impl Stream {
             caller: &self.caller,
             id: &self.id,
             instance: &self.worker.instance,
+            tls: self.via.tls.as_deref(),
             framing: self.framing,
             upgrade: false,
         };
@@ -196,7 +197,7 @@ impl Stream {
             let _ = respond.send_response(grpc::refusal_response(refusal), true);
             return;
         }
-        let (head, body) = refusal_response(refusal, self.head.method() == "HEAD");
+        let (head, body) = refusal_response(refusal, &self.head);
         let _ = send(respond, head, body);
     }
 

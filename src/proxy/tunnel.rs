@@ -10,14 +10,15 @@ use tokio::net::TcpStream;
 
 use super::client::Client;
 use super::exchange::Conn;
+use super::link::Link;
 
 /// Bytes copied at once, each way.
 const BUFFER_BYTES: usize = 16 * 1024;
 
 /// Carries the upgraded connection; the bytes that went to the client. `reset` tells whether the endpoint reset it,
 /// rather than closing it or the client going away. It has no idle limit yet: TCP keep-alive finds peers that vanished.
-pub(crate) async fn run(client: &mut Client<'_>, conn: &mut Conn, reset: &mut bool) -> u64 {
-    keep_alive(client.stream);
+pub(crate) async fn run<L: Link>(client: &mut Client<'_, L>, conn: &mut Conn, reset: &mut bool) -> u64 {
+    keep_alive(client.stream.socket());
     keep_alive(&conn.stream);
     let early_up = client.unused().to_vec();
     let early_down = std::mem::take(&mut conn.buf);

@@ -24,6 +24,7 @@ use crate::telemetry::access_log::Logger;
 use crate::telemetry::clock;
 use crate::telemetry::count::Sharded;
 use crate::telemetry::meter::WorkerShard;
+use crate::tls::site::Site;
 
 /// What a worker is handed at its start.
 pub struct Seat {
@@ -39,6 +40,8 @@ pub struct Seat {
     pub hurry: Arc<dyn Fn(&Origin) + Send + Sync>,
     /// This process in `Via`, such as `weir-1f2e3d4c`.
     pub instance: Arc<str>,
+    /// What each listener speaks TLS from, in the order of the snapshot's listeners; none: plain HTTP.
+    pub sites: Arc<[Option<Arc<Site>>]>,
 }
 
 /// A worker's state; everything runs on its thread.
@@ -61,6 +64,7 @@ pub(crate) struct Worker {
     pub(crate) meter: Arc<Sharded<WorkerShard>>,
     pub(crate) hurry: Arc<dyn Fn(&Origin) + Send + Sync>,
     pub(crate) instance: Arc<str>,
+    sites: Arc<[Option<Arc<Site>>]>,
     /// When draining began.
     draining: Cell<Option<Instant>>,
     /// Wakes connections that wait for a request when draining begins.
@@ -125,6 +129,7 @@ impl Worker {
             meter: seat.meter,
             hurry: seat.hurry,
             instance: seat.instance,
+            sites: seat.sites,
             turns: Turns::default(),
             draining: Cell::new(None),
             drain: Notify::new(),
@@ -180,6 +185,12 @@ impl Worker {
         if heads.len() < HEADS_SPARE_MAX {
             heads.push(head);
         }
+    }
+
+    /// What a listener speaks TLS from; none: plain HTTP.
+    #[inline]
+    pub(crate) fn site(&self, listener: usize) -> Option<&Arc<Site>> {
+        self.sites.get(listener)?.as_ref()
     }
 
     /// This worker's counters.

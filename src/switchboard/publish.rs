@@ -126,7 +126,8 @@ fn build_listener(listener: &ListenerSpec, services: &[ServiceSpec]) -> Listener
         let (service, pool) = place(services, &pin.service, Some(&pin.pool));
         Some((service, pool?))
     });
-    Listener { name: listener.name.clone(), pin, networks: listener.networks.clone().into() }
+    let (name, networks) = (listener.name.clone(), listener.networks.clone().into());
+    Listener { name, pin, networks, redirect: listener.redirect }
 }
 
 /// Where a service and its pool are. A plan names only what it has.

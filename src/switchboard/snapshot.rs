@@ -134,4 +134,6 @@ pub struct Listener {
     pub pin: Option<(usize, usize)>,
     /// Clients that may use it; empty: everybody.
     pub networks: Box<[IpNet]>,
+    /// Every request is sent to `https` on this port.
+    pub redirect: Option<u16>,
 }

@@ -36,6 +36,35 @@ pub struct Status {
     pub services: Vec<ServiceStatus>,
     /// The last generations, newest first.
     pub history: Vec<Entry>,
+    /// Listeners that speak TLS, in the order of the configuration.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tls: Vec<TlsStatus>,
+}
+
+/// A listener that speaks TLS.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TlsStatus {
+    /// The listener.
+    pub listener: String,
+    /// What is served; the first is the default.
+    pub certificates: Vec<CertificateStatus>,
+    /// What is wrong with the files as they are now: what was served before is served still.
+    pub failed: Vec<String>,
+}
+
+/// A certificate that is served.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateStatus {
+    /// Its first name.
+    pub name: String,
+    /// All names that it is for.
+    pub names: Vec<String>,
+    /// The file that it was read from.
+    pub file: String,
+    /// When it expires, RFC 3339 in UTC.
+    pub expires: String,
+    /// The same in Unix seconds.
+    pub expires_unix_s: i64,
 }
 
 /// How a reload went.

@@ -7,12 +7,14 @@ use super::history::Record;
 use super::sample::{Sampler, Window};
 use super::snapshot::{Pool, Service, Snapshot};
 use super::status::{
-    DrainStatus, EndpointStatus, KillStatus, MaintenanceStatus, Minute, PoolStatus, ServiceStatus, Status,
+    CertificateStatus, DrainStatus, EndpointStatus, KillStatus, MaintenanceStatus, Minute, PoolStatus, ServiceStatus,
+    Status, TlsStatus,
 };
 use super::writer::{Mode, Switchboard};
 use crate::model::{Closed, Maintenance, Now};
 use crate::telemetry::clock;
 use crate::telemetry::histogram::Summary;
+use crate::tls::site::Site;
 
 /// The window of `status`, in seconds.
 const WINDOW_S: u64 = 60;
@@ -39,6 +41,7 @@ impl Switchboard {
             last_reload: shown.reload.clone(),
             services: snapshot.services.iter().map(|service| service_status(service, &shown, &sampler, now)).collect(),
             history: shown.history.iter().cloned().collect(),
+            tls: self.sites.get().into_iter().flatten().map(|site| tls_status(site)).collect(),
         }
     }
 
@@ -52,6 +55,25 @@ impl Switchboard {
             windows.iter().map(|window| share(window.as_ref(), &windows)).collect()
         };
         snapshot.services.iter().map(of).collect()
+    }
+}
+
+fn tls_status(site: &Site) -> TlsStatus {
+    let view = site.view();
+    let certificates = view.certificates.iter().filter_map(|shown| shown.certificate.as_ref());
+    let failed = view.certificates.iter().filter_map(|shown| shown.failed.as_ref()).chain(&view.problems);
+    TlsStatus {
+        listener: site.name.to_string(),
+        certificates: certificates
+            .map(|certificate| CertificateStatus {
+                name: certificate.label(),
+                names: certificate.names.clone(),
+                file: certificate.files.cert.display().to_string(),
+                expires: jiff::Timestamp::from_second(certificate.not_after_unix_s).unwrap_or_default().to_string(),
+                expires_unix_s: certificate.not_after_unix_s,
+            })
+            .collect(),
+        failed: failed.map(ToString::to_string).collect(),
     }
 }
 

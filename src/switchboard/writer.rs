@@ -5,7 +5,7 @@
 //! in [`super::reconcile`]; this file does it. Reloads are in `reload`, weights in `weights`.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
@@ -26,6 +26,7 @@ use crate::config::{Config, Problems};
 use crate::model::{Origin, Scope};
 use crate::telemetry::clock;
 use crate::throttle::book::Book;
+use crate::tls::site::Site;
 use crate::upstream::probe::Target;
 use crate::upstream::upstreams::{PoolTarget, Upstreams};
 
@@ -39,6 +40,7 @@ pub struct Switchboard {
     shown: ArcSwap<Shown>,
     pub(super) sampler: Mutex<Sampler>,
     pub(super) birth: Birth,
+    pub(super) sites: OnceLock<Vec<Arc<Site>>>,
 }
 
 /// How the process was started.
@@ -127,6 +129,7 @@ impl Switchboard {
             shown: ArcSwap::from_pointee(desk.shown()),
             desk: Mutex::new(desk),
             sampler: Mutex::default(),
+            sites: OnceLock::new(),
             birth: Birth { at: timestamp(), mono_ms: now.mono_ms, workers },
         };
         this.announce(&this.snapshot.load_full());
@@ -201,6 +204,11 @@ impl Switchboard {
         let mut desk = self.lock();
         desk.stale = Some(note);
         self.shown.store(Arc::new(desk.shown()));
+    }
+
+    /// Has `status` show what listeners speak TLS from; said once, when the process starts.
+    pub fn show_sites(&self, sites: Vec<Arc<Site>>) {
+        let _ = self.sites.set(sites);
     }
 
     /// An edit of `path` arrived: it can be seen to change again.

@@ -43,11 +43,16 @@ impl Count {
 impl<T: Default> Sharded<T> {
     /// One shard for each of `workers` workers.
     pub fn new(workers: usize) -> Self {
-        Self { shards: (0..workers.max(1)).map(|_| Padded(T::default())).collect() }
+        Self::of_each(workers, T::default)
     }
 }
 
 impl<T> Sharded<T> {
+    /// The same, each as `make` makes it.
+    pub fn of_each(workers: usize, make: impl Fn() -> T) -> Self {
+        Self { shards: (0..workers.max(1)).map(|_| Padded(make())).collect() }
+    }
+
     /// The shard of `worker`.
     #[inline]
     pub fn of(&self, worker: usize) -> &T {

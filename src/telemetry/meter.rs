@@ -2,6 +2,7 @@
 
 use super::blame::RouteErrors;
 use super::count::{Count, Sharded};
+use super::handshake::HandshakeShard;
 use super::histogram::Summary;
 use super::lane::LaneShard;
 use crate::model::Fault;
@@ -55,6 +56,8 @@ pub struct WorkerShard {
     pub refused: [Count; 5],
     /// Access log lines dropped because the reader is slow.
     pub log_dropped: Count,
+    /// Handshakes, by listener; empty where no listener speaks TLS.
+    pub handshakes: Box<[HandshakeShard]>,
 }
 
 /// Counters of a pool.
@@ -85,6 +88,15 @@ impl PoolShard {
     /// Counts a failed attempt.
     pub fn fault(&self, fault: Fault) {
         self.faults[fault.index()].add(1);
+    }
+}
+
+// === impl WorkerShard ===
+
+impl WorkerShard {
+    /// The counts of a process with so many listeners.
+    pub fn for_listeners(listeners: usize) -> Self {
+        Self { handshakes: (0..listeners).map(|_| HandshakeShard::default()).collect(), ..Self::default() }
     }
 }
 

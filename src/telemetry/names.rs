@@ -85,6 +85,14 @@ metrics! {
         "Client connections open now.";
     CONNECTIONS = "weir_connections_total" Counter [""]
         "Client connections accepted.";
+    TLS_HANDSHAKES = "weir_tls_handshakes_total" Counter ["listener,version,resumed"]
+        "TLS handshakes with clients that came to their end.";
+    TLS_HANDSHAKE_FAILURES = "weir_tls_handshake_failures_total" Counter ["listener,kind"]
+        "TLS handshakes with clients that failed, by kind.";
+    TLS_CERTIFICATE_EXPIRY = "weir_tls_certificate_expiry_timestamp_seconds" Gauge ["listener,name"]
+        "When a certificate that is served expires, in Unix time.";
+    TLS_FILES_FAILED = "weir_tls_files_failed" Gauge ["listener"]
+        "Files of certificates that do not hold as they are now, so that what was served before is served still.";
     BODY_BYTES = "weir_body_bytes_total" Counter ["service,pool,direction"]
         "Body bytes received from clients (in) and sent to them (out).";
     CONFIG_LAST_RELOAD_SUCCESSFUL = "weir_config_last_reload_successful" Gauge [""]

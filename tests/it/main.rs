@@ -37,6 +37,7 @@ mod split;
 mod stage;
 mod start;
 mod stop;
+mod tls;
 mod trailers;
 mod truth;
 mod upload;

@@ -350,7 +350,9 @@ fn sticky_clients_whose_errors_come_in_clusters_roll_nothing_back() {
     canary.behave(clustered(2));
     let setup = Setup::pair(&stable, &canary, [100, 0]).table("affinity", "by = \"header\"\nname = \"x-unit\"");
     let asks = Asks { units: 400, ..Asks::default() };
-    let run = Run::begin(setup, &plan("60s"), &asks);
+    let mut plan = plan("60s");
+    plan["gates"] = json!([{ "kind": "error_rate" }]);
+    let run = Run::begin(setup, &plan, &asks);
     let (ended, view) = run.weir.watch_rollout(&run.id, Duration::from_secs(15), |view| view["state"] != "rolling_out");
     assert!(!ended, "{view:#}");
     let met = run.crowd.stop();

@@ -231,10 +231,16 @@ fn program(number: u64) -> (Tally, Met) {
         std::thread::sleep(wait);
         crowd.rest(still);
         let before = still.then(|| {
-            std::thread::sleep(Duration::from_millis(250));
-            // Asking for the chain waits until everything that came before is on disk.
-            assert_eq!(weir.admin_get("/api/v1/audit/verify").status, 200);
-            evidence(&weir, &id)
+            let mut seen = evidence(&weir, &id);
+            loop {
+                std::thread::sleep(Duration::from_millis(250));
+                // Asking for the chain waits until everything that came before is on disk.
+                assert_eq!(weir.admin_get("/api/v1/audit/verify").status, 200);
+                let now = evidence(&weir, &id);
+                if std::mem::replace(&mut seen, now.clone()) == now {
+                    break now;
+                }
+            }
         });
         let told = std::thread::scope(|scope| {
             let (id, reason) = (&id, &reason);
@@ -244,8 +250,8 @@ fn program(number: u64) -> (Tally, Met) {
             sent.map(|sent| Told { verb, reason: reason.clone(), answer: sent.join().expect("no panic") })
         });
         let files = read_files(&weir, &id);
-        weir = weir.restart().expect("it starts again");
         let up = Instant::now();
+        weir = weir.restart().expect("it starts again");
         let answer = weir.admin_get(&format!("{ROLLOUTS}/{id}"));
         if answer.status == 200 {
             let look = answer.json();

@@ -26,7 +26,7 @@ use super::failure::Failure;
 use super::figures::{count, ratio};
 use super::screen::{Paint, printable};
 use super::{Globals, change, near, place, screen};
-use crate::model::Name;
+use crate::model::{ListenerSpec, Name};
 
 /// Connections that send.
 const CONNECTIONS: u64 = 8;
@@ -132,12 +132,14 @@ pub(super) fn execute(arguments: &Arguments, globals: &Globals) -> Result<(), Fa
     if outcome.fits { Ok(()) } else { Err(Failure::Said(1)) }
 }
 
-/// The first listener that is not pinned to a pool, by loopback when it listens everywhere.
+/// The first listener over plain HTTP that takes all pools, by loopback when it listens everywhere.
 fn listener(globals: &Globals) -> Result<Uri, Failure> {
     let config = place::config(globals)?;
-    let free = config.listeners.iter().find(|listener| listener.pin.is_none());
+    let takes_all =
+        |listener: &&ListenerSpec| listener.pin.is_none() && listener.tls.is_none() && listener.redirect.is_none();
+    let free = config.listeners.iter().find(takes_all);
     let mut address: SocketAddr =
-        free.ok_or_else(|| Failure::wrong("no listener takes all pools; name a --url"))?.address;
+        free.ok_or_else(|| Failure::wrong("no listener takes all pools over plain HTTP; name a --url"))?.address;
     if address.ip().is_unspecified() {
         address.set_ip(Ipv4Addr::LOCALHOST.into());
     }

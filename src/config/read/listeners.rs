@@ -1,22 +1,33 @@
 //! `[listeners.NAME]`: where clients connect.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
-use super::{routes, services};
+use super::{routes, services, tls};
 use crate::config::cursor::{At, Fields};
 use crate::model::{ListenerSpec, Name, Pin, ServiceSpec};
 
 /// Where the data plane listens when nothing is said.
 const PUBLIC: ([u8; 4], u16) = ([0, 0, 0, 0], 8080);
 
+/// The port that `https` means when a URL names none.
+const HTTPS: u16 = 443;
+
 /// Reads every listener; without any, `public` on 0.0.0.0:8080. `admin` may not be taken by one of them.
-pub(super) fn listeners(root: &Fields<'_>, services: &[At<ServiceSpec>], admin: SocketAddr) -> Vec<ListenerSpec> {
+pub(super) fn listeners(
+    root: &Fields<'_>,
+    services: &[At<ServiceSpec>],
+    admin: SocketAddr,
+    dir: &Path,
+) -> Vec<ListenerSpec> {
     let mut listeners: Vec<ListenerSpec> = Vec::new();
     for (key, value) in root.entries("listeners") {
         let name = services::name(root, &key);
         let Some(fields) = root.as_table(value, key.span.clone(), "listeners.*") else { continue };
         let pin = pin(&fields, services);
         let networks = fields.networks("networks");
+        let tls = fields.table_if_present("tls", "listeners.*.tls").map(|table| tls::tls(&table, dir));
+        let redirect = redirect(&fields);
         let Some(address) = fields.address("address") else {
             if fields.value("address").is_none() {
                 let found = format!("{} has no address", fields.path);
@@ -31,7 +42,7 @@ pub(super) fn listeners(root: &Fields<'_>, services: &[At<ServiceSpec>], admin: 
             fields.sink.whole(address.span, &address.path, found, "give each its own port");
         }
         if let Some(name) = name {
-            listeners.push(ListenerSpec { name, address: address.value, pin, networks });
+            listeners.push(ListenerSpec { name, address: address.value, pin, networks, tls, redirect });
         }
     }
     if listeners.is_empty() && root.value("listeners").is_none() {
@@ -46,7 +57,8 @@ pub(super) fn listeners(root: &Fields<'_>, services: &[At<ServiceSpec>], admin: 
                 "use another port, or add [listeners.public]",
             );
         }
-        listeners.push(ListenerSpec { name, address, pin: None, networks: Vec::new() });
+        let (pin, networks) = (None, Vec::new());
+        listeners.push(ListenerSpec { name, address, pin, networks, tls: None, redirect: None });
     }
     listeners
 }
@@ -55,6 +67,25 @@ pub(super) fn listeners(root: &Fields<'_>, services: &[At<ServiceSpec>], admin: 
 fn clash(a: SocketAddr, b: SocketAddr) -> bool {
     let overlap = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
     a.port() != 0 && a.port() == b.port() && overlap
+}
+
+/// The port of `https` that every request is sent to.
+fn redirect(fields: &Fields<'_>) -> Option<u16> {
+    let port = fields.integer("redirect_port").and_then(|port| u16::try_from(port).ok());
+    if fields.word("redirect").is_none() {
+        if let Some(value) = fields.value("redirect_port").filter(|_| fields.value("redirect").is_none()) {
+            let found = format!("{} without a redirect", value.path);
+            fields.sink.whole(value.span, &value.path, found, "add redirect = \"https\"");
+        }
+        return None;
+    }
+    let clash = ["tls", "pool", "service"].into_iter().find_map(|key| fields.value(key).map(|_| key));
+    if let Some(key) = clash {
+        let (path, place) = (fields.path_of("redirect"), fields.place());
+        let found = format!("{place} redirects everything and has `{key}` too");
+        fields.sink.whole(fields.key_span("redirect"), &path, found, "give each a listener of its own");
+    }
+    Some(port.unwrap_or(HTTPS))
 }
 
 fn pin(fields: &Fields<'_>, services: &[At<ServiceSpec>]) -> Option<Pin> {

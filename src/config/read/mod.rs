@@ -12,6 +12,7 @@ mod root;
 mod routes;
 mod services;
 mod switches;
+mod tls;
 
 pub(super) use policies::statuses;
 pub(super) use root::root;

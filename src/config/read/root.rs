@@ -24,7 +24,7 @@ pub(in crate::config) fn root(root: &Fields<'_>, path: &Path) -> Config {
     let services = services::services(root, dir);
     let tokens = engine::tokens(root, dir);
     let admin = admin(&root.table("admin", "admin"), dir, !tokens.is_empty());
-    let listeners = listeners::listeners(root, &services, admin.address);
+    let listeners = listeners::listeners(root, &services, admin.address, dir);
     let routes = routes::routes(root, &services);
     let kill_switches = switches::switches(root, &services);
     let notifications = notify::notifications(&root.table("notifications", "notifications"), dir, &services);
@@ -62,7 +62,7 @@ pub(in crate::config) fn root(root: &Fields<'_>, path: &Path) -> Config {
     }
 }
 
-fn not_empty(fields: &Fields<'_>, text: At<String>) -> Option<PathBuf> {
+pub(super) fn not_empty(fields: &Fields<'_>, text: At<String>) -> Option<PathBuf> {
     if text.value.is_empty() || text.value.contains('\0') {
         fields.refuse(&text, "is not a path", "name a file");
         return None;

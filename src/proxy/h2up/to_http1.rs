@@ -5,13 +5,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use tokio::io::AsyncWrite;
-
 use super::super::answer::Back;
 use super::super::body::{push_chunk, push_last_chunk};
 use super::super::client::Client;
 use super::super::decide::{Decision, Question};
 use super::super::h1::response::ResponseFraming;
+use super::super::link::Link;
 use super::super::relay::{End, write_framing};
 use super::super::serve::{After, Told};
 use super::super::timer::Timer;
@@ -25,11 +24,11 @@ const PIECE_BYTES: usize = 64 * 1024;
 
 impl Told<'_> {
     /// Sends the endpoint's answer down.
-    pub(in crate::proxy) async fn relay_http2(
+    pub(in crate::proxy) async fn relay_http2<L: Link>(
         &self,
         question: &Question<'_>,
         decision: &Decision,
-        client: &mut Client<'_>,
+        client: &mut Client<'_, L>,
         answered: Box<Answered2>,
         timer: &mut Timer,
     ) -> After {
@@ -68,13 +67,13 @@ impl Told<'_> {
         let whole = end == End::Whole;
         if endless && !whole {
             // A reset is the only way to say that the body is not whole.
-            let _ = socket2::SockRef::from(&*client.stream).set_linger(Some(Duration::ZERO));
+            let _ = socket2::SockRef::from(client.stream.socket()).set_linger(Some(Duration::ZERO));
         }
-        let unread = !client.is_read();
-        match whole {
-            true if keep && !unread => After::Next,
-            true if unread || !client.unused().is_empty() => After::Linger,
-            _ => After::Close,
+        match client.is_read() {
+            _ if !whole => After::Cut,
+            true if keep => After::Next,
+            true if client.unused().is_empty() => After::Close,
+            _ => After::Linger,
         }
     }
 }
@@ -94,8 +93,8 @@ fn write_head(answer: &Answer, back: &Back<'_>, http10: bool, out: &mut Vec<u8>)
 }
 
 /// One answer on its way down.
-struct Descent<'r, 'c> {
-    client: &'r mut Client<'c>,
+struct Descent<'r, 'c, L> {
+    client: &'r mut Client<'c, L>,
     answer: &'r mut Answer,
     chunked: bool,
     /// What is written next, at first the head.
@@ -110,7 +109,7 @@ struct Descent<'r, 'c> {
 
 // === impl Descent ===
 
-impl Descent<'_, '_> {
+impl<L: Link> Descent<'_, '_, L> {
     /// Streams until the end. `idle`: how long nothing may move.
     async fn run(&mut self, timer: &mut Timer, idle: Duration) -> End {
         loop {
@@ -118,7 +117,7 @@ impl Descent<'_, '_> {
             match timer.limit(Instant::now() + idle, step).await {
                 Ok(Some(end)) => return end,
                 Ok(None) => {}
-                Err(_) if self.sent < self.out.len() || self.answer.uplink.waits_for_client() => {
+                Err(_) if self.is_laden() || self.answer.uplink.waits_for_client() => {
                     return End::Cut(Fault::Client);
                 }
                 Err(_) => {
@@ -127,6 +126,11 @@ impl Descent<'_, '_> {
                 }
             }
         }
+    }
+
+    /// Whether the client has yet to take something.
+    fn is_laden(&self) -> bool {
+        self.sent < self.out.len() || self.client.stream.is_laden()
     }
 
     /// One step of progress, or the end.
@@ -149,6 +153,13 @@ impl Descent<'_, '_> {
                         moved |= self.answer.uplink.mark() != mark;
                         return if moved { Poll::Ready(None) } else { Poll::Pending };
                     }
+                }
+            }
+            if !L::IS_PLAIN && self.client.stream.is_laden() {
+                match Pin::new(&mut *self.client.stream).poll_flush(cx) {
+                    Poll::Ready(Ok(())) => moved = true,
+                    Poll::Ready(Err(_)) => return Poll::Ready(Some(End::Cut(Fault::Client))),
+                    Poll::Pending => return if moved { Poll::Ready(None) } else { Poll::Pending },
                 }
             }
             self.answer.taken(std::mem::take(&mut self.owed));

@@ -121,9 +121,9 @@ fn f17_a_client_that_aborts_frees_its_upstream_and_blames_nobody() {
         wait(10);
         let began = Instant::now();
         client.reset();
-        eventually("the upstream is let go", Duration::from_millis(400), || stable.left(connection).is_some());
+        eventually("the upstream is let go", SOON, || stable.left(connection).is_some());
         let left = stable.left(connection).expect("it has left");
-        assert!(left.saturating_duration_since(began) < Duration::from_millis(150), "{:?}", left - began);
+        assert!(left.saturating_duration_since(began) < Duration::from_millis(500), "{:?}", left - began);
     }
     beside.stop().assert_flawless();
     for kind in ["upstream_connect", "upstream_answer", "upstream_timeout"] {

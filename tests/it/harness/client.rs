@@ -4,6 +4,7 @@ use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use super::tls::Tls;
 use super::wire::{Framing, Head, Wire, declared};
 
 /// How long an answer may take before the test fails; far above every timeout that tests configure.
@@ -116,6 +117,14 @@ impl Client {
         let wire = Wire::new(TcpStream::connect_timeout(&address, PATIENCE)?);
         wire.patience(PATIENCE);
         Ok(Self { address, host: "test".to_owned(), wire, lenient: false })
+    }
+
+    /// Connects and shakes hands, or says why not; asks for the host that TLS asks for.
+    pub fn try_over(address: SocketAddr, tls: &Tls) -> io::Result<Self> {
+        let wire = Wire::new(TcpStream::connect_timeout(&address, PATIENCE)?);
+        wire.patience(PATIENCE);
+        let wire = wire.secure(tls.connection())?;
+        Ok(Self { address, host: tls.name.clone(), wire, lenient: false })
     }
 
     /// Connects from a given local address.

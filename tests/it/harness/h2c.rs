@@ -1,12 +1,15 @@
-//! A cleartext HTTP/2 client with prior knowledge, blocking on the outside.
+//! An HTTP/2 client, cleartext with prior knowledge or over TLS, blocking on the outside.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::{SendRequest, handshake};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
+
+use super::tls::Tls;
 
 /// One answer over HTTP/2.
 #[derive(Debug, Clone)]
@@ -56,12 +59,30 @@ impl H2Client {
     /// Connects; fails the test when that does not work.
     #[track_caller]
     pub fn to(address: SocketAddr) -> Self {
+        Self::on(async move { TcpStream::connect(address).await.expect("weir accepts") })
+    }
+
+    /// Connects over TLS; fails the test when that does not work, or does not lead to HTTP/2.
+    #[track_caller]
+    pub fn over(address: SocketAddr, tls: &Tls) -> Self {
+        let tls = tls.clone().alpn(&["h2", "http/1.1"]);
+        Self::on(async move {
+            let stream = TcpStream::connect(address).await.expect("weir accepts");
+            let name = rustls::pki_types::ServerName::try_from(tls.name).expect("a legal name");
+            let stream = tokio_rustls::TlsConnector::from(tls.config).connect(name, stream).await;
+            let stream = stream.expect("weir shakes hands");
+            assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+            stream
+        })
+    }
+
+    #[track_caller]
+    fn on<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(connect: impl Future<Output = S>) -> Self {
         let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime can be built");
         let over = std::sync::Arc::new(std::sync::Mutex::new(None));
         let told = std::sync::Arc::clone(&over);
         let sender = runtime.block_on(async {
-            let stream = TcpStream::connect(address).await.expect("weir accepts");
-            let (sender, connection) = handshake(stream).await.expect("weir speaks cleartext HTTP/2");
+            let (sender, connection) = handshake(connect.await).await.expect("weir speaks HTTP/2");
             tokio::spawn(async move {
                 let how = match connection.await {
                     Ok(()) => "closed".to_owned(),

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::client::{Client, End};
+use super::tls::Tls;
 
 /// What the load met.
 #[derive(Debug, Default)]
@@ -65,12 +66,25 @@ impl Load {
         Self::of("GET", address, clients, pause)
     }
 
+    /// The same over TLS; every tenth request on a new connection.
+    pub fn over(address: SocketAddr, tls: &Tls, clients: usize, pause: Duration) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let clients = (0..clients).map(|number| {
+            let (stop, tls) = (Arc::clone(&stop), tls.clone());
+            std::thread::spawn(move || {
+                let connect = move || Client::try_over(address, &tls);
+                work("GET", connect, Some(10), number, pause, &stop)
+            })
+        });
+        Self { clients: clients.collect(), stop }
+    }
+
     /// The same with another method; a body of four bytes goes with it.
     pub fn of(method: &'static str, address: SocketAddr, clients: usize, pause: Duration) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let clients = (0..clients).map(|number| {
             let stop = Arc::clone(&stop);
-            std::thread::spawn(move || work(method, address, number, pause, &stop))
+            std::thread::spawn(move || work(method, || Client::try_to(address), None, number, pause, &stop))
         });
         Self { clients: clients.collect(), stop }
     }
@@ -93,7 +107,14 @@ impl Drop for Load {
     }
 }
 
-fn work(method: &str, address: SocketAddr, number: usize, pause: Duration, stop: &AtomicBool) -> Report {
+fn work(
+    method: &str,
+    connect: impl Fn() -> std::io::Result<Client>,
+    renew_every: Option<u64>,
+    number: usize,
+    pause: Duration,
+    stop: &AtomicBool,
+) -> Report {
     let mut report = Report::default();
     let mut client = None;
     let body: &[u8] = if method == "GET" { b"" } else { b"body" };
@@ -101,12 +122,19 @@ fn work(method: &str, address: SocketAddr, number: usize, pause: Duration, stop:
         if stop.load(Ordering::Relaxed) {
             break;
         }
-        if client.is_none() {
-            report.reconnects += usize::from(turn > 0);
-            client = Client::try_to(address).ok();
+        let renewed = renew_every.is_some_and(|every| turn.is_multiple_of(every));
+        if client.is_none() || renewed {
+            report.reconnects += usize::from(turn > 0 && !renewed);
+            client = match connect() {
+                Ok(client) => Some(client),
+                Err(error) => {
+                    let refused = error.kind() == std::io::ErrorKind::ConnectionRefused;
+                    report.failures.push(if refused { "connect refused".into() } else { format!("connect: {error}") });
+                    None
+                }
+            };
         }
         let Some(open) = client.as_mut() else {
-            report.failures.push("connect refused".to_owned());
             std::thread::sleep(pause.max(Duration::from_millis(5)));
             continue;
         };

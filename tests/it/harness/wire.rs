@@ -46,10 +46,11 @@ pub enum Framing {
     UntilClose,
 }
 
-/// A socket with a read buffer.
+/// A socket with a read buffer, perhaps with TLS over it.
 #[derive(Debug)]
 pub struct Wire {
     stream: TcpStream,
+    tls: Option<Box<rustls::ClientConnection>>,
     ahead: Vec<u8>,
 }
 
@@ -61,7 +62,21 @@ impl Wire {
     /// Takes over a connected socket.
     pub fn new(stream: TcpStream) -> Self {
         let _ = stream.set_nodelay(true);
-        Self { stream, ahead: Vec::new() }
+        Self { stream, tls: None, ahead: Vec::new() }
+    }
+
+    /// Shakes hands on a connected socket.
+    pub fn secure(mut self, mut tls: rustls::ClientConnection) -> io::Result<Self> {
+        while tls.is_handshaking() {
+            tls.complete_io(&mut self.stream)?;
+        }
+        self.tls = Some(Box::new(tls));
+        Ok(self)
+    }
+
+    /// What TLS says of the connection.
+    pub fn tls(&self) -> &rustls::ClientConnection {
+        self.tls.as_ref().expect("it speaks TLS")
     }
 
     /// The socket below.
@@ -86,14 +101,21 @@ impl Wire {
 
     /// Writes all of `bytes`.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.write_all(bytes)
+        let Some(tls) = &mut self.tls else { return self.stream.write_all(bytes) };
+        let mut stream = rustls::Stream::new(&mut **tls, &mut self.stream);
+        stream.write_all(bytes)?;
+        stream.flush()
     }
 
     /// Reads more; 0 when the peer has ended.
     pub fn fill(&mut self) -> io::Result<usize> {
         let mut space = [0_u8; 16 * 1024];
         loop {
-            match self.stream.read(&mut space) {
+            let read = match &mut self.tls {
+                None => self.stream.read(&mut space),
+                Some(tls) => rustls::Stream::new(&mut **tls, &mut self.stream).read(&mut space),
+            };
+            match read {
                 Ok(count) => {
                     self.ahead.extend_from_slice(&space[..count]);
                     return Ok(count);

@@ -1,0 +1,72 @@
+//! The certificates of all listeners: opened when the process starts (and by `weir check`), kept fresh while it runs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::config::{Config, Problem, Problems};
+use crate::tls::site::Site;
+
+/// What each listener speaks TLS from, in the order of the configuration; none: plain HTTP.
+pub(crate) type Sites = Arc<[Option<Arc<Site>>]>;
+
+/// How often the files are looked at: two stat(2) for each certificate.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// A certificate that is valid for less than this is worth a line: ACME clients renew 30 days before.
+const SOON: i64 = 14 * 86_400;
+
+/// Reads everything that the listeners serve TLS from; every problem at once.
+pub(crate) fn open(config: &Config) -> Result<Sites, Problems> {
+    let file = config.path.display().to_string();
+    let (mut sites, mut problems) = (Vec::new(), Vec::new());
+    for listener in &config.listeners {
+        match listener.tls.as_ref().map(|spec| Site::open(&listener.name, spec)).transpose() {
+            Ok(site) => sites.push(site.map(Arc::new)),
+            Err(errors) => problems.extend(errors.into_iter().map(|error| {
+                let help = "mend the file, or name another one";
+                Problem::without_place(&file, format!("listeners.{}.tls: {error}", listener.name), help)
+            })),
+        }
+    }
+    Problems::new(problems).map_or(Ok(sites.into()), Err)
+}
+
+/// What is legal and perhaps not meant: certificates that are not valid now, or soon are not.
+pub(crate) fn notes(config: &Config, sites: &Sites, now: Timestamp) -> Vec<Problem> {
+    let (file, now) = (config.path.display().to_string(), now.as_second());
+    let shown = sites.iter().flatten().flat_map(|site| site.view().certificates.clone());
+    let note = |shown: crate::tls::site::Shown| {
+        let certificate = shown.certificate?;
+        let day = |unix_s: i64| Timestamp::from_second(unix_s).map_or_else(|_| "never".into(), |at| at.to_string());
+        let (from, until) = (certificate.not_before_unix_s, certificate.not_after_unix_s);
+        let found = match () {
+            () if now > until => format!("expired at {}", day(until)),
+            () if now < from => format!("is not valid before {}", day(from)),
+            () if until - now < SOON => format!("expires at {}", day(until)),
+            () => return None,
+        };
+        let place = certificate.files.cert.display().to_string();
+        Some(Problem::without_place(&file, format!("{place} ({}) {found}", certificate.label()), "renew it"))
+    };
+    shown.filter_map(note).collect()
+}
+
+/// Looks at the files for ever, on a thread that may wait for a disk.
+pub(super) async fn keep_fresh(sites: Sites) {
+    if sites.iter().all(Option::is_none) {
+        return;
+    }
+    let mut looks = interval(LOOK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        looks.tick().await;
+        let sites = sites.clone();
+        let look = move || sites.iter().flatten().for_each(|site| site.look());
+        if let Err(error) = tokio::task::spawn_blocking(look).await {
+            tracing::error!(%error, "the look at the certificates failed inside weir");
+        }
+    }
+}

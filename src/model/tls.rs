@@ -1,0 +1,45 @@
+//! How a listener speaks TLS, as the file says it.
+
+use std::path::PathBuf;
+
+/// `[listeners.NAME.tls]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsSpec {
+    /// Certificates by file; the first is what clients get that ask for no name that is known.
+    pub certificates: Vec<CertificateFiles>,
+    /// A directory of further ones, looked through again whenever it changes.
+    pub certs_dir: Option<PathBuf>,
+    /// The oldest version that is spoken.
+    pub min_version: TlsVersion,
+    /// Whether clients may resume sessions by tickets.
+    pub session_tickets: bool,
+    /// Which clients must show a certificate.
+    pub client_auth: Option<ClientAuth>,
+}
+
+/// A certificate with its chain, and its key. Both may be one file.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CertificateFiles {
+    /// PEM: the certificate first, then those that it was issued by.
+    pub cert: PathBuf,
+    /// PEM: its private key.
+    pub key: PathBuf,
+}
+
+/// Versions of TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsVersion {
+    /// 1.2 (RFC 5246).
+    V12,
+    /// 1.3 (RFC 8446).
+    V13,
+}
+
+/// Client certificates.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientAuth {
+    /// PEM: the authorities that clients' certificates are issued by.
+    pub ca: PathBuf,
+    /// Whether a client without one is served. One that shows a certificate which does not hold never is.
+    pub optional: bool,
+}

@@ -1,0 +1,35 @@
+//! The way that requests of one connection came: from whom, by which listener, and over which TLS.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use crate::tls::identity::Identity;
+
+/// The connection that a request came by.
+#[derive(Debug, Clone)]
+pub(crate) struct Via {
+    /// The address at the other end.
+    pub(crate) peer: IpAddr,
+    /// Index of the listener.
+    pub(crate) listener: usize,
+    /// What TLS says of the client; none over plain HTTP.
+    pub(crate) tls: Option<Rc<TlsFacts>>,
+}
+
+/// What TLS says of a client.
+#[derive(Debug)]
+pub(crate) struct TlsFacts {
+    /// Whether the listener asks for certificates: then it alone knows who the client is.
+    pub(crate) asks: bool,
+    /// Who the client is, if it showed a certificate.
+    pub(crate) identity: Option<Identity>,
+}
+
+// === impl Via ===
+
+impl Via {
+    /// A connection over plain HTTP.
+    pub(crate) fn plain(peer: IpAddr, listener: usize) -> Self {
+        Self { peer, listener, tls: None }
+    }
+}
