@@ -52,6 +52,7 @@
 //!   4 proxy/forward  attempts: a pooled connection (conns) or a new one, at most one safe retry (budget); what goes
 //!                    out while a worker is busy goes in bursts (turn)
 //!     proxy/exchange one attempt up to the head of its answer                         502 504
+//!     proxy/h2up     the same over HTTP/2, down to the end of the answer
 //!   5 proxy/answer   maps the head back; proxy/relay (HTTP/2: proxy/streamed) streams the body down,
 //!                    proxy/splice long ones without a copy, proxy/tunnel what follows a 101
 //!   6 proxy/record   counts and logs, in one place

@@ -32,6 +32,7 @@ fn record(client_ip: IpAddr) -> Record<'static> {
         generation: 7,
         fault: None,
         user_agent: Some(b"Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"),
+        grpc_status: None,
         bucket: Some(123_456),
     }
 }

@@ -184,7 +184,7 @@ static TABLES: &[Table] = &[
                 "on_pool_down",
                 Kind::Word(&["failover", "strict"]),
                 "\"failover\"",
-                "what a dead pool does with its share",
+                "what becomes of a dead pool's share",
             ),
             key(
                 "on_kill",
@@ -210,7 +210,7 @@ static TABLES: &[Table] = &[
         path: "services.*.pools.*",
         doc: "the endpoints that run one version",
         keys: &[
-            key("endpoints", Kind::Texts, "", "http://HOST[:PORT]; a host name may stand for many endpoints"),
+            key("endpoints", Kind::Texts, "", "http:// or h2c://HOST[:PORT]; a name may stand for many endpoints"),
             key("max_in_flight", COUNT, "", "requests in flight; what a full canary cannot take spills to stable"),
         ],
     },
@@ -240,9 +240,10 @@ static TABLES: &[Table] = &[
         path: "services.*.health",
         doc: "active probes of each endpoint",
         keys: &[
-            key("kind", Kind::Word(&["http", "tcp", "off"]), "\"tcp\"", "how to probe; http when `path` is set"),
+            key("kind", Kind::Word(&["http", "tcp", "grpc", "off"]), "\"tcp\"", "how to probe; with `path` http"),
             key("path", Kind::Text, "\"/\"", "http: target of the probe"),
-            key("host", Kind::Text, "", "http: Host of the probe; default: the endpoint's own"),
+            key("host", Kind::Text, "", "http, grpc: Host of the probe; default: the endpoint's own"),
+            key("grpc_service", Kind::Text, "\"\"", "grpc: what the health service is asked about; empty: the server"),
             key("expect", Kind::Statuses, "\"200-399\"", "http: statuses of a healthy endpoint"),
             key("interval", Kind::Duration(1), "\"2s\"", "time between probes, with 10 % jitter"),
             key("timeout", Kind::Duration(1), "\"1s\"", "time that a probe may take"),

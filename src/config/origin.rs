@@ -1,8 +1,8 @@
-//! Where endpoints are: `http://HOST[:PORT]`. What cannot be reached yet is refused by name.
+//! Where endpoints are: `http://HOST[:PORT]`, `h2c://HOST[:PORT]`. What cannot be reached yet is refused by name.
 
-use crate::model::Origin;
+use crate::model::{Origin, Protocol};
 
-/// Port of an `http` origin that names none (RFC 9110 §4.2.1).
+/// Port of an origin that names none (RFC 9110 §4.2.1).
 const PORT_DEFAULT: u16 = 80;
 
 /// Reads an origin, or says what was found and what would be right.
@@ -14,15 +14,17 @@ pub(super) fn parse(text: &str) -> Result<Origin, (String, String)> {
             &format!("write \"http://{}\"", if text.is_empty() { "HOST:PORT" } else { text }),
         );
     };
-    match scheme.to_ascii_lowercase().as_str() {
-        "http" => {}
+    let protocol = match scheme.to_ascii_lowercase().as_str() {
+        "http" => Protocol::Http1,
+        "h2c" => Protocol::H2c,
         "https" => return wrong("https endpoints are not supported yet", "use \"http://HOST:PORT\""),
-        "h2c" | "grpc" => {
-            return wrong("HTTP/2 endpoints are not supported yet", "use \"http://HOST:PORT\" (HTTP/1.1)");
+        "grpc" => {
+            let help = "gRPC is HTTP/2: use \"h2c://HOST:PORT\"";
+            return wrong("is not an http address", help);
         }
         "unix" => return wrong("unix sockets are not supported yet", "use \"http://HOST:PORT\""),
-        _ => return wrong("is not an http address", "use \"http://HOST:PORT\""),
-    }
+        _ => return wrong("is not an http address", "use \"http://HOST:PORT\" or \"h2c://HOST:PORT\""),
+    };
     let authority = rest.strip_suffix('/').unwrap_or(rest);
     if let Some(at) = authority.find(['?', '#']) {
         let help = format!("endpoints are whole servers: write \"http://{}\"", &authority[..at]);
@@ -35,7 +37,7 @@ pub(super) fn parse(text: &str) -> Result<Origin, (String, String)> {
         return wrong("has a user name", &format!("write \"http://{host}\"; credentials do not belong here"));
     }
     let (host, port) = split_port(authority)?;
-    check_host(host).map(|host| Origin { host, port })
+    check_host(host).map(|host| Origin { protocol, host, port })
 }
 
 fn split_port(authority: &str) -> Result<(&str, u16), (String, String)> {

@@ -111,6 +111,9 @@ pub(super) fn health(health: Option<&Health>) -> Plain {
     };
     let plain = match kind {
         ProbeKind::Tcp => Plain::default().add("kind", "tcp"),
+        ProbeKind::Grpc { service, host } => {
+            Plain::default().add("kind", "grpc").add("grpc_service", service).some("host", host.as_ref())
+        }
         ProbeKind::Http { path, host, expect } => {
             let expect = format!("{}-{}", expect.start(), expect.end());
             Plain::default().add("kind", "http").add("path", path).some("host", host.as_ref()).add("expect", expect)

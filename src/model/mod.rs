@@ -58,7 +58,7 @@ pub use policy::{
 };
 pub use spec::{
     AccessLog, Direct, FieldMatch, HostMatch, Limits, ListenerSpec, LogFormat, LogSink, Matches, Origin, PathMatch,
-    Pin, Plan, PoolSpec, Rewrite, RouteSpec, ServiceSpec, ValueMatch,
+    Pin, Plan, PoolSpec, Protocol, Rewrite, RouteSpec, ServiceSpec, ValueMatch,
 };
 pub use switch::{KillSwitch, Limit, Pools, Priority, Recovery, Trigger};
 pub use tls::{CertificateFiles, ClientAuth, TlsSpec, TlsVersion};

@@ -82,6 +82,13 @@ pub enum ProbeKind {
         /// Healthy statuses.
         expect: RangeInclusive<u16>,
     },
+    /// The gRPC health service (grpc.health.v1), by HTTP/2 with prior knowledge; healthy when it says SERVING.
+    Grpc {
+        /// What is asked about; empty: the whole server.
+        service: String,
+        /// `:authority` to send; none: the endpoint's own authority.
+        host: Option<String>,
+    },
     /// A TCP connection is enough.
     Tcp,
 }

@@ -72,13 +72,26 @@ pub struct PoolSpec {
     pub max_in_flight: Option<u32>,
 }
 
-/// A place that endpoints are found at: `http://HOST:PORT`. A host name may stand for many endpoints.
+/// A place that endpoints are found at: `http://HOST:PORT` or `h2c://HOST:PORT`. A host name may stand for many
+/// endpoints.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Origin {
+    /// What is spoken there.
+    pub protocol: Protocol,
     /// Host name or address, lower case, without brackets.
     pub host: String,
     /// Port.
     pub port: u16,
+}
+
+/// What an endpoint speaks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2 without TLS, by prior knowledge (RFC 9113 §3.3).
+    H2c,
 }
 
 /// One rule of the route table.
@@ -322,7 +335,11 @@ impl Origin {
 
 impl std::fmt::Display for Origin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "http://{}", self.authority())
+        let scheme = match self.protocol {
+            Protocol::Http1 => "http",
+            Protocol::H2c => "h2c",
+        };
+        write!(f, "{scheme}://{}", self.authority())
     }
 }
 

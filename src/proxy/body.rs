@@ -9,8 +9,8 @@ use super::h1::response::ResponseFraming;
 /// Reads one body out of the bytes of a connection.
 #[derive(Debug)]
 pub(crate) enum BodyReader {
-    /// It is complete.
-    Done,
+    /// It is complete, and these are its trailers, as lines.
+    Done(Vec<u8>),
     /// This many bytes are left.
     Length(u64),
     /// Chunked.
@@ -24,7 +24,7 @@ pub(crate) enum BodyReader {
 impl BodyReader {
     pub(crate) fn of_request(framing: Framing) -> Self {
         match framing {
-            Framing::None => BodyReader::Done,
+            Framing::None => BodyReader::Done(Vec::new()),
             Framing::Length(length) => BodyReader::Length(length),
             Framing::Chunked => BodyReader::Chunked(Decoder::default()),
         }
@@ -32,7 +32,7 @@ impl BodyReader {
 
     pub(crate) fn of_response(framing: ResponseFraming) -> Self {
         match framing {
-            ResponseFraming::None => BodyReader::Done,
+            ResponseFraming::None => BodyReader::Done(Vec::new()),
             ResponseFraming::Length(length) => BodyReader::Length(length),
             ResponseFraming::Chunked => BodyReader::Chunked(Decoder::default()),
             ResponseFraming::Close => BodyReader::Close,
@@ -40,19 +40,19 @@ impl BodyReader {
     }
 
     pub(crate) fn is_done(&self) -> bool {
-        matches!(self, BodyReader::Done)
+        matches!(self, BodyReader::Done(_))
     }
 
     /// The next piece at the front of `input`, and how many bytes it uses up, as [`Decoder::decode`].
     pub(crate) fn next(&mut self, input: &[u8]) -> Result<(usize, Piece), BadChunk> {
         match self {
-            BodyReader::Done => Ok((0, Piece::End)),
+            BodyReader::Done(_) => Ok((0, Piece::End)),
             _ if input.is_empty() => Ok((0, Piece::More)),
             BodyReader::Length(left) => {
                 let n = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
                 *left -= n as u64;
                 if *left == 0 {
-                    *self = BodyReader::Done;
+                    *self = BodyReader::Done(Vec::new());
                 }
                 Ok((n, Piece::Data(0..n)))
             }
@@ -60,7 +60,7 @@ impl BodyReader {
             BodyReader::Chunked(decoder) => {
                 let found = decoder.decode(input)?;
                 if found.1 == Piece::End {
-                    *self = BodyReader::Done;
+                    *self = BodyReader::Done(decoder.take_trailers());
                 }
                 Ok(found)
             }
@@ -79,16 +79,24 @@ impl BodyReader {
     pub(crate) fn pass(&mut self, n: u64) {
         match self {
             BodyReader::Length(left) if *left > n => *left -= n,
-            _ => *self = BodyReader::Done,
+            _ => *self = BodyReader::Done(Vec::new()),
         }
     }
 
     /// The peer has closed: whether the body is whole.
     pub(crate) fn close(&mut self) -> bool {
         if matches!(self, BodyReader::Close) {
-            *self = BodyReader::Done;
+            *self = BodyReader::Done(Vec::new());
         }
         self.is_done()
+    }
+
+    /// The trailers of a body that is complete, as lines; none the second time.
+    pub(crate) fn take_trailers(&mut self) -> Vec<u8> {
+        match self {
+            BodyReader::Done(trailers) => std::mem::take(trailers),
+            _ => Vec::new(),
+        }
     }
 }
 
@@ -101,7 +109,9 @@ pub(crate) fn push_chunk(out: &mut Vec<u8>, data: &[u8]) {
     }
 }
 
-/// Appends the last chunk.
-pub(crate) fn push_last_chunk(out: &mut Vec<u8>) {
-    out.extend_from_slice(b"0\r\n\r\n");
+/// Appends the last chunk and these trailers, which are lines.
+pub(crate) fn push_last_chunk(out: &mut Vec<u8>, trailers: &[u8]) {
+    out.extend_from_slice(b"0\r\n");
+    out.extend_from_slice(trailers);
+    out.extend_from_slice(b"\r\n");
 }

@@ -2,16 +2,21 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
 use super::body::{BodyReader, push_chunk, push_last_chunk};
 use super::exchange::poll_read;
 use super::h1::chunked::{BadChunk, Piece};
-use super::h1::request::Framing;
+use super::h1::request::{Framing, Parsed};
+use super::h1::response::Response;
+use super::interim::push_interim;
 use super::link::{Gone, Link};
 use super::refusal::Refusal;
+use super::timer::Timer;
 use super::upload::{Downstream, PIECE_BYTES};
 
-const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+/// How long a client may take for interim answers that stand before a refusal: as long as for the refusal itself.
+const SETTLE: Duration = Duration::from_secs(1);
 
 /// One request of an HTTP/1 client, while it is served.
 pub(crate) struct Client<'a, L> {
@@ -24,8 +29,12 @@ pub(crate) struct Client<'a, L> {
     pub(crate) body: BodyReader,
     /// Whether the body goes up in chunks.
     pub(crate) chunked: bool,
-    /// `100 Continue` is owed before the body is read; bytes of it that are sent, then none.
-    pub(crate) continue_sent: Option<usize>,
+    /// Whether it waits for `100 Continue` before it sends the body.
+    waits: bool,
+    /// HTTP/1.0, which knows no interim answers.
+    http10: bool,
+    /// Interim answers that it has not taken yet.
+    owed: Vec<u8>,
     /// Body bytes received.
     pub(crate) bytes_in: u64,
     /// Whether anything read behind the body says that the client is there and has more to ask.
@@ -35,14 +44,16 @@ pub(crate) struct Client<'a, L> {
 // === impl Client ===
 
 impl<'a, L: Link> Client<'a, L> {
-    pub(crate) fn new(stream: &'a mut L, rest: Vec<u8>, framing: Framing, expects_continue: bool) -> Self {
+    pub(crate) fn new(stream: &'a mut L, rest: Vec<u8>, parsed: &Parsed) -> Self {
         Self {
             stream,
             rest,
             used: 0,
-            body: BodyReader::of_request(framing),
-            chunked: framing == Framing::Chunked,
-            continue_sent: expects_continue.then_some(0),
+            body: BodyReader::of_request(parsed.framing),
+            chunked: parsed.framing == Framing::Chunked,
+            waits: parsed.expects_continue,
+            http10: parsed.http10,
+            owed: Vec::new(),
             bytes_in: 0,
             pipelined: false,
         }
@@ -66,7 +77,7 @@ impl<'a, L: Link> Client<'a, L> {
                 Piece::More => break,
                 Piece::End => {
                     if self.chunked {
-                        push_last_chunk(out);
+                        push_last_chunk(out, &self.body.take_trailers());
                         self.chunked = false;
                     }
                     return Ok(true);
@@ -76,15 +87,32 @@ impl<'a, L: Link> Client<'a, L> {
         Ok(self.body.is_done() && !self.chunked)
     }
 
-    /// Sends `100 Continue` when the client waits for it; the proxy answers for the endpoint, which is never asked.
-    fn poll_continue(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Refusal>> {
-        while let Some(sent) = self.continue_sent {
-            match ready!(Pin::new(&mut *self.stream).poll_write(cx, &CONTINUE[sent..])) {
-                Ok(n) if n > 0 => self.continue_sent = Some(sent + n).filter(|&sent| sent < CONTINUE.len()),
+    /// Writes the interim answers that are owed, as far as the client takes them.
+    fn poll_owed(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Refusal>> {
+        while !self.owed.is_empty() {
+            match ready!(Pin::new(&mut *self.stream).poll_write(cx, &self.owed)) {
+                Ok(n) if n > 0 => drop(self.owed.drain(..n)),
                 _ => return Poll::Ready(Err(Refusal::ClientGone)),
             }
         }
+        if !L::IS_PLAIN && self.stream.is_laden() {
+            let flushed = ready!(Pin::new(&mut *self.stream).poll_flush(cx));
+            return Poll::Ready(flushed.map_err(|_| Refusal::ClientGone));
+        }
         Poll::Ready(Ok(()))
+    }
+
+    /// Sends what is owed; false when the client does not take it.
+    pub(crate) async fn settle(&mut self, timer: &mut Timer) -> bool {
+        let deadline = Instant::now() + SETTLE;
+        self.owed.is_empty()
+            || matches!(timer.limit(deadline, std::future::poll_fn(|cx| self.poll_owed(cx))).await, Ok(Ok(())))
+    }
+
+    /// `out`, begun with what is owed still: it goes before the head of the final answer.
+    pub(crate) fn behind_owed(&mut self, mut out: Vec<u8>) -> Vec<u8> {
+        out.append(&mut self.owed);
+        out
     }
 
     /// What has been read and belongs to the next request, once this one is read.
@@ -102,13 +130,15 @@ impl<L: Link> Downstream for Client<'_, L> {
     fn buffered(&mut self, out: &mut Vec<u8>) -> Result<bool, Refusal> {
         if !self.unused().is_empty() && !self.body.is_done() {
             // The body is on its way already: nobody waits for a 100.
-            self.continue_sent = None;
+            self.waits = false;
         }
         self.drain(out)
     }
 
     fn poll_body(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<Result<bool, Refusal>> {
-        ready!(self.poll_continue(cx))?;
+        if let Poll::Ready(Err(gone)) = self.poll_owed(cx) {
+            return Poll::Ready(Err(gone));
+        }
         loop {
             let complete = self.drain(out)?;
             if complete || !out.is_empty() {
@@ -117,13 +147,16 @@ impl<L: Link> Downstream for Client<'_, L> {
             self.rest.drain(..self.used);
             self.used = 0;
             match ready!(poll_read(cx, self.stream, &mut self.rest)) {
-                Ok(n) if n > 0 => {}
+                Ok(n) if n > 0 => self.waits = false,
                 _ => return Poll::Ready(Err(Refusal::ClientGone)),
             }
         }
     }
 
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Poll::Ready(Err(_)) = self.poll_owed(cx) {
+            return Poll::Ready(());
+        }
         if self.pipelined {
             return Poll::Pending;
         }
@@ -135,5 +168,20 @@ impl<L: Link> Downstream for Client<'_, L> {
             }
             Gone::Yes => Poll::Ready(()),
         }
+    }
+
+    fn awaits_continue(&self) -> bool {
+        self.waits
+    }
+
+    fn interim(&mut self, cx: &mut Context<'_>, interim: &Response, bytes: &[u8]) {
+        // A client that does not take one is sent no other but the one that it waits for, so that little is kept.
+        let awaited = interim.status == 100 && std::mem::take(&mut self.waits);
+        if self.http10 || !(self.owed.is_empty() || awaited) {
+            return;
+        }
+        push_interim(interim, bytes, &mut self.owed);
+        // A client that has gone shows when its body or its leaving is asked for.
+        let _ = self.poll_owed(cx);
     }
 }

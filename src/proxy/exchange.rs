@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 
 use super::buffers::Buffers;
 use super::h1::response::{self, Response};
+use super::interim::{CONTINUE_PATIENCE, own_continue};
 use super::refusal::Refusal;
 use super::splice;
 use super::timer::Timer;
@@ -18,7 +19,7 @@ use super::upload::{Downstream, Upload};
 use crate::model::{Fault, Timeouts};
 
 /// Interim answers (1xx) that one request may get; curl and browsers expect one or two.
-const INTERIM_MAX: u32 = 16;
+pub(crate) const INTERIM_MAX: u32 = 16;
 
 /// What is read at first of an answer that is expected to be long: most heads fit.
 const BITE_BYTES: usize = 2048;
@@ -98,12 +99,21 @@ pub(crate) async fn exchange<D: Downstream>(
     let mut wait = Wait { interim: 0, terms, lines: Vec::with_capacity(16) };
     let mut moved = terms.began;
     loop {
-        let limit = if upload.is_complete() { timeouts.response_header } else { timeouts.idle };
+        let awaits_continue = !upload.is_complete() && down.awaits_continue();
+        let limit = match upload.is_complete() {
+            true => timeouts.response_header,
+            false if awaits_continue => CONTINUE_PATIENCE.min(timeouts.idle),
+            false => timeouts.idle,
+        };
         let event = std::future::poll_fn(|cx| wait.poll(cx, conn, upload, down));
         match timer.limit(moved + limit, event).await {
             Ok(Event::Head(response)) => return Ok(response),
             Ok(Event::Moved) => moved = Instant::now(),
             Ok(Event::Failed(failure)) => return Err(failure),
+            Err(_) if awaits_continue => {
+                say_continue(down).await;
+                moved = Instant::now();
+            }
             Err(_) if upload.waits_for_client() => return Err(Failure::Client(Refusal::BodyTimeout)),
             Err(_) => {
                 let answered = !conn.buf.is_empty();
@@ -111,6 +121,18 @@ pub(crate) async fn exchange<D: Downstream>(
             }
         }
     }
+}
+
+/// Says `100 Continue` for an endpoint that does not.
+#[cold]
+pub(crate) async fn say_continue<D: Downstream>(down: &mut D) {
+    std::future::poll_fn(|cx| {
+        if let Some((interim, bytes)) = own_continue() {
+            down.interim(cx, &interim, bytes);
+        }
+        Poll::Ready(())
+    })
+    .await;
 }
 
 struct Wait<'a> {
@@ -147,7 +169,7 @@ impl Wait<'_> {
                 Ok(0) if answered => return failed(Fault::UpstreamAnswer, "closed_in_head"),
                 Ok(0) => return failed(Fault::UpstreamAnswer, "closed"),
                 Err(_) => return failed(Fault::UpstreamAnswer, "reset"),
-                Ok(n) => match self.parse(conn) {
+                Ok(n) => match self.parse(cx, conn, down) {
                     Ok(Some(response)) => {
                         if n == bite && !splice::is_long(response.framing) {
                             // It was not long after all. What an error means shows when the body is read.
@@ -181,8 +203,13 @@ impl Wait<'_> {
         read
     }
 
-    /// The final head in the buffer, interim ones skipped.
-    fn parse(&mut self, conn: &mut Conn) -> Result<Option<Response>, &'static str> {
+    /// The final head in the buffer; interim ones go to the client.
+    fn parse<D: Downstream>(
+        &mut self,
+        cx: &mut Context<'_>,
+        conn: &mut Conn,
+        down: &mut D,
+    ) -> Result<Option<Response>, &'static str> {
         loop {
             let lines = std::mem::take(&mut self.lines);
             match response::parse(&conn.buf, self.terms.to_head, lines).map_err(|_| "malformed_answer")? {
@@ -196,6 +223,7 @@ impl Wait<'_> {
                     if self.interim > INTERIM_MAX {
                         return Err("too_many_interim_answers");
                     }
+                    down.interim(cx, &interim, &conn.buf);
                     conn.buf.drain(..interim.head_bytes);
                     self.lines = interim.lines;
                     if conn.buf.is_empty() {

@@ -14,13 +14,15 @@ use super::balance;
 use super::decide::{self, Decision, Question};
 use super::exchange::{Conn, Failure, Terms, connect, exchange};
 use super::h1::response::Response;
+use super::h2up::attempt::{Answered2, Tried, over_http2};
+use super::h2up::exchange::AtHand;
 use super::outgoing::Outgoing;
 use super::record;
 use super::refusal::Refusal;
 use super::timer::Timer;
 use super::upload::{Downstream, Upload};
 use super::worker::{Lease, Worker};
-use crate::model::Fault;
+use crate::model::{Fault, Protocol};
 use crate::switchboard::snapshot::{Pool, Service};
 use crate::telemetry::lane::Lane;
 use crate::upstream::endpoint::{Endpoint, Outcome};
@@ -47,6 +49,13 @@ pub(crate) struct Answered {
     pub(crate) at: Instant,
 }
 
+/// An answer, by the protocol that it came in.
+#[expect(clippy::large_enum_variant, reason = "a box for the smaller one only: most answers come over HTTP/1")]
+pub(crate) enum Reply {
+    Http1(Answered),
+    Http2(Box<Answered2>),
+}
+
 /// What became of the attempts, for telemetry.
 #[derive(Debug, Default)]
 pub(crate) struct Trail {
@@ -56,6 +65,8 @@ pub(crate) struct Trail {
     pub(crate) retried: bool,
     /// From sending to the answer's head.
     pub(crate) upstream_us: Option<u64>,
+    /// How a gRPC call ended.
+    pub(crate) grpc_status: Option<u32>,
     /// Whether the endpoint reset the tunnel.
     pub(crate) reset: bool,
     /// The (pool, endpoint) of the last attempt.
@@ -63,7 +74,9 @@ pub(crate) struct Trail {
     /// The (pool, endpoint) of each failed attempt.
     tried: Vec<(usize, usize)>,
     /// Attempts of which bytes went out.
-    sends: u32,
+    pub(crate) sends: u32,
+    /// Whether it was moved from a connection that its peer was about to end.
+    pub(crate) moved: bool,
 }
 
 /// Attempts per request, those included that made no connection.
@@ -74,10 +87,10 @@ pub(crate) struct Attempt {
     worker: Rc<Worker>,
     snapshot: Rc<Lease>,
     service: usize,
-    pool: usize,
-    endpoint: usize,
+    pub(crate) pool: usize,
+    pub(crate) endpoint: usize,
     /// Its places, where something is capped; held to the end of the answer.
-    places: Places,
+    pub(crate) places: Places,
     /// Whether the endpoint has been told how it went; a trial that was not is given back.
     reported: Cell<bool>,
 }
@@ -88,17 +101,13 @@ pub(crate) async fn forward<D: Downstream>(
     mut places: Places,
     down: &mut D,
     timer: &mut Timer,
-) -> Result<Answered, (Refusal, Trail)> {
+) -> Result<Reply, (Refusal, Trail)> {
     let mut trail = Trail::default();
     let service = &job.snapshot.services[job.decision.service];
     job.worker.budgets.borrow_mut().deposit(service.slot, &service.spec.retry);
-    let mut body = Vec::new();
-    let complete = match down.buffered(&mut body) {
-        Ok(complete) => complete,
-        Err(refusal) => {
-            admit::leave(job.question, job.decision);
-            return Err((refusal, trail));
-        }
+    let (body, complete) = match at_hand(job, down) {
+        Ok(at_hand) => at_hand,
+        Err(refusal) => return Err((refusal, trail)),
     };
     let mut target = (job.decision.pool, job.decision.endpoint);
     loop {
@@ -106,6 +115,14 @@ pub(crate) async fn forward<D: Downstream>(
         // A second try over another idle connection could meet the same fate as the first.
         let fresh = trail.last.replace(target).is_some();
         let began = if trail.retried { Instant::now() } else { job.began };
+        if attempt.endpoint().id.origin.protocol == Protocol::H2c {
+            let at_hand = AtHand { framed: &body, complete };
+            match Box::pin(over_http2(job, attempt, at_hand, down, timer, (&mut trail, &mut places))).await {
+                Tried::Next(next) => target = next,
+                Tried::Over(over) => return over.map(Reply::Http2).map_err(|refusal| (refusal, trail)),
+            }
+            continue;
+        }
         let (mut conn, mut upload) = match prepare(job, &attempt, fresh, &body, complete, timer).await {
             Ok(prepared) => prepared,
             Err(Failure::Client(refusal)) => return Err((refusal, trail)),
@@ -135,20 +152,13 @@ pub(crate) async fn forward<D: Downstream>(
                 trail.upstream_us = Some(at.saturating_duration_since(began).as_micros() as u64);
                 attempt.answer(response.status, job.question);
                 attempt.places = places;
-                return Ok(Answered { conn, response, upload, attempt, trail, at });
+                return Ok(Reply::Http1(Answered { conn, response, upload, attempt, trail, at }));
             }
             Err(Failure::Client(refusal)) => return Err((refusal, trail)),
             Err(Failure::Endpoint { fault, reason, answered }) => {
                 attempt.fail(fault, job.question);
                 trail.sends += 1;
-                let repeatable = job.question.repeatable || upload.is_unsent();
-                let retriable = match upload.is_replayable() && fault != Fault::UpstreamTimeout && repeatable {
-                    false => Retriable::No,
-                    // A connection that was idle may have been closed just as we wrote, so the endpoint is worth a
-                    // second try where there is no other.
-                    true if conn.reused && !answered => Retriable::Anywhere,
-                    true => Retriable::Elsewhere,
-                };
+                let retriable = retriable(job, &conn, &upload, (fault, answered));
                 let lane = lane_of(job, &trail);
                 match again(job, &mut trail, &mut places, (target, reason), retriable) {
                     Some(next) => {
@@ -162,14 +172,38 @@ pub(crate) async fn forward<D: Downstream>(
     }
 }
 
+/// Whether an attempt of which something may have been sent can be made again.
+fn retriable(job: &Job<'_>, conn: &Conn, upload: &Upload, (fault, answered): (Fault, bool)) -> Retriable {
+    let repeatable = job.question.repeatable || upload.is_unsent();
+    match upload.is_replayable() && fault != Fault::UpstreamTimeout && repeatable {
+        false => Retriable::No,
+        // A connection that was idle may have been closed just as we wrote, so the endpoint is worth a second try where
+        // there is no other.
+        true if conn.reused && !answered => Retriable::Anywhere,
+        true => Retriable::Elsewhere,
+    }
+}
+
+/// What has arrived of the body, and whether that is all of it.
+fn at_hand<D: Downstream>(job: &Job<'_>, down: &mut D) -> Result<(Vec<u8>, bool), Refusal> {
+    let mut body = Vec::new();
+    match down.buffered(&mut body) {
+        Ok(complete) => Ok((body, complete)),
+        Err(refusal) => {
+            admit::leave(job.question, job.decision);
+            Err(refusal)
+        }
+    }
+}
+
 /// The lane of the attempt that has just failed.
-fn lane_of(job: &Job<'_>, trail: &Trail) -> Lane {
+pub(crate) fn lane_of(job: &Job<'_>, trail: &Trail) -> Lane {
     let draw = job.worker.chance.borrow_mut().rng.draw();
     record::lane(job.decision, trail, draw)
 }
 
 /// Counts an attempt that another one follows: what the client sees at the end tells nothing of it.
-fn lose(job: &Job<'_>, pool: usize, lane: Lane, began: Instant) {
+pub(crate) fn lose(job: &Job<'_>, pool: usize, lane: Lane, began: Instant) {
     let failed = record::Failed { snapshot: job.snapshot, decision: job.decision, pool, lane };
     job.snapshot.services[job.decision.service].pools[pool].state.meter.of(job.worker.index).lanes[lane.index()]
         .lose_us(began.elapsed().as_micros() as u64);
@@ -178,7 +212,7 @@ fn lose(job: &Job<'_>, pool: usize, lane: Lane, began: Instant) {
 
 /// Whether and where a failed attempt may be repeated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Retriable {
+pub(crate) enum Retriable {
     /// It might run twice, or cannot be sent again.
     No,
     /// On another endpoint.
@@ -218,7 +252,7 @@ async fn prepare(
 }
 
 /// Where to try once more, when the rules and the budget allow it.
-fn again(
+pub(crate) fn again(
     job: &Job<'_>,
     trail: &mut Trail,
     places: &mut Places,
@@ -288,13 +322,23 @@ impl Attempt {
     }
 
     /// An answer's head came. 502, 503 and 504 are the endpoint saying that it cannot serve.
-    fn answer(&self, status: u16, question: &Question<'_>) {
+    pub(crate) fn answer(&self, status: u16, question: &Question<'_>) {
         self.endpoint().meter.of(self.worker.index).code(status);
         if matches!(status, 502..=504) {
             self.fail(Fault::UpstreamAnswer, question);
         } else {
             self.report(Outcome::Answered, question);
         }
+    }
+
+    /// An answer's head came of which only the end tells how it went.
+    pub(crate) fn answer_begun(&self, status: u16) {
+        self.endpoint().meter.of(self.worker.index).code(status);
+    }
+
+    /// The end came, and it went well.
+    pub(crate) fn answered_well(&self, question: &Question<'_>) {
+        self.report(Outcome::Answered, question);
     }
 
     /// Counts a failure against pool and endpoint, at the moment that it is seen: an attempt may have taken long.

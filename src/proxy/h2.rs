@@ -3,6 +3,7 @@
 //! h2 keeps the protocol: framing, header compression, flow control, and the limits on what a client may have it do for
 //! nothing. What is done here is accepting streams, asking silent clients, and the end in two steps (GOAWAY).
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -10,14 +11,17 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use h2::server::SendResponse;
 use h2::{Ping, PingPong, RecvStream};
-use http::{HeaderName, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response as HttpResponse};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::spawn_local;
 
 use super::body::{push_chunk, push_last_chunk};
 use super::h1::request::{Framing, Refused};
-use super::h1::syntax;
+use super::h1::response::Response;
+use super::h1::{syntax, trailers};
+use super::interim::interim_response;
 use super::link::Link;
 use super::refusal::Refusal;
 use super::stream::Stream;
@@ -173,13 +177,56 @@ pub(crate) fn canonical(request: &Request<RecvStream>, limits: &Limits, head: &m
 pub(crate) struct Upstream {
     body: Option<RecvStream>,
     chunked: bool,
+    /// Whether the client waits for `100 Continue` before it sends the body.
+    waits: bool,
     pub(crate) bytes_in: u64,
 }
 
 impl Upstream {
-    pub(crate) fn new(body: RecvStream, framing: Framing) -> Self {
+    pub(crate) fn new(body: RecvStream, framing: Framing, expects_continue: bool) -> Self {
         let body = Some(body).filter(|body| !body.is_end_stream());
-        Self { body, chunked: framing == Framing::Chunked, bytes_in: 0 }
+        let waits = expects_continue && body.is_some();
+        Self { body, chunked: framing == Framing::Chunked, waits, bytes_in: 0 }
+    }
+
+    /// The client's side of an exchange, interim answers included.
+    pub(crate) fn with<'a>(&'a mut self, respond: &'a RefCell<&'a mut SendResponse<Bytes>>) -> Awaiting<'a> {
+        Awaiting { up: self, respond }
+    }
+
+    fn poll_body(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<Result<bool, Refusal>> {
+        while let Some(body) = &mut self.body {
+            if out.len() >= PIECE_BYTES {
+                return Poll::Ready(Ok(false));
+            }
+            match body.poll_data(cx) {
+                Poll::Ready(Some(Ok(data))) => {
+                    let _ = body.flow_control().release_capacity(data.len());
+                    self.waits = false;
+                    self.bytes_in += data.len() as u64;
+                    match self.chunked {
+                        true => push_chunk(out, &data),
+                        false => out.extend_from_slice(&data),
+                    }
+                }
+                Poll::Ready(Some(Err(_))) => return Poll::Ready(Err(Refusal::ClientGone)),
+                // A stream that was reset is no body's end, and is an error here too.
+                Poll::Ready(None) => match body.poll_trailers(cx) {
+                    Poll::Ready(Ok(trailers)) => {
+                        self.body = None;
+                        if self.chunked {
+                            push_last_chunk(out, &trailer_lines(trailers.as_ref()));
+                        }
+                    }
+                    Poll::Ready(Err(_)) => return Poll::Ready(Err(Refusal::ClientGone)),
+                    Poll::Pending if out.is_empty() => return Poll::Pending,
+                    Poll::Pending => return Poll::Ready(Ok(false)),
+                },
+                Poll::Pending if out.is_empty() => return Poll::Pending,
+                Poll::Pending => return Poll::Ready(Ok(false)),
+            }
+        }
+        Poll::Ready(Ok(true))
     }
 }
 
@@ -192,38 +239,67 @@ impl Downstream for Upstream {
     }
 
     fn poll_body(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<Result<bool, Refusal>> {
-        while let Some(body) = &mut self.body {
-            if out.len() >= PIECE_BYTES {
-                return Poll::Ready(Ok(false));
-            }
-            match body.poll_data(cx) {
-                Poll::Ready(Some(Ok(data))) => {
-                    let _ = body.flow_control().release_capacity(data.len());
-                    self.bytes_in += data.len() as u64;
-                    match self.chunked {
-                        true => push_chunk(out, &data),
-                        false => out.extend_from_slice(&data),
-                    }
-                }
-                Poll::Ready(Some(Err(_))) => return Poll::Ready(Err(Refusal::ClientGone)),
-                // Trailers of requests are dropped, as in HTTP/1. A stream that was reset is no body's end.
-                Poll::Ready(None) => {
-                    self.body = None;
-                    if self.chunked {
-                        push_last_chunk(out);
-                    }
-                }
-                Poll::Pending if out.is_empty() => return Poll::Pending,
-                Poll::Pending => return Poll::Ready(Ok(false)),
-            }
-        }
-        Poll::Ready(Ok(true))
+        self.poll_body(cx, out)
     }
 
     fn poll_gone(&mut self, _: &mut Context<'_>) -> Poll<()> {
         // The stream asks for its reset beside the exchange.
         Poll::Pending
     }
+
+    fn awaits_continue(&self) -> bool {
+        self.waits
+    }
+
+    fn interim(&mut self, _: &mut Context<'_>, _: &Response, _: &[u8]) {
+        // After the final head there are none.
+    }
+}
+
+/// A stream whose final answer has not begun.
+pub(crate) struct Awaiting<'a> {
+    up: &'a mut Upstream,
+    respond: &'a RefCell<&'a mut SendResponse<Bytes>>,
+}
+
+impl Downstream for Awaiting<'_> {
+    fn buffered(&mut self, out: &mut Vec<u8>) -> Result<bool, Refusal> {
+        self.up.buffered(out)
+    }
+
+    fn poll_body(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<Result<bool, Refusal>> {
+        self.up.poll_body(cx, out)
+    }
+
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.up.poll_gone(cx)
+    }
+
+    fn awaits_continue(&self) -> bool {
+        self.up.waits
+    }
+
+    fn interim(&mut self, _: &mut Context<'_>, interim: &Response, bytes: &[u8]) {
+        self.up.waits &= interim.status != 100;
+        if let Some(interim) = interim_response(interim, bytes) {
+            // A stream that is no more is told of elsewhere.
+            let _ = self.respond.borrow_mut().send_informational(interim);
+        }
+    }
+}
+
+/// Trailers that may pass, as lines.
+pub(crate) fn trailer_lines(trailers: Option<&HeaderMap>) -> Vec<u8> {
+    let mut lines = Vec::new();
+    for (name, value) in trailers.into_iter().flatten() {
+        trailers::push(&mut lines, name.as_str().as_bytes(), value.as_bytes());
+    }
+    lines
+}
+
+/// Trailers from their lines.
+pub(crate) fn trailer_map(lines: &[u8]) -> HeaderMap {
+    trailers::fields(lines).filter_map(|(name, value)| field(name, value)).collect()
 }
 
 /// A field for hyper; none when its types refuse it, which strict parsing has made impossible.
@@ -232,9 +308,9 @@ pub(crate) fn field(name: &[u8], value: &[u8]) -> Option<(HeaderName, HeaderValu
 }
 
 /// weir's own answer on a stream: head and body.
-pub(crate) fn refusal_response(refusal: &Refusal, head: &Head) -> (Response<()>, Bytes) {
+pub(crate) fn refusal_response(refusal: &Refusal, head: &Head) -> (HttpResponse<()>, Bytes) {
     let (kind, text) = refusal.body();
-    let mut response = Response::builder()
+    let mut response = HttpResponse::builder()
         .status(if refusal.status() == 499 { 400 } else { refusal.status() })
         .header(http::header::CONTENT_TYPE, kind)
         .header(http::header::CONTENT_LENGTH, text.len());

@@ -29,6 +29,8 @@ mod budget;
 mod conns;
 mod exchange;
 mod forward;
+mod h2up;
+mod interim;
 
 mod answer;
 mod body;

@@ -9,6 +9,7 @@ use super::decide::Decision;
 use super::dice::Rng;
 use super::digits::{push_decimal, push_ip};
 use super::h1::request::Framing;
+use super::h1::syntax;
 use super::refusal::Refusal;
 use super::via::{TlsFacts, Via};
 use crate::model::{FieldId, Head, Rewrite};
@@ -51,6 +52,15 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) tls: Option<&'a TlsFacts>,
     pub(crate) framing: Framing,
     pub(crate) upgrade: bool,
+}
+
+/// What a client asks of the next hop in fields of its own hop.
+#[derive(Debug, Clone, Copy, Default)]
+struct Asks {
+    /// That it be told whether to send the body.
+    expects: bool,
+    /// That it be sent trailers.
+    trailers: bool,
 }
 
 // === impl Caller ===
@@ -142,8 +152,8 @@ impl Outgoing<'_> {
             false => out.extend_from_slice(head.slice(head.authority)),
         }
         out.extend_from_slice(b"\r\n");
-        self.fields(out)?;
-        self.framing(out);
+        let asks = self.fields(out)?;
+        self.framing(asks, out);
         self.own_fields(out);
         out.extend_from_slice(b"\r\n");
         Ok(())
@@ -174,9 +184,9 @@ impl Outgoing<'_> {
     }
 
     /// The client's own fields, in order; cookies joined into one line (RFC 9113 §8.2.3).
-    fn fields(&self, out: &mut Vec<u8>) -> Result<(), Refusal> {
+    fn fields(&self, out: &mut Vec<u8>) -> Result<Asks, Refusal> {
         let head = self.head;
-        let mut cookies = false;
+        let (mut cookies, mut asks) = (false, Asks::default());
         for field in &head.fields {
             match field.id {
                 FieldId::Other => {
@@ -203,6 +213,10 @@ impl Outgoing<'_> {
                     push(out, head.slice(field.name), head.slice(field.value));
                 }
                 FieldId::Cookie => cookies = true,
+                FieldId::Expect => asks.expects = true,
+                FieldId::HopByHop if is(head, field.name, b"te") => {
+                    asks.trailers |= takes_trailers(head.slice(field.value));
+                }
                 _ => {}
             }
         }
@@ -217,10 +231,10 @@ impl Outgoing<'_> {
             }
             out.extend_from_slice(b"\r\n");
         }
-        Ok(())
+        Ok(asks)
     }
 
-    fn framing(&self, out: &mut Vec<u8>) {
+    fn framing(&self, asks: Asks, out: &mut Vec<u8>) {
         match self.framing {
             Framing::Length(length) => {
                 out.extend_from_slice(b"content-length: ");
@@ -234,8 +248,15 @@ impl Outgoing<'_> {
             }
             Framing::None => {}
         }
+        if asks.expects && self.framing != Framing::None {
+            // The endpoint decides whether it wants the body (RFC 9110 §10.1.1); any other expectation was refused.
+            out.extend_from_slice(b"expect: 100-continue\r\n");
+        }
         if self.upgrade {
             out.extend_from_slice(b"connection: upgrade\r\nupgrade: websocket\r\n");
+        } else if asks.trailers {
+            // Weir drops none that may pass, so what the client says holds for both (RFC 9110 §6.5.1, §10.1.4).
+            out.extend_from_slice(b"te: trailers\r\nconnection: te\r\n");
         }
     }
 
@@ -319,6 +340,11 @@ pub(crate) fn edit<'a>(snapshot: &'a Snapshot, decision: &Decision) -> Option<(&
         Rewrite::Strip(prefix) => Some((prefix, None)),
         Rewrite::Replace { prefix, with } => Some((prefix, Some(with))),
     }
+}
+
+/// Whether a `TE` holds the keyword `trailers`.
+fn takes_trailers(te: &[u8]) -> bool {
+    syntax::list(te).any(|coding| coding.eq_ignore_ascii_case(b"trailers"))
 }
 
 fn push(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {

@@ -128,7 +128,7 @@ fn odd(shard: &PoolShard, failed: &Failed<'_>, story: &Story<'_>, duration_us: u
         Some(_) => {
             own.latency.record_us(duration_us);
             // What was cut short had begun with another status; weir's own answers to faults are 502 and 504.
-            own.disconnects.add(u64::from(story.status < 500));
+            own.disconnects.add(u64::from(story.status < 500 && story.trail.grpc_status.is_none()));
             failed.count(worker);
         }
         None => {
@@ -190,6 +190,7 @@ fn log(worker: &Worker, snapshot: &Snapshot, head: &Head, story: &Story<'_>, dur
         generation: snapshot.generation,
         fault: story.fault,
         user_agent: head.value("user-agent"),
+        grpc_status: story.trail.grpc_status,
         bucket: story.decision.and_then(|decision| decision.bucket),
     };
     worker.logger.borrow_mut().write(&record);

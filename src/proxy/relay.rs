@@ -350,7 +350,7 @@ impl<'r, 'c, L: Link> Relay<'r, 'c, L> {
 
     fn last_chunk(&mut self) {
         if std::mem::take(&mut self.chunked) {
-            push_last_chunk(&mut self.out);
+            push_last_chunk(&mut self.out, &self.body.take_trailers());
         }
     }
 }

@@ -10,7 +10,7 @@ use super::admit::{Places, admit};
 use super::answer::Back;
 use super::client::Client;
 use super::decide::{Decision, Dice, Question, decide};
-use super::forward::{Answered, Job, Trail, forward};
+use super::forward::{Answered, Job, Reply, Trail, forward};
 use super::h1::request::{Framing, Parsed};
 use super::h1::response::ResponseFraming;
 use super::link::Link;
@@ -40,11 +40,11 @@ pub(crate) enum After {
 }
 
 /// Everything that is known of one request.
-struct Request<'a> {
-    worker: &'a Rc<Worker>,
-    snapshot: Rc<Lease>,
+pub(crate) struct Request<'a> {
+    pub(crate) worker: &'a Rc<Worker>,
+    pub(crate) snapshot: Rc<Lease>,
     via: &'a Via,
-    parsed: Parsed,
+    pub(crate) parsed: Parsed,
     began: Instant,
 }
 
@@ -73,7 +73,7 @@ impl Request<'_> {
             rest.extend_from_slice(&head.bytes[self.parsed.head_bytes..]);
             head.bytes.truncate(self.parsed.head_bytes);
         }
-        let mut client = Client::new(stream, rest, self.parsed.framing, self.parsed.expects_continue);
+        let mut client = Client::new(stream, rest, &self.parsed);
         let after = self.answer(&mut client, head, timer).await;
         head.bytes.clear();
         if after == After::Next {
@@ -135,7 +135,10 @@ impl Request<'_> {
         };
         self.worker.turns.up().await;
         match forward(&job, places, client, timer).await {
-            Ok(answered) => told.relay(&question, &decision, client, answered, timer).await,
+            Ok(Reply::Http1(answered)) => told.relay(&question, &decision, client, answered, timer).await,
+            Ok(Reply::Http2(answered)) => {
+                Box::pin(told.relay_http2(&question, &decision, client, answered, timer)).await
+            }
             Err((refusal, trail)) => told.refuse(client, Some(&decision), &trail, refusal, timer).await,
         }
     }
@@ -155,10 +158,10 @@ fn gone<L: Link>(client: &mut Client<'_, L>) -> impl FnMut(&mut Context<'_>) -> 
 }
 
 /// What telemetry and the answer have to know.
-struct Told<'a> {
-    request: &'a Request<'a>,
-    head: &'a Head,
-    caller: &'a Caller,
+pub(crate) struct Told<'a> {
+    pub(crate) request: &'a Request<'a>,
+    pub(crate) head: &'a Head,
+    pub(crate) caller: &'a Caller,
     id: &'a RequestId,
 }
 
@@ -186,7 +189,7 @@ impl Told<'_> {
         let endless =
             parsed.http10 && matches!(response.framing, ResponseFraming::Chunked | ResponseFraming::Close) && !upgraded;
         let keep = parsed.keep_alive && worker.draining().is_none() && client.is_read() && !upgraded && !endless;
-        let mut out = worker.buffers.borrow_mut().take();
+        let mut out = client.behind_owed(worker.buffers.borrow_mut().take());
         out.extend_from_slice(b"HTTP/1.1 ");
         out.extend_from_slice(&conn.buf[response.status_line.range()]);
         out.extend_from_slice(b"\r\n");
@@ -262,7 +265,7 @@ impl Told<'_> {
             self.request.parsed.keep_alive && read && !refusal.closes() && self.request.worker.draining().is_none();
         let sent = match refusal {
             Refusal::ClientGone => false,
-            _ => send(client.stream, &refusal, Some(self.head), keep, timer).await,
+            _ => client.settle(timer).await && send(client.stream, &refusal, Some(self.head), keep, timer).await,
         };
         let bytes = (client.bytes_in, 0);
         self.tell(decision, trail, refusal.status(), Some(refusal.fault()), bytes);
@@ -273,7 +276,14 @@ impl Told<'_> {
         }
     }
 
-    fn tell(&self, decision: Option<&Decision>, trail: &Trail, status: u16, fault: Option<Fault>, bytes: (u64, u64)) {
+    pub(crate) fn tell(
+        &self,
+        decision: Option<&Decision>,
+        trail: &Trail,
+        status: u16,
+        fault: Option<Fault>,
+        bytes: (u64, u64),
+    ) {
         let story = Story {
             began: self.request.began,
             client: Some(self.caller.client),

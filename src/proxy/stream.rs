@@ -1,5 +1,6 @@
 //! One HTTP/2 stream: decide, forward, answer. An answer that is not at hand as a whole is poured by [`Streamed`].
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::pin;
@@ -16,11 +17,12 @@ use super::admit::{Places, admit};
 use super::answer::Back;
 use super::body::BodyReader;
 use super::decide::{Decision, Dice, Question, decide};
-use super::exchange::Conn;
-use super::forward::{Answered, Attempt, Job, Trail, forward};
+use super::forward::{Answered, Attempt, Job, Reply, Trail, forward};
 use super::h1::request::Framing;
 use super::h1::response::Response;
 use super::h2::{Upstream, canonical, field, refusal_response};
+use super::h2up::grpc;
+use super::h2up::to_http2::Poured;
 use super::outgoing::{Caller, Outgoing, RequestId};
 use super::record::{Story, tell};
 use super::refusal::Refusal;
@@ -28,7 +30,7 @@ use super::streamed::Streamed;
 use super::timer::Timer;
 use super::via::Via;
 use super::worker::{Lease, Worker};
-use crate::model::{Fault, Head};
+use crate::model::{Fault, FieldId, Head};
 
 /// One request on a stream, and what its answer's body has to know until its end.
 pub(crate) struct Stream {
@@ -69,7 +71,10 @@ impl Stream {
         };
         stream.decision = Some(decision);
         match stream.forward(&decision, places, &mut down, &mut timer, &mut respond).await {
-            Some(Ok(answered)) => {
+            Some(Ok(Reply::Http2(answered))) => {
+                return Poured::run(stream, &decision, answered, down, timer, &mut respond).await;
+            }
+            Some(Ok(Reply::Http1(answered))) => {
                 if let Some((body, out)) = stream.answer(answered, &decision, down, timer, &mut respond) {
                     body.pour(out).await;
                 }
@@ -100,7 +105,8 @@ impl Stream {
         };
         let caller = Caller::new(&head, &via, &snapshot.trusted_proxies);
         let id = RequestId::new(&head, &mut worker.chance.borrow_mut().rng);
-        let down = Upstream::new(request.into_body(), framing);
+        let expects_continue = head.fields.iter().any(|field| field.id == FieldId::Expect);
+        let down = Upstream::new(request.into_body(), framing, expects_continue);
         (Self { worker, snapshot, via, head, framing, began, caller, id, decision: None }, read, down)
     }
 
@@ -151,7 +157,7 @@ impl Stream {
         down: &mut Upstream,
         timer: &mut Timer,
         respond: &mut SendResponse<Bytes>,
-    ) -> Option<Result<Answered, (Refusal, Trail)>> {
+    ) -> Option<Result<Reply, (Refusal, Trail)>> {
         let question = self.question();
         let outgoing = Outgoing {
             snapshot: &self.snapshot,
@@ -168,13 +174,15 @@ impl Stream {
         let job = Job { worker, snapshot, question: &question, outgoing: &outgoing, decision, began };
         let _in_flight = worker.turns.begin();
         worker.turns.up().await;
-        let mut forwarding = pin!(forward(&job, places, down, timer));
+        let respond = RefCell::new(respond);
+        let mut down = down.with(&respond);
+        let mut forwarding = pin!(forward(&job, places, &mut down, timer));
         let forwarded = std::future::poll_fn(|cx| match forwarding.as_mut().poll(cx) {
             Poll::Ready(forwarded) => Poll::Ready(Some(forwarded)),
-            Poll::Pending => respond.poll_reset(cx).map(|_| None),
+            Poll::Pending => respond.borrow_mut().poll_reset(cx).map(|_| None),
         });
         match forwarded.await? {
-            Ok(answered) if answered.response.status == 101 => {
+            Ok(Reply::Http1(answered)) if answered.response.status == 101 => {
                 answered.attempt.fail(Fault::UpstreamAnswer, &question);
                 let refusal = Refusal::Upstream { fault: Fault::UpstreamAnswer, reason: "unasked_upgrade" };
                 Some(Err((refusal, answered.trail)))
@@ -185,6 +193,10 @@ impl Stream {
 
     fn refuse(&self, refusal: &Refusal, trail: &Trail, bytes_in: u64, respond: &mut SendResponse<Bytes>) {
         self.tell(trail, refusal.status(), Some(refusal.fault()), (bytes_in, 0));
+        if grpc::is_call(&self.head) {
+            let _ = respond.send_response(grpc::refusal_response(refusal), true);
+            return;
+        }
         let (head, body) = refusal_response(refusal, &self.head);
         let _ = send(respond, head, body);
     }
@@ -199,11 +211,11 @@ impl Stream {
         respond: &mut SendResponse<Bytes>,
     ) -> Option<(Box<Streamed>, SendStream<Bytes>)> {
         let Answered { mut conn, response, upload, attempt, trail, at } = answered;
-        let head = self.head_for_client(&response, &conn, &attempt, decision);
+        let head = self.head_for_client(&response, &conn.buf, &attempt, decision);
         conn.buf.drain(..response.head_bytes);
         let body = BodyReader::of_response(response.framing);
         let at_hand = match body {
-            BodyReader::Done => Some(0),
+            BodyReader::Done(_) => Some(0),
             BodyReader::Length(length) => usize::try_from(length).ok().filter(|&n| n == conn.buf.len()),
             _ => None,
         };
@@ -224,10 +236,10 @@ impl Stream {
     }
 
     /// The answer's head, as the client gets it.
-    fn head_for_client(
+    pub(crate) fn head_for_client(
         &self,
         response: &Response,
-        conn: &Conn,
+        bytes: &[u8],
         attempt: &Attempt,
         decision: &Decision,
     ) -> HttpResponse<()> {
@@ -240,7 +252,7 @@ impl Stream {
             now: self.worker.now(self.began),
         };
         let mut headers = HeaderMap::with_capacity(response.lines.len() + 1);
-        back.fields(response, &conn.buf, |name, value| {
+        back.fields(response, bytes, |name, value| {
             if let Some((name, value)) = field(name, value) {
                 headers.append(name, value);
             }

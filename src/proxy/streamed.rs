@@ -11,7 +11,7 @@ use super::exchange::{Conn, poll_read};
 use super::forward::{Answered, Attempt, Trail};
 use super::h1::chunked::Piece;
 use super::h1::response::Response;
-use super::h2::Upstream;
+use super::h2::{Upstream, trailer_map};
 use super::stream::Stream;
 use super::timer::Timer;
 use super::upload::Upload;
@@ -27,6 +27,8 @@ pub(crate) struct Streamed {
     attempt: Attempt,
     trail: Trail,
     body: BodyReader,
+    /// Those of the body, as lines, once it has ended.
+    trailers: Vec<u8>,
     timer: Timer,
     idle: Duration,
     moved: Instant,
@@ -45,6 +47,7 @@ impl Streamed {
             down,
             idle: attempt.service().spec.timeouts.idle,
             body: BodyReader::of_response(response.framing),
+            trailers: Vec::new(),
             conn: Some(conn),
             upload: Some(upload),
             response,
@@ -72,7 +75,11 @@ impl Streamed {
                 }
                 Some(Some(Err(Cut))) => return out.send_reset(Reason::INTERNAL_ERROR),
                 Some(None) => {
-                    let _ = out.send_data(Bytes::new(), true);
+                    let trailers = std::mem::take(&mut self.trailers);
+                    let _ = match trailers.is_empty() {
+                        true => out.send_data(Bytes::new(), true),
+                        false => out.send_trailers(trailer_map(&trailers)),
+                    };
                     return;
                 }
                 None => return,
@@ -143,6 +150,7 @@ impl Streamed {
                 }
                 Piece::End => {
                     conn.buf.drain(..used);
+                    self.trailers = self.body.take_trailers();
                     self.finish(None);
                     return Poll::Ready(None);
                 }

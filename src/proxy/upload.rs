@@ -6,6 +6,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 
+use super::h1::response::Response;
 use super::refusal::Refusal;
 
 /// Body bytes that are written to an endpoint at once; also what a retry can replay (Linkerd's 64 KiB).
@@ -21,6 +22,12 @@ pub(crate) trait Downstream {
 
     /// Ready when the client has gone, asked only when its body is complete.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+
+    /// Whether the client waits for a `100 Continue` before it sends its body.
+    fn awaits_continue(&self) -> bool;
+
+    /// Sends the client an interim answer (1xx but 101), as far as it knows any and takes it.
+    fn interim(&mut self, cx: &mut Context<'_>, interim: &Response, bytes: &[u8]);
 }
 
 /// One request on its way to one endpoint.

@@ -13,6 +13,7 @@ use super::budget::Budgets;
 use super::buffers::{BUFFER_BYTES, Buffers};
 use super::conns::Conns;
 use super::dice::{Rng, Splitters};
+use super::h2up::trunks::Trunks;
 use super::splice::Pipes;
 use super::timer::Timers;
 use super::turn::Turns;
@@ -52,6 +53,7 @@ pub(crate) struct Worker {
     current: RefCell<Rc<Lease>>,
     pub(crate) chance: RefCell<Chance>,
     pub(crate) conns: RefCell<Conns>,
+    pub(crate) trunks: RefCell<Trunks>,
     pub(crate) buffers: RefCell<Buffers>,
     pub(crate) pipes: RefCell<Pipes>,
     pub(crate) budgets: RefCell<Budgets>,
@@ -117,6 +119,7 @@ impl Worker {
             current: RefCell::new(current),
             chance: RefCell::new(chance),
             conns: RefCell::default(),
+            trunks: RefCell::default(),
             buffers: RefCell::default(),
             pipes: RefCell::default(),
             budgets: RefCell::default(),
@@ -217,6 +220,7 @@ impl Worker {
         let endpoints: std::collections::HashSet<(u32, u64)> =
             pools.flat_map(|pool| pool.endpoints.iter()).map(|endpoint| (endpoint.slot, endpoint.serial)).collect();
         self.conns.borrow_mut().retain(|slot, serial| endpoints.contains(&(slot, serial)));
+        self.trunks.borrow_mut().retain(|slot, serial| endpoints.contains(&(slot, serial)));
     }
 }
 

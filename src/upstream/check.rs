@@ -14,7 +14,8 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use crate::model::{Health, ProbeKind};
+use super::check_h2;
+use crate::model::{Health, ProbeKind, Protocol};
 
 /// Why a probe failed.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +37,15 @@ pub(crate) enum CheckError {
         /// What is healthy.
         expected: RangeInclusive<u16>,
     },
+    /// The answer is missing or no HTTP/2.
+    #[error("answer: {0}")]
+    Http2(h2::Error),
+    /// The health service answered with an error.
+    #[error("grpc-status {0}, expected 0")]
+    Grpc(u32),
+    /// The health service says that it does not serve.
+    #[error("the health service says {}", said(*.0))]
+    NotServing(u64),
     /// The time was over.
     #[error("timed out after {0:?}")]
     Timeout(std::time::Duration),
@@ -44,18 +54,44 @@ pub(crate) enum CheckError {
     Request(http::Error),
 }
 
-/// Probes `addr` once, within the timeout of `health`. `authority` is the `Host` when none is configured.
-pub(crate) async fn check(addr: SocketAddr, authority: &str, health: &Health) -> Result<(), CheckError> {
+/// The name of a serving status of grpc.health.v1 but SERVING.
+fn said(status: u64) -> &'static str {
+    match status {
+        0 => "UNKNOWN",
+        2 => "NOT_SERVING",
+        3 => "SERVICE_UNKNOWN",
+        _ => "something else",
+    }
+}
+
+/// Who asks.
+pub(super) const USER_AGENT: &str = concat!("weir/", env!("CARGO_PKG_VERSION"), " probe");
+
+/// Probes `addr` once, within the timeout of `health`, in the endpoint's `protocol`. `authority` is the `Host` when
+/// none is configured.
+pub(crate) async fn check(
+    addr: SocketAddr,
+    protocol: Protocol,
+    authority: &str,
+    health: &Health,
+) -> Result<(), CheckError> {
     let probe = async {
         let stream = TcpStream::connect(addr).await.map_err(connect_error)?;
         match &health.kind {
             ProbeKind::Tcp => Ok(()),
             ProbeKind::Http { path, host, expect } => {
                 let host = host.as_deref().unwrap_or(authority);
-                match status(stream, path, host).await? {
+                let got = match protocol {
+                    Protocol::Http1 => status(stream, path, host).await?,
+                    Protocol::H2c => check_h2::status(stream, addr, path, host).await?,
+                };
+                match got {
                     got if expect.contains(&got) => Ok(()),
                     got => Err(CheckError::Status { got, expected: expect.clone() }),
                 }
+            }
+            ProbeKind::Grpc { service, host } => {
+                check_h2::grpc(stream, addr, service, host.as_deref().unwrap_or(authority)).await
             }
         }
     };
@@ -66,7 +102,7 @@ pub(crate) async fn check(addr: SocketAddr, authority: &str, health: &Health) ->
 async fn status(stream: TcpStream, path: &str, host: &str) -> Result<u16, CheckError> {
     let request = Request::get(path)
         .header("host", host)
-        .header("user-agent", concat!("weir/", env!("CARGO_PKG_VERSION"), " probe"))
+        .header("user-agent", USER_AGENT)
         .header("accept", "*/*")
         .header("connection", "close")
         .body(Empty::<Bytes>::new())
@@ -103,7 +139,7 @@ mod tests {
 
     async fn verdict(manners: Manners, health: &Health) -> Result<(), String> {
         let upstream = Upstream::start(manners).await;
-        check(upstream.addr, "engine:8080", health).await.map_err(|error| error.to_string())
+        check(upstream.addr, Protocol::Http1, "engine:8080", health).await.map_err(|error| error.to_string())
     }
 
     #[tokio::test]
@@ -132,7 +168,7 @@ mod tests {
     async fn a_refused_connection_fails_and_names_the_connect() {
         let gone = Upstream::start(Manners::Stall).await.addr;
         tokio::task::yield_now().await;
-        let error = check(gone, "engine:8080", &Health::default()).await.expect_err("nobody listens");
+        let error = check(gone, Protocol::Http1, "engine:8080", &Health::default()).await.expect_err("nobody listens");
         assert!(matches!(error, CheckError::Connect(_)), "{error}");
     }
 
@@ -144,11 +180,13 @@ mod tests {
     #[tokio::test]
     async fn a_probe_sends_the_endpoints_authority_or_the_configured_host() {
         let upstream = Upstream::start(Manners::Status(204)).await;
-        check(upstream.addr, "engine:8080", &http()).await.expect("a pass");
+        check(upstream.addr, Protocol::Http1, "engine:8080", &http()).await.expect("a pass");
         let request = upstream.last_request.lock().expect("the lock").to_lowercase();
         assert!(request.starts_with("get /healthz?deep=1 http/1.1\r\nhost: engine:8080\r\n"), "{request}");
         let kind = ProbeKind::Http { path: "/".into(), host: Some("shop.example".into()), expect: 200..=200 };
-        let error = check(upstream.addr, "engine:8080", &Health { kind, ..http() }).await.expect_err("204 is not 200");
+        let error = check(upstream.addr, Protocol::Http1, "engine:8080", &Health { kind, ..http() })
+            .await
+            .expect_err("204 is not 200");
         assert_eq!(error.to_string(), "status 204, expected 200..=200");
         assert!(upstream.last_request.lock().expect("the lock").contains("host: shop.example\r\n"));
     }

@@ -379,10 +379,11 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::model::Protocol;
 
     fn endpoint(ledger: Ledger) -> Endpoint {
         let name = |text| Name::new(text).expect("a name");
-        let origin = Origin { host: "127.0.0.1".into(), port: 80 };
+        let origin = Origin { protocol: Protocol::Http1, host: "127.0.0.1".into(), port: 80 };
         let addr = origin.literal().expect("an address");
         let id = EndpointId { service: name("engine"), pool: name("canary"), origin, addr };
         Endpoint::new(id, Arc::new(Slots::default()), 7, 2, ledger)

@@ -6,7 +6,7 @@
 //! In reading order: [`endpoint`] (what workers ask and report; its transitions are pure in `gate`), [`pool`] (the
 //! breaker), [`registry`] (state by identity), [`units`] (which units of a service failed), [`culprits`] (where errors
 //! come from), [`names`] (what an origin stands for; the rules are pure in `book`, a lookup is in `dns`), [`probe`]
-//! (schedules; one probe is in `check`), [`upstreams`] (the owner of it all).
+//! (schedules; one probe is in `check` and `check_h2`), [`upstreams`] (the owner of it all).
 //!
 //! What happens when things go wrong:
 //!
@@ -23,6 +23,7 @@
 
 mod book;
 mod check;
+mod check_h2;
 pub mod culprits;
 mod dns;
 pub mod endpoint;

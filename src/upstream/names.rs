@@ -315,13 +315,14 @@ mod tests {
     use std::path::{Path, PathBuf};
 
     use super::*;
+    use crate::model::Protocol;
     use crate::upstream::book::Reply;
     use crate::upstream::testing::{NameServer, Says, until};
 
     const LONG: Duration = Duration::from_secs(5);
 
     fn origin(host: &str) -> Origin {
-        Origin { host: host.into(), port: 8080 }
+        Origin { protocol: Protocol::Http1, host: host.into(), port: 8080 }
     }
 
     fn answers(names: &Names, host: &str) -> Vec<String> {

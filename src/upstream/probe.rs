@@ -161,7 +161,7 @@ fn pause(health: &Health, in_transition: bool, draw: u64) -> Duration {
 
 async fn probe(endpoint: &Endpoint, health: &Health, turns: &Semaphore, chatter: &mut Chatter) {
     let Ok(turn) = turns.acquire().await else { return };
-    let result = check(endpoint.id.addr, &endpoint.authority, health).await;
+    let result = check(endpoint.id.addr, endpoint.id.origin.protocol, &endpoint.authority, health).await;
     drop(turn);
     let reason = match result {
         Ok(()) => None,

@@ -154,11 +154,11 @@ impl Registry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Origin;
+    use crate::model::{Origin, Protocol};
     use crate::upstream::endpoint::StateKind;
 
     fn id(pool: &str, port: u16) -> EndpointId {
-        let origin = Origin { host: "127.0.0.1".into(), port };
+        let origin = Origin { protocol: Protocol::Http1, host: "127.0.0.1".into(), port };
         let addr = origin.literal().expect("an address");
         let name = |text| Name::new(text).expect("a name");
         EndpointId { service: name("engine"), pool: name(pool), origin, addr }

@@ -211,7 +211,7 @@ mod tests {
     use std::net::SocketAddr;
 
     use super::*;
-    use crate::model::{Health, Origin, ProbeKind};
+    use crate::model::{Health, Origin, ProbeKind, Protocol};
     use crate::upstream::endpoint::{EndpointId, Outcome};
     use crate::upstream::testing::{Manners, Upstream, until};
 
@@ -222,7 +222,7 @@ mod tests {
     }
 
     fn id(pool: &str, addr: SocketAddr) -> EndpointId {
-        let origin = Origin { host: addr.ip().to_string(), port: addr.port() };
+        let origin = Origin { protocol: Protocol::Http1, host: addr.ip().to_string(), port: addr.port() };
         EndpointId { service: name("engine"), pool: name(pool), origin, addr }
     }
 

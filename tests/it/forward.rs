@@ -248,20 +248,6 @@ fn the_host_of_the_client_goes_upstream_as_it_is() {
 }
 
 #[test]
-fn expect_continue_is_answered_here_and_the_body_arrives() {
-    let (stable, weir) = single();
-    stable.behave(Behaviour::Echo);
-    let mut client = weir.client();
-    let head = b"POST / HTTP/1.1\r\nHost: test\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n";
-    client.send(head).expect("it is sent");
-    assert!(client.head().start.contains("100"));
-    client.send(b"hello").expect("it is sent");
-    assert_eq!(client.answer().expect("an answer").text(), "hello");
-    assert_eq!(stable.last().field("expect"), None);
-    assert_eq!(client.ask("POST", "/", &[("expect", "a-pony")], b"x").status, 417);
-}
-
-#[test]
 fn pipelined_requests_are_answered_in_order() {
     let (stable, weir) = single();
     stable.behave(Behaviour::Echo);

@@ -84,6 +84,7 @@ pub(super) fn health(fields: &Fields<'_>) -> Option<Health> {
     let path = fields.text("path");
     let host = fields.text("host");
     let expect = statuses(fields, "expect");
+    let grpc_service = fields.text("grpc_service");
     let default = Health::default();
     let health = |kind| Health {
         kind,
@@ -97,22 +98,34 @@ pub(super) fn health(fields: &Fields<'_>) -> Option<Health> {
         Some(_) => false,
         None => path.is_some() || host.is_some() || expect.is_some(),
     };
+    let grpc = kind.as_ref().is_some_and(|kind| kind.value == "grpc");
+    if grpc_service.is_some() && !grpc {
+        only_with(fields, "grpc_service", "kind = \"grpc\"");
+    }
     if !probe {
-        for key in ["path", "host", "expect"].into_iter().filter(|key| fields.value(key).is_some()) {
+        let only_http = ["path", "expect", "host"].into_iter().take(if grpc { 2 } else { 3 });
+        for key in only_http.filter(|key| fields.value(key).is_some()) {
             only_with(fields, key, "kind = \"http\"");
         }
+    }
+    if let Some(host) = host.as_ref().filter(|host| !is_authority(&host.value)) {
+        fields.refuse(host, format!("\"{}\" is not a host", shorten(&host.value)), "write HOST or HOST:PORT");
+    }
+    let host = host.map(|host| host.value);
+    if grpc {
+        let service = grpc_service.map(|service| service.value).unwrap_or_default();
+        return Some(health(ProbeKind::Grpc { service, host }));
+    }
+    if !probe {
         let tcp = health(ProbeKind::Tcp);
         return (kind.is_none_or(|kind| kind.value != "off")).then_some(tcp);
     }
     if let Some(path) = path.as_ref().filter(|path| !is_target(&path.value)) {
         fields.refuse(path, format!("\"{}\" is not a path", shorten(&path.value)), "write a path such as \"/healthz\"");
     }
-    if let Some(host) = host.as_ref().filter(|host| !is_authority(&host.value)) {
-        fields.refuse(host, format!("\"{}\" is not a host", shorten(&host.value)), "write HOST or HOST:PORT");
-    }
     Some(health(ProbeKind::Http {
         path: path.map_or_else(|| "/".into(), |path| path.value),
-        host: host.map(|host| host.value),
+        host,
         expect: expect.unwrap_or(200..=399),
     }))
 }

@@ -1,10 +1,11 @@
 //! Decodes a chunked body strictly (RFC 9112 §7.1): exact CRLFs, plain hexadecimal sizes, legal extensions.
 //!
-//! Extensions and trailers are read, checked, bounded and dropped; they mean nothing beyond this hop.
+//! Extensions are read, checked, bounded and dropped; they mean nothing beyond this hop. Trailers are kept as far as
+//! they may pass on (`trailers`).
 
 use std::ops::Range;
 
-use super::syntax;
+use super::{syntax, trailers};
 
 /// Longest line of size and extensions, bytes. Nobody is known to send extensions longer than a few dozen.
 const SIZE_LINE_BYTES_MAX: usize = 1024;
@@ -14,6 +15,9 @@ const EXTENSION_BYTES_MAX: usize = 16 * 1024;
 
 /// Bytes of trailers (hyper's bound).
 const TRAILER_BYTES_MAX: usize = 16 * 1024;
+
+/// Trailer fields, as many as fields in a request head; gRPC sends a handful.
+const TRAILER_FIELDS_MAX: usize = 100;
 
 /// Where the decoder is within a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +35,9 @@ pub struct Decoder {
     state: State,
     extension_bytes: usize,
     trailer_bytes: usize,
+    trailer_fields: usize,
+    /// The lines of those that pass, each with its line end; no room until there is one.
+    trailers: Vec<u8>,
 }
 
 /// What the decoder found at the front of its input.
@@ -51,7 +58,7 @@ pub struct BadChunk(pub &'static str);
 
 impl Default for Decoder {
     fn default() -> Self {
-        Self { state: State::Size, extension_bytes: 0, trailer_bytes: 0 }
+        Self { state: State::Size, extension_bytes: 0, trailer_bytes: 0, trailer_fields: 0, trailers: Vec::new() }
     }
 }
 
@@ -100,6 +107,11 @@ impl Decoder {
         self.state == State::Done
     }
 
+    /// The trailers that may pass on, as lines `name: value CRLF` with names in lower case.
+    pub fn take_trailers(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.trailers)
+    }
+
     /// Reads `SIZE [extensions] CRLF`; the bytes it took.
     fn size_line(&mut self, rest: &[u8]) -> Result<Option<usize>, BadChunk> {
         let Some(line) = line(rest, SIZE_LINE_BYTES_MAX)? else {
@@ -140,6 +152,11 @@ impl Decoder {
             if !syntax::is_token(&line[..colon]) || !syntax::is_value(&line[colon + 1..]) {
                 return Err(BadChunk("a trailer is malformed"));
             }
+            self.trailer_fields += 1;
+            if self.trailer_fields > TRAILER_FIELDS_MAX {
+                return Err(BadChunk("there are too many trailers"));
+            }
+            trailers::push(&mut self.trailers, &line[..colon], &line[colon + 1..]);
         }
         Ok(Some(line.len() + 2))
     }
@@ -258,6 +275,26 @@ mod tests {
     }
 
     #[test]
+    fn trailers_are_kept_but_for_those_that_may_not_stand_there() {
+        let body = b"1\r\na\r\n0\r\nX-Sum: \t7 \r\nHost: evil\r\nContent-Length: 5\r\ngrpc-status: 0\r\n\r\n";
+        for step in 1..body.len() {
+            let (mut decoder, mut pending) = (Decoder::default(), Vec::new());
+            for part in body.chunks(step) {
+                pending.extend_from_slice(part);
+                while let (used, Piece::Data(_)) = {
+                    let (used, piece) = decoder.decode(&pending).unwrap();
+                    pending.drain(..used);
+                    (used, piece)
+                } {
+                    assert!(used > 0);
+                }
+            }
+            assert!(decoder.is_done());
+            assert_eq!(decoder.take_trailers(), b"x-sum: 7\r\ngrpc-status: 0\r\n", "step {step}");
+        }
+    }
+
+    #[test]
     fn extensions_and_trailers_are_bounded() {
         let long = format!("5;x={}\r\nhello\r\n", "a".repeat(65_536));
         assert!(decode(long.as_bytes(), 4096).is_err());
@@ -265,6 +302,8 @@ mod tests {
         assert!(decode(many.as_bytes(), 4096).is_err());
         let trailers = format!("0\r\n{}\r\n", "a: b\r\n".repeat(10_000));
         assert!(decode(trailers.as_bytes(), 4096).is_err());
+        let long = format!("0\r\na: {}\r\n\r\n", "x".repeat(20_000));
+        assert!(decode(long.as_bytes(), 4096).is_err());
     }
 
     proptest::proptest! {

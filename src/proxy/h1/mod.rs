@@ -8,3 +8,4 @@ pub mod chunked;
 pub mod request;
 pub mod response;
 pub(crate) mod syntax;
+pub(crate) mod trailers;

@@ -309,6 +309,10 @@ fn judge(head: &mut Head, end: usize, http10: bool, gathered: &Gathered) -> Resu
         (false, None | Some(0)) => Framing::None,
         (false, Some(length)) => Framing::Length(length),
     };
+    if http10 && gathered.expects_continue {
+        // RFC 9110 §10.1.1: of such a client it is ignored, so nobody behind us hears of it.
+        head.fields.iter_mut().filter(|field| field.id == FieldId::Expect).for_each(|it| it.id = FieldId::Nominated);
+    }
     let upgrade = gathered.upgrade_named
         && gathered.websocket
         && !http10

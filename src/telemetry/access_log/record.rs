@@ -52,6 +52,8 @@ pub struct Record<'a> {
     pub fault: Option<Fault>,
     /// User agent.
     pub user_agent: Option<&'a [u8]>,
+    /// How a gRPC call ended: its `grpc-status`.
+    pub grpc_status: Option<u32>,
     /// The unit's bucket, 0..1 000 000.
     pub bucket: Option<u32>,
 }
@@ -102,6 +104,10 @@ impl Record<'_> {
                 key_to(key, out);
                 quoted(value, out);
             }
+        }
+        if let Some(status) = self.grpc_status {
+            key_to("grpc_status", out);
+            integer(status.into(), out);
         }
         if let Some(bucket) = self.bucket {
             key_to("bucket", out);
@@ -293,6 +299,7 @@ mod tests {
             generation: 7,
             fault: None,
             user_agent: Some(b"curl/8"),
+            grpc_status: None,
             bucket: Some(42),
         }
     }

@@ -26,6 +26,7 @@ fn record(path: &[u8]) -> Record<'_> {
         generation: 1,
         fault: None,
         user_agent: None,
+        grpc_status: None,
         bucket: None,
     }
 }

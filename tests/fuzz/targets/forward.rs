@@ -79,15 +79,17 @@ fn same_request(head: &Head, parsed: &Parsed, decision: &Decision, again: &Head,
 }
 
 fn nothing_of_this_hop(parsed: &Parsed, again: &Head, reparsed: &Parsed) {
-    assert!(!reparsed.http10 && reparsed.keep_alive && !reparsed.expects_continue);
+    assert!(!reparsed.http10 && reparsed.keep_alive && parsed.expects_continue == reparsed.expects_continue);
     let mut once = Vec::new();
     for (field, (name, value)) in again.fields.iter().zip(again.iter()) {
         match field.id {
             FieldId::HopByHop => {
                 let asked = matches!((name, value), ("connection", b"upgrade") | ("upgrade", b"websocket"));
-                assert!(parsed.upgrade && asked, "{name} is forwarded");
+                let trailers = matches!((name, value), ("connection", b"te") | ("te", b"trailers"));
+                assert!(if parsed.upgrade { asked } else { trailers }, "{name} is forwarded");
             }
-            FieldId::Expect | FieldId::Shadow | FieldId::Secret | FieldId::Nominated => panic!("{name} is forwarded"),
+            FieldId::Expect => assert_eq!(value, b"100-continue"),
+            FieldId::Shadow | FieldId::Secret | FieldId::Nominated => panic!("{name} is forwarded"),
             FieldId::Via | FieldId::Other | FieldId::Claimed | FieldId::ClientCert => continue,
             FieldId::Framing | FieldId::Host | FieldId::Cookie | FieldId::Forwarded | FieldId::RequestId => {}
         }

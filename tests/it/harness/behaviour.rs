@@ -85,6 +85,8 @@ pub enum Behaviour {
     Reply(Reply),
     /// 200 whose body is the request's body.
     Echo,
+    /// The same, and the client is never told to go on with its body.
+    NoContinue,
     /// [`Behaviour::Answer`] after a while.
     Late(Duration),
     /// Exactly these bytes after the whole request.

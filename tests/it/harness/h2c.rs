@@ -20,6 +20,10 @@ pub struct Answer2 {
     pub fields: http::HeaderMap,
     /// Body as far as it came.
     pub body: Vec<u8>,
+    /// Trailers.
+    pub trailers: http::HeaderMap,
+    /// Interim answers before it: status and fields.
+    pub interim: Vec<(u16, http::HeaderMap)>,
     /// Why the body was cut, if it was.
     pub cut: Option<String>,
 }
@@ -28,6 +32,11 @@ impl Answer2 {
     /// Which upstream answered; empty when weir did.
     pub fn upstream(&self) -> &str {
         self.fields.get("x-upstream").and_then(|v| v.to_str().ok()).unwrap_or_default()
+    }
+
+    /// First value of a trailer.
+    pub fn trailer(&self, name: &str) -> Option<&str> {
+        self.trailers.get(name).and_then(|v| v.to_str().ok())
     }
 
     /// First value of a field.
@@ -103,7 +112,23 @@ impl H2Client {
         let request = compose(method, path, fields);
         let sender = self.sender.clone();
         let body = Bytes::copy_from_slice(body);
-        self.runtime.block_on(async { within(one(sender, request, body)).await })
+        self.runtime.block_on(async { within(one(sender, request, body, None)).await })
+    }
+
+    /// A request whose body ends with trailers, and its answer.
+    pub fn ask_with_trailers(
+        &mut self,
+        path: &str,
+        fields: &[(&str, &str)],
+        body: &[u8],
+        trailers: &[(&'static str, &str)],
+    ) -> Result<Answer2, h2::Error> {
+        let request = compose("POST", path, fields);
+        let sender = self.sender.clone();
+        let body = Bytes::copy_from_slice(body);
+        let value = |value: &str| http::HeaderValue::from_str(value).expect("a test composes valid trailers");
+        let trailers = trailers.iter().map(|(name, it)| (http::HeaderName::from_static(name), value(it))).collect();
+        self.runtime.block_on(async { within(one(sender, request, body, Some(trailers))).await })
     }
 
     /// Begins a request, sends `body` without its end, and resets the stream once `ready` says so.
@@ -132,7 +157,7 @@ impl H2Client {
         let sender = self.sender.clone();
         self.runtime.block_on(async {
             let streams: Vec<_> = (0..count)
-                .map(|_| tokio::spawn(one(sender.clone(), compose("GET", path, &[]), Bytes::new())))
+                .map(|_| tokio::spawn(one(sender.clone(), compose("GET", path, &[]), Bytes::new(), None)))
                 .collect();
             let mut answers = Vec::new();
             for stream in streams {
@@ -171,14 +196,33 @@ async fn within<T>(work: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, work).await.expect("an answer over h2 within ten seconds")
 }
 
-async fn one(sender: SendRequest<Bytes>, request: http::Request<()>, body: Bytes) -> Result<Answer2, h2::Error> {
+async fn one(
+    sender: SendRequest<Bytes>,
+    request: http::Request<()>,
+    body: Bytes,
+    trailers: Option<http::HeaderMap>,
+) -> Result<Answer2, h2::Error> {
     let mut sender = sender.ready().await?;
-    let (response, mut stream) = sender.send_request(request, body.is_empty())?;
-    if !body.is_empty() {
-        stream.send_data(body, true)?;
-    }
-    let (parts, mut incoming) = response.await?.into_parts();
-    let mut answer = Answer2 { status: parts.status.as_u16(), fields: parts.headers, body: Vec::new(), cut: None };
+    let waits = request.headers().contains_key("expect");
+    let (mut response, mut stream) = sender.send_request(request, body.is_empty() && trailers.is_none())?;
+    let mut interim = Vec::new();
+    let mut unsent = Some((body, trailers));
+    let parts = loop {
+        let told = std::future::poll_fn(|cx| response.poll_informational(cx));
+        if !waits || interim.iter().any(|(status, _)| *status == 100) {
+            send(&mut stream, unsent.take())?;
+        }
+        match told.await {
+            Some(told) => {
+                let (parts, ()) = told?.into_parts();
+                interim.push((parts.status.as_u16(), parts.headers));
+            }
+            None => break response.await?,
+        }
+    };
+    let (parts, mut incoming) = parts.into_parts();
+    let (status, fields) = (parts.status.as_u16(), parts.headers);
+    let mut answer = Answer2 { status, fields, body: Vec::new(), trailers: http::HeaderMap::new(), interim, cut: None };
     while let Some(piece) = incoming.data().await {
         match piece {
             Ok(piece) => {
@@ -187,9 +231,25 @@ async fn one(sender: SendRequest<Bytes>, request: http::Request<()>, body: Bytes
             }
             Err(error) => {
                 answer.cut = Some(error.to_string());
-                break;
+                return Ok(answer);
             }
         }
     }
+    match incoming.trailers().await {
+        Ok(trailers) => answer.trailers = trailers.unwrap_or_default(),
+        Err(error) => answer.cut = Some(error.to_string()),
+    }
     Ok(answer)
+}
+
+/// Sends body and trailers, once.
+fn send(stream: &mut h2::SendStream<Bytes>, unsent: Option<(Bytes, Option<http::HeaderMap>)>) -> Result<(), h2::Error> {
+    match unsent {
+        Some((body, None)) if !body.is_empty() => stream.send_data(body, true),
+        Some((body, Some(trailers))) => {
+            stream.send_data(body, false)?;
+            stream.send_trailers(trailers)
+        }
+        _ => Ok(()),
+    }
 }

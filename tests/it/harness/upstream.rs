@@ -30,6 +30,8 @@ pub struct Seen {
     pub head: Head,
     /// The body so far.
     pub body: Vec<u8>,
+    /// Its trailers.
+    pub trailers: Vec<(String, String)>,
     /// Whether the body came to its end.
     pub whole: bool,
     /// When its head had come.

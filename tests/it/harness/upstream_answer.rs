@@ -12,7 +12,7 @@ pub fn answer(wire: &mut Wire, name: &str, behaviour: &Behaviour, method: &str, 
         // A choice was made when the request came.
         Behaviour::Answer | Behaviour::Chosen(_) => reply(wire, name, &Reply::status(200), method),
         Behaviour::Reply(shape) => reply(wire, name, shape, method),
-        Behaviour::Echo => {
+        Behaviour::Echo | Behaviour::NoContinue => {
             write_head(wire, name, &format!("content-length: {}\r\n", body.len()))?;
             wire.write(&body)?;
             Ok(Then::Keep)

@@ -138,6 +138,7 @@ fn one(wire: &mut Wire, shared: &Arc<Shared>, connection: u64, head: Head) -> io
         return probe(wire, shared);
     }
     let (method, target) = (method.to_owned(), target.to_owned());
+    let expects = head.field("expect").is_some();
     let keep = !head.all("connection").iter().any(|v| v.eq_ignore_ascii_case("close"));
     let (index, behaviour) = {
         let mut state = shared.lock();
@@ -151,7 +152,8 @@ fn one(wire: &mut Wire, shared: &Arc<Shared>, connection: u64, head: Head) -> io
         };
         if state.remembers {
             let (m, t, at) = (method.clone(), target, Instant::now());
-            let seen = Seen { connection, method: m, target: t, head, body: Vec::new(), whole: false, at };
+            let (body, trailers) = (Vec::new(), Vec::new());
+            let seen = Seen { connection, method: m, target: t, head, body, trailers, whole: false, at };
             state.seen.push(seen);
         }
         (state.seen.len().wrapping_sub(1), behaviour)
@@ -163,6 +165,9 @@ fn one(wire: &mut Wire, shared: &Arc<Shared>, connection: u64, head: Head) -> io
     if matches!(behaviour, Behaviour::ResetAfterHead) {
         return Ok(Next::Reset);
     }
+    if expects && !matches!(behaviour, Behaviour::NoContinue) {
+        wire.write(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+    }
     let mut body = Vec::new();
     let ended = wire.body(framing, &mut body);
     if let Err(error) = &ended
@@ -172,6 +177,7 @@ fn one(wire: &mut Wire, shared: &Arc<Shared>, connection: u64, head: Head) -> io
     }
     if let Some(seen) = shared.lock().seen.get_mut(index) {
         (seen.body, seen.whole) = (body.clone(), ended.is_ok());
+        seen.trailers = ended.as_ref().map(Vec::clone).unwrap_or_default();
     }
     ended?;
     let next = answer(wire, &shared.name, &behaviour, &method, body)?;

@@ -1,0 +1,110 @@
+//! An answer over HTTP/2 behind its head: pieces of its body as they come, while the upload goes on beside it.
+
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use h2::RecvStream;
+
+use super::super::h1::response::{Response, ResponseFraming};
+use super::super::h2::trailer_lines;
+use super::super::upload::Downstream;
+use super::grpc;
+use super::trunk::Place;
+use super::uplink::Uplink;
+use crate::model::Fault;
+
+/// An answer whose head is there.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    stream: RecvStream,
+    pub(crate) response: Response,
+    /// What the spans of `response` point into.
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) uplink: Uplink,
+    /// Held until the answer has ended.
+    place: Place,
+    ended: bool,
+    /// Of an answer to a gRPC call: how the call ended, as far as it is known.
+    call: Option<Call>,
+}
+
+/// How a gRPC call ended.
+#[derive(Debug, Clone, Copy)]
+struct Call {
+    /// `grpc-status`; none when there was none so far.
+    status: Option<u32>,
+}
+
+/// A piece of it.
+#[derive(Debug)]
+pub(crate) enum Piece {
+    /// Body bytes: to be given back by [`Answer::taken`] when the client has them.
+    Data(Bytes),
+    /// The end, with trailers as lines.
+    End(Vec<u8>),
+    /// It broke off, by whose fault.
+    Cut(Fault),
+}
+
+// === impl Answer ===
+
+impl Answer {
+    pub(crate) fn new(stream: RecvStream, response: Response, bytes: Vec<u8>, uplink: Uplink, place: Place) -> Self {
+        let ended = stream.is_end_stream() || response.framing == ResponseFraming::None;
+        Self { stream, response, bytes, uplink, place, ended, call: None }
+    }
+
+    /// It answers a gRPC call, so that only its end tells how that went. True unless its HTTP status tells already.
+    pub(crate) fn expect_status(&mut self) -> bool {
+        if self.response.status == 200 {
+            self.call = Some(Call { status: grpc::in_head(&self.response, &self.bytes) });
+        }
+        self.call.is_some()
+    }
+
+    /// `grpc-status` of an answer to a call, once it has ended: without one it is unknown.
+    pub(crate) fn grpc_status(&self) -> Option<u32> {
+        self.call.filter(|_| self.ended).map(|call| call.status.unwrap_or(grpc::UNKNOWN))
+    }
+
+    /// Whether nothing follows the head.
+    pub(crate) fn is_bare(&self) -> bool {
+        self.ended
+    }
+
+    /// The next piece.
+    pub(crate) fn poll<D: Downstream>(&mut self, cx: &mut Context<'_>, down: &mut D) -> Poll<Piece> {
+        // The upload goes on beside the answer; an endpoint that takes no more of it says so by a reset.
+        if let Poll::Ready(Err(_)) = self.uplink.poll(cx, down) {
+            return Poll::Ready(Piece::Cut(Fault::Client));
+        }
+        if self.ended {
+            return Poll::Ready(Piece::End(Vec::new()));
+        }
+        match ready!(self.stream.poll_data(cx)) {
+            Some(Ok(data)) => Poll::Ready(Piece::Data(data)),
+            Some(Err(_)) => Poll::Ready(Piece::Cut(Fault::UpstreamAnswer)),
+            None => match ready!(self.stream.poll_trailers(cx)) {
+                Ok(trailers) => {
+                    self.ended = true;
+                    let trailers = trailer_lines(trailers.as_ref());
+                    if let Some(call) = &mut self.call {
+                        call.status = grpc::in_trailers(&trailers).or(call.status);
+                    }
+                    Poll::Ready(Piece::End(trailers))
+                }
+                Err(_) => Poll::Ready(Piece::Cut(Fault::UpstreamAnswer)),
+            },
+        }
+    }
+
+    /// The client has taken as many bytes of the body: the endpoint may send as many more.
+    pub(crate) fn taken(&mut self, bytes: usize) {
+        let _ = self.stream.flow_control().release_capacity(bytes);
+    }
+
+    /// It took too long: perhaps nobody is there.
+    pub(crate) fn doubt(&self) {
+        self.place.doubt();
+    }
+}

@@ -1,0 +1,211 @@
+//! One attempt over HTTP/2: a request on a stream of a connection to one endpoint, up to the head of its answer.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::Bytes;
+use h2::client::ResponseFuture;
+use h2::{RecvStream, SendStream};
+use http::{Request, Response as HttpResponse};
+
+use super::super::exchange::{INTERIM_MAX, say_continue};
+use super::super::forward::{Attempt, Job};
+use super::super::h1::request::Framing;
+use super::super::h1::response::{self, Ends, Response};
+use super::super::interim::CONTINUE_PATIENCE;
+use super::super::refusal::Refusal;
+use super::super::timer::Timer;
+use super::super::upload::Downstream;
+use super::answer::Answer;
+use super::outcome::{Lost, lost};
+use super::request::request;
+use super::trunk::{Place, RETIRED};
+use super::trunks::{TRUNKS_MAX, Trunks};
+use super::uplink::Uplink;
+use crate::model::{Fault, Timeouts};
+
+/// How often a request goes on to another connection because the peer allows fewer streams than it was placed among;
+/// after that it waits its turn where it is.
+const MOVES_MAX: usize = 4;
+
+/// The body, as far as it is at hand.
+#[derive(Clone, Copy)]
+pub(crate) struct AtHand<'a> {
+    /// Framed as for HTTP/1.
+    pub(crate) framed: &'a [u8],
+    /// Whether that is all of it.
+    pub(crate) complete: bool,
+}
+
+/// What the wait for an answer sees.
+enum Event {
+    Head(HttpResponse<RecvStream>),
+    /// Body bytes moved: the idle deadline starts again.
+    Moved,
+    Failed(Lost),
+}
+
+/// Sends the request and waits for the head of the final answer. `replayable`: whether the body can be sent again.
+pub(crate) async fn exchange<D: Downstream>(
+    job: &Job<'_>,
+    attempt: &Attempt,
+    at_hand: AtHand<'_>,
+    down: &mut D,
+    timer: &mut Timer,
+) -> (Result<Box<Answer>, Lost>, bool) {
+    let timeouts = attempt.service().spec.timeouts;
+    let request = match request(job.outgoing, &attempt.endpoint().authority) {
+        Ok(request) => request,
+        Err(refusal) => return (Err(Lost::Client(refusal)), true),
+    };
+    let framing = job.outgoing.framing;
+    let opened = open(job, attempt, &request, framing, timeouts).await;
+    let (place, response, stream) = match opened {
+        Ok(opened) => opened,
+        Err(lost) => return (Err(lost), true),
+    };
+    let uplink = Uplink::new(stream, framing, at_hand.framed, at_hand.complete);
+    let mut wait = Wait { uplink, response, interim: 0, stale: place.reused };
+    let head = match wait.head(down, timer, &timeouts).await {
+        Ok(head) => head,
+        Err(lost) => {
+            if matches!(lost, Lost::Sent { fault: Fault::UpstreamTimeout, .. }) {
+                place.doubt();
+            }
+            return (Err(lost), wait.uplink.is_replayable());
+        }
+    };
+    let (parts, body) = head.into_parts();
+    match describe(&parts, &body, job.question.head.method() == "HEAD") {
+        Ok((response, bytes)) => (Ok(Box::new(Answer::new(body, response, bytes, wait.uplink, place))), true),
+        Err(()) => {
+            let lost = Lost::Sent { fault: Fault::UpstreamAnswer, reason: "malformed_answer", stale: false };
+            (Err(lost), wait.uplink.is_replayable())
+        }
+    }
+}
+
+/// Opens a stream with the request's head on it. A connection that has just said that it takes no more is passed over.
+async fn open(
+    job: &Job<'_>,
+    attempt: &Attempt,
+    request: &Request<()>,
+    framing: Framing,
+    timeouts: Timeouts,
+) -> Result<(Place, ResponseFuture, SendStream<Bytes>), Lost> {
+    for passed in 0..=TRUNKS_MAX {
+        let place = Trunks::take(job.worker, attempt.endpoint(), timeouts);
+        let mut sender = match place.sender().await {
+            Ok(sender) => sender,
+            // It opened and was left before this request came to it: no failure to connect.
+            Err(RETIRED) => continue,
+            Err(reason) => return Err(Lost::Unconnected(reason)),
+        };
+        if place.is_crowded() && passed < MOVES_MAX {
+            continue;
+        }
+        match sender.send_request(request.clone(), framing == Framing::None) {
+            Ok((response, stream)) => return Ok((place, response, stream)),
+            Err(_) => place.retire(),
+        }
+    }
+    Err(Lost::Unconnected("connect_failed"))
+}
+
+/// The head as HTTP/1 heads are described, so that what becomes of it is decided once.
+fn describe(parts: &http::response::Parts, body: &RecvStream, to_head: bool) -> Result<(Response, Vec<u8>), ()> {
+    let ends = match (body.is_end_stream(), to_head) {
+        (_, true) => Ends::ByMethod,
+        (true, _) => Ends::AtOnce,
+        (false, _) => Ends::Later,
+    };
+    let fields = parts.headers.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
+    let mut bytes = Vec::with_capacity(512);
+    let response = response::describe(parts.status.as_u16(), fields, ends, &mut bytes).map_err(drop)?;
+    Ok((response, bytes))
+}
+
+struct Wait {
+    uplink: Uplink,
+    response: ResponseFuture,
+    interim: u32,
+    stale: bool,
+}
+
+// === impl Wait ===
+
+impl Wait {
+    async fn head<D: Downstream>(
+        &mut self,
+        down: &mut D,
+        timer: &mut Timer,
+        timeouts: &Timeouts,
+    ) -> Result<HttpResponse<RecvStream>, Lost> {
+        let mut moved = Instant::now();
+        loop {
+            let awaits_continue = !self.uplink.is_complete() && down.awaits_continue();
+            let limit = match self.uplink.is_complete() {
+                true => timeouts.response_header,
+                false if awaits_continue => CONTINUE_PATIENCE.min(timeouts.idle),
+                false => timeouts.idle,
+            };
+            let event = std::future::poll_fn(|cx| self.poll(cx, down));
+            match timer.limit(moved + limit, event).await {
+                Ok(Event::Head(head)) => return Ok(head),
+                Ok(Event::Moved) => moved = Instant::now(),
+                Ok(Event::Failed(lost)) => return Err(lost),
+                Err(_) if awaits_continue => {
+                    say_continue(down).await;
+                    moved = Instant::now();
+                }
+                Err(_) if self.uplink.waits_for_client() => return Err(Lost::Client(Refusal::BodyTimeout)),
+                Err(_) => {
+                    return Err(Lost::Sent { fault: Fault::UpstreamTimeout, reason: "timeout", stale: false });
+                }
+            }
+        }
+    }
+
+    fn poll<D: Downstream>(&mut self, cx: &mut Context<'_>, down: &mut D) -> Poll<Event> {
+        let mark = self.uplink.mark();
+        let sent = match self.uplink.poll(cx, down) {
+            Poll::Ready(Err(refusal)) => return Poll::Ready(Event::Failed(Lost::Client(refusal))),
+            Poll::Ready(Ok(())) => true,
+            Poll::Pending => false,
+        };
+        while let Poll::Ready(Some(Ok(interim))) = self.response.poll_informational(cx) {
+            self.interim += 1;
+            if self.interim > INTERIM_MAX {
+                let reason = "too_many_interim_answers";
+                return Poll::Ready(Event::Failed(Lost::Sent { fault: Fault::UpstreamAnswer, reason, stale: false }));
+            }
+            tell(cx, &interim, down);
+        }
+        match Pin::new(&mut self.response).poll(cx) {
+            Poll::Ready(Ok(head)) => return Poll::Ready(Event::Head(head)),
+            Poll::Ready(Err(error)) => {
+                let stale = self.stale && self.interim == 0;
+                return Poll::Ready(Event::Failed(lost(&error, stale)));
+            }
+            Poll::Pending => {}
+        }
+        if sent && self.uplink.is_complete() && down.poll_gone(cx).is_ready() {
+            return Poll::Ready(Event::Failed(Lost::Client(Refusal::ClientGone)));
+        }
+        if self.uplink.mark() != mark { Poll::Ready(Event::Moved) } else { Poll::Pending }
+    }
+}
+
+/// Tells the client of an interim answer. 101 is of HTTP/1 alone (RFC 9113 §8.6).
+fn tell<D: Downstream>(cx: &mut Context<'_>, interim: &HttpResponse<()>, down: &mut D) {
+    let fields = interim.headers().iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
+    let mut bytes = Vec::new();
+    let status = interim.status().as_u16();
+    if let Ok(described) = response::describe(status, fields, Ends::AtOnce, &mut bytes)
+        && status != 101
+    {
+        down.interim(cx, &described, &bytes);
+    }
+}

@@ -1,0 +1,121 @@
+//! gRPC as far as a proxy has to know it: which requests are calls, how a call ended, and weir's own answers to one.
+//!
+//! Messages are bytes here. A call ends with `grpc-status` in its trailers, or in its head when nothing follows
+//! ("Trailers-Only"), whatever the HTTP status; so that is where its outcome is read.
+
+use http::{HeaderMap, HeaderValue, Response};
+
+use super::super::h1::response::Response as Described;
+use super::super::h1::trailers;
+use super::super::refusal::Refusal;
+use crate::model::Head;
+
+/// `grpc-status` of a call whose answer has none (gRPC over HTTP2, "Responses").
+pub(crate) const UNKNOWN: u32 = 2;
+
+/// Statuses that are the server's failure: UNKNOWN, DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE, DATA_LOSS. These are the
+/// server errors of OpenTelemetry's conventions for gRPC and of Envoy's mapping to 5xx, but for UNIMPLEMENTED, which
+/// any client gets for a method that is not there. RESOURCE_EXHAUSTED (429 in that mapping) is a limit at work.
+const SERVER_FAILURES: &[u32] = &[UNKNOWN, 4, 13, 14, 15];
+
+/// Whether the request is a call: by its content type, `application/grpc` with or without a suffix.
+pub(crate) fn is_call(head: &Head) -> bool {
+    let Some(kind) = head.value("content-type") else { return false };
+    let rest = kind.get(..16).filter(|it| it.eq_ignore_ascii_case(b"application/grpc")).map(|_| &kind[16..]);
+    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';' | b' '))) && head.method() == "POST"
+}
+
+/// Whether the status is the server's failure.
+pub(crate) fn is_server_failure(status: u32) -> bool {
+    SERVER_FAILURES.contains(&status)
+}
+
+/// The status in a head, when there is one.
+pub(crate) fn in_head(response: &Described, bytes: &[u8]) -> Option<u32> {
+    let found = response.lines.iter().find(|line| &bytes[line.name.range()] == b"grpc-status");
+    found.map(|line| read(&bytes[line.value.range()]))
+}
+
+/// The status in trailers, when there is one.
+pub(crate) fn in_trailers(lines: &[u8]) -> Option<u32> {
+    trailers::fields(lines).find(|(name, _)| name == b"grpc-status").map(|(_, value)| read(value))
+}
+
+/// A status that is no number is unknown.
+fn read(value: &[u8]) -> u32 {
+    std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()).unwrap_or(UNKNOWN)
+}
+
+/// weir's own answer to a call: the status that gRPC clients make of weir's HTTP status
+/// (`doc/http-grpc-status-mapping.md` of gRPC), in a head that nothing follows.
+pub(crate) fn refusal_response(refusal: &Refusal) -> Response<()> {
+    let status = match refusal.status() {
+        400 => 13,
+        401 => 16,
+        403 => 7,
+        404 => 12,
+        429 | 502..=504 => 14,
+        _ => UNKNOWN,
+    };
+    let mut fields = HeaderMap::with_capacity(4);
+    fields.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    fields.insert("grpc-status", HeaderValue::from(status));
+    if let Ok(message) = HeaderValue::from_str(&encoded(&format!("weir: {refusal}"))) {
+        fields.insert("grpc-message", message);
+    }
+    let mut response = Response::new(());
+    *response.headers_mut() = fields;
+    response
+}
+
+/// Percent-encoded as `grpc-message` is: everything but printable ASCII, and `%`.
+fn encoded(text: &str) -> String {
+    use std::fmt::Write;
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b' '..=b'~' if byte != b'%' => out.push(char::from(byte)),
+            _ => drop(write!(out, "%{byte:02X}")),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Fault;
+
+    #[test]
+    fn a_call_is_told_by_method_and_content_type() {
+        let call =
+            |method: &str, kind: &str| is_call(&Head::describe(method, "h", "/", [("content-type", kind.as_bytes())]));
+        for kind in ["application/grpc", "application/grpc+proto", "Application/gRPC; charset=utf-8"] {
+            assert!(call("POST", kind), "{kind}");
+            assert!(!call("GET", kind), "{kind}");
+        }
+        for kind in ["application/grpc-web", "application/grpcx", "application/json", "application/grp", ""] {
+            assert!(!call("POST", kind), "{kind}");
+        }
+    }
+
+    #[test]
+    fn weirs_own_answers_are_statuses_of_grpc() {
+        let upstream = |fault| Refusal::Upstream { fault, reason: "timeout" };
+        for (refusal, status) in [
+            (Refusal::NothingServing("pool ü".into()), "14"),
+            (upstream(Fault::UpstreamConnect), "14"),
+            (upstream(Fault::UpstreamTimeout), "14"),
+            (Refusal::NoRoute, "12"),
+            (Refusal::Forbidden, "7"),
+            (Refusal::AmbiguousPath, "13"),
+            (Refusal::Loop, "2"),
+        ] {
+            let response = refusal_response(&refusal);
+            assert_eq!(response.status(), 200, "{refusal}");
+            assert_eq!(response.headers()["grpc-status"], status, "{refusal}");
+        }
+        let response = refusal_response(&Refusal::NothingServing("pool ü".into()));
+        assert_eq!(response.headers()["grpc-message"], "weir: no endpoint of pool %C3%BC can serve");
+    }
+}

@@ -1,0 +1,50 @@
+//! What an error of an HTTP/2 stream means for the attempt: whose fault, and whether the request may have been worked
+//! on.
+
+use h2::{Error, Reason};
+
+use super::super::refusal::Refusal;
+use crate::model::Fault;
+
+/// Why an attempt ended without an answer.
+#[derive(Debug)]
+pub(crate) enum Lost {
+    /// The client's doing; the endpoint is not to blame.
+    Client(Refusal),
+    /// No connection, so nothing was sent.
+    Unconnected(&'static str),
+    /// The peer said that it has not looked at the request (RFC 9113 §8.7).
+    Unprocessed {
+        /// In a few words.
+        reason: &'static str,
+        /// Whether it only ends its connection, as servers do from time to time: nobody's failure.
+        graceful: bool,
+    },
+    /// It may have been worked on.
+    Sent {
+        /// The kind.
+        fault: Fault,
+        /// In a few words, for log and client.
+        reason: &'static str,
+        /// Whether the connection may just have been closed: it was open before, and nothing was answered.
+        stale: bool,
+    },
+}
+
+/// What an error before the answer's head means. `stale`: see [`Lost::Sent`].
+pub(crate) fn lost(error: &Error, stale: bool) -> Lost {
+    let refused = error.is_reset() && error.is_remote() && error.reason() == Some(Reason::REFUSED_STREAM);
+    if refused {
+        return Lost::Unprocessed { reason: "refused_stream", graceful: false };
+    }
+    // h2 gives this to the streams above the last one that the peer has looked at, and to no other.
+    if error.is_go_away() && error.is_remote() {
+        return Lost::Unprocessed { reason: "goaway", graceful: error.reason() == Some(Reason::NO_ERROR) };
+    }
+    let reason = match () {
+        () if error.is_io() => "closed",
+        () if error.is_remote() => "reset",
+        () => "malformed_answer",
+    };
+    Lost::Sent { fault: Fault::UpstreamAnswer, reason, stale: stale && error.is_io() }
+}

@@ -1,0 +1,153 @@
+//! An endpoint's HTTP/2 answer on its way to an HTTP/2 client: piece by piece as the client's stream has room, which is
+//! when the endpoint may send more. Pieces are handed on as they are.
+
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{Reason, SendStream};
+
+use super::super::decide::Decision;
+use super::super::forward::{Attempt, Trail};
+use super::super::h2::{Upstream, trailer_map};
+use super::super::stream::Stream;
+use super::super::timer::Timer;
+use super::answer::{Answer, Piece};
+use super::attempt::{Answered2, settle};
+use crate::model::Fault;
+
+/// An answer under way.
+pub(in crate::proxy) struct Poured {
+    stream: Stream,
+    down: Upstream,
+    answer: Box<Answer>,
+    attempt: Attempt,
+    trail: Trail,
+    timer: Timer,
+    idle: Duration,
+    moved: Instant,
+    bytes_out: u64,
+    told: bool,
+}
+
+// === impl Poured ===
+
+impl Poured {
+    /// Sends the head of an answer, and what follows it.
+    pub(in crate::proxy) async fn run(
+        stream: Stream,
+        decision: &Decision,
+        answered: Box<Answered2>,
+        down: Upstream,
+        timer: Timer,
+        respond: &mut SendResponse<Bytes>,
+    ) {
+        let Answered2 { answer, attempt, trail, at } = *answered;
+        let head = stream.head_for_client(&answer.response, &answer.bytes, &attempt, decision);
+        let idle = attempt.service().spec.timeouts.idle;
+        let mut poured =
+            Box::new(Self { stream, down, answer, attempt, trail, timer, idle, moved: at, bytes_out: 0, told: false });
+        let bare = poured.answer.is_bare();
+        // A client that has reset the stream is told of when the answer is dropped.
+        let Ok(out) = respond.send_response(head, bare) else { return };
+        if bare {
+            return poured.finish(None);
+        }
+        poured.pour(out).await;
+    }
+
+    async fn pour(mut self: Box<Self>, mut out: SendStream<Bytes>) {
+        loop {
+            let next = std::future::poll_fn(|cx| match self.poll(cx) {
+                Poll::Ready(next) => Poll::Ready(Some(next)),
+                Poll::Pending => out.poll_reset(cx).map(|_| None),
+            });
+            match next.await {
+                Some(Piece::Data(data)) => {
+                    let bytes = data.len();
+                    if !self.has_room(&mut out).await || out.send_data(data, false).is_err() {
+                        return;
+                    }
+                    self.bytes_out += bytes as u64;
+                    self.answer.taken(bytes);
+                }
+                Some(Piece::End(trailers)) => {
+                    self.finish(None);
+                    let _ = match trailers.is_empty() {
+                        true => out.send_data(Bytes::new(), true),
+                        false => out.send_trailers(trailer_map(&trailers)),
+                    };
+                    return;
+                }
+                // So that the client cannot take it for whole.
+                Some(Piece::Cut(fault)) => {
+                    self.finish(Some(fault));
+                    return out.send_reset(Reason::INTERNAL_ERROR);
+                }
+                None => return,
+            }
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Piece> {
+        let mark = self.answer.uplink.mark();
+        let polled = self.answer.poll(cx, &mut self.down);
+        if polled.is_ready() || self.answer.uplink.mark() != mark {
+            self.moved = Instant::now();
+        }
+        if polled.is_ready() {
+            return polled;
+        }
+        ready!(self.timer.poll_elapsed(cx, self.moved + self.idle));
+        if self.answer.uplink.waits_for_client() {
+            return Poll::Ready(Piece::Cut(Fault::Client));
+        }
+        self.answer.doubt();
+        Poll::Ready(Piece::Cut(Fault::UpstreamTimeout))
+    }
+
+    /// Waits until the client takes more; false when it does not, or is gone. Its own body goes on meanwhile.
+    async fn has_room(&mut self, out: &mut SendStream<Bytes>) -> bool {
+        // One byte is claimed, not the whole piece, so that many waiting streams do not claim what one of them needs.
+        out.reserve_capacity(1);
+        while out.capacity() == 0 {
+            let (answer, down) = (&mut self.answer, &mut self.down);
+            let room = std::future::poll_fn(|cx| {
+                if let Poll::Ready(Err(_)) = answer.uplink.poll(cx, down) {
+                    return Poll::Ready(None);
+                }
+                out.poll_capacity(cx)
+            });
+            match self.timer.limit(Instant::now() + self.idle, room).await {
+                // The endpoint has not kept the client waiting.
+                Ok(Some(Ok(_))) => self.moved = Instant::now(),
+                Ok(_) => return false,
+                Err(_) => {
+                    out.send_reset(Reason::CANCEL);
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// Tells the story, once.
+    fn finish(&mut self, cut: Option<Fault>) {
+        if std::mem::replace(&mut self.told, true) {
+            return;
+        }
+        let status = self.answer.response.status;
+        let fault = settle(&self.answer, &self.attempt, &mut self.trail, cut, &self.stream.question());
+        self.stream.tell(&self.trail, status, fault, (self.down.bytes_in, self.bytes_out));
+        self.stream.worker.timers.borrow_mut().put(std::mem::take(&mut self.timer));
+    }
+}
+
+impl Drop for Poured {
+    fn drop(&mut self) {
+        // It is dropped before its end only when the client is gone or resets the stream; the endpoint's stream is
+        // reset with it.
+        self.finish(Some(Fault::Client));
+    }
+}

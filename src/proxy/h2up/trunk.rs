@@ -1,0 +1,312 @@
+//! One HTTP/2 connection to an endpoint, shared by streams of one worker: opening, carrying, doubting, ending.
+//!
+//! A task of its own drives it for as long as somebody holds it. Peers that vanish are found by TCP; whether a
+//! peer that let a request time out is there at all is asked by PING, and until it says so it gets no new stream. There
+//! are no other PINGs: gRPC servers end a connection for a third one without data in five minutes (gRFC A8).
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use h2::client::{Connection, SendRequest};
+use h2::{Ping, PingPong};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::task::spawn_local;
+
+use super::super::exchange::{Failure, connect};
+use super::super::h1::response::HEAD_BYTES_MAX;
+use super::super::timer::Timer;
+use super::super::worker::Worker;
+use crate::model::Timeouts;
+use crate::upstream::endpoint::Endpoint;
+
+/// Streams that one connection carries, if the peer allows as many (RFC 9113 §6.5.2 advises against fewer than 100).
+pub(crate) const STREAMS_MAX: usize = 128;
+
+/// Window of a stream: what a client that does not read keeps here.
+const STREAM_WINDOW_BYTES: u32 = 128 * 1024;
+
+/// Window of a connection: room for all its streams, so that none waits for another one's client.
+const CONNECTION_WINDOW_BYTES: u32 = STREAM_WINDOW_BYTES * STREAMS_MAX as u32;
+
+/// What h2 takes for the number of streams that a peer allows until its SETTINGS say so. No stream begins before: with
+/// more than the peer allows, all above would be refused.
+const UNSAID: usize = usize::MAX - 1;
+
+/// Why a connection is over that takes no more streams.
+pub(crate) const RETIRED: &str = "goaway";
+
+/// How long a peer that is asked whether it is there may take.
+const PING_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long sent bytes may stay unacknowledged, and a silent peer unasked by TCP.
+const TCP_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A connection.
+#[derive(Debug)]
+pub(crate) struct Trunk {
+    state: RefCell<State>,
+    /// Streams that it carries, and requests that wait for it to open.
+    streams: Cell<usize>,
+    /// Since when it carries none.
+    idle_since: Cell<Instant>,
+    /// Told when it is no longer opening.
+    settled: Notify,
+    /// Whether it is doubted that the peer is there.
+    doubted: Cell<bool>,
+    /// Wakes its task.
+    waker: RefCell<Option<Waker>>,
+}
+
+#[derive(Debug)]
+enum State {
+    Opening,
+    Open(SendRequest<Bytes>),
+    /// No more streams begin, and why.
+    Over(&'static str),
+}
+
+/// A request's place on a connection, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Place {
+    trunk: Rc<Trunk>,
+    /// Whether it was open before.
+    pub(crate) reused: bool,
+}
+
+// === impl Trunk ===
+
+impl Trunk {
+    /// One that is about to open; its task is started.
+    pub(crate) fn open(worker: &Rc<Worker>, endpoint: &Arc<Endpoint>, timeouts: Timeouts) -> Rc<Self> {
+        let trunk = Rc::new(Self {
+            state: RefCell::new(State::Opening),
+            streams: Cell::new(0),
+            idle_since: Cell::new(Instant::now()),
+            settled: Notify::new(),
+            doubted: Cell::new(false),
+            waker: RefCell::new(None),
+        });
+        let (worker, endpoint, weak) = (Rc::clone(worker), Arc::clone(endpoint), Rc::downgrade(&trunk));
+        spawn_local(Box::pin(async move {
+            let mut timer = worker.timers.borrow_mut().take();
+            let why = live(&worker, &endpoint, &weak, &mut timer, &timeouts).await;
+            worker.timers.borrow_mut().put(timer);
+            if let Some(trunk) = weak.upgrade() {
+                trunk.end(why);
+            }
+        }));
+        trunk
+    }
+
+    /// Whether one more stream may begin now.
+    pub(crate) fn has_room(&self) -> bool {
+        let most = match &*self.state.borrow() {
+            // What the peer allows is not known yet. Who turns out to be too many goes on to another connection.
+            State::Opening => STREAMS_MAX,
+            State::Open(sender) => sender.current_max_send_streams(),
+            State::Over(_) => return false,
+        };
+        !self.doubted.get() && self.streams.get() < most.min(STREAMS_MAX)
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(*self.state.borrow(), State::Over(_))
+    }
+
+    pub(crate) fn is_doubted(&self) -> bool {
+        self.doubted.get()
+    }
+
+    pub(crate) fn streams(&self) -> usize {
+        self.streams.get()
+    }
+
+    /// Since when it carries nothing.
+    pub(crate) fn idle_since(&self) -> Option<Instant> {
+        (self.streams.get() == 0).then(|| self.idle_since.get())
+    }
+
+    /// A place on it.
+    pub(crate) fn place(self: &Rc<Self>) -> Place {
+        self.streams.set(self.streams.get() + 1);
+        Place { trunk: Rc::clone(self), reused: matches!(*self.state.borrow(), State::Open(_)) }
+    }
+
+    /// Whether more streams are placed on it than the peer allows.
+    fn is_crowded(&self) -> bool {
+        let state = self.state.borrow();
+        matches!(&*state, State::Open(sender) if self.streams.get() > sender.current_max_send_streams())
+    }
+
+    /// No more streams begin; those that have begun go on.
+    pub(crate) fn end(&self, why: &'static str) {
+        *self.state.borrow_mut() = State::Over(why);
+        self.settled.notify_waiters();
+    }
+
+    fn settle(&self, sender: SendRequest<Bytes>) {
+        *self.state.borrow_mut() = State::Open(sender);
+        self.settled.notify_waiters();
+    }
+}
+
+// === impl Place ===
+
+impl Place {
+    /// What opens a stream, once the connection is there; else why it is not.
+    pub(crate) async fn sender(&self) -> Result<SendRequest<Bytes>, &'static str> {
+        loop {
+            // Made before the look, so that what is said between the two is heard.
+            let settled = self.trunk.settled.notified();
+            match &*self.trunk.state.borrow() {
+                State::Open(sender) => return Ok(sender.clone()),
+                State::Over(why) => return Err(why),
+                State::Opening => {}
+            }
+            settled.await;
+        }
+    }
+
+    /// Whether the peer allows fewer streams than are placed there.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.trunk.is_crowded()
+    }
+
+    /// It takes no more streams.
+    pub(crate) fn retire(&self) {
+        self.trunk.end(RETIRED);
+    }
+
+    /// A request timed out on it: perhaps nobody is there.
+    pub(crate) fn doubt(&self) {
+        self.trunk.doubted.set(true);
+        if let Some(waker) = self.trunk.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let left = self.trunk.streams.get().saturating_sub(1);
+        self.trunk.streams.set(left);
+        if left == 0 {
+            self.trunk.idle_since.set(Instant::now());
+        }
+    }
+}
+
+/// Opens the connection and drives it to its end; why it ended.
+async fn live(
+    worker: &Rc<Worker>,
+    endpoint: &Arc<Endpoint>,
+    trunk: &Weak<Trunk>,
+    timer: &mut Timer,
+    timeouts: &Timeouts,
+) -> &'static str {
+    let stream = match connect(endpoint.id.addr, timer, timeouts).await {
+        Ok(stream) => stream,
+        Err(Failure::Endpoint { reason, .. }) => return reason,
+        Err(Failure::Client(_)) => return "connect_failed",
+    };
+    endpoint.meter.of(worker.index).connections.add(1);
+    watch(&stream);
+    let mut builder = h2::client::Builder::new();
+    builder
+        .enable_push(false)
+        .initial_max_send_streams(UNSAID)
+        .max_header_list_size(HEAD_BYTES_MAX as u32)
+        .initial_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
+    let Ok((sender, mut connection)) = builder.handshake::<_, Bytes>(stream).await else { return "connect_failed" };
+    let greeted = std::future::poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
+        Poll::Ready(_) => Poll::Ready(false),
+        Poll::Pending if sender.current_max_send_streams() == UNSAID => Poll::Pending,
+        Poll::Pending => Poll::Ready(true),
+    });
+    match timer.limit(Instant::now() + timeouts.connect, greeted).await {
+        Ok(true) => {}
+        Ok(false) => return "not_http2",
+        Err(_) => return "connect_timeout",
+    }
+    match trunk.upgrade() {
+        Some(trunk) => trunk.settle(sender),
+        None => return "closed",
+    }
+    let mut pulse = Pulse { pings: connection.ping_pong(), asked: None };
+    std::future::poll_fn(|cx| drive(cx, &mut connection, trunk, &mut pulse, timer)).await
+}
+
+/// Has TCP find out about a peer that vanished without a word.
+fn watch(stream: &TcpStream) {
+    let socket = socket2::SockRef::from(stream);
+    let keep_alive = socket2::TcpKeepalive::new().with_time(TCP_TIMEOUT).with_interval(TCP_TIMEOUT / 4);
+    let _ = socket.set_tcp_keepalive(&keep_alive);
+    let _ = socket.set_tcp_user_timeout(Some(TCP_TIMEOUT));
+}
+
+fn drive(
+    cx: &mut Context<'_>,
+    connection: &mut Connection<TcpStream, Bytes>,
+    trunk: &Weak<Trunk>,
+    pulse: &mut Pulse,
+    timer: &mut Timer,
+) -> Poll<&'static str> {
+    if Pin::new(&mut *connection).poll(cx).is_ready() {
+        return Poll::Ready("closed");
+    }
+    let Some(trunk) = trunk.upgrade() else { return Poll::Pending };
+    if trunk.doubted.get() && pulse.poll(cx, timer).is_ready() {
+        match pulse.asked {
+            // Dropped, it fails what is left on it.
+            Some(_) => return Poll::Ready("silent"),
+            None => trunk.doubted.set(false),
+        }
+        // What was asked of h2 is written when it is polled.
+        cx.waker().wake_by_ref();
+    }
+    let mut kept = trunk.waker.borrow_mut();
+    if kept.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
+        *kept = Some(cx.waker().clone());
+    }
+    Poll::Pending
+}
+
+/// The question whether the peer is there.
+struct Pulse {
+    pings: Option<PingPong>,
+    asked: Option<Instant>,
+}
+
+impl Pulse {
+    /// Asks. Ready: it has answered, or has not (and `asked` still stands).
+    fn poll(&mut self, cx: &mut Context<'_>, timer: &mut Timer) -> Poll<()> {
+        let Some(pings) = &mut self.pings else { return Poll::Ready(()) };
+        let asked = match self.asked {
+            Some(asked) => asked,
+            None => {
+                let asked = *self.asked.insert(Instant::now());
+                if pings.send_ping(Ping::opaque()).is_err() {
+                    return Poll::Ready(());
+                }
+                cx.waker().wake_by_ref();
+                asked
+            }
+        };
+        match pings.poll_pong(cx) {
+            Poll::Ready(Ok(_)) => {
+                self.asked = None;
+                Poll::Ready(())
+            }
+            Poll::Ready(Err(_)) => Poll::Ready(()),
+            Poll::Pending => timer.poll_elapsed(cx, asked + PING_TIMEOUT),
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! The way up of a body over HTTP/2: taken from the client framed as for HTTP/1, unframed here, and sent as the
+//! endpoint takes it. At most one piece waits within h2.
+
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use h2::{Reason, SendStream};
+
+use super::super::body::BodyReader;
+use super::super::h1::chunked::Piece;
+use super::super::h1::request::Framing;
+use super::super::h2::trailer_map;
+use super::super::refusal::Refusal;
+use super::super::upload::Downstream;
+
+/// One request body on its way to one endpoint.
+#[derive(Debug)]
+pub(crate) struct Uplink {
+    stream: SendStream<Bytes>,
+    body: BodyReader,
+    /// What has been taken from the client and not been unframed.
+    framed: Vec<u8>,
+    /// What goes next.
+    piece: Bytes,
+    /// Whether it ends with that.
+    last: bool,
+    /// Whether the client has sent all of it.
+    complete: bool,
+    /// Whether the endpoint has been handed all of it, or takes no more.
+    over: Option<Over>,
+    /// Whether anything but what was at hand at first was needed.
+    streamed: bool,
+    moved: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Over {
+    Whole,
+    Broken,
+}
+
+// === impl Uplink ===
+
+impl Uplink {
+    /// An upload that begins with `framed`, over a stream whose head has been sent.
+    pub(crate) fn new(stream: SendStream<Bytes>, framing: Framing, framed: &[u8], complete: bool) -> Self {
+        let mut uplink = Self {
+            stream,
+            body: BodyReader::of_request(framing),
+            framed: framed.to_vec(),
+            piece: Bytes::new(),
+            last: false,
+            complete,
+            over: (framing == Framing::None).then_some(Over::Whole),
+            streamed: false,
+            moved: 0,
+        };
+        uplink.unframe();
+        uplink
+    }
+
+    /// Whether nothing more is to come from the client.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    /// Whether the same request can be sent again from what was at hand.
+    pub(crate) fn is_replayable(&self) -> bool {
+        !self.streamed
+    }
+
+    /// A measure that grows with every byte that moves.
+    pub(crate) fn mark(&self) -> u64 {
+        self.moved
+    }
+
+    /// Whether it waits for nothing but the client's next byte.
+    pub(crate) fn waits_for_client(&self) -> bool {
+        !self.complete && self.piece.is_empty()
+    }
+
+    /// Sends what there is and what comes. Ready: all is handed over, or the endpoint takes no more.
+    pub(crate) fn poll<D: Downstream>(&mut self, cx: &mut Context<'_>, down: &mut D) -> Poll<Result<(), Refusal>> {
+        while self.over.is_none() {
+            if !self.piece.is_empty() {
+                ready!(self.poll_send(cx));
+            } else if self.last {
+                self.finish();
+            } else if self.complete {
+                // The client's side hands over whole bodies only, so there is nothing that could be missing.
+                self.stream.send_reset(Reason::INTERNAL_ERROR);
+                self.over = Some(Over::Broken);
+            } else {
+                self.streamed = true;
+                self.complete = ready!(down.poll_body(cx, &mut self.framed))?;
+                self.unframe();
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Unframes all that is there.
+    fn unframe(&mut self) {
+        let (mut at, mut data) = (0, Vec::new());
+        while let Ok((used, piece)) = self.body.next(&self.framed[at..]) {
+            match piece {
+                Piece::Data(range) => data.extend_from_slice(&self.framed[at + range.start..at + range.end]),
+                Piece::More => {
+                    at += used;
+                    break;
+                }
+                Piece::End => {
+                    at += used;
+                    self.last = true;
+                    break;
+                }
+            }
+            at += used;
+        }
+        self.framed.drain(..at);
+        self.piece = Bytes::from(data);
+    }
+
+    /// Hands the piece to h2 once the endpoint has taken the one before.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // One byte is claimed, as on the way down, so that many waiting streams do not claim what one of them needs.
+        self.stream.reserve_capacity(1);
+        while self.stream.capacity() == 0 {
+            match ready!(self.stream.poll_capacity(cx)) {
+                Some(Ok(_)) => {}
+                _ => {
+                    self.over = Some(Over::Broken);
+                    return Poll::Ready(());
+                }
+            }
+        }
+        let piece = std::mem::take(&mut self.piece);
+        self.moved += piece.len() as u64;
+        let ends = self.last && matches!(&self.body, BodyReader::Done(trailers) if trailers.is_empty());
+        self.over = match self.stream.send_data(piece, ends) {
+            Ok(()) if ends => Some(Over::Whole),
+            Ok(()) => None,
+            Err(_) => Some(Over::Broken),
+        };
+        Poll::Ready(())
+    }
+
+    /// Sends the end: trailers, or nothing.
+    fn finish(&mut self) {
+        let trailers = self.body.take_trailers();
+        let sent = match trailers.is_empty() {
+            true => self.stream.send_data(Bytes::new(), true),
+            false => self.stream.send_trailers(trailer_map(&trailers)),
+        };
+        self.moved += 1;
+        self.over = Some(if sent.is_ok() { Over::Whole } else { Over::Broken });
+    }
+}
