@@ -170,6 +170,7 @@ macro_rules! promises {
 }
 
 promises! {
+    a_trace_that_is_read_is_what_stands_there: "traceparent";
     bodies_of_the_admin_api_say_what_any_parser_finds_in_them: "admin_json";
     a_cookie_that_verifies_was_issued: "affinity";
     what_the_client_gets_is_the_same_answer_once: "answer";

@@ -14,6 +14,7 @@ fn record(client_ip: IpAddr) -> Record<'static> {
     Record {
         unix_us: 1_790_000_000_123_456,
         request_id: b"0123456789abcdef0123456789abcdef",
+        trace_id: None,
         client_ip: Some(client_ip),
         method: b"GET",
         host: b"www.example.com",

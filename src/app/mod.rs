@@ -6,6 +6,7 @@
 //! another, which applies what it reads itself, so that a busy control thread delays no shift.
 
 pub mod log;
+mod otlp;
 mod plane;
 mod run;
 mod sockets;
@@ -34,6 +35,7 @@ use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::control;
 use crate::telemetry::count::Sharded;
 use crate::telemetry::meter::WorkerShard;
+use crate::telemetry::spans::Spans;
 use crate::upstream::names::Lookups;
 use crate::upstream::upstreams::Upstreams;
 
@@ -51,6 +53,7 @@ struct Parts {
     upstreams: Arc<Upstreams>,
     switchboard: Arc<Switchboard>,
     access_log: Arc<AccessLog>,
+    spans: Arc<Spans>,
     meter: Arc<Sharded<WorkerShard>>,
     sites: Sites,
     listeners: Vec<Bound>,
@@ -154,6 +157,7 @@ impl App {
             upstreams,
             switchboard: Arc::new(switchboard),
             access_log,
+            spans: Arc::default(),
             meter: Arc::new(Sharded::of_each(workers, || WorkerShard::for_listeners(listeners.len()))),
             sites,
             listeners,

@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::stop::{Signals, Wish};
 use super::workers::{self, Ends};
-use super::{AppError, Ended, Parts, plane, sockets, tasks, tls};
+use super::{AppError, Ended, Parts, otlp, plane, sockets, tasks, tls};
 use crate::admin::board::Board;
 use crate::admin::health::Readiness;
 use crate::admin::routes::Admin;
@@ -75,6 +75,7 @@ impl Parts {
             tokio::spawn(tasks::follow_config(switchboard.clone(), self.access_log.clone(), watcher.clone())),
             tokio::spawn(tasks::every_second(switchboard.clone())),
             tokio::spawn(tls::keep_fresh(self.sites.clone())),
+            tokio::spawn(otlp::send(self.switchboard.clone(), self.spans.clone())),
         ];
         self.first_round().await;
         // From here on a new endpoint waits for its first pass; what was there had its round.
@@ -125,6 +126,7 @@ impl Parts {
             published: self.switchboard.snapshot(),
             meter: self.meter.clone(),
             logger: self.access_log.logger(),
+            spans: self.spans.clone(),
             hurry: hurry.clone(),
             instance: instance.clone(),
             sites: self.sites.clone(),

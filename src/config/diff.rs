@@ -31,6 +31,7 @@ pub fn diff(old: &Config, old_weights: &WeightsFile, new: &Config, new_weights: 
     lines.extend(one("trusted_proxies", proxies));
     lines.extend(part("limits", plain::limits(&before.limits), plain::limits(&after.limits)));
     lines.extend(part("access_log", plain::access_log(&before.access_log), plain::access_log(&after.access_log)));
+    lines.extend(part("tracing", plain::tracing(before.tracing.as_ref()), plain::tracing(after.tracing.as_ref())));
     lines.extend(one("weights", files));
     lines.extend(switch_changes(&old.kill_switches, &new.kill_switches));
     lines.extend(super::told::changes(&old.notifications, &new.notifications));
@@ -134,6 +135,7 @@ fn service_changes(old: &ServiceSpec, new: &ServiceSpec, weights: Option<(&Weigh
     changes.extend(one("on_pool_down", down));
     changes.extend(one("on_kill", (plain::on_kill(old.on_kill), plain::on_kill(new.on_kill))));
     changes.extend(one("preserve_host", (old.preserve_host.to_string(), new.preserve_host.to_string())));
+    changes.extend(one("server_timing", (old.server_timing.to_string(), new.server_timing.to_string())));
     changes.extend(one("forwarded", (old.forwarded.to_string(), new.forwarded.to_string())));
     changes.extend(part("affinity", plain::affinity(&old.affinity), plain::affinity(&new.affinity)));
     changes.extend(part("health", plain::health(old.health.as_ref()), plain::health(new.health.as_ref())));

@@ -87,6 +87,7 @@ static TABLES: &[Table] = &[
             key("notifications", Kind::Table("notifications"), "", "who is told what happens"),
             key("log", Kind::Table("log"), "", "the log of the program itself"),
             key("access_log", Kind::Table("access_log"), "", "one line per request"),
+            key("tracing", Kind::Table("tracing"), "", "W3C trace contexts; default: their fields pass like any other"),
             key("dns", Kind::Table("dns"), "", "how host names of endpoints are looked up"),
             key("limits", Kind::Table("limits"), "", "limits of the data plane"),
             key("listeners", Kind::Named("listeners.*"), "", "where clients connect; default: public, 0.0.0.0:8080"),
@@ -160,6 +161,22 @@ static TABLES: &[Table] = &[
         ],
     },
     Table {
+        path: "tracing",
+        doc: "W3C trace contexts; default: their fields pass like any other",
+        keys: &[
+            key(
+                "sample",
+                Kind::Ratio,
+                "0.01",
+                "part of the traces begun here that is recorded; others keep their mark",
+            ),
+            key("believe", Kind::Word(&["everybody", "trusted"]), "\"everybody\"", "whose trace is continued"),
+            key("otlp", Kind::Text, "", "where spans are posted, such as http://127.0.0.1:4318/v1/traces"),
+            key("otlp_authorization_file", Kind::Text, "", "file with what is sent there as Authorization"),
+            key("service_name", Kind::Text, "\"weir\"", "service.name of the spans"),
+        ],
+    },
+    Table {
         path: "dns",
         doc: "how host names of endpoints are looked up",
         keys: &[
@@ -195,6 +212,7 @@ static TABLES: &[Table] = &[
             key("max_in_flight", COUNT, "", "requests in flight in all pools together; default: as many as come"),
             key("slow_start", Kind::Duration(0), "\"0s\"", "time in which the share of a server that came back grows"),
             key("preserve_host", Kind::Flag, "true", "whether the client's Host goes upstream"),
+            key("server_timing", Kind::Flag, "false", "whether answers say in Server-Timing where the time went"),
             key("forwarded", Kind::Flag, "false", "whether Forwarded goes upstream beside X-Forwarded-*"),
             key("affinity", Kind::Table("services.*.affinity"), "", "what keeps a client on one pool"),
             key("health", Kind::Table("services.*.health"), "", "active probes"),

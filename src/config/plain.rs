@@ -10,9 +10,9 @@ use ipnet::IpNet;
 use super::value::show_size;
 use crate::model::time::show_duration;
 use crate::model::{
-    AccessLog, Affinity, AffinityBy, Breaker, Direct, FieldMatch, Health, HostMatch, KeyPart, Limits, LogFormat,
-    LogSink, Matches, OnKill, OnPoolDown, OnZero, Override, PathMatch, ProbeKind, Queue, RateLimitSpec, Retry, Rewrite,
-    RouteSpec, Timeouts, ValueMatch,
+    AccessLog, Affinity, AffinityBy, Believe, Breaker, Direct, FieldMatch, Health, HostMatch, KeyPart, Limits,
+    LogFormat, LogSink, Matches, OnKill, OnPoolDown, OnZero, Override, PathMatch, ProbeKind, Queue, RateLimitSpec,
+    Retry, Rewrite, RouteSpec, Timeouts, Tracing, ValueMatch,
 };
 
 /// What stands in place of a key that has no value.
@@ -216,6 +216,16 @@ pub(super) fn access_log(log: &AccessLog) -> Plain {
         LogFormat::Text => "text",
     };
     Plain::default().add("to", to).add("format", format).add("sample", sample)
+}
+
+pub(super) fn tracing(tracing: Option<&Tracing>) -> Plain {
+    let Some(Tracing { sample, believe, otlp, service_name }) = tracing else { return Plain::default() };
+    let believe = match believe {
+        Believe::Everybody => "everybody",
+        Believe::Trusted => "trusted",
+    };
+    let otlp = otlp.as_ref().map_or("none", |collector| collector.url.shown());
+    Plain::default().add("sample", sample).add("believe", believe).add("otlp", otlp).add("service_name", service_name)
 }
 
 /// Without its name.

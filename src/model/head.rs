@@ -44,6 +44,8 @@ pub enum FieldId {
     ClientCert,
     /// `x-request-id`.
     RequestId,
+    /// `traceparent`, `tracestate`.
+    Trace,
     /// `via`.
     Via,
     /// A field whose name holds `_` and would be read as another one that matters: dropped.
@@ -236,6 +238,7 @@ impl FieldId {
             b"cookie" => FieldId::Cookie,
             b"expect" => FieldId::Expect,
             b"via" => FieldId::Via,
+            b"traceparent" | b"tracestate" => FieldId::Trace,
             b"x-request-id" => FieldId::RequestId,
             b"client-cert" | b"client-cert-chain" => FieldId::ClientCert,
             b"x-weir-override-token" => FieldId::Secret,

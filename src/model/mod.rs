@@ -42,6 +42,7 @@ mod spec;
 mod switch;
 pub mod time;
 mod tls;
+mod trace;
 mod weights;
 
 pub use fault::{Fault, Why};
@@ -62,4 +63,5 @@ pub use spec::{
 };
 pub use switch::{KillSwitch, Limit, Pools, Priority, Recovery, Trigger};
 pub use tls::{CertificateFiles, ClientAuth, TlsSpec, TlsVersion};
+pub use trace::{Believe, Collector, Tracing};
 pub use weights::{BUCKETS, InvalidWeight, InvalidWeights, WEIGHT_MAX, Weight, Weights};

@@ -10,6 +10,7 @@ use super::limit::RateLimitSpec;
 use super::name::Name;
 use super::policy::{Affinity, Breaker, Health, OnPoolDown, Override, Queue, Retry, Timeouts};
 use super::tls::TlsSpec;
+use super::trace::Tracing;
 
 /// One service: what clients reach under its routes.
 #[derive(Debug, Clone)]
@@ -48,6 +49,8 @@ pub struct ServiceSpec {
     pub preserve_host: bool,
     /// Whether endpoints get `Forwarded` (RFC 7239) beside `X-Forwarded-*`.
     pub forwarded: bool,
+    /// Whether answers say in `Server-Timing` where the time went.
+    pub server_timing: bool,
 }
 
 /// Whether direct paths exist, and for whom.
@@ -289,6 +292,8 @@ pub struct Plan {
     pub limits: Limits,
     /// Access log.
     pub access_log: AccessLog,
+    /// What becomes of traces; none: their fields pass like any other.
+    pub tracing: Option<Tracing>,
 }
 
 impl Default for Limits {

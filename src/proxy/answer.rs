@@ -2,6 +2,7 @@
 //! affinity cookie when it is new and with redirects mapped back under a direct path.
 
 use std::borrow::Cow;
+use std::time::Instant;
 
 use super::decide::Decision;
 use super::h1::response::{Fate, Response};
@@ -18,6 +19,16 @@ pub(crate) struct Back<'a> {
     pub(crate) caller: &'a Caller,
     pub(crate) authority: &'a str,
     pub(crate) now: Now,
+    pub(crate) took: Took,
+}
+
+/// Where the time went until the answer's head was there.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Took {
+    /// When the request's head was there.
+    pub(crate) began: Instant,
+    /// What of it the endpoint took in the attempt that was answered, µs.
+    pub(crate) upstream_us: Option<u64>,
 }
 
 impl Back<'_> {
@@ -40,6 +51,9 @@ impl Back<'_> {
         }
         if self.decision.issue {
             self.cookie(&mut field);
+        }
+        if self.snapshot.services[self.decision.service].spec.server_timing {
+            field(b"server-timing", self.took.server_timing().as_bytes());
         }
     }
 
@@ -85,5 +99,18 @@ impl Back<'_> {
             let _ = write!(text, "; Max-Age={}", max_age.as_secs());
         }
         field(b"set-cookie", text.as_bytes());
+    }
+}
+
+// === impl Took ===
+
+impl Took {
+    /// `Server-Timing` (W3C, Server Timing): what weir took and what the endpoint took, in milliseconds.
+    #[cold]
+    fn server_timing(&self) -> String {
+        let all_us = self.began.elapsed().as_micros() as u64;
+        let upstream_us = self.upstream_us.unwrap_or_default().min(all_us);
+        let ms = |us: u64| us as f64 / 1000.0;
+        format!("weir;dur={:.3}, endpoint;dur={:.3}", ms(all_us - upstream_us), ms(upstream_us))
     }
 }

@@ -46,6 +46,7 @@ mod digits;
 mod record;
 mod splice;
 mod timer;
+pub mod trace;
 mod turn;
 
 pub mod seam;

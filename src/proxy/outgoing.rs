@@ -11,6 +11,7 @@ use super::digits::{push_decimal, push_ip};
 use super::h1::request::Framing;
 use super::h1::syntax;
 use super::refusal::Refusal;
+use super::trace::Trace;
 use super::via::{TlsFacts, Via};
 use crate::model::{FieldId, Head, Rewrite};
 use crate::routing::matcher::contains;
@@ -47,6 +48,7 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) decision: &'a Decision,
     pub(crate) caller: &'a Caller,
     pub(crate) id: &'a RequestId,
+    pub(crate) trace: Option<&'a Trace>,
     pub(crate) instance: &'a str,
     /// What TLS says of the client; none over plain HTTP.
     pub(crate) tls: Option<&'a TlsFacts>,
@@ -127,7 +129,7 @@ impl RequestId {
 }
 
 /// Sixteen hexadecimal digits, all at once: each half byte in a byte of its own, then turned into its digit.
-fn hex(bits: u64) -> [u8; 16] {
+pub(crate) fn hex(bits: u64) -> [u8; 16] {
     let mut spread = u128::from(bits);
     spread = (spread | spread << 32) & 0x0000_0000_ffff_ffff_0000_0000_ffff_ffff;
     spread = (spread | spread << 16) & 0x0000_ffff_0000_ffff_0000_ffff_0000_ffff;
@@ -189,7 +191,8 @@ impl Outgoing<'_> {
         let (mut cookies, mut asks) = (false, Asks::default());
         for field in &head.fields {
             match field.id {
-                FieldId::Other => {
+                FieldId::Trace if self.trace.is_some_and(|trace| !trace.keeps(head.slice(field.name))) => {}
+                FieldId::Other | FieldId::Trace => {
                     let (name, value) = (field.name.range(), field.value.range());
                     // An HTTP/1 line that is canonical already is copied in one piece.
                     let whole = head.bytes.get(name.start..value.end + 2);
@@ -291,6 +294,9 @@ impl Outgoing<'_> {
             push(out, b"x-forwarded-client-cert", identity.forwarded.as_bytes());
         }
         push(out, b"x-request-id", self.id.as_bytes(head));
+        if let Some(trace) = self.trace.filter(|trace| !trace.passes()) {
+            push(out, b"traceparent", &trace.traceparent());
+        }
         out.extend_from_slice(b"via: 1.1 ");
         out.extend_from_slice(self.instance.as_bytes());
         out.extend_from_slice(b"\r\n");

@@ -6,12 +6,14 @@ use std::time::Instant;
 
 use super::decide::Decision;
 use super::forward::Trail;
+use super::trace::Trace;
 use super::worker::Worker;
 use crate::model::{Fault, Head, Why};
 use crate::switchboard::snapshot::Snapshot;
 use crate::telemetry::access_log::Record;
 use crate::telemetry::lane::Lane;
 use crate::telemetry::meter::PoolShard;
+use crate::telemetry::spans::SpanIds;
 
 /// One request, from its head to the end of its answer.
 #[derive(Debug)]
@@ -20,6 +22,7 @@ pub(crate) struct Story<'a> {
     pub(crate) client: Option<IpAddr>,
     pub(crate) protocol: &'static str,
     pub(crate) request_id: &'a [u8],
+    pub(crate) trace: Option<&'a Trace>,
     pub(crate) decision: Option<&'a Decision>,
     pub(crate) trail: &'a Trail,
     /// The status sent; 499 when the client left before.
@@ -66,8 +69,9 @@ pub(crate) fn tell(worker: &Worker, snapshot: &Snapshot, head: &Head, story: &St
             }
         }
     }
-    if worker.logger.borrow().wants(story.status, draw) {
-        log(worker, snapshot, head, story, duration_us);
+    let logged = worker.logger.borrow().wants(story.status, draw);
+    if logged || story.trace.is_some_and(|trace| trace.told) {
+        log(worker, snapshot, head, story, duration_us, logged);
     }
 }
 
@@ -156,8 +160,9 @@ impl Failed<'_> {
     }
 }
 
+/// Writes the line of the access log if it is `logged`, and the span of a trace that is told.
 #[cold]
-fn log(worker: &Worker, snapshot: &Snapshot, head: &Head, story: &Story<'_>, duration_us: u64) {
+fn log(worker: &Worker, snapshot: &Snapshot, head: &Head, story: &Story<'_>, duration_us: u64, logged: bool) {
     let service = story.decision.map(|decision| &snapshot.services[decision.service]);
     let last = story.trail.last.or(story.decision.map(|decision| (decision.pool, decision.endpoint)));
     let pool = service.zip(last).map(|(service, (pool, _))| &service.pools[pool]);
@@ -172,6 +177,7 @@ fn log(worker: &Worker, snapshot: &Snapshot, head: &Head, story: &Story<'_>, dur
     let record = Record {
         unix_us: worker.unix_us(story.began),
         request_id: story.request_id,
+        trace_id: story.trace.map(|trace| &trace.trace_id[..]),
         client_ip: story.client,
         method: head.slice(head.method),
         host: head.slice(head.authority),
@@ -193,5 +199,10 @@ fn log(worker: &Worker, snapshot: &Snapshot, head: &Head, story: &Story<'_>, dur
         grpc_status: story.trail.grpc_status,
         bucket: story.decision.and_then(|decision| decision.bucket),
     };
-    worker.logger.borrow_mut().write(&record);
+    if logged {
+        worker.logger.borrow_mut().write(&record);
+    }
+    if let Some(&Trace { trace_id, parent_id, span_id, .. }) = story.trace.filter(|trace| trace.told) {
+        worker.spans.push(&SpanIds { trace_id, span_id, parent_id }, &record);
+    }
 }

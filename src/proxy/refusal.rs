@@ -155,10 +155,46 @@ impl Refusal {
         }
     }
 
-    /// The fields that say more than the status: `Retry-After`, and of a rate limit `RateLimit` and `RateLimit-Policy`
-    /// (draft-ietf-httpapi-ratelimit-headers-10).
+    /// What went wrong as the word of RFC 9209 §2.3 for it, such as `connection_refused`.
+    pub fn proxy_error(&self) -> &'static str {
+        match self {
+            Refusal::Head(_)
+            | Refusal::Body(_)
+            | Refusal::HeadTimeout
+            | Refusal::BodyTimeout
+            | Refusal::ClientGone
+            | Refusal::AmbiguousPath
+            | Refusal::PlainHttp => "http_request_error",
+            Refusal::Forbidden | Refusal::RateLimited(_) => "http_request_denied",
+            Refusal::Redirect(_) | Refusal::Maintenance(_) | Refusal::Closed(_) => "proxy_internal_response",
+            Refusal::NoRoute => "destination_not_found",
+            Refusal::Loop => "proxy_loop_detected",
+            Refusal::NothingServing(_) => "destination_unavailable",
+            Refusal::Full(_) => "connection_limit_reached",
+            Refusal::Upstream { reason: "connect_refused", .. } => "connection_refused",
+            Refusal::Upstream { reason: "connect_timeout", .. } => "connection_timeout",
+            Refusal::Upstream { reason: "unasked_upgrade", .. } => "http_upgrade_failed",
+            Refusal::Upstream { reason: "closed" | "reset" | "goaway", .. } => "connection_terminated",
+            Refusal::Upstream { fault: Fault::UpstreamConnect, .. } => "destination_unavailable",
+            Refusal::Upstream { fault: Fault::UpstreamTimeout, .. } => "http_response_timeout",
+            Refusal::Upstream { .. } => "http_protocol_error",
+        }
+    }
+
+    /// `Proxy-Status` (RFC 9209): that weir answers, and why.
+    pub fn proxy_status(&self) -> String {
+        let text = self.to_string();
+        // A string of a structured field holds printable ASCII (RFC 8941 §3.3.3).
+        match text.bytes().all(|byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')) {
+            true => format!("weir; error={}; details=\"{text}\"", self.proxy_error()),
+            false => format!("weir; error={}", self.proxy_error()),
+        }
+    }
+
+    /// The fields that say more than the status: `Proxy-Status`, `Retry-After`, and of a rate limit `RateLimit` and
+    /// `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-10).
     pub fn fields(&self) -> Vec<(&'static str, String)> {
-        let mut fields = Vec::new();
+        let mut fields = vec![("proxy-status", self.proxy_status())];
         if let Some(seconds) = self.retry_after_s() {
             fields.push(("retry-after", seconds.to_string()));
         }
@@ -205,5 +241,32 @@ pub fn phrase(status: u16) -> &'static str {
         505 => "HTTP Version Not Supported",
         508 => "Loop Detected",
         _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proxy_status_names_the_error_and_quotes_only_what_a_structured_field_can_hold() {
+        let upstream = |fault, reason| Refusal::Upstream { fault, reason };
+        for (refusal, said) in [
+            (
+                upstream(Fault::UpstreamConnect, "connect_refused"),
+                "weir; error=connection_refused; details=\"connect_refused\"",
+            ),
+            (
+                upstream(Fault::UpstreamConnect, "connect_timeout"),
+                "weir; error=connection_timeout; details=\"connect_timeout\"",
+            ),
+            (upstream(Fault::UpstreamTimeout, "timeout"), "weir; error=http_response_timeout; details=\"timeout\""),
+            (upstream(Fault::UpstreamAnswer, "closed"), "weir; error=connection_terminated; details=\"closed\""),
+            (Refusal::Loop, "weir; error=proxy_loop_detected; details=\"the request went in a circle\""),
+            (Refusal::Full("pool \"a\"".into()), "weir; error=connection_limit_reached"),
+            (Refusal::NothingServing("Küche".into()), "weir; error=destination_unavailable"),
+        ] {
+            assert_eq!(refusal.proxy_status(), said);
+        }
     }
 }

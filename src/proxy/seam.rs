@@ -2,10 +2,11 @@
 //! down, without sockets. Nothing in the program uses it, and it decides nothing of its own.
 
 use std::net::IpAddr;
+use std::time::Instant;
 
 use ipnet::IpNet;
 
-use super::answer::Back;
+use super::answer::{Back, Took};
 use super::decide::Decision;
 use super::dice::Rng;
 use super::h1::request::Parsed;
@@ -45,7 +46,18 @@ impl Crossing<'_> {
         let id = RequestId::new(head, rng);
         let (framing, upgrade) = (parsed.framing, parsed.upgrade);
         let (instance, tls) = (INSTANCE, None);
-        let outgoing = Outgoing { snapshot, head, decision, caller: &caller, id: &id, instance, tls, framing, upgrade };
+        let outgoing = Outgoing {
+            snapshot,
+            head,
+            decision,
+            caller: &caller,
+            id: &id,
+            trace: None,
+            instance,
+            tls,
+            framing,
+            upgrade,
+        };
         outgoing.write(self.authority(), out)
     }
 
@@ -53,7 +65,8 @@ impl Crossing<'_> {
     pub fn answer(&self, response: &Response, bytes: &[u8], now: Now, out: &mut Vec<u8>) -> bool {
         let Self { snapshot, head, decision, .. } = *self;
         let caller = Caller::new(head, &Via::plain(self.peer, 0), &snapshot.trusted_proxies);
-        let back = Back { snapshot, head, decision, caller: &caller, authority: self.authority(), now };
+        let took = Took { began: Instant::now(), upstream_us: None };
+        let back = Back { snapshot, head, decision, caller: &caller, authority: self.authority(), now, took };
         out.extend_from_slice(b"HTTP/1.1 ");
         out.extend_from_slice(&bytes[response.status_line.range()]);
         out.extend_from_slice(b"\r\n");

@@ -7,7 +7,7 @@ use std::time::Instant;
 use tokio::io::AsyncWriteExt;
 
 use super::admit::{Places, admit};
-use super::answer::Back;
+use super::answer::{Back, Took};
 use super::client::Client;
 use super::decide::{Decision, Dice, Question, decide};
 use super::forward::{Answered, Job, Reply, Trail, forward};
@@ -19,6 +19,7 @@ use super::record::{Story, tell};
 use super::refusal::Refusal;
 use super::relay::{End, Relay, write_framing};
 use super::timer::Timer;
+use super::trace::Trace;
 use super::tunnel;
 use super::upload::Downstream;
 use super::via::Via;
@@ -45,7 +46,7 @@ pub(crate) struct Request<'a> {
     pub(crate) snapshot: Rc<Lease>,
     via: &'a Via,
     pub(crate) parsed: Parsed,
-    began: Instant,
+    pub(crate) began: Instant,
 }
 
 /// Serves the request whose head has been parsed.
@@ -102,7 +103,8 @@ impl Request<'_> {
             at: Some(self.began),
         };
         let (decided, id) = self.decide(&question);
-        let told = Told { request: self, head, caller: &caller, id: &id };
+        let trace = self.worker.trace(snapshot, head, caller.trusted);
+        let told = Told { request: self, head, caller: &caller, id: &id, trace: trace.as_deref() };
         let mut decision = match decided {
             Ok(decision) => decision,
             Err(refusal) => return told.refuse(client, None, &Trail::default(), refusal, timer).await,
@@ -120,6 +122,7 @@ impl Request<'_> {
             decision: &decision,
             caller: &caller,
             id: &id,
+            trace: trace.as_deref(),
             instance: &self.worker.instance,
             tls: self.via.tls.as_deref(),
             framing: self.parsed.framing,
@@ -163,6 +166,7 @@ pub(crate) struct Told<'a> {
     pub(crate) head: &'a Head,
     pub(crate) caller: &'a Caller,
     id: &'a RequestId,
+    trace: Option<&'a Trace>,
 }
 
 // === impl Told ===
@@ -193,9 +197,9 @@ impl Told<'_> {
         out.extend_from_slice(b"HTTP/1.1 ");
         out.extend_from_slice(&conn.buf[response.status_line.range()]);
         out.extend_from_slice(b"\r\n");
-        let authority = &attempt.endpoint().authority;
-        let snapshot = &self.request.snapshot;
-        let back = Back { snapshot, head: self.head, decision, caller: self.caller, authority, now: question.now };
+        let (snapshot, authority) = (&self.request.snapshot, &attempt.endpoint().authority);
+        let (now, took) = (question.now, Took { began: self.request.began, upstream_us: trail.upstream_us });
+        let back = Back { snapshot, head: self.head, decision, caller: self.caller, authority, now, took };
         back.fields(&response, &conn.buf, |name, value| {
             out.extend_from_slice(name);
             out.extend_from_slice(b": ");
@@ -289,6 +293,7 @@ impl Told<'_> {
             client: Some(self.caller.client),
             protocol: if self.request.parsed.http10 { "HTTP/1.0" } else { "HTTP/1.1" },
             request_id: self.id.as_bytes(self.head),
+            trace: self.trace,
             decision,
             trail,
             status,
@@ -348,6 +353,7 @@ pub(crate) fn tell_unread(worker: &Worker, snapshot: &Snapshot, via: &Via, refus
         client: Some(via.peer),
         protocol: "HTTP/1.1",
         request_id: b"",
+        trace: None,
         decision: None,
         trail: &Trail::default(),
         status: refusal.status(),

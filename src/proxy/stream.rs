@@ -14,7 +14,7 @@ use h2::{RecvStream, SendStream};
 use http::{HeaderMap, Request, Response as HttpResponse, StatusCode};
 
 use super::admit::{Places, admit};
-use super::answer::Back;
+use super::answer::{Back, Took};
 use super::body::BodyReader;
 use super::decide::{Decision, Dice, Question, decide};
 use super::forward::{Answered, Attempt, Job, Reply, Trail, forward};
@@ -28,6 +28,7 @@ use super::record::{Story, tell};
 use super::refusal::Refusal;
 use super::streamed::Streamed;
 use super::timer::Timer;
+use super::trace::Trace;
 use super::via::Via;
 use super::worker::{Lease, Worker};
 use crate::model::{Fault, FieldId, Head};
@@ -42,6 +43,7 @@ pub(crate) struct Stream {
     began: Instant,
     caller: Caller,
     id: RequestId,
+    trace: Option<Box<Trace>>,
     decision: Option<Decision>,
 }
 
@@ -105,9 +107,10 @@ impl Stream {
         };
         let caller = Caller::new(&head, &via, &snapshot.trusted_proxies);
         let id = RequestId::new(&head, &mut worker.chance.borrow_mut().rng);
+        let trace = worker.trace(&snapshot, &head, caller.trusted);
         let expects_continue = head.fields.iter().any(|field| field.id == FieldId::Expect);
         let down = Upstream::new(request.into_body(), framing, expects_continue);
-        (Self { worker, snapshot, via, head, framing, began, caller, id, decision: None }, read, down)
+        (Self { worker, snapshot, via, head, framing, began, caller, id, trace, decision: None }, read, down)
     }
 
     pub(crate) fn question(&self) -> Question<'_> {
@@ -165,6 +168,7 @@ impl Stream {
             decision,
             caller: &self.caller,
             id: &self.id,
+            trace: self.trace.as_deref(),
             instance: &self.worker.instance,
             tls: self.via.tls.as_deref(),
             framing: self.framing,
@@ -211,7 +215,7 @@ impl Stream {
         respond: &mut SendResponse<Bytes>,
     ) -> Option<(Box<Streamed>, SendStream<Bytes>)> {
         let Answered { mut conn, response, upload, attempt, trail, at } = answered;
-        let head = self.head_for_client(&response, &conn.buf, &attempt, decision);
+        let head = self.head_for_client(&response, &conn.buf, &attempt, decision, trail.upstream_us);
         conn.buf.drain(..response.head_bytes);
         let body = BodyReader::of_response(response.framing);
         let at_hand = match body {
@@ -242,6 +246,7 @@ impl Stream {
         bytes: &[u8],
         attempt: &Attempt,
         decision: &Decision,
+        upstream_us: Option<u64>,
     ) -> HttpResponse<()> {
         let back = Back {
             snapshot: &self.snapshot,
@@ -250,6 +255,7 @@ impl Stream {
             caller: &self.caller,
             authority: &attempt.endpoint().authority,
             now: self.worker.now(self.began),
+            took: Took { began: self.began, upstream_us },
         };
         let mut headers = HeaderMap::with_capacity(response.lines.len() + 1);
         back.fields(response, bytes, |name, value| {
@@ -272,6 +278,7 @@ impl Stream {
             client: Some(self.client()),
             protocol: "HTTP/2.0",
             request_id: self.id.as_bytes(&self.head),
+            trace: self.trace.as_deref(),
             decision: self.decision.as_ref(),
             trail,
             status,

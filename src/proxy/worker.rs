@@ -16,6 +16,7 @@ use super::dice::{Rng, Splitters};
 use super::h2up::trunks::Trunks;
 use super::splice::Pipes;
 use super::timer::Timers;
+use super::trace::Trace;
 use super::turn::Turns;
 use crate::model::{Head, Now, Origin};
 use crate::routing::cookie::TicketCache;
@@ -24,6 +25,7 @@ use crate::telemetry::access_log::Logger;
 use crate::telemetry::clock;
 use crate::telemetry::count::Sharded;
 use crate::telemetry::meter::WorkerShard;
+use crate::telemetry::spans::Spans;
 use crate::tls::site::Site;
 
 /// What a worker is handed at its start.
@@ -38,6 +40,8 @@ pub struct Seat {
     pub logger: Logger,
     /// Asks for a name to be resolved at once, after a connection to one of its addresses failed.
     pub hurry: Arc<dyn Fn(&Origin) + Send + Sync>,
+    /// Where spans of recorded traces go.
+    pub spans: Arc<Spans>,
     /// This process in `Via`, such as `weir-1f2e3d4c`.
     pub instance: Arc<str>,
     /// What each listener speaks TLS from, in the order of the snapshot's listeners; none: plain HTTP.
@@ -63,6 +67,7 @@ pub(crate) struct Worker {
     pub(crate) logger: RefCell<Logger>,
     pub(crate) meter: Arc<Sharded<WorkerShard>>,
     pub(crate) hurry: Arc<dyn Fn(&Origin) + Send + Sync>,
+    pub(crate) spans: Arc<Spans>,
     pub(crate) instance: Arc<str>,
     sites: Arc<[Option<Arc<Site>>]>,
     /// When draining began.
@@ -128,6 +133,7 @@ impl Worker {
             logger: RefCell::new(seat.logger),
             meter: seat.meter,
             hurry: seat.hurry,
+            spans: seat.spans,
             instance: seat.instance,
             sites: seat.sites,
             turns: Turns::default(),
@@ -149,6 +155,13 @@ impl Worker {
             *current = Rc::new(Lease(Arc::clone(latest)));
         }
         Rc::clone(&current)
+    }
+
+    /// The trace that a request belongs to; none where traces are nobody's business.
+    #[inline]
+    pub(crate) fn trace(&self, snapshot: &Snapshot, head: &Head, trusted: bool) -> Option<Box<Trace>> {
+        let tracing = snapshot.tracing.as_ref()?;
+        Some(Box::new(Trace::new(head, tracing, trusted, &mut self.chance.borrow_mut().rng)))
     }
 
     /// `at` in microseconds since the Unix epoch; the wall clock is read once a second.

@@ -68,6 +68,7 @@ pub fn build(state: &State, revision: u64, sources: &Sources<'_>) -> Snapshot {
         limits: plan.limits,
         trusted_proxies: plan.trusted_proxies.clone().into(),
         access_log: plan.access_log.clone(),
+        tracing: plan.tracing.clone(),
         keys: sources.keys.clone(),
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::model::rollout::CohortMatch;
-use crate::model::{AccessLog, Closed, Killed, Limits, Name, Notice, ServiceSpec, Weights};
+use crate::model::{AccessLog, Closed, Killed, Limits, Name, Notice, ServiceSpec, Tracing, Weights};
 use crate::routing::cookie::Keys;
 use crate::routing::split::Split;
 use crate::routing::table::Table;
@@ -36,6 +36,8 @@ pub struct Snapshot {
     pub trusted_proxies: Box<[IpNet]>,
     /// Access log policy.
     pub access_log: AccessLog,
+    /// What becomes of traces; none: their fields pass like any other.
+    pub tracing: Option<Tracing>,
     /// Keys of the affinity cookies.
     pub keys: Arc<Keys>,
 }

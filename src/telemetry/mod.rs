@@ -15,4 +15,5 @@ pub mod meter;
 pub mod names;
 pub mod process;
 pub mod reading;
+pub mod spans;
 pub mod text;

@@ -113,6 +113,8 @@ metrics! {
         "1 while a rollback or a kill moved the traffic but could not be written to the weights file.";
     ACCESS_LOG_DROPPED = "weir_access_log_dropped_total" Counter [""]
         "Access log lines dropped because the reader was slow or writing failed.";
+    TRACE_SPANS = "weir_trace_spans_total" Counter ["result"]
+        "Spans of recorded traces: sent to the collector, failed to be sent, or dropped because too many waited.";
     METRICS_LEFT_OUT = "weir_metrics_samples_left_out" Gauge [""]
         "Samples that the limit on one exposition left out.";
     BUILD_INFO = "weir_build_info" Gauge ["version"]

@@ -38,6 +38,7 @@ mod stage;
 mod start;
 mod stop;
 mod tls;
+mod tracing;
 mod trailers;
 mod truth;
 mod upload;

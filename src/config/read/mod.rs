@@ -13,6 +13,7 @@ mod routes;
 mod services;
 mod switches;
 mod tls;
+mod tracing;
 
 pub(super) use policies::statuses;
 pub(super) use root::root;

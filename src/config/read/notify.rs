@@ -165,7 +165,7 @@ fn url(fields: &Fields<'_>, dir: &Path) -> Option<Address> {
 }
 
 /// What a file holds on its only line.
-fn secret(fields: &Fields<'_>, file: &At<String>, dir: &Path) -> Option<Secret> {
+pub(super) fn secret(fields: &Fields<'_>, file: &At<String>, dir: &Path) -> Option<Secret> {
     match read_secret(&dir.join(&file.value)) {
         Ok(text) => Some(Secret::new(text.trim())),
         Err(why) => {

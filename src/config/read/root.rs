@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{engine, limits, listeners, notify, routes, services, switches};
+use super::{engine, limits, listeners, notify, routes, services, switches, tracing};
 use crate::config::cursor::{At, Fields, shorten};
 use crate::config::{AdminSpec, AppLogFormat, Config, DnsSpec, LogLevel, LogSpec, TOKEN_FILE_ENV, WORKERS_ENV};
 use crate::model::{AccessLog, AffinityBy, HostMatch, Limits, LogFormat, LogSink, Plan, RouteSpec, ServiceSpec};
@@ -36,6 +36,7 @@ pub(in crate::config) fn root(root: &Fields<'_>, path: &Path) -> Config {
         trusted_proxies: root.networks("trusted_proxies"),
         limits: data_plane(&root.table("limits", "limits")),
         access_log: access_log(&root.table("access_log", "access_log"), dir),
+        tracing: tracing::tracing(root, dir),
         services: services.into_iter().map(|service| service.value).collect(),
     };
     let rollouts = engine::engine(&root.table("rollouts", "rollouts"), &weights_path, dir);

@@ -63,6 +63,9 @@ pub(crate) fn refusal_response(refusal: &Refusal) -> Response<()> {
     if let Ok(message) = HeaderValue::from_str(&encoded(&format!("weir: {refusal}"))) {
         fields.insert("grpc-message", message);
     }
+    if let Ok(status) = HeaderValue::from_str(&refusal.proxy_status()) {
+        fields.insert("proxy-status", status);
+    }
     let mut response = Response::new(());
     *response.headers_mut() = fields;
     response

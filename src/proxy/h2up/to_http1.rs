@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use super::super::answer::Back;
+use super::super::answer::{Back, Took};
 use super::super::body::{push_chunk, push_last_chunk};
 use super::super::client::Client;
 use super::super::decide::{Decision, Question};
@@ -45,7 +45,8 @@ impl Told<'_> {
         let mut out = client.behind_owed(worker.buffers.borrow_mut().take());
         let authority = &attempt.endpoint().authority;
         let snapshot = &self.request.snapshot;
-        let back = Back { snapshot, head: self.head, decision, caller: self.caller, authority, now: question.now };
+        let (now, took) = (question.now, Took { began: self.request.began, upstream_us: trail.upstream_us });
+        let back = Back { snapshot, head: self.head, decision, caller: self.caller, authority, now, took };
         let chunked = write_head(&answer, &back, parsed.http10, &mut out);
         out.extend_from_slice(match (keep, parsed.http10) {
             (true, false) => b"\r\n",

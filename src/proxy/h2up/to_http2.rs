@@ -44,7 +44,7 @@ impl Poured {
         respond: &mut SendResponse<Bytes>,
     ) {
         let Answered2 { answer, attempt, trail, at } = *answered;
-        let head = stream.head_for_client(&answer.response, &answer.bytes, &attempt, decision);
+        let head = stream.head_for_client(&answer.response, &answer.bytes, &attempt, decision, trail.upstream_us);
         let idle = attempt.service().spec.timeouts.idle;
         let mut poured =
             Box::new(Self { stream, down, answer, attempt, trail, timer, idle, moved: at, bytes_out: 0, told: false });

@@ -16,6 +16,8 @@ pub struct Record<'a> {
     pub unix_us: u64,
     /// Request id.
     pub request_id: &'a [u8],
+    /// The trace that it belongs to, where traces are kept.
+    pub trace_id: Option<&'a [u8]>,
     /// The client, as trusted proxies tell it.
     pub client_ip: Option<IpAddr>,
     /// Method.
@@ -151,7 +153,7 @@ impl Record<'_> {
         out.push(b'\n');
     }
 
-    fn words(&self) -> [(&'static str, Option<&[u8]>); 7] {
+    fn words(&self) -> [(&'static str, Option<&[u8]>); 8] {
         [
             ("service", self.service.map(str::as_bytes)),
             ("pool", self.pool.map(str::as_bytes)),
@@ -160,6 +162,7 @@ impl Record<'_> {
             ("attempts", Some(self.attempts.as_bytes()).filter(|text| !text.is_empty())),
             ("fault", self.fault.map(|fault| fault.as_str().as_bytes())),
             ("user_agent", self.user_agent),
+            ("trace_id", self.trace_id),
         ]
     }
 }
@@ -281,6 +284,7 @@ mod tests {
         Record {
             unix_us: 1_700_000_000_123_456,
             request_id: b"id-1",
+            trace_id: None,
             client_ip: Some(IpAddr::from([192, 0, 2, 7])),
             method: b"GET",
             host: b"example.org",

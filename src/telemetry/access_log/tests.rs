@@ -8,6 +8,7 @@ fn record(path: &[u8]) -> Record<'_> {
     Record {
         unix_us: 1,
         request_id: b"r",
+        trace_id: None,
         client_ip: None,
         method: b"GET",
         host: b"h",

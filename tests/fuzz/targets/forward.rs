@@ -90,7 +90,7 @@ fn nothing_of_this_hop(parsed: &Parsed, again: &Head, reparsed: &Parsed) {
             }
             FieldId::Expect => assert_eq!(value, b"100-continue"),
             FieldId::Shadow | FieldId::Secret | FieldId::Nominated => panic!("{name} is forwarded"),
-            FieldId::Via | FieldId::Other | FieldId::Claimed | FieldId::ClientCert => continue,
+            FieldId::Via | FieldId::Other | FieldId::Trace | FieldId::Claimed | FieldId::ClientCert => continue,
             FieldId::Framing | FieldId::Host | FieldId::Cookie | FieldId::Forwarded | FieldId::RequestId => {}
         }
         assert!(!once.contains(&name), "{name} is there twice");

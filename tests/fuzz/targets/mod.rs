@@ -15,6 +15,7 @@ pub(crate) mod affinity;
 pub(crate) mod cookie_field;
 pub(crate) mod paths;
 pub(crate) mod routes;
+pub(crate) mod traceparent;
 
 pub(crate) mod admin_json;
 pub(crate) mod plans;
@@ -29,7 +30,7 @@ mod world;
 pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub(crate) const ALL: [Target; 15] = [
+pub(crate) const ALL: [Target; 16] = [
     ("admin_json", admin_json::check),
     ("affinity", affinity::check),
     ("answer", answer::check),
@@ -42,6 +43,7 @@ pub(crate) const ALL: [Target; 15] = [
     ("request_head", request_head::check),
     ("response_head", response_head::check),
     ("routes", routes::check),
+    ("traceparent", traceparent::check),
     ("values", values::check),
     ("weights_toml", weights_toml::check),
     ("weir_toml", weir_toml::check),

@@ -83,11 +83,12 @@ impl Prometheus {
             weir.admin_address()
         );
         std::fs::write(directory.path().join("prometheus.yml"), config).expect("its configuration");
-        let (process, address) = Self::run(&directory, "127.0.0.1:0")?;
+        let (process, address) = Self::run(&directory, "127.0.0.1:0")?.expect("it becomes ready");
         Some(Self { process, address, directory })
     }
 
-    fn run(directory: &TempDir, listen: &str) -> Option<(std::process::Child, String)> {
+    /// None when it is not installed; its last words when it ended before it was ready.
+    fn run(directory: &TempDir, listen: &str) -> Option<Result<(std::process::Child, String), String>> {
         let at = |name: &str| directory.path().join(name).display().to_string();
         let mut command = std::process::Command::new("prometheus");
         command.arg(format!("--config.file={}", at("prometheus.yml")));
@@ -100,7 +101,7 @@ impl Prometheus {
             Err(error) => panic!("prometheus does not start: {error}"),
         };
         let mut log = BufReader::new(process.stderr.take().expect("its log")).lines();
-        let mut address = String::new();
+        let (mut address, mut last) = (String::new(), String::new());
         for line in log.by_ref() {
             let line = line.expect("its log is text");
             if let Some((_, found)) = line.split_once("msg=\"Listening on\" address=") {
@@ -109,10 +110,12 @@ impl Prometheus {
             if line.contains("ready to receive web requests") {
                 // Read on, so that it never waits for a reader.
                 std::thread::spawn(move || log.for_each(drop));
-                return Some((process, address));
+                return Some(Ok((process, address)));
             }
+            last = line;
         }
-        panic!("prometheus ended before it was ready");
+        let _ = process.wait();
+        Some(Err(last))
     }
 
     /// Waits until it has looked once; it takes its time for that after its start.
@@ -130,8 +133,18 @@ impl Prometheus {
 
     fn restart(&mut self) {
         self.stop();
-        let (process, _) = Self::run(&self.directory, &self.address).expect("it is installed");
-        self.process = process;
+        // Somebody else may have its port for a moment: every connection of the machine takes one.
+        eventually("it becomes ready again", PATIENCE, || match Self::run(&self.directory, &self.address) {
+            Some(Ok((process, _))) => {
+                self.process = process;
+                true
+            }
+            Some(Err(last)) => {
+                println!("prometheus ended: {last}");
+                false
+            }
+            None => panic!("it is installed"),
+        });
     }
 }
 
