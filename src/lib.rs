@@ -48,6 +48,7 @@
 //!                    then an endpoint (balance), or another pool if none serves       503
 //!     proxy/admit    a place among those in flight, where pool or service is capped;
 //!                    a full pool spills to stable, else it waits                      503
+//!     proxy/mirror   begins a copy for another pool, where there are mirrors; nobody waits for it
 //!   3 proxy/outgoing writes the head that the endpoint gets                           508
 //!   4 proxy/forward  attempts: a pooled connection (conns) or a new one, at most one safe retry (budget); what goes
 //!                    out while a worker is busy goes in bursts (turn)

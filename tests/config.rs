@@ -219,6 +219,41 @@ fn a_rate_limit_says_what_it_counts_and_a_wrong_one_what_would_be_right() {
 }
 
 #[test]
+fn a_mirror_says_what_it_copies_and_a_wrong_one_what_would_be_right() {
+    let two = "[services.engine.pools.stable]\nendpoints = [\"http://a:1\"]\n\
+        [services.engine.pools.canary]\nendpoints = [\"http://b:1\"]\n";
+    let mirror = |lines: &str| parse(&format!("{two}[[services.engine.mirrors]]\n{lines}"));
+    let good = mirror("to = \"canary\"\npercent = 0.25").expect("legal");
+    let good = &good.plan.services[0].mirrors[0];
+    assert_eq!((good.to.as_str(), good.parts, good.percent()), ("canary", 25, 0.25));
+    assert_eq!((good.from.len(), good.from[0].as_str()), (1, "stable"));
+    assert_eq!((good.methods.join(" "), good.body_bytes_max, good.in_flight_max), ("GET HEAD".into(), 1 << 20, 64));
+    for (lines, says) in [
+        ("percent = 1", "has no to"),
+        ("to = \"canary\"", "has no percent"),
+        ("to = \"canari\"\npercent = 1", "did you mean \"canary\""),
+        ("to = \"canary\"\npercent = 101", "from 0 to 100"),
+        ("to = \"canary\"\npercent = 0.001", "finer than a hundredth"),
+        ("to = \"canary\"\npercent = 1\nfrom = [\"canary\"]", "copies of its own requests"),
+        ("to = \"canary\"\npercent = 1\nfrom = \"stabel\"", "did you mean \"stable\""),
+        ("to = \"canary\"\npercent = 1\nmethods = [\"get\"]", "is not a method"),
+        ("to = \"canary\"\npercent = 1\nmax_body = \"1GiB\"", "a size from 0"),
+        ("to = \"canary\"\npercent = 1\nmax_in_flight = 0", "from 1"),
+        ("to = \"canary\"\npercent = 1\n[[services.engine.mirrors]]\nto = \"canary\"\npercent = 2", "two mirrors"),
+    ] {
+        let problems = mirror(lines).expect_err(lines).to_string();
+        assert!(problems.contains(says), "{lines}: {problems}");
+    }
+    let third = "[services.engine.pools.old]\nendpoints = [\"http://c:1\"]\n";
+    let sixty = |to: &str| format!("[[services.engine.mirrors]]\nfrom = \"stable\"\nto = \"{to}\"\npercent = 60\n");
+    let problems =
+        parse(&format!("{two}{third}{}{}", sixty("canary"), sixty("old"))).expect_err("too much").to_string();
+    assert!(problems.contains("take more than 100 %"), "{problems}");
+    let alone = parse(&format!("{ONE}[[services.engine.mirrors]]\nto = \"stable\"\npercent = 1")).expect_err("alone");
+    assert!(alone.to_string().contains("only pool"), "{alone}");
+}
+
+#[test]
 fn durations_keep_their_unit() {
     let text =
         format!("{ONE}[services.engine.timeouts]\nconnect = \"250ms\"\nresponse_header = \"1m30s\"\nidle = \"1h\"");
@@ -238,7 +273,11 @@ fn the_reference_loads_and_says_only_defaults() {
          [services.engine.pools.canary]\nendpoints = [\"http://engine-canary:8080\"]",
     )
     .expect("it is enough");
-    assert_eq!(format!("{:?}", reference.plan.services[0]), format!("{:?}", minimal.plan.services[0]));
+    let mut engine = reference.plan.services[0].clone();
+    // A mirror is there or not; the one that shows its keys copies nothing.
+    let mirrors = std::mem::take(&mut engine.mirrors);
+    assert!(mirrors.iter().all(|mirror| mirror.parts == 0));
+    assert_eq!(format!("{engine:?}"), format!("{:?}", minimal.plan.services[0]));
     assert_eq!(reference.plan.limits, minimal.plan.limits);
     assert_eq!(reference.plan.access_log, minimal.plan.access_log);
     assert_eq!((reference.dns, reference.log), (minimal.dns, minimal.log));

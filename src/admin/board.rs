@@ -12,6 +12,7 @@ use crate::switchboard::writer::Switchboard;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::count::Sharded;
 use crate::telemetry::meter::WorkerShard;
+use crate::telemetry::pair::Tap;
 
 /// The decision about a described request as the JSON that is shown, or why it cannot be described so.
 pub type Explain = Box<dyn Fn(&Snapshot, &Described) -> Result<Value, String> + Send + Sync>;
@@ -27,6 +28,8 @@ pub struct Board {
     pub workers: Arc<Sharded<WorkerShard>>,
     /// The access log, for what it lost.
     pub access_log: Arc<AccessLog>,
+    /// Where captured pairs go.
+    pub pairs: Arc<Tap>,
     /// The rollouts.
     pub desk: Desk,
     /// Whether rollouts are switched on in the configuration.

@@ -2,7 +2,7 @@
 //!
 //! Labels are names from the configuration, addresses and status codes, never anything that a client chooses.
 
-use super::{limit_metrics, rollout_metrics};
+use super::{limit_metrics, mirror_metrics, rollout_metrics};
 use crate::model::{Fault, Why};
 use crate::rollout::desk::Desk;
 use crate::switchboard::snapshot::{Pool, Service, Snapshot};
@@ -12,6 +12,7 @@ use crate::telemetry::handshake::{HandshakeFault, HandshakeKind, HandshakeShard}
 use crate::telemetry::lane::Lane;
 use crate::telemetry::meter::{self, WorkerShard};
 use crate::telemetry::names::{self, Metric};
+use crate::telemetry::pair::Tap;
 use crate::telemetry::process::Usage;
 use crate::telemetry::reading::{LaneCounts, Reading};
 use crate::telemetry::text::Text;
@@ -56,6 +57,8 @@ pub struct Facts<'a> {
     pub workers: &'a Sharded<WorkerShard>,
     /// Access log lines lost.
     pub log_dropped: u64,
+    /// Where captured pairs go.
+    pub pairs: &'a Tap,
     /// The rollouts.
     pub desk: &'a Desk,
 }
@@ -70,6 +73,7 @@ pub fn render(facts: &Facts<'_>) -> String {
     split(&mut text, facts);
     endpoints(&mut text, facts.snapshot);
     limit_metrics::render(&mut text, facts.snapshot);
+    mirror_metrics::render(&mut text, facts);
     rollout_metrics::render(&mut text, facts.desk);
     let left_out = text.left_out();
     let mut tail = Text::default();

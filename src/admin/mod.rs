@@ -19,6 +19,7 @@ mod kills;
 mod limit_metrics;
 mod limiter;
 pub mod metrics;
+mod mirror_metrics;
 mod notifications;
 mod plans;
 mod problem;

@@ -52,6 +52,7 @@ pub(super) async fn exposition(State(admin): State<Arc<Admin>>) -> Response {
         status: &board.switchboard.status(),
         workers: &board.workers,
         log_dropped: board.access_log.dropped(),
+        pairs: &board.pairs,
         desk: &board.desk,
     };
     ([(header::CONTENT_TYPE, text::CONTENT_TYPE)], metrics::render(&facts)).into_response()

@@ -35,6 +35,7 @@ use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::control;
 use crate::telemetry::count::Sharded;
 use crate::telemetry::meter::WorkerShard;
+use crate::telemetry::pair::Tap;
 use crate::telemetry::spans::Spans;
 use crate::upstream::names::Lookups;
 use crate::upstream::upstreams::Upstreams;
@@ -56,6 +57,7 @@ struct Parts {
     spans: Arc<Spans>,
     meter: Arc<Sharded<WorkerShard>>,
     sites: Sites,
+    pairs: Arc<Tap>,
     listeners: Vec<Bound>,
     admin: (SocketAddr, Socket),
     access: Access,
@@ -160,6 +162,7 @@ impl App {
             spans: Arc::default(),
             meter: Arc::new(Sharded::of_each(workers, || WorkerShard::for_listeners(listeners.len()))),
             sites,
+            pairs: Arc::default(),
             listeners,
             admin,
             access,

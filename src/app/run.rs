@@ -130,6 +130,7 @@ impl Parts {
             hurry: hurry.clone(),
             instance: instance.clone(),
             sites: self.sites.clone(),
+            pairs: self.pairs.clone(),
         };
         let berth = |(index, (listeners, handed))| Berth {
             seat: seat(index),
@@ -163,6 +164,7 @@ impl Parts {
             rollouts_enabled: enabled,
             workers: self.meter,
             access_log: self.access_log,
+            pairs: self.pairs,
             explain: Box::new(plane::explain),
             log_level: Box::new(move |text| log_level.set(text).map_err(|error| error.to_string())),
         };

@@ -4,7 +4,9 @@
 use super::plain::{self, Plain};
 use super::{Config, WeightsFile};
 use crate::model::time::show_duration;
-use crate::model::{BUCKETS, KillSwitch, Override, PoolSpec, RateLimitSpec, RouteSpec, ServiceSpec, Weights};
+use crate::model::{
+    BUCKETS, KillSwitch, MirrorSpec, Override, PoolSpec, RateLimitSpec, RouteSpec, ServiceSpec, Weights,
+};
 
 /// Every difference, one line each; empty when both do the same. Changes that need a restart are in
 /// [`restart_needed`].
@@ -146,8 +148,22 @@ fn service_changes(old: &ServiceSpec, new: &ServiceSpec, weights: Option<(&Weigh
     changes.extend(one("slow_start", (show_duration(old.slow_start), show_duration(new.slow_start))));
     changes.extend(part("queue", plain::queue(old.queue), plain::queue(new.queue)));
     changes.extend(part("retry", plain::retry(&old.retry), plain::retry(&new.retry)));
+    changes.extend(mirror_changes(&old.mirrors, &new.mirrors));
     changes.extend(override_change(&old.pool_override, &new.pool_override));
     changes
+}
+
+fn mirror_changes(old: &[MirrorSpec], new: &[MirrorSpec]) -> Vec<String> {
+    let known = |list: &[MirrorSpec], to: &str| list.iter().position(|mirror| mirror.to.as_str() == to);
+    let gone = old.iter().filter(|mirror| known(new, &mirror.to).is_none());
+    let mut lines: Vec<String> = gone.map(|mirror| format!("mirror to {}: taken out", mirror.to)).collect();
+    for mirror in new {
+        lines.extend(match known(old, &mirror.to) {
+            None => Some(format!("mirror to {}: new, {} % of {}", mirror.to, mirror.percent(), mirror.from.join(", "))),
+            Some(at) => part(&format!("mirror to {}", mirror.to), plain::mirror(&old[at]), plain::mirror(mirror)),
+        });
+    }
+    lines
 }
 
 /// A token is a secret, which no screen and no log should show.

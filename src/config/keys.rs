@@ -2,7 +2,7 @@
 //! it. The cursor takes bounds and words from it, the schema is made from it, and `config/reference.toml` is compared
 //! with it; a key that is read but not listed here, or listed but not read, fails a test.
 
-use super::{limit_keys, switch_keys};
+use super::{limit_keys, mirror_keys, switch_keys};
 
 /// One table of the file. `*` in a path stands for a name that the operator chooses, `[]` for an entry of a list.
 #[derive(Debug)]
@@ -221,6 +221,7 @@ static TABLES: &[Table] = &[
             key("retry", Kind::Table("services.*.retry"), "", "one safe retry"),
             key("queue", Kind::Table("services.*.queue"), "", "who waits where max_in_flight is reached"),
             key("override", Kind::Table("services.*.override"), "", "the header that lets a request choose its pool"),
+            key("mirrors", Kind::List("services.*.mirrors[]"), "", "what is copied from pool to pool"),
             key("pools", Kind::Named("services.*.pools.*"), "", "the versions of the service; at least one"),
         ],
     },
@@ -302,6 +303,7 @@ static TABLES: &[Table] = &[
         ],
     },
     limit_keys::QUEUE,
+    mirror_keys::MIRROR,
     Table {
         path: "services.*.override",
         doc: "the header that lets a request choose its pool",

@@ -17,6 +17,7 @@ mod keys;
 mod limit_keys;
 mod listener_keys;
 mod maintenance;
+mod mirror_keys;
 mod origin;
 mod plain;
 mod problem;

@@ -11,8 +11,8 @@ use super::value::show_size;
 use crate::model::time::show_duration;
 use crate::model::{
     AccessLog, Affinity, AffinityBy, Believe, Breaker, Direct, FieldMatch, Health, HostMatch, KeyPart, Limits,
-    LogFormat, LogSink, Matches, OnKill, OnPoolDown, OnZero, Override, PathMatch, ProbeKind, Queue, RateLimitSpec,
-    Retry, Rewrite, RouteSpec, Timeouts, Tracing, ValueMatch,
+    LogFormat, LogSink, Matches, MirrorSpec, OnKill, OnPoolDown, OnZero, Override, PathMatch, ProbeKind, Queue,
+    RateLimitSpec, Retry, Rewrite, RouteSpec, Timeouts, Tracing, ValueMatch,
 };
 
 /// What stands in place of a key that has no value.
@@ -143,6 +143,17 @@ pub(super) fn timeouts(timeouts: &Timeouts) -> Plain {
 pub(super) fn retry(retry: &Retry) -> Plain {
     let Retry { attempts, budget, min_per_second } = retry;
     Plain::default().add("attempts", attempts).add("budget", budget).add("min_per_second", min_per_second)
+}
+
+pub(super) fn mirror(mirror: &MirrorSpec) -> Plain {
+    let MirrorSpec { from, to: _, parts: _, methods, body_bytes_max, in_flight_max, timeout } = mirror;
+    Plain::default()
+        .list("from", from)
+        .add("percent", mirror.percent())
+        .list("methods", methods)
+        .add("max_body", show_size(*body_bytes_max as u64))
+        .add("max_in_flight", in_flight_max)
+        .time("timeout", *timeout)
 }
 
 /// Without its token.

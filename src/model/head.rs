@@ -38,7 +38,8 @@ pub enum FieldId {
     Expect,
     /// `x-forwarded-for`, `-proto`, `-host`, `-port`, `-prefix`, `x-real-ip`, `forwarded`: ours to write.
     Forwarded,
-    /// Any other `x-forwarded-` field, `x-original-url`, `x-rewrite-url`: believed of trusted proxies alone.
+    /// Any other `x-forwarded-` field, `x-original-url`, `x-rewrite-url`, `x-weir-mirror`: believed of trusted proxies
+    /// alone.
     Claimed,
     /// `client-cert`, `client-cert-chain` (RFC 9440) and `x-forwarded-client-cert`: who the client is, as TLS says.
     ClientCert,
@@ -243,7 +244,7 @@ impl FieldId {
             b"client-cert" | b"client-cert-chain" => FieldId::ClientCert,
             b"x-weir-override-token" => FieldId::Secret,
             b"x-real-ip" | b"forwarded" => FieldId::Forwarded,
-            b"x-original-url" | b"x-rewrite-url" => FieldId::Claimed,
+            b"x-original-url" | b"x-rewrite-url" | b"x-weir-mirror" => FieldId::Claimed,
             _ if name.starts_with(b"x-forwarded-") => Self::forwarded(&name[12..]),
             _ if name.contains(&b'_') => Self::underscored(name),
             _ => FieldId::Other,

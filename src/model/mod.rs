@@ -18,6 +18,8 @@
 //! - **cohort**: requests with named headers, which go to one pool whatever its share
 //! - **rate limit**: how many requests of one **key** (a client, the value of a header) may come; its bucket of
 //!   requests is not the bucket of a unit
+//! - **mirror**: a part of a pool's requests is copied to another pool; whoever sent the request notices nothing, and a
+//!   **copy** is no attempt: it counts for no pool, no breaker and no rollout
 //! - **lane**: by what an attempt came to its pool: placed by the weights (in two halves), or named by something else
 //! - **probe**: an active health check; **ejection**: an endpoint taken out by its answers; **rest**: what the breaker
 //!   of a pool gives it
@@ -33,6 +35,7 @@ mod head;
 mod kill;
 mod limit;
 mod maintenance;
+mod mirror;
 mod name;
 pub mod notify;
 mod now;
@@ -52,6 +55,7 @@ pub use limit::{KeyPart, RateLimitSpec};
 pub use maintenance::{
     Closed, Closures, MAINTENANCE_BODY_BYTES_MAX, MAINTENANCE_WORD, Maintenance, Notice, RETRY_AFTER_S_DEFAULT,
 };
+pub use mirror::{MIRROR_WHOLE, MirrorSpec};
 pub use name::{InvalidName, NAME_BYTES_MAX, Name};
 pub use now::Now;
 pub use policy::{

@@ -7,6 +7,7 @@ use regex::Regex;
 
 use super::kill::OnKill;
 use super::limit::RateLimitSpec;
+use super::mirror::MirrorSpec;
 use super::name::Name;
 use super::policy::{Affinity, Breaker, Health, OnPoolDown, Override, Queue, Retry, Timeouts};
 use super::tls::TlsSpec;
@@ -39,6 +40,8 @@ pub struct ServiceSpec {
     pub slow_start: std::time::Duration,
     /// Who waits for a place, where something is capped.
     pub queue: Queue,
+    /// What is copied from pool to pool, in the order of the file; a request is copied by one of them at most.
+    pub mirrors: Vec<MirrorSpec>,
     /// What a pool with nothing to serve does with its share.
     pub on_pool_down: OnPoolDown,
     /// What it answers while it is killed.

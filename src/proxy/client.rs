@@ -11,6 +11,7 @@ use super::h1::request::{Framing, Parsed};
 use super::h1::response::Response;
 use super::interim::push_interim;
 use super::link::{Gone, Link};
+use super::mirror::Aside;
 use super::refusal::Refusal;
 use super::timer::Timer;
 use super::upload::{Downstream, PIECE_BYTES};
@@ -39,6 +40,8 @@ pub(crate) struct Client<'a, L> {
     pub(crate) bytes_in: u64,
     /// Whether anything read behind the body says that the client is there and has more to ask.
     pub(crate) pipelined: bool,
+    /// What stands beside a request that is copied.
+    pub(crate) aside: Option<Box<Aside>>,
 }
 
 // === impl Client ===
@@ -56,11 +59,23 @@ impl<'a, L: Link> Client<'a, L> {
             owed: Vec::new(),
             bytes_in: 0,
             pipelined: false,
+            aside: None,
         }
     }
 
-    /// Decodes what is in the buffer into `out`. True: the body is complete.
+    /// Takes what is in the buffer into `out`, and where it is copied, into the copy. True: the body is complete.
+    #[inline]
     fn drain(&mut self, out: &mut Vec<u8>) -> Result<bool, Refusal> {
+        let before = out.len();
+        let complete = self.decode(out)?;
+        if let Some(aside) = &mut self.aside {
+            aside.tee(&out[before..], complete);
+        }
+        Ok(complete)
+    }
+
+    /// Decodes what is in the buffer into `out`. True: the body is complete.
+    fn decode(&mut self, out: &mut Vec<u8>) -> Result<bool, Refusal> {
         while out.len() < PIECE_BYTES {
             let input = &self.rest[self.used..];
             let (n, piece) = self.body.next(input).map_err(|BadChunk(why)| Refusal::Body(why))?;
@@ -183,5 +198,9 @@ impl<L: Link> Downstream for Client<'_, L> {
         push_interim(interim, bytes, &mut self.owed);
         // A client that has gone shows when its body or its leaving is asked for.
         let _ = self.poll_owed(cx);
+    }
+
+    fn set_aside(&mut self, aside: Box<Aside>) {
+        self.aside = Some(aside);
     }
 }

@@ -16,6 +16,7 @@ use super::exchange::{Conn, Failure, Terms, connect, exchange};
 use super::h1::response::Response;
 use super::h2up::attempt::{Answered2, Tried, over_http2};
 use super::h2up::exchange::AtHand;
+use super::mirror;
 use super::outgoing::Outgoing;
 use super::record;
 use super::refusal::Refusal;
@@ -105,6 +106,7 @@ pub(crate) async fn forward<D: Downstream>(
     let mut trail = Trail::default();
     let service = &job.snapshot.services[job.decision.service];
     job.worker.budgets.borrow_mut().deposit(service.slot, &service.spec.retry);
+    mirror::begin(job, down);
     let (body, complete) = match at_hand(job, down) {
         Ok(at_hand) => at_hand,
         Err(refusal) => return Err((refusal, trail)),

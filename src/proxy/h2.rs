@@ -23,6 +23,7 @@ use super::h1::response::Response;
 use super::h1::{syntax, trailers};
 use super::interim::interim_response;
 use super::link::Link;
+use super::mirror::Aside;
 use super::refusal::Refusal;
 use super::stream::Stream;
 use super::timer::Timer;
@@ -180,13 +181,15 @@ pub(crate) struct Upstream {
     /// Whether the client waits for `100 Continue` before it sends the body.
     waits: bool,
     pub(crate) bytes_in: u64,
+    /// What stands beside a request that is copied.
+    pub(crate) aside: Option<Box<Aside>>,
 }
 
 impl Upstream {
     pub(crate) fn new(body: RecvStream, framing: Framing, expects_continue: bool) -> Self {
         let body = Some(body).filter(|body| !body.is_end_stream());
         let waits = expects_continue && body.is_some();
-        Self { body, chunked: framing == Framing::Chunked, waits, bytes_in: 0 }
+        Self { body, chunked: framing == Framing::Chunked, waits, bytes_in: 0, aside: None }
     }
 
     /// The client's side of an exchange, interim answers included.
@@ -194,7 +197,17 @@ impl Upstream {
         Awaiting { up: self, respond }
     }
 
+    /// Takes more of it, and where it is copied, into the copy.
     fn poll_body(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<Result<bool, Refusal>> {
+        let before = out.len();
+        let taken = self.poll_framed(cx, out);
+        if let (Some(aside), Poll::Ready(Ok(complete))) = (&mut self.aside, &taken) {
+            aside.tee(&out[before..], *complete);
+        }
+        taken
+    }
+
+    fn poll_framed(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<Result<bool, Refusal>> {
         while let Some(body) = &mut self.body {
             if out.len() >= PIECE_BYTES {
                 return Poll::Ready(Ok(false));
@@ -254,6 +267,10 @@ impl Downstream for Upstream {
     fn interim(&mut self, _: &mut Context<'_>, _: &Response, _: &[u8]) {
         // After the final head there are none.
     }
+
+    fn set_aside(&mut self, aside: Box<Aside>) {
+        self.aside = Some(aside);
+    }
 }
 
 /// A stream whose final answer has not begun.
@@ -285,6 +302,10 @@ impl Downstream for Awaiting<'_> {
             // A stream that is no more is told of elsewhere.
             let _ = self.respond.borrow_mut().send_informational(interim);
         }
+    }
+
+    fn set_aside(&mut self, aside: Box<Aside>) {
+        self.up.set_aside(aside);
     }
 }
 

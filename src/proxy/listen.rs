@@ -315,8 +315,13 @@ async fn upkeep(worker: Rc<Worker>) {
         worker.logger.borrow_mut().flush_due(now_ms);
         ticks = ticks.wrapping_add(1);
         if (u128::from(ticks) * FLUSH.as_millis()).is_multiple_of(SWEEP.as_millis()) {
-            worker.conns.borrow_mut().sweep(now_ms);
-            worker.trunks.borrow_mut().sweep(std::time::Instant::now());
+            let now = std::time::Instant::now();
+            for conns in [&worker.conns, &worker.lines.conns] {
+                conns.borrow_mut().sweep(now_ms);
+            }
+            for trunks in [&worker.trunks, &worker.lines.trunks] {
+                trunks.borrow_mut().sweep(now);
+            }
             worker.pipes.borrow_mut().trim();
         }
     }

@@ -31,6 +31,7 @@ mod exchange;
 mod forward;
 mod h2up;
 mod interim;
+mod mirror;
 
 mod answer;
 mod body;

@@ -10,6 +10,7 @@ use super::dice::Rng;
 use super::digits::{push_decimal, push_ip};
 use super::h1::request::Framing;
 use super::h1::syntax;
+use super::mirror::MARK;
 use super::refusal::Refusal;
 use super::trace::Trace;
 use super::via::{TlsFacts, Via};
@@ -143,6 +144,26 @@ pub(crate) fn hex(bits: u64) -> [u8; 16] {
 impl Outgoing<'_> {
     /// Appends the head for an endpoint whose own authority is `authority`.
     pub(crate) fn write(&self, authority: &str, out: &mut Vec<u8>) -> Result<(), Refusal> {
+        self.line_and_host(authority, out)?;
+        let asks = self.fields(out)?;
+        self.framing(asks, out);
+        self.own_fields(out);
+        out.extend_from_slice(b"\r\n");
+        Ok(())
+    }
+
+    /// Appends the head of a copy: it says which pool the request itself went to, and waits for no 100.
+    pub(crate) fn write_copy(&self, authority: &str, pool: &str, out: &mut Vec<u8>) -> Result<(), Refusal> {
+        self.line_and_host(authority, out)?;
+        let asks = self.fields(out)?;
+        self.framing(Asks { expects: false, ..asks }, out);
+        self.own_fields(out);
+        push(out, MARK.as_bytes(), pool.as_bytes());
+        out.extend_from_slice(b"\r\n");
+        Ok(())
+    }
+
+    fn line_and_host(&self, authority: &str, out: &mut Vec<u8>) -> Result<(), Refusal> {
         let head = self.head;
         out.extend_from_slice(head.slice(head.method));
         out.push(b' ');
@@ -153,10 +174,6 @@ impl Outgoing<'_> {
             true => out.extend_from_slice(authority.as_bytes()),
             false => out.extend_from_slice(head.slice(head.authority)),
         }
-        out.extend_from_slice(b"\r\n");
-        let asks = self.fields(out)?;
-        self.framing(asks, out);
-        self.own_fields(out);
         out.extend_from_slice(b"\r\n");
         Ok(())
     }

@@ -15,6 +15,7 @@ use super::exchange::{Conn, poll_read};
 use super::h1::chunked::Piece;
 use super::h1::response::{Response, ResponseFraming};
 use super::link::Link;
+use super::mirror::Aside;
 use super::splice::{self, Pipe};
 use super::timer::Timer;
 use super::upload::{Downstream, Upload};
@@ -102,6 +103,8 @@ impl<'r, 'c, L: Link> Relay<'r, 'c, L> {
         conn.buf.drain(..response.head_bytes);
         conn.long = false;
         let body = BodyReader::of_response(response.framing);
+        // What goes through a pipe is seen by nobody.
+        let long = L::IS_PLAIN && splice::is_long(response.framing) && Aside::witness(&mut client.aside).is_none();
         Self {
             worker,
             client,
@@ -116,7 +119,7 @@ impl<'r, 'c, L: Link> Relay<'r, 'c, L> {
             direct_sent: 0,
             filled: false,
             pipe: None,
-            long: L::IS_PLAIN && splice::is_long(response.framing),
+            long,
             hastened: false,
             turn_bytes: 0,
         }
@@ -131,7 +134,12 @@ impl<'r, 'c, L: Link> Relay<'r, 'c, L> {
         loop {
             let step = std::future::poll_fn(|cx| self.poll(cx));
             match timer.limit(Instant::now() + idle, step).await {
-                Ok(Some(end)) => return end,
+                Ok(Some(end)) => {
+                    if let Some(witness) = Aside::witness(&mut self.client.aside).filter(|_| end == End::Whole) {
+                        witness.end();
+                    }
+                    return end;
+                }
                 // Others have their turn while this transfer could go on and on.
                 Ok(None) if self.turn_bytes >= L::TURN_BYTES_MAX => {
                     self.turn_bytes = 0;
@@ -322,6 +330,9 @@ impl<'r, 'c, L: Link> Relay<'r, 'c, L> {
             match piece {
                 Piece::Data(range) => {
                     self.bytes_out += range.len() as u64;
+                    if let Some(witness) = Aside::witness(&mut self.client.aside) {
+                        witness.data(&input[range.clone()]);
+                    }
                     if self.chunked {
                         push_chunk(&mut self.out, &input[range]);
                     } else if at == 0

@@ -14,6 +14,7 @@ use super::forward::{Answered, Job, Reply, Trail, forward};
 use super::h1::request::{Framing, Parsed};
 use super::h1::response::ResponseFraming;
 use super::link::Link;
+use super::mirror::Aside;
 use super::outgoing::{Caller, Outgoing, RequestId};
 use super::record::{Story, tell};
 use super::refusal::Refusal;
@@ -206,6 +207,7 @@ impl Told<'_> {
             out.extend_from_slice(value);
             out.extend_from_slice(b"\r\n");
         });
+        Aside::note(&mut client.aside, &response, &conn.buf, &attempt);
         let chunked = write_framing(&response, parsed.http10, &mut out);
         out.extend_from_slice(match (upgraded, keep, parsed.http10) {
             (true, ..) => b"connection: upgrade\r\nupgrade: websocket\r\n\r\n",

@@ -23,6 +23,7 @@ use super::h1::response::Response;
 use super::h2::{Upstream, canonical, field, refusal_response};
 use super::h2up::grpc;
 use super::h2up::to_http2::Poured;
+use super::mirror::Aside;
 use super::outgoing::{Caller, Outgoing, RequestId};
 use super::record::{Story, tell};
 use super::refusal::Refusal;
@@ -210,12 +211,13 @@ impl Stream {
         self,
         answered: Answered,
         decision: &Decision,
-        down: Upstream,
+        mut down: Upstream,
         timer: Timer,
         respond: &mut SendResponse<Bytes>,
     ) -> Option<(Box<Streamed>, SendStream<Bytes>)> {
         let Answered { mut conn, response, upload, attempt, trail, at } = answered;
         let head = self.head_for_client(&response, &conn.buf, &attempt, decision, trail.upstream_us);
+        Aside::note(&mut down.aside, &response, &conn.buf, &attempt);
         conn.buf.drain(..response.head_bytes);
         let body = BodyReader::of_response(response.framing);
         let at_hand = match body {
@@ -226,6 +228,10 @@ impl Stream {
         if let Some(n) = at_hand.filter(|&n| n == 0 || upload.is_whole()) {
             let data = Bytes::copy_from_slice(&conn.buf[..n]);
             conn.buf.drain(..n);
+            if let Some(witness) = Aside::witness(&mut down.aside) {
+                witness.data(&data);
+                witness.end();
+            }
             let cut = send(respond, head, data).is_err().then_some(Fault::Client);
             let fault = cut.or((500..600).contains(&response.status).then_some(Fault::UpstreamAnswer));
             self.tell(&trail, response.status, fault, (down.bytes_in, n as u64));

@@ -12,6 +12,7 @@ use super::forward::{Answered, Attempt, Trail};
 use super::h1::chunked::Piece;
 use super::h1::response::Response;
 use super::h2::{Upstream, trailer_map};
+use super::mirror::Aside;
 use super::stream::Stream;
 use super::timer::Timer;
 use super::upload::Upload;
@@ -111,6 +112,9 @@ impl Streamed {
         if std::mem::replace(&mut self.told, true) {
             return;
         }
+        if let Some(witness) = Aside::witness(&mut self.down.aside).filter(|_| cut.is_none()) {
+            witness.end();
+        }
         let status = self.response.status;
         let fault = cut.or((500..600).contains(&status).then_some(Fault::UpstreamAnswer));
         if let Some(fault) = cut.filter(|fault| fault.blames_pool()) {
@@ -143,6 +147,9 @@ impl Streamed {
             match piece {
                 Piece::Data(range) => {
                     let data = Bytes::copy_from_slice(&conn.buf[range]);
+                    if let Some(witness) = Aside::witness(&mut self.down.aside) {
+                        witness.data(&data);
+                    }
                     conn.buf.drain(..used);
                     self.bytes_out += data.len() as u64;
                     self.moved = Instant::now();

@@ -7,6 +7,7 @@ use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 
 use super::h1::response::Response;
+use super::mirror::Aside;
 use super::refusal::Refusal;
 
 /// Body bytes that are written to an endpoint at once; also what a retry can replay (Linkerd's 64 KiB).
@@ -28,6 +29,9 @@ pub(crate) trait Downstream {
 
     /// Sends the client an interim answer (1xx but 101), as far as it knows any and takes it.
     fn interim(&mut self, cx: &mut Context<'_>, interim: &Response, bytes: &[u8]);
+
+    /// From here on the body is copied as well. To be called before any of it is taken.
+    fn set_aside(&mut self, aside: Box<Aside>);
 }
 
 /// One request on its way to one endpoint.

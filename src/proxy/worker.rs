@@ -14,6 +14,7 @@ use super::buffers::{BUFFER_BYTES, Buffers};
 use super::conns::Conns;
 use super::dice::{Rng, Splitters};
 use super::h2up::trunks::Trunks;
+use super::mirror::Lines;
 use super::splice::Pipes;
 use super::timer::Timers;
 use super::trace::Trace;
@@ -25,6 +26,7 @@ use crate::telemetry::access_log::Logger;
 use crate::telemetry::clock;
 use crate::telemetry::count::Sharded;
 use crate::telemetry::meter::WorkerShard;
+use crate::telemetry::pair::Tap;
 use crate::telemetry::spans::Spans;
 use crate::tls::site::Site;
 
@@ -46,6 +48,8 @@ pub struct Seat {
     pub instance: Arc<str>,
     /// What each listener speaks TLS from, in the order of the snapshot's listeners; none: plain HTTP.
     pub sites: Arc<[Option<Arc<Site>>]>,
+    /// Where captured pairs go, once somebody wants them.
+    pub pairs: Arc<Tap>,
 }
 
 /// A worker's state; everything runs on its thread.
@@ -58,6 +62,9 @@ pub(crate) struct Worker {
     pub(crate) chance: RefCell<Chance>,
     pub(crate) conns: RefCell<Conns>,
     pub(crate) trunks: RefCell<Trunks>,
+    /// Connections for copies.
+    pub(crate) lines: Lines,
+    pub(crate) pairs: Arc<Tap>,
     pub(crate) buffers: RefCell<Buffers>,
     pub(crate) pipes: RefCell<Pipes>,
     pub(crate) budgets: RefCell<Budgets>,
@@ -125,6 +132,8 @@ impl Worker {
             chance: RefCell::new(chance),
             conns: RefCell::default(),
             trunks: RefCell::default(),
+            lines: Lines::default(),
+            pairs: seat.pairs,
             buffers: RefCell::default(),
             pipes: RefCell::default(),
             budgets: RefCell::default(),
@@ -232,8 +241,12 @@ impl Worker {
         let pools = snapshot.services.iter().flat_map(|service| service.pools.iter());
         let endpoints: std::collections::HashSet<(u32, u64)> =
             pools.flat_map(|pool| pool.endpoints.iter()).map(|endpoint| (endpoint.slot, endpoint.serial)).collect();
-        self.conns.borrow_mut().retain(|slot, serial| endpoints.contains(&(slot, serial)));
-        self.trunks.borrow_mut().retain(|slot, serial| endpoints.contains(&(slot, serial)));
+        for conns in [&self.conns, &self.lines.conns] {
+            conns.borrow_mut().retain(|slot, serial| endpoints.contains(&(slot, serial)));
+        }
+        for trunks in [&self.trunks, &self.lines.trunks] {
+            trunks.borrow_mut().retain(|slot, serial| endpoints.contains(&(slot, serial)));
+        }
     }
 }
 

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use super::change;
 use super::reconcile::{Drain, ServiceState, State};
-use super::snapshot::{Cohort, Draining, Listener, Pool, Service, Snapshot};
-use crate::model::{ListenerSpec, Name, Origin, Plan, PoolSpec, RateLimitSpec, ServiceSpec};
+use super::snapshot::{Cohort, Draining, Listener, Mirror, Pool, Service, Snapshot};
+use crate::model::{ListenerSpec, MirrorSpec, Name, Origin, Plan, PoolSpec, RateLimitSpec, ServiceSpec};
 use crate::routing::cookie::Keys;
 use crate::routing::split::Split;
 use crate::routing::table::Table;
@@ -47,6 +47,7 @@ pub fn build(state: &State, revision: u64, sources: &Sources<'_>) -> Snapshot {
                 capped: spec.max_in_flight.is_some() || spec.pools.iter().any(|pool| pool.max_in_flight.is_some()),
                 stable: spec.pool_index(&spec.stable).unwrap_or(0),
                 weights: live.weights.clone(),
+                mirrors: build_mirrors(spec, live, sources),
                 killed: live.killed.clone(),
                 closed: live.closed.clone(),
                 cohort: live.cohort.as_ref().and_then(|cohort| build_cohort(cohort, spec)),
@@ -100,6 +101,20 @@ fn build_pool(service: &ServiceSpec, pool: &PoolSpec, live: &ServiceState, sourc
         cap: pool.max_in_flight.map(|max| sources.throttles.cap(&service.name, Some(&pool.name), max)),
         endpoints: ids.iter().map(find).collect(),
     }
+}
+
+/// A killed service sends nothing anywhere but to stable, copies included.
+fn build_mirrors(service: &ServiceSpec, live: &ServiceState, sources: &Sources<'_>) -> Box<[Mirror]> {
+    let specs = service.mirrors.iter().filter(|_| live.killed.is_none());
+    let build = |spec: &MirrorSpec| {
+        Some(Mirror {
+            from: service.pools.iter().map(|pool| spec.from.contains(&pool.name)).collect(),
+            to: service.pool_index(&spec.to)?,
+            meter: sources.registry.mirror(&service.name, &spec.to),
+            spec: spec.clone(),
+        })
+    };
+    specs.filter_map(build).collect()
 }
 
 fn build_limit(spec: &RateLimitSpec, plan: &Plan, table: &Table, sources: &Sources<'_>) -> RateLimit {

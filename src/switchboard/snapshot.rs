@@ -5,10 +5,11 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::model::rollout::CohortMatch;
-use crate::model::{AccessLog, Closed, Killed, Limits, Name, Notice, ServiceSpec, Tracing, Weights};
+use crate::model::{AccessLog, Closed, Killed, Limits, MirrorSpec, Name, Notice, ServiceSpec, Tracing, Weights};
 use crate::routing::cookie::Keys;
 use crate::routing::split::Split;
 use crate::routing::table::Table;
+use crate::telemetry::mirror::MirrorMeter;
 use crate::throttle::gate::Cap;
 use crate::throttle::limit::RateLimit;
 use crate::upstream::endpoint::Endpoint;
@@ -65,6 +66,8 @@ pub struct Service {
     pub cap: Option<Cap>,
     /// Whether it or one of its pools has a cap.
     pub capped: bool,
+    /// What is copied from pool to pool; none while it is killed.
+    pub mirrors: Box<[Mirror]>,
     /// Why everything goes to stable by whatever way it comes.
     pub killed: Option<Killed>,
     /// What of it answers 503; each of its pools knows for itself.
@@ -82,6 +85,19 @@ impl Service {
     pub fn takes_traffic(&self, index: usize) -> bool {
         index == self.stable || self.pools.get(index).is_some_and(|pool| pool.weight > 0)
     }
+}
+
+/// A part of the requests of some pools is copied to another one.
+#[derive(Debug)]
+pub struct Mirror {
+    /// How much of what, and its bounds.
+    pub spec: MirrorSpec,
+    /// Which pools' requests are copied, by index.
+    pub from: Box<[bool]>,
+    /// Index of the pool that gets the copies.
+    pub to: usize,
+    /// What became of the copies, by identity.
+    pub meter: Arc<MirrorMeter>,
 }
 
 /// Requests with these headers go to one pool.

@@ -67,6 +67,20 @@ metrics! {
         "Requests that found a pool (or, without pool, the service) full, by outcome: spill, wait or refused.";
     QUEUE_LENGTH = "weir_queue_length" Gauge ["service,pool"]
         "Requests that wait for a place in a pool or service that is capped.";
+    MIRROR_SENT = "weir_mirror_sent_total" Counter ["service,pool"]
+        "Copies of requests that were begun to be sent to a pool; they count in no other family.";
+    MIRROR_IN_FLIGHT = "weir_mirror_in_flight" Gauge ["service,pool"]
+        "Copies in hand: gathered, sent or waited for.";
+    MIRROR_ANSWERS = "weir_mirror_answers_total" Counter ["service,pool,class"]
+        "Answers to copies, by class of their status.";
+    MIRROR_LOST = "weir_mirror_lost_total" Counter ["service,pool,kind"]
+        "Copies that got no whole answer: connect, answer or timeout.";
+    MIRROR_DROPPED = "weir_mirror_dropped_total" Counter ["service,pool,reason"]
+        "Copies that were not sent: full (max_in_flight), body (max_body), client (it left), unserved (no endpoint).";
+    MIRROR_DURATION = "weir_mirror_duration_seconds" Histogram ["service,pool"]
+        "Time from the begin of a copy's sending to the end of its answer.";
+    MIRROR_PAIRS = "weir_mirror_pairs_total" Counter ["outcome"]
+        "Captured pairs of answers: given to whoever compares them, or dropped because that was slow.";
     SPLIT_CONFIGURED = "weir_split_configured_ratio" Gauge ["service,pool"]
         "Share of new requests that the weights give the pool, 0 to 1.";
     SPLIT_EFFECTIVE = "weir_split_effective_ratio" Gauge ["service,pool"]

@@ -14,6 +14,8 @@ use super::slots::Slots;
 use super::units::UnitLedger;
 use crate::model::Name;
 use crate::telemetry::clock;
+use crate::telemetry::count::Sharded;
+use crate::telemetry::mirror::MirrorMeter;
 
 /// Every service, pool and endpoint that is named now. Control side only; workers see the `Arc`s in the snapshot.
 #[derive(Debug)]
@@ -28,6 +30,8 @@ pub struct Registry {
 struct Inner {
     pools: HashMap<(Name, Name), Arc<PoolState>>,
     units: HashMap<Name, Arc<UnitLedger>>,
+    /// By service and the pool that gets the copies.
+    mirrors: HashMap<(Name, Name), Arc<MirrorMeter>>,
     endpoints: HashMap<EndpointId, Arc<Endpoint>>,
     draining: Vec<Weak<Endpoint>>,
     serials: u64,
@@ -60,6 +64,12 @@ impl Registry {
         Arc::clone(self.inner().units.entry(service.clone()).or_default())
     }
 
+    /// What became of the copies that a service's pool got, made when it is new.
+    pub fn mirror(&self, service: &Name, pool: &Name) -> Arc<MirrorMeter> {
+        let make = || Arc::new(Sharded::new(self.workers));
+        Arc::clone(self.inner().mirrors.entry((service.clone(), pool.clone())).or_insert_with(make))
+    }
+
     /// The endpoint's state, made when it is new; a new one serves at once. For services without probes.
     pub fn endpoint(&self, id: &EndpointId) -> Arc<Endpoint> {
         self.find_or_make(id, None)
@@ -86,9 +96,10 @@ impl Registry {
     pub fn retain(&self, pools: &HashSet<(Name, Name)>, endpoints: &HashSet<EndpointId>) {
         let now_ms = clock::now().mono_ms;
         let mut inner = self.inner();
-        let Inner { pools: kept_pools, units, endpoints: kept, draining, .. } = &mut *inner;
+        let Inner { pools: kept_pools, units, mirrors, endpoints: kept, draining, .. } = &mut *inner;
         kept_pools.retain(|key, _| pools.contains(key));
         units.retain(|service, _| pools.iter().any(|(named, _)| named == service));
+        mirrors.retain(|key, _| pools.contains(key));
         draining.retain(|weak| weak.strong_count() > 0);
         kept.retain(|id, endpoint| {
             let named = endpoints.contains(id);

@@ -24,6 +24,7 @@ mod lanes;
 mod large;
 mod limits;
 mod maintenance;
+mod mirror;
 mod notify;
 mod reload;
 mod retry;

@@ -113,6 +113,7 @@ impl Stage {
             rollouts_enabled: true,
             workers: Arc::clone(&workers),
             access_log: Arc::new(AccessLog::start(&Policy::default())),
+            pairs: Arc::default(),
             explain: Box::new(|snapshot, described| {
                 let head = &described.head;
                 let cookie = head.cookie("a").map(String::from_utf8_lossy);

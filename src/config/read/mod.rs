@@ -6,6 +6,7 @@
 mod engine;
 mod limits;
 mod listeners;
+mod mirrors;
 mod notify;
 mod policies;
 mod root;

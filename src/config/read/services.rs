@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 
+use super::mirrors;
 use crate::config::cursor::{At, Fields, meant, shorten};
 use crate::config::{origin, read::policies};
 use crate::model::{Direct, KILL_WORD, MAINTENANCE_WORD, Name, OnKill, OnPoolDown, Origin, PoolSpec, ServiceSpec};
@@ -79,6 +80,7 @@ fn service(fields: &Fields<'_>, name: Name, dir: &Path) -> Option<ServiceSpec> {
         preserve_host: fields.flag("preserve_host").unwrap_or(true),
         server_timing: fields.flag("server_timing").unwrap_or(false),
         forwarded: fields.flag("forwarded").unwrap_or(false),
+        mirrors: mirrors::mirrors(fields, &pools),
         pools,
         name,
     };

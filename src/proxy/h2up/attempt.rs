@@ -10,9 +10,10 @@ use super::super::refusal::Refusal;
 use super::super::timer::Timer;
 use super::super::upload::Downstream;
 use super::answer::Answer;
-use super::exchange::{AtHand, exchange};
+use super::exchange::{AtHand, Call, exchange};
 use super::grpc;
 use super::outcome::Lost;
+use super::request::request;
 use crate::model::Fault;
 
 /// An answer over HTTP/2, as far as its head.
@@ -67,7 +68,21 @@ pub(crate) async fn over_http2<D: Downstream>(
 ) -> Tried {
     let target = (attempt.pool, attempt.endpoint);
     let began = if trail.retried { Instant::now() } else { job.began };
-    let (tried, replayable) = exchange(job, &attempt, at_hand, down, timer).await;
+    let request = match request(job.outgoing, &attempt.endpoint().authority) {
+        Ok(request) => request,
+        Err(refusal) => return Tried::Over(Err(refusal)),
+    };
+    let call = Call {
+        worker: job.worker,
+        trunks: &job.worker.trunks,
+        endpoint: attempt.endpoint(),
+        request,
+        framing: job.outgoing.framing,
+        to_head: job.question.head.method() == "HEAD",
+        timeouts: attempt.service().spec.timeouts,
+    };
+    let (tried, replayable) = exchange(&call, at_hand, down, timer).await;
+    drop(call);
     let anywhere = if replayable { Retriable::Anywhere } else { Retriable::No };
     let (fault, reason, retriable) = match tried {
         Ok(mut answer) => {

@@ -1,7 +1,10 @@
 //! One attempt over HTTP/2: a request on a stream of a connection to one endpoint, up to the head of its answer.
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -11,20 +14,20 @@ use h2::{RecvStream, SendStream};
 use http::{Request, Response as HttpResponse};
 
 use super::super::exchange::{INTERIM_MAX, say_continue};
-use super::super::forward::{Attempt, Job};
 use super::super::h1::request::Framing;
 use super::super::h1::response::{self, Ends, Response};
 use super::super::interim::CONTINUE_PATIENCE;
 use super::super::refusal::Refusal;
 use super::super::timer::Timer;
 use super::super::upload::Downstream;
+use super::super::worker::Worker;
 use super::answer::Answer;
 use super::outcome::{Lost, lost};
-use super::request::request;
 use super::trunk::{Place, RETIRED};
 use super::trunks::{TRUNKS_MAX, Trunks};
 use super::uplink::Uplink;
 use crate::model::{Fault, Timeouts};
+use crate::upstream::endpoint::Endpoint;
 
 /// How often a request goes on to another connection because the peer allows fewer streams than it was placed among;
 /// after that it waits its turn where it is.
@@ -47,28 +50,33 @@ enum Event {
     Failed(Lost),
 }
 
+/// A request to one endpoint, whoever sends it.
+pub(crate) struct Call<'a> {
+    pub(crate) worker: &'a Rc<Worker>,
+    /// The connections that it goes over.
+    pub(crate) trunks: &'a RefCell<Trunks>,
+    pub(crate) endpoint: &'a Arc<Endpoint>,
+    pub(crate) request: Request<()>,
+    pub(crate) framing: Framing,
+    /// Whether it is HEAD.
+    pub(crate) to_head: bool,
+    pub(crate) timeouts: Timeouts,
+}
+
 /// Sends the request and waits for the head of the final answer. `replayable`: whether the body can be sent again.
 pub(crate) async fn exchange<D: Downstream>(
-    job: &Job<'_>,
-    attempt: &Attempt,
+    call: &Call<'_>,
     at_hand: AtHand<'_>,
     down: &mut D,
     timer: &mut Timer,
 ) -> (Result<Box<Answer>, Lost>, bool) {
-    let timeouts = attempt.service().spec.timeouts;
-    let request = match request(job.outgoing, &attempt.endpoint().authority) {
-        Ok(request) => request,
-        Err(refusal) => return (Err(Lost::Client(refusal)), true),
-    };
-    let framing = job.outgoing.framing;
-    let opened = open(job, attempt, &request, framing, timeouts).await;
-    let (place, response, stream) = match opened {
+    let (place, response, stream) = match open(call).await {
         Ok(opened) => opened,
         Err(lost) => return (Err(lost), true),
     };
-    let uplink = Uplink::new(stream, framing, at_hand.framed, at_hand.complete);
+    let uplink = Uplink::new(stream, call.framing, at_hand.framed, at_hand.complete);
     let mut wait = Wait { uplink, response, interim: 0, stale: place.reused };
-    let head = match wait.head(down, timer, &timeouts).await {
+    let head = match wait.head(down, timer, &call.timeouts).await {
         Ok(head) => head,
         Err(lost) => {
             if matches!(lost, Lost::Sent { fault: Fault::UpstreamTimeout, .. }) {
@@ -78,7 +86,7 @@ pub(crate) async fn exchange<D: Downstream>(
         }
     };
     let (parts, body) = head.into_parts();
-    match describe(&parts, &body, job.question.head.method() == "HEAD") {
+    match describe(&parts, &body, call.to_head) {
         Ok((response, bytes)) => (Ok(Box::new(Answer::new(body, response, bytes, wait.uplink, place))), true),
         Err(()) => {
             let lost = Lost::Sent { fault: Fault::UpstreamAnswer, reason: "malformed_answer", stale: false };
@@ -88,15 +96,9 @@ pub(crate) async fn exchange<D: Downstream>(
 }
 
 /// Opens a stream with the request's head on it. A connection that has just said that it takes no more is passed over.
-async fn open(
-    job: &Job<'_>,
-    attempt: &Attempt,
-    request: &Request<()>,
-    framing: Framing,
-    timeouts: Timeouts,
-) -> Result<(Place, ResponseFuture, SendStream<Bytes>), Lost> {
+async fn open(call: &Call<'_>) -> Result<(Place, ResponseFuture, SendStream<Bytes>), Lost> {
     for passed in 0..=TRUNKS_MAX {
-        let place = Trunks::take(job.worker, attempt.endpoint(), timeouts);
+        let place = Trunks::take(call.trunks, call.worker, call.endpoint, call.timeouts);
         let mut sender = match place.sender().await {
             Ok(sender) => sender,
             // It opened and was left before this request came to it: no failure to connect.
@@ -106,7 +108,7 @@ async fn open(
         if place.is_crowded() && passed < MOVES_MAX {
             continue;
         }
-        match sender.send_request(request.clone(), framing == Framing::None) {
+        match sender.send_request(call.request.clone(), call.framing == Framing::None) {
             Ok((response, stream)) => return Ok((place, response, stream)),
             Err(_) => place.retire(),
         }

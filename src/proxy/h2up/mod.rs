@@ -16,7 +16,7 @@ pub(crate) mod attempt;
 pub(crate) mod exchange;
 pub(crate) mod grpc;
 pub(crate) mod outcome;
-mod request;
+pub(crate) mod request;
 mod to_http1;
 pub(crate) mod to_http2;
 pub(crate) mod trunk;

@@ -22,7 +22,7 @@ pub(crate) fn request(outgoing: &Outgoing<'_>, authority: &str) -> Result<Reques
 }
 
 /// Reads a head as [`Outgoing`] writes it. None: it holds what the types of HTTP/2 refuse.
-fn read(text: &Bytes) -> Option<Request<()>> {
+pub(crate) fn read(text: &Bytes) -> Option<Request<()>> {
     let line_end = memchr::memchr(b'\r', text)?;
     let method_end = memchr::memchr(b' ', &text[..line_end])?;
     let target_end = memchr::memrchr(b' ', &text[..line_end]).filter(|&end| end > method_end)?;

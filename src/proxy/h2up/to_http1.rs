@@ -11,6 +11,7 @@ use super::super::client::Client;
 use super::super::decide::{Decision, Question};
 use super::super::h1::response::ResponseFraming;
 use super::super::link::Link;
+use super::super::mirror::Aside;
 use super::super::relay::{End, write_framing};
 use super::super::serve::{After, Told};
 use super::super::timer::Timer;
@@ -47,6 +48,7 @@ impl Told<'_> {
         let snapshot = &self.request.snapshot;
         let (now, took) = (question.now, Took { began: self.request.began, upstream_us: trail.upstream_us });
         let back = Back { snapshot, head: self.head, decision, caller: self.caller, authority, now, took };
+        Aside::note(&mut client.aside, &answer.response, &answer.bytes, &attempt);
         let chunked = write_head(&answer, &back, parsed.http10, &mut out);
         out.extend_from_slice(match (keep, parsed.http10) {
             (true, false) => b"\r\n",
@@ -63,6 +65,9 @@ impl Told<'_> {
             End::Whole => None,
             End::Cut(fault) | End::Unsent(fault) => Some(fault),
         };
+        if let Some(witness) = Aside::witness(&mut client.aside).filter(|_| cut.is_none()) {
+            witness.end();
+        }
         let fault = settle(&answer, &attempt, &mut trail, cut, question);
         self.tell(Some(decision), &trail, status, fault, (client.bytes_in, bytes_out));
         let whole = end == End::Whole;
@@ -185,6 +190,9 @@ impl<L: Link> Descent<'_, '_, L> {
         while self.out.len() < PIECE_BYTES {
             match self.answer.poll(cx, self.client) {
                 Poll::Ready(Piece::Data(data)) => {
+                    if let Some(witness) = Aside::witness(&mut self.client.aside) {
+                        witness.data(&data);
+                    }
                     self.owed += data.len();
                     self.bytes_out += data.len() as u64;
                     match self.chunked {

@@ -11,6 +11,7 @@ use h2::{Reason, SendStream};
 use super::super::decide::Decision;
 use super::super::forward::{Attempt, Trail};
 use super::super::h2::{Upstream, trailer_map};
+use super::super::mirror::Aside;
 use super::super::stream::Stream;
 use super::super::timer::Timer;
 use super::answer::{Answer, Piece};
@@ -39,12 +40,13 @@ impl Poured {
         stream: Stream,
         decision: &Decision,
         answered: Box<Answered2>,
-        down: Upstream,
+        mut down: Upstream,
         timer: Timer,
         respond: &mut SendResponse<Bytes>,
     ) {
         let Answered2 { answer, attempt, trail, at } = *answered;
         let head = stream.head_for_client(&answer.response, &answer.bytes, &attempt, decision, trail.upstream_us);
+        Aside::note(&mut down.aside, &answer.response, &answer.bytes, &attempt);
         let idle = attempt.service().spec.timeouts.idle;
         let mut poured =
             Box::new(Self { stream, down, answer, attempt, trail, timer, idle, moved: at, bytes_out: 0, told: false });
@@ -66,6 +68,9 @@ impl Poured {
             match next.await {
                 Some(Piece::Data(data)) => {
                     let bytes = data.len();
+                    if let Some(witness) = Aside::witness(&mut self.down.aside) {
+                        witness.data(&data);
+                    }
                     if !self.has_room(&mut out).await || out.send_data(data, false).is_err() {
                         return;
                     }
@@ -136,6 +141,9 @@ impl Poured {
     fn finish(&mut self, cut: Option<Fault>) {
         if std::mem::replace(&mut self.told, true) {
             return;
+        }
+        if let Some(witness) = Aside::witness(&mut self.down.aside).filter(|_| cut.is_none()) {
+            witness.end();
         }
         let status = self.answer.response.status;
         let fault = settle(&self.answer, &self.attempt, &mut self.trail, cut, &self.stream.question());

@@ -1,5 +1,6 @@
 //! A worker's HTTP/2 connections to endpoints: the first with room is taken, so that as few are open as are needed.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -33,8 +34,13 @@ struct Slot {
 
 impl Trunks {
     /// A place on a connection to the endpoint; one is opened when none has room.
-    pub(crate) fn take(worker: &Rc<Worker>, endpoint: &Arc<Endpoint>, timeouts: Timeouts) -> Place {
-        let mut trunks = worker.trunks.borrow_mut();
+    pub(crate) fn take(
+        trunks: &RefCell<Self>,
+        worker: &Rc<Worker>,
+        endpoint: &Arc<Endpoint>,
+        timeouts: Timeouts,
+    ) -> Place {
+        let mut trunks = trunks.borrow_mut();
         let open = || Trunk::open(worker, endpoint, timeouts);
         match trunks.slot(endpoint) {
             Some(slot) => slot.take(open),

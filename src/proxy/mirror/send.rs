@@ -1,0 +1,228 @@
+//! A copy on its way: sent over connections of its own, its answer read and thrown away, never retried.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::super::body::BodyReader;
+use super::super::exchange::{Conn, Failure, Terms, connect, exchange, poll_read};
+use super::super::h1::chunked::Piece;
+use super::super::h1::response::Response;
+use super::super::h2up;
+use super::super::h2up::exchange::{AtHand, Call};
+use super::super::h2up::outcome;
+use super::super::refusal::Refusal;
+use super::super::timer::Timer;
+use super::super::upload::{Downstream, Upload};
+use super::copying::{Aside, Copying};
+use super::scene::{Side, Witness};
+use crate::model::{Fault, Protocol, Timeouts};
+use crate::telemetry::mirror::Lost;
+
+/// Body bytes that are read of an answer; then it counts as answered, and its connection is closed.
+pub(crate) const ANSWER_BYTES_MAX: u64 = 16 << 20;
+
+/// Nobody stands behind a copy: it is whole, and nobody hears of its answer.
+struct Nobody;
+
+/// Sends a copy that is whole, and counts what became of it.
+pub(super) async fn run(mut copying: Box<Copying>) {
+    let worker = Rc::clone(&copying.worker);
+    let (mut deadline, mut timer) = {
+        let mut timers = worker.timers.borrow_mut();
+        (timers.take(), timers.take())
+    };
+    let began = Instant::now();
+    copying.shard().sent.add(1);
+    let timeout = copying.mirror().spec.timeout;
+    let connect = copying.service().spec.timeouts.connect.min(timeout);
+    let timeouts = Timeouts { connect, response_header: timeout, idle: timeout };
+    let outcome = deadline.limit(began + timeout, deliver(&mut copying, began, &timeouts, &mut timer)).await;
+    let shard = copying.shard();
+    match outcome {
+        Ok(Ok(status)) => shard.answer(status, began.elapsed().as_micros() as u64),
+        Ok(Err(how)) => shard.lose_by(how),
+        Err(_) => shard.lose_by(Lost::Timeout),
+    }
+    let mut timers = worker.timers.borrow_mut();
+    timers.put(deadline);
+    timers.put(timer);
+}
+
+/// The status of its answer.
+async fn deliver(copying: &mut Copying, began: Instant, timeouts: &Timeouts, timer: &mut Timer) -> Result<u16, Lost> {
+    let scene = copying.scene.take();
+    let mut witness = scene.as_ref().map(|scene| {
+        let (head, body) = copying.message.split_at(copying.head_bytes);
+        scene.asked(head, body);
+        Witness::new(scene, Side::Copy)
+    });
+    match copying.endpoint.id.origin.protocol {
+        Protocol::Http1 => over_http1(copying, began, timeouts, timer, &mut witness).await,
+        Protocol::H2c => over_http2(copying, timeouts, timer, &mut witness).await,
+    }
+}
+
+async fn over_http1(
+    copying: &mut Copying,
+    began: Instant,
+    timeouts: &Timeouts,
+    timer: &mut Timer,
+    witness: &mut Option<Witness>,
+) -> Result<u16, Lost> {
+    let (worker, endpoint) = (Rc::clone(&copying.worker), Arc::clone(&copying.endpoint));
+    let now_ms = worker.now(began).mono_ms;
+    let idle = worker.lines.conns.borrow_mut().take(&endpoint, now_ms);
+    let reused = idle.is_some();
+    let (stream, long) = match idle {
+        Some(kept) => kept,
+        None => (connect(endpoint.id.addr, timer, timeouts).await.map_err(lost)?, false),
+    };
+    let mut conn = Conn { stream, buf: Vec::new(), reused, long };
+    let mut upload = Upload::new(std::mem::take(&mut copying.message), true);
+    let terms = Terms { timeouts, began, to_head: copying.to_head, buffers: &worker.buffers };
+    let response = exchange(&mut conn, &mut upload, &mut Nobody, timer, &terms).await.map_err(lost)?;
+    if response.status == 101 {
+        return Err(Lost::Answer);
+    }
+    if let Some(witness) = witness {
+        witness.head(&response, &conn.buf, "");
+    }
+    let end = read_body(&mut conn, &response, witness).await?;
+    let reusable = end == End::Whole && response.keep_alive && upload.is_whole() && conn.buf.is_empty();
+    let mut buffers = worker.buffers.borrow_mut();
+    buffers.put(std::mem::take(&mut conn.buf));
+    buffers.put(upload.into_buffer());
+    if reusable && !endpoint.is_draining() {
+        let limits = &copying.snapshot().limits;
+        // As for the clients' connections: a second less than the endpoint says.
+        let theirs_ms = response.keep_alive_s.map_or(u64::MAX, |s| s.saturating_sub(1).saturating_mul(1000));
+        let until_ms = now_ms.saturating_add((limits.upstream_keep_alive.as_millis() as u64).min(theirs_ms));
+        worker.lines.conns.borrow_mut().put(&endpoint, conn, until_ms, limits.upstream_idle_max);
+    }
+    Ok(response.status)
+}
+
+/// How far the body of an answer was read.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    Whole,
+    /// To the bound, or to the end of the connection.
+    Spent,
+}
+
+/// Reads a body and forgets it.
+async fn read_body(conn: &mut Conn, response: &Response, witness: &mut Option<Witness>) -> Result<End, Lost> {
+    let mut body = BodyReader::of_response(response.framing);
+    let (mut at, mut read, mut spent) = (response.head_bytes, 0, false);
+    loop {
+        match body.next(&conn.buf[at..]).map_err(|_| Lost::Answer)? {
+            (used, Piece::Data(range)) => {
+                read += range.len() as u64;
+                if let Some(witness) = witness {
+                    witness.data(&conn.buf[at + range.start..at + range.end]);
+                }
+                at += used;
+                continue;
+            }
+            (used, Piece::End) => {
+                conn.buf.drain(..at + used);
+                if let Some(witness) = witness {
+                    witness.end();
+                }
+                return Ok(if spent { End::Spent } else { End::Whole });
+            }
+            (used, Piece::More) => at += used,
+        }
+        conn.buf.drain(..at);
+        at = 0;
+        if read >= ANSWER_BYTES_MAX {
+            return Ok(End::Spent);
+        }
+        match std::future::poll_fn(|cx| poll_read(cx, &mut conn.stream, &mut conn.buf)).await {
+            Ok(n) if n > 0 => {}
+            Ok(_) if body.close() => spent = true,
+            _ => return Err(Lost::Answer),
+        }
+    }
+}
+
+async fn over_http2(
+    copying: &mut Copying,
+    timeouts: &Timeouts,
+    timer: &mut Timer,
+    witness: &mut Option<Witness>,
+) -> Result<u16, Lost> {
+    let (worker, endpoint) = (Rc::clone(&copying.worker), Arc::clone(&copying.endpoint));
+    let (head, body) = copying.message.split_at(copying.head_bytes);
+    let request = h2up::request::read(&Bytes::copy_from_slice(head)).ok_or(Lost::Answer)?;
+    let (framing, to_head, timeouts) = (copying.framing, copying.to_head, *timeouts);
+    let trunks = &worker.lines.trunks;
+    let call = Call { worker: &worker, trunks, endpoint: &endpoint, request, framing, to_head, timeouts };
+    let (tried, _) = h2up::exchange::exchange(&call, AtHand { framed: body, complete: true }, &mut Nobody, timer).await;
+    let mut answer = tried.map_err(|error| match error {
+        outcome::Lost::Unconnected(_) => Lost::Connect,
+        outcome::Lost::Sent { fault: Fault::UpstreamTimeout, .. } => Lost::Timeout,
+        outcome::Lost::Client(_) | outcome::Lost::Unprocessed { .. } | outcome::Lost::Sent { .. } => Lost::Answer,
+    })?;
+    if let Some(witness) = witness {
+        witness.head(&answer.response, &answer.bytes, "");
+    }
+    let (status, mut read) = (answer.response.status, 0);
+    loop {
+        match std::future::poll_fn(|cx| answer.poll(cx, &mut Nobody)).await {
+            h2up::answer::Piece::Data(data) => {
+                answer.taken(data.len());
+                if let Some(witness) = witness {
+                    witness.data(&data);
+                }
+                read += data.len() as u64;
+                if read >= ANSWER_BYTES_MAX {
+                    return Ok(status);
+                }
+            }
+            h2up::answer::Piece::End(_) => {
+                if let Some(witness) = witness {
+                    witness.end();
+                }
+                return Ok(status);
+            }
+            h2up::answer::Piece::Cut(_) => return Err(Lost::Answer),
+        }
+    }
+}
+
+fn lost(failure: Failure) -> Lost {
+    match failure {
+        Failure::Endpoint { fault: Fault::UpstreamConnect, .. } => Lost::Connect,
+        Failure::Endpoint { fault: Fault::UpstreamTimeout, .. } => Lost::Timeout,
+        Failure::Endpoint { .. } | Failure::Client(_) => Lost::Answer,
+    }
+}
+
+// === impl Nobody ===
+
+impl Downstream for Nobody {
+    fn buffered(&mut self, _: &mut Vec<u8>) -> Result<bool, Refusal> {
+        Ok(true)
+    }
+
+    fn poll_body(&mut self, _: &mut Context<'_>, _: &mut Vec<u8>) -> Poll<Result<bool, Refusal>> {
+        Poll::Ready(Ok(true))
+    }
+
+    fn poll_gone(&mut self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
+
+    fn awaits_continue(&self) -> bool {
+        false
+    }
+
+    fn interim(&mut self, _: &mut Context<'_>, _: &Response, _: &[u8]) {}
+
+    fn set_aside(&mut self, _: Box<Aside>) {}
+}
