@@ -90,6 +90,15 @@ address = "127.0.0.1:{proxy.port_tls}"
 certificates = [{{ cert = "tls.crt", key = "tls.key" }}]
 session_tickets = false
 """ if proxy.port_tls else ""
+    # A pool of its own, so that every request is copied whichever pool it goes to; the same server answers.
+    mirror = f"""
+[services.engine.pools.shadow]
+endpoints = ["http://127.0.0.1:{upstream.canary}"]
+
+[[services.engine.mirrors]]
+to = "shadow"
+percent = 100
+""" if proxy.name == "weir-mirror" else ""
     affinity = '[services.engine.affinity]\nby = "cookie"\nname = "weir"\n' if cookie else ""
     text = f"""weights = "weights.toml"
 
@@ -107,7 +116,7 @@ endpoints = ["http://127.0.0.1:{upstream.stable}"]
 
 [services.engine.pools.canary]
 endpoints = ["http://127.0.0.1:{upstream.canary}"]
-{affinity}
+{mirror}{affinity}
 [services.engine.health]
 path = "/healthz"
 interval = "2s"
@@ -253,6 +262,7 @@ def pingora(proxy, tools, upstream, threads, cookie):
 
 PEERS = {
     "weir": weir,
+    "weir-mirror": weir,
     "haproxy": haproxy,
     "nginx": nginx,
     "nginx-tuned": nginx_tuned,

@@ -86,6 +86,21 @@ ROWS = [
         peers=["weir", "haproxy", "nginx"],
         goals={"haproxy": 1.0, "nginx": 1.0},
     ),
+    Row(
+        "mirror",
+        "the same as the first, every request copied to another pool (closed loop: rate falls as CPU time rises)",
+        partial(throughput, shape=closed_loop),
+        peers=["weir", "weir-mirror"],
+        wanted="CPU time ≤ 1.3 times",
+    ),
+    Row(
+        "mirror-10k",
+        "10 kB answers, every request copied",
+        partial(throughput, shape=partial(closed_loop, path="/10k"), path="/10k"),
+        peers=["weir", "weir-mirror"],
+        wanted="CPU time ≤ 1.3 times",
+    ),
+    Row("mirror-p99", "added p99 at 20 k req/s, every request copied", added_latency, peers=["weir", "weir-mirror"]),
     Row("p99", "added p99 at 20 k req/s, open loop", added_latency, goals={"haproxy": 1.0, "nginx": 1.0}),
     Row("memory", "memory per idle keep-alive connection", idle_memory, goals={"weir": 4096}, wanted="≤ 4 KiB"),
     Row(

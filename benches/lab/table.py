@@ -4,6 +4,7 @@ from statistics import median
 
 COLUMNS = {
     "weir": "weir",
+    "weir-mirror": "weir, 100 % mirrored",
     "haproxy": "HAProxy",
     "nginx": "nginx",
     "nginx-tuned": "nginx, buffers tuned",
