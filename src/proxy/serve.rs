@@ -215,10 +215,9 @@ impl Told<'_> {
             (false, true, true) => b"connection: keep-alive\r\n\r\n",
             (false, false, _) => b"connection: close\r\n\r\n",
         });
-        let idle = attempt.service().spec.timeouts.idle;
         let mut relay = Relay::new(worker, client, &mut conn, &mut upload, &response, chunked, out);
         worker.turns.down().await;
-        let end = relay.run(timer, idle).await;
+        let end = relay.run(timer, attempt.service().spec.timeouts.idle).await;
         let mut bytes_out = relay.bytes_out;
         worker.buffers.borrow_mut().put(relay.out);
         if upgraded && end == End::Whole {

@@ -300,9 +300,9 @@ fn both_protocols_are_copied_to_both_and_trailers_with_them() {
     }
     // Their parts lie side by side: every request is copied exactly once.
     eventually("each is copied once", SOON, || old.count() + new.count() == 40 && old.count() > 0 && new.count() > 0);
+    eventually("all are answered", SOON, || idle(&weir));
     assert!(old.seen().iter().all(|seen| seen.body == body));
     assert!(new.seen().iter().all(|seen| seen.body == body && seen.field("x-weir-mirror") == Some("stable")));
-    eventually("all are answered", SOON, || idle(&weir));
     let answered = weir.metrics().sum("weir_mirror_answers_total", &[("class", "2xx")]);
     assert_eq!(answered as u64, 40);
 }
