@@ -218,7 +218,7 @@ static TABLES: &[Table] = &[
             key("health", Kind::Table("services.*.health"), "", "active probes"),
             key("breaker", Kind::Table("services.*.breaker"), "", "ejection by answers"),
             key("timeouts", Kind::Table("services.*.timeouts"), "", "time limits"),
-            key("retry", Kind::Table("services.*.retry"), "", "one safe retry"),
+            key("retry", Kind::Table("services.*.retry"), "", "safe retries"),
             key("queue", Kind::Table("services.*.queue"), "", "who waits where max_in_flight is reached"),
             key("override", Kind::Table("services.*.override"), "", "the header that lets a request choose its pool"),
             key("mirrors", Kind::List("services.*.mirrors[]"), "", "what is copied from pool to pool"),
@@ -295,9 +295,11 @@ static TABLES: &[Table] = &[
     },
     Table {
         path: "services.*.retry",
-        doc: "one safe retry within a budget",
+        doc: "safe retries within a budget",
         keys: &[
-            key("attempts", Kind::Integer(0, 1), "1", "retries per request"),
+            key("attempts", Kind::Integer(0, 5), "1", "retries per request"),
+            key("per_try_timeout", Kind::Duration(1), "", "time of a try that can be made elsewhere; default: none"),
+            key("backoff", Kind::Duration(0), "\"0s\"", "most to wait before the first retry; doubles with each"),
             key("budget", Kind::Ratio, "0.2", "retries as a ratio of requests over the last 10 s"),
             key("min_per_second", Kind::Integer(0, 1_000_000), "10", "retries per second that are always allowed"),
         ],

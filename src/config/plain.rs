@@ -141,8 +141,13 @@ pub(super) fn timeouts(timeouts: &Timeouts) -> Plain {
 }
 
 pub(super) fn retry(retry: &Retry) -> Plain {
-    let Retry { attempts, budget, min_per_second } = retry;
-    Plain::default().add("attempts", attempts).add("budget", budget).add("min_per_second", min_per_second)
+    let Retry { attempts, per_try_timeout, backoff, budget, min_per_second } = retry;
+    Plain::default()
+        .add("attempts", attempts)
+        .some("per_try_timeout", per_try_timeout.map(show_duration))
+        .time("backoff", *backoff)
+        .add("budget", budget)
+        .add("min_per_second", min_per_second)
 }
 
 pub(super) fn mirror(mirror: &MirrorSpec) -> Plain {

@@ -125,11 +125,15 @@ pub struct Timeouts {
     pub idle: Duration,
 }
 
-/// Retries: one safe retry within a budget.
+/// Retries: safe ones, within a budget.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Retry {
-    /// Retries per request, 0 or 1. Default 1.
+    /// Retries per request, 0 to 5. Default 1.
     pub attempts: u32,
+    /// Time from the last byte sent to the head of the answer, after which another try is made instead. Default: none.
+    pub per_try_timeout: Option<Duration>,
+    /// Longest pause before the first retry; doubles with each. Default: none.
+    pub backoff: Duration,
     /// Retries as a ratio of requests over the last 10 s, `0.0..=1.0`. Default 0.2 (Linkerd, Envoy).
     pub budget: f64,
     /// Retries per second that are always allowed. Default 10 (Linkerd, GEP-3388).
@@ -201,7 +205,7 @@ impl Default for Timeouts {
 
 impl Default for Retry {
     fn default() -> Self {
-        Self { attempts: 1, budget: 0.2, min_per_second: 10 }
+        Self { attempts: 1, per_try_timeout: None, backoff: Duration::ZERO, budget: 0.2, min_per_second: 10 }
     }
 }
 

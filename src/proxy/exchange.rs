@@ -13,6 +13,7 @@ use super::buffers::Buffers;
 use super::h1::response::{self, Response};
 use super::interim::{CONTINUE_PATIENCE, own_continue};
 use super::refusal::Refusal;
+use super::replay::Patience;
 use super::splice;
 use super::timer::Timer;
 use super::upload::{Downstream, Upload};
@@ -85,6 +86,8 @@ pub(crate) struct Terms<'a> {
     /// Whether the request is HEAD.
     pub(crate) to_head: bool,
     pub(crate) buffers: &'a RefCell<Buffers>,
+    /// When to give it up for another try.
+    pub(crate) patience: Option<Patience<'a>>,
 }
 
 /// Sends the request and waits for the head of the final answer.
@@ -97,11 +100,11 @@ pub(crate) async fn exchange<D: Downstream>(
 ) -> Result<Response, Failure> {
     let timeouts = terms.timeouts;
     let mut wait = Wait { interim: 0, terms, lines: Vec::with_capacity(16) };
-    let mut moved = terms.began;
+    let (mut moved, mut patience) = (terms.began, terms.patience);
     loop {
         let awaits_continue = !upload.is_complete() && down.awaits_continue();
         let limit = match upload.is_complete() {
-            true => timeouts.response_header,
+            true => patience.map_or(timeouts.response_header, |it| it.after.min(timeouts.response_header)),
             false if awaits_continue => CONTINUE_PATIENCE.min(timeouts.idle),
             false => timeouts.idle,
         };
@@ -114,6 +117,7 @@ pub(crate) async fn exchange<D: Downstream>(
                 say_continue(down).await;
                 moved = Instant::now();
             }
+            Err(_) if upload.is_complete() && patience.take().is_some_and(|it| !(it.secure)()) => {}
             Err(_) if upload.waits_for_client() => return Err(Failure::Client(Refusal::BodyTimeout)),
             Err(_) => {
                 let answered = !conn.buf.is_empty();

@@ -1,8 +1,6 @@
-//! The attempts of one request: a connection, an exchange, and at most one safe retry elsewhere. An attempt that made
-//! no connection sent nothing, so it leaves the retry to be used.
-//!
-//! What is never repeated: a request that is not idempotent once a byte of it went out, one whose body is no longer at
-//! hand, and one that timed out. Every failed attempt counts against the pool that failed, whatever the client sees.
+//! The attempts of one request: a connection, an exchange, and where it may be tried once more (`again`), the next one.
+//! An attempt that made no connection sent nothing, so it leaves the retries to be used. Every failed attempt counts
+//! against the pool that failed, whatever the client sees.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -10,22 +8,21 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::admit::{self, Places};
+use super::again::{Elsewhere, Retriable, again, lane_of, lose, pause, retriable};
 use super::balance;
-use super::decide::{self, Decision, Question};
+use super::decide::{Decision, Question};
 use super::exchange::{Conn, Failure, Terms, connect, exchange};
 use super::h1::response::Response;
 use super::h2up::attempt::{Answered2, Tried, over_http2};
-use super::h2up::exchange::AtHand;
 use super::mirror;
 use super::outgoing::Outgoing;
-use super::record;
 use super::refusal::Refusal;
+use super::replay::{Patience, Replay};
 use super::timer::Timer;
 use super::upload::{Downstream, Upload};
 use super::worker::{Lease, Worker};
 use crate::model::{Fault, Protocol};
 use crate::switchboard::snapshot::{Pool, Service};
-use crate::telemetry::lane::Lane;
 use crate::upstream::endpoint::{Endpoint, Outcome};
 
 /// What is forwarded.
@@ -73,15 +70,15 @@ pub(crate) struct Trail {
     /// The (pool, endpoint) of the last attempt.
     pub(crate) last: Option<(usize, usize)>,
     /// The (pool, endpoint) of each failed attempt.
-    tried: Vec<(usize, usize)>,
+    pub(super) tried: Vec<(usize, usize)>,
     /// Attempts of which bytes went out.
     pub(crate) sends: u32,
+    /// Tries that followed a failed one, and those of them that were waited for.
+    pub(super) pauses: u32,
+    pub(super) paused: u32,
     /// Whether it was moved from a connection that its peer was about to end.
     pub(crate) moved: bool,
 }
-
-/// Attempts per request, those included that made no connection.
-const ATTEMPTS_MAX: usize = 3;
 
 /// An attempt under way: counts as in flight until it is dropped.
 pub(crate) struct Attempt {
@@ -111,6 +108,7 @@ pub(crate) async fn forward<D: Downstream>(
         Ok(at_hand) => at_hand,
         Err(refusal) => return Err((refusal, trail)),
     };
+    let mut replay = Replay::new(down, job.outgoing.framing, body, complete);
     let mut target = (job.decision.pool, job.decision.endpoint);
     loop {
         let mut attempt = Attempt::begin(job, target);
@@ -118,71 +116,66 @@ pub(crate) async fn forward<D: Downstream>(
         let fresh = trail.last.replace(target).is_some();
         let began = if trail.retried { Instant::now() } else { job.began };
         if attempt.endpoint().id.origin.protocol == Protocol::H2c {
-            let at_hand = AtHand { framed: &body, complete };
-            match Box::pin(over_http2(job, attempt, at_hand, down, timer, (&mut trail, &mut places))).await {
+            match Box::pin(over_http2(job, attempt, &mut replay, timer, (&mut trail, &mut places))).await {
                 Tried::Next(next) => target = next,
                 Tried::Over(over) => return over.map(Reply::Http2).map_err(|refusal| (refusal, trail)),
             }
+            if let Err(refusal) = pause(job, &mut trail, &mut replay, timer).await {
+                return Err((refusal, trail));
+            }
             continue;
         }
-        let (mut conn, mut upload) = match prepare(job, &attempt, fresh, &body, complete, timer).await {
-            Ok(prepared) => prepared,
-            Err(Failure::Client(refusal)) => return Err((refusal, trail)),
-            Err(Failure::Endpoint { fault, reason, .. }) => {
-                (job.worker.hurry)(&attempt.endpoint().id.origin);
-                attempt.fail(fault, job.question);
-                let lane = lane_of(job, &trail);
-                match again(job, &mut trail, &mut places, (target, reason), Retriable::Elsewhere) {
-                    Some(next) => {
-                        lose(job, target.0, lane, began);
-                        target = next;
+        let elsewhere = Elsewhere::new(job, &trail, target);
+        let secure = || elsewhere.secure();
+        let (failure, retriable) = match prepare(job, &attempt, fresh, &replay, timer).await {
+            Ok((mut conn, mut upload)) => {
+                let terms = Terms {
+                    timeouts: &service.spec.timeouts,
+                    began: if conn.reused { began } else { Instant::now() },
+                    to_head: job.question.head.method() == "HEAD",
+                    buffers: &job.worker.buffers,
+                    patience: elsewhere.patience(&replay).map(|after| Patience { after, secure: &secure }),
+                };
+                match exchange(&mut conn, &mut upload, &mut replay, timer, &terms).await {
+                    Ok(response) => {
+                        let at = Instant::now();
+                        trail.upstream_us = Some(at.saturating_duration_since(began).as_micros() as u64);
+                        attempt.answer(response.status, job.question);
+                        attempt.places = places;
+                        return Ok(Reply::Http1(Answered { conn, response, upload, attempt, trail, at }));
                     }
-                    None => return Err((Refusal::Upstream { fault, reason }, trail)),
-                }
-                continue;
-            }
-        };
-        let terms = Terms {
-            timeouts: &service.spec.timeouts,
-            began: if conn.reused { began } else { Instant::now() },
-            to_head: job.question.head.method() == "HEAD",
-            buffers: &job.worker.buffers,
-        };
-        match exchange(&mut conn, &mut upload, down, timer, &terms).await {
-            Ok(response) => {
-                let at = Instant::now();
-                trail.upstream_us = Some(at.saturating_duration_since(began).as_micros() as u64);
-                attempt.answer(response.status, job.question);
-                attempt.places = places;
-                return Ok(Reply::Http1(Answered { conn, response, upload, attempt, trail, at }));
-            }
-            Err(Failure::Client(refusal)) => return Err((refusal, trail)),
-            Err(Failure::Endpoint { fault, reason, answered }) => {
-                attempt.fail(fault, job.question);
-                trail.sends += 1;
-                let retriable = retriable(job, &conn, &upload, (fault, answered));
-                let lane = lane_of(job, &trail);
-                match again(job, &mut trail, &mut places, (target, reason), retriable) {
-                    Some(next) => {
-                        lose(job, target.0, lane, began);
-                        target = next;
+                    Err(failure) => {
+                        let secured = elsewhere.found.take();
+                        trail.sends += 1;
+                        let retriable = retriable(job, &conn, &upload, replay.is_at_hand(), &failure);
+                        (failure, secured.map_or(retriable, Retriable::At))
                     }
-                    None => return Err((Refusal::Upstream { fault, reason }, trail)),
                 }
             }
+            Err(failure) => {
+                if matches!(failure, Failure::Endpoint { .. }) {
+                    (job.worker.hurry)(&attempt.endpoint().id.origin);
+                }
+                (failure, Retriable::Elsewhere)
+            }
+        };
+        let (fault, reason) = match failure {
+            Failure::Client(refusal) => return Err((refusal, trail)),
+            Failure::Endpoint { fault, reason, .. } => (fault, reason),
+        };
+        attempt.fail(fault, job.question);
+        let lane = lane_of(job, &trail);
+        match again(job, &mut trail, &mut places, (target, reason), retriable) {
+            Some(next) => {
+                lose(job, target.0, lane, began);
+                target = next;
+            }
+            None => return Err((Refusal::Upstream { fault, reason }, trail)),
         }
-    }
-}
-
-/// Whether an attempt of which something may have been sent can be made again.
-fn retriable(job: &Job<'_>, conn: &Conn, upload: &Upload, (fault, answered): (Fault, bool)) -> Retriable {
-    let repeatable = job.question.repeatable || upload.is_unsent();
-    match upload.is_replayable() && fault != Fault::UpstreamTimeout && repeatable {
-        false => Retriable::No,
-        // A connection that was idle may have been closed just as we wrote, so the endpoint is worth a second try where
-        // there is no other.
-        true if conn.reused && !answered => Retriable::Anywhere,
-        true => Retriable::Elsewhere,
+        drop(attempt);
+        if let Err(refusal) = pause(job, &mut trail, &mut replay, timer).await {
+            return Err((refusal, trail));
+        }
     }
 }
 
@@ -198,38 +191,12 @@ fn at_hand<D: Downstream>(job: &Job<'_>, down: &mut D) -> Result<(Vec<u8>, bool)
     }
 }
 
-/// The lane of the attempt that has just failed.
-pub(crate) fn lane_of(job: &Job<'_>, trail: &Trail) -> Lane {
-    let draw = job.worker.chance.borrow_mut().rng.draw();
-    record::lane(job.decision, trail, draw)
-}
-
-/// Counts an attempt that another one follows: what the client sees at the end tells nothing of it.
-pub(crate) fn lose(job: &Job<'_>, pool: usize, lane: Lane, began: Instant) {
-    let failed = record::Failed { snapshot: job.snapshot, decision: job.decision, pool, lane };
-    job.snapshot.services[job.decision.service].pools[pool].state.meter.of(job.worker.index).lanes[lane.index()]
-        .lose_us(began.elapsed().as_micros() as u64);
-    failed.count(job.worker.index);
-}
-
-/// Whether and where a failed attempt may be repeated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Retriable {
-    /// It might run twice, or cannot be sent again.
-    No,
-    /// On another endpoint.
-    Elsewhere,
-    /// On another endpoint, or over a fresh connection to the same.
-    Anywhere,
-}
-
 /// A connection and the bytes to send over it.
-async fn prepare(
+async fn prepare<D: Downstream>(
     job: &Job<'_>,
     attempt: &Attempt,
     fresh: bool,
-    body: &[u8],
-    complete: bool,
+    replay: &Replay<'_, D>,
     timer: &mut Timer,
 ) -> Result<(Conn, Upload), Failure> {
     let worker = job.worker;
@@ -249,45 +216,8 @@ async fn prepare(
     };
     let mut out = worker.buffers.borrow_mut().take();
     job.outgoing.write(&endpoint.authority, &mut out).map_err(Failure::Client)?;
-    out.extend_from_slice(body);
-    Ok((Conn { stream, buf: Vec::new(), reused, long }, Upload::new(out, complete)))
-}
-
-/// Where to try once more, when the rules and the budget allow it.
-pub(crate) fn again(
-    job: &Job<'_>,
-    trail: &mut Trail,
-    places: &mut Places,
-    (failed, reason): ((usize, usize), &'static str),
-    retriable: Retriable,
-) -> Option<(usize, usize)> {
-    let service = &job.snapshot.services[job.decision.service];
-    let pool = &service.pools[failed.0];
-    pool.endpoints[failed.1].note_error(reason);
-    trail.failed.push_str(&pool.name);
-    trail.failed.push(':');
-    trail.failed.push_str(reason);
-    trail.failed.push(',');
-    tracing::debug!(service = %service.name, pool = %pool.name, endpoint = %pool.endpoints[failed.1].id.addr, reason,
-        "attempt failed");
-    trail.tried.push(failed);
-    let policy = &service.spec.retry;
-    if retriable == Retriable::No || trail.sends > policy.attempts || trail.tried.len() >= ATTEMPTS_MAX {
-        return None;
-    }
-    let mut chance = job.worker.chance.borrow_mut();
-    let same = (retriable == Retriable::Anywhere).then_some(failed);
-    let next = decide::next(job.question, job.decision, &trail.tried, &mut chance.rng).or(same)?;
-    let now_ms = job.question.now.mono_ms;
-    if service.capped && !places.move_to(service, failed.0, next.0) {
-        return None;
-    }
-    if !job.worker.budgets.borrow_mut().withdraw(service.slot, policy, now_ms) {
-        return None;
-    }
-    trail.retried = true;
-    pool.state.meter.of(job.worker.index).retries.add(1);
-    Some(next)
+    out.extend_from_slice(&replay.body);
+    Ok((Conn { stream, buf: Vec::new(), reused, long }, Upload::new(out, replay.complete)))
 }
 
 // === impl Attempt ===

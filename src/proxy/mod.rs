@@ -25,6 +25,7 @@ mod outgoing;
 mod upload;
 
 mod admit;
+mod again;
 mod budget;
 mod conns;
 mod exchange;
@@ -32,6 +33,7 @@ mod forward;
 mod h2up;
 mod interim;
 mod mirror;
+mod replay;
 
 mod answer;
 mod body;

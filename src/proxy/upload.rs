@@ -10,7 +10,7 @@ use super::h1::response::Response;
 use super::mirror::Aside;
 use super::refusal::Refusal;
 
-/// Body bytes that are written to an endpoint at once; also what a retry can replay (Linkerd's 64 KiB).
+/// Body bytes that are written to an endpoint at once.
 pub(crate) const PIECE_BYTES: usize = 64 * 1024;
 
 /// The client's side of one exchange.
@@ -43,7 +43,7 @@ pub(crate) struct Upload {
     complete: bool,
     /// The endpoint takes no more; an answer may still come.
     broken: bool,
-    /// Whether anything but what `out` held at first was needed.
+    /// Whether all that `out` held at first was sent, and more.
     streamed: bool,
     /// Bytes written so far.
     moved: u64,
@@ -72,11 +72,6 @@ impl Upload {
     /// Whether it waits for the endpoint to take bytes, and not for the client to send them.
     pub(crate) fn waits_for_endpoint(&self) -> bool {
         self.sent < self.out.len()
-    }
-
-    /// Whether the same request can be sent again from what is at hand.
-    pub(crate) fn is_replayable(&self) -> bool {
-        !self.streamed
     }
 
     /// Whether not a single byte went out.
@@ -114,16 +109,9 @@ impl Upload {
             if self.complete || self.broken {
                 return Poll::Ready(Ok(()));
             }
-            if self.streamed {
-                self.out.clear();
-                self.sent = 0;
-                self.complete = ready!(down.poll_body(cx, &mut self.out))?;
-            } else {
-                // What went first stays at hand for a retry until more has come of the body.
-                let mut more = Vec::new();
-                self.complete = ready!(down.poll_body(cx, &mut more))?;
-                (self.out, self.sent, self.streamed) = (more, 0, true);
-            }
+            self.out.clear();
+            (self.sent, self.streamed) = (0, true);
+            self.complete = ready!(down.poll_body(cx, &mut self.out))?;
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::{Behaviour, Client, Door, End, Metrics, Setup, Then, Upstream, Weir, eventually};
+use crate::harness::{Act, Behaviour, Client, Door, End, H2Upstream, Metrics, Setup, Then, Upstream, Weir, eventually};
 
 const SOON: Duration = Duration::from_secs(3);
 
@@ -179,6 +179,117 @@ fn a_black_hole_costs_the_connect_timeout_and_then_stable_answers() {
     let answer = weir.client().get("/");
     assert_eq!((answer.status, answer.upstream()), (200, "stable"));
     assert!(began.elapsed() < Duration::from_millis(800), "{:?}", began.elapsed());
+}
+
+/// Sends a request whose body comes after its head has been seen by the canary, framed in chunks.
+fn stream_up(weir: &Weir, canary: &Upstream, method: &str, pieces: usize) -> Client {
+    let before = canary.count();
+    let mut client = weir.client();
+    let head = format!("{method} /up HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n");
+    client.send(head.as_bytes()).expect("it is sent");
+    eventually("its head is there", SOON, || canary.count() > before);
+    for _ in 0..pieces {
+        client.send(b"2710\r\n").expect("it is sent");
+        client.send(&[b'x'; 10_000]).expect("it is sent");
+        client.send(b"\r\n").expect("it is sent");
+    }
+    client.send(b"0\r\n\r\n").expect("it is sent");
+    client
+}
+
+#[test]
+fn a_body_that_came_bit_by_bit_is_sent_again_up_to_64_kib_and_never_beyond() {
+    let (stable, canary, weir) = canary_first();
+    canary.behave(Behaviour::Raw(Vec::new(), Then::Reset));
+    let answer = stream_up(&weir, &canary, "PUT", 6).answer().expect("an answer");
+    assert_eq!((answer.status, answer.upstream()), (200, "stable"));
+    assert_eq!((stable.last().body.len(), stable.last().whole), (60_000, true));
+    let answer = stream_up(&weir, &canary, "PUT", 7).answer().expect("an answer");
+    assert_eq!((answer.status, stable.count()), (502, 1), "it is too long to be kept");
+    let answer = stream_up(&weir, &canary, "POST", 1).answer().expect("an answer");
+    assert_eq!((answer.status, stable.count()), (502, 1), "it could run twice");
+    for (bytes, status) in [(60_000, 200), (70_000, 502)] {
+        let answer = weir.h2().ask("PUT", "/up", &[], &vec![b'x'; bytes]).expect("an answer");
+        assert_eq!(answer.status, status, "{bytes} bytes over h2");
+    }
+    assert_eq!((stable.count(), stable.last().body.len()), (2, 60_000));
+}
+
+#[test]
+fn a_body_that_came_bit_by_bit_is_sent_again_to_another_http2_endpoint() {
+    let (stable, canary) = (H2Upstream::named("stable"), H2Upstream::named("canary"));
+    let setup = Setup::new().pool_at("stable", &[&stable.url()]).pool_at("canary", &[&canary.url()]).split([0, 1]);
+    let weir = setup.table("breaker", "failures = 1000000\nmin_requests = 1000000").start();
+    canary.behave(Act::Refuse(h2::Reason::REFUSED_STREAM));
+    let body = vec![b'x'; 50_000];
+    // Not looked at, so that even a POST may go elsewhere.
+    for method in ["PUT", "POST"] {
+        let answer = weir.client().ask(method, "/up", &[], &body);
+        assert_eq!((answer.status, answer.upstream()), (200, "stable"), "{method}");
+        eventually("all of it is there", SOON, || stable.last().body == body);
+    }
+}
+
+#[test]
+fn a_try_that_takes_too_long_is_given_up_for_another_one_and_for_nothing_else() {
+    let (stable, canary) = (Upstream::named("stable"), Upstream::named("canary"));
+    let setup = Setup::pair(&stable, &canary, [0, 1]).table("timeouts", "response_header = \"1500ms\"");
+    let setup = setup.table("breaker", "failures = 1000000\nmin_requests = 1000000");
+    let weir = setup.table("retry", "per_try_timeout = \"150ms\"").start();
+    canary.behave(Behaviour::StallBeforeHead);
+    for (method, body) in [("GET", &b""[..]), ("PUT", b"small"), ("HEAD", b"")] {
+        let began = Instant::now();
+        let answer = weir.client().ask(method, "/", &[], body);
+        assert_eq!((answer.status, answer.upstream()), (200, "stable"), "{method}");
+        assert!(began.elapsed() >= Duration::from_millis(150) && began.elapsed() < Duration::from_secs(1));
+    }
+    assert_eq!(weir.metrics().sum("weir_pool_faults_total", &[("kind", "upstream_timeout")]), 3.0);
+    let (seen, began) = (stable.count(), Instant::now());
+    assert_eq!(weir.client().ask("POST", "/", &[], b"pay").status, 504);
+    assert!(began.elapsed() >= Duration::from_millis(1400), "what must not run twice is waited for");
+    assert_eq!(stable.count(), seen);
+    // Where nothing else could answer, waiting is better than giving up.
+    stable.door(Door::Reset);
+    stable.drop_connections();
+    canary.behave(Behaviour::Late(Duration::from_millis(500)));
+    let alone = Setup::new().pool("stable", &[&canary]).table("retry", "per_try_timeout = \"100ms\"").start();
+    assert_eq!(alone.client().get("/").upstream(), "canary");
+    assert_eq!(alone.h2().get("/").upstream(), "canary");
+}
+
+#[test]
+fn a_try_over_http2_that_takes_too_long_is_given_up_too() {
+    let (stable, canary) = (H2Upstream::named("stable"), H2Upstream::named("canary"));
+    let setup = Setup::new().pool_at("stable", &[&stable.url()]).pool_at("canary", &[&canary.url()]).split([0, 1]);
+    let weir = setup.table("retry", "per_try_timeout = \"150ms\"").start();
+    canary.behave(Act::Stall);
+    let began = Instant::now();
+    assert_eq!(weir.client().get("/").upstream(), "stable");
+    assert!(began.elapsed() >= Duration::from_millis(150) && began.elapsed() < Duration::from_secs(2));
+}
+
+#[test]
+fn as_many_tries_as_are_allowed_each_elsewhere_with_pauses_between() {
+    let upstreams: Vec<Upstream> = ["a", "b", "c", "d"].into_iter().map(Upstream::named).collect();
+    let all: Vec<&Upstream> = upstreams.iter().collect();
+    let setup = |retry: &str| {
+        let setup = Setup::new().pool("stable", &all).weights("stable = 1\n").table("retry", retry);
+        setup.table("breaker", "failures = 1000000\nmin_requests = 1000000\nerror_ratio = 1.0").start()
+    };
+    upstreams.iter().for_each(|upstream| upstream.behave(Behaviour::ResetAfterHead));
+    let tries = |weir: &Weir, id: &str| {
+        assert_eq!(weir.client().get_with("/", &[("x-id", id)]).status, 502);
+        let of: Vec<usize> = upstreams.iter().map(|upstream| upstream.count_of(id)).collect();
+        of
+    };
+    let of = tries(&setup("attempts = 3"), "three");
+    assert_eq!(of, [1, 1, 1, 1], "four tries, each elsewhere");
+    assert_eq!(tries(&setup("attempts = 0"), "none").iter().sum::<usize>(), 1);
+    let weir = setup("attempts = 1\nbackoff = \"100ms\"");
+    let began = Instant::now();
+    (0..20).for_each(|n| assert_eq!(tries(&weir, &format!("p{n}")).iter().sum::<usize>(), 2));
+    // Twenty pauses of 50 ms on average; less than 300 ms in all is as likely as one in ten million.
+    assert!((300..3_000).contains(&began.elapsed().as_millis()), "{:?}", began.elapsed());
 }
 
 /// A port that takes no more connections: its queue of waiting ones is full, so that a SYN is dropped.

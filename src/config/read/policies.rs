@@ -197,6 +197,8 @@ pub(super) fn retry(fields: &Fields<'_>) -> Retry {
     let default = Retry::default();
     Retry {
         attempts: fields.integer("attempts").map_or(default.attempts, |n| n as u32),
+        per_try_timeout: fields.duration("per_try_timeout"),
+        backoff: fields.duration("backoff").unwrap_or(default.backoff),
         budget: fields.ratio("budget").unwrap_or(default.budget),
         min_per_second: fields.integer("min_per_second").map_or(default.min_per_second, |n| n as u32),
     }

@@ -4,9 +4,11 @@
 use std::time::Instant;
 
 use super::super::admit::Places;
+use super::super::again::{Elsewhere, Retriable, again, lane_of, lose};
 use super::super::decide::Question;
-use super::super::forward::{Attempt, Job, Retriable, Trail, again, lane_of, lose};
+use super::super::forward::{Attempt, Job, Trail};
 use super::super::refusal::Refusal;
+use super::super::replay::{Patience, Replay};
 use super::super::timer::Timer;
 use super::super::upload::Downstream;
 use super::answer::Answer;
@@ -61,8 +63,7 @@ pub(crate) enum Tried {
 pub(crate) async fn over_http2<D: Downstream>(
     job: &Job<'_>,
     mut attempt: Attempt,
-    at_hand: AtHand<'_>,
-    down: &mut D,
+    replay: &mut Replay<'_, D>,
     timer: &mut Timer,
     (trail, places): (&mut Trail, &mut Places),
 ) -> Tried {
@@ -72,6 +73,8 @@ pub(crate) async fn over_http2<D: Downstream>(
         Ok(request) => request,
         Err(refusal) => return Tried::Over(Err(refusal)),
     };
+    let elsewhere = Elsewhere::new(job, trail, target);
+    let secure = || elsewhere.secure();
     let call = Call {
         worker: job.worker,
         trunks: &job.worker.trunks,
@@ -80,9 +83,12 @@ pub(crate) async fn over_http2<D: Downstream>(
         framing: job.outgoing.framing,
         to_head: job.question.head.method() == "HEAD",
         timeouts: attempt.service().spec.timeouts,
+        patience: elsewhere.patience(replay).map(|after| Patience { after, secure: &secure }),
     };
-    let (tried, replayable) = exchange(&call, at_hand, down, timer).await;
+    let at_hand = AtHand { framed: replay.body.clone(), complete: replay.complete };
+    let tried = exchange(&call, at_hand, replay, timer).await;
     drop(call);
+    let (secured, replayable) = (elsewhere.found.take(), replay.is_at_hand());
     let anywhere = if replayable { Retriable::Anywhere } else { Retriable::No };
     let (fault, reason, retriable) = match tried {
         Ok(mut answer) => {
@@ -111,6 +117,7 @@ pub(crate) async fn over_http2<D: Downstream>(
         Err(Lost::Sent { fault, reason, stale }) => {
             trail.sends += 1;
             let retriable = match replayable && fault != Fault::UpstreamTimeout && job.question.repeatable {
+                _ if secured.is_some() => secured.map_or(Retriable::No, Retriable::At),
                 false => Retriable::No,
                 true if stale => Retriable::Anywhere,
                 true => Retriable::Elsewhere,

@@ -18,6 +18,7 @@ use super::super::h1::request::Framing;
 use super::super::h1::response::{self, Ends, Response};
 use super::super::interim::CONTINUE_PATIENCE;
 use super::super::refusal::Refusal;
+use super::super::replay::Patience;
 use super::super::timer::Timer;
 use super::super::upload::Downstream;
 use super::super::worker::Worker;
@@ -34,10 +35,9 @@ use crate::upstream::endpoint::Endpoint;
 const MOVES_MAX: usize = 4;
 
 /// The body, as far as it is at hand.
-#[derive(Clone, Copy)]
-pub(crate) struct AtHand<'a> {
+pub(crate) struct AtHand {
     /// Framed as for HTTP/1.
-    pub(crate) framed: &'a [u8],
+    pub(crate) framed: Vec<u8>,
     /// Whether that is all of it.
     pub(crate) complete: bool,
 }
@@ -61,38 +61,30 @@ pub(crate) struct Call<'a> {
     /// Whether it is HEAD.
     pub(crate) to_head: bool,
     pub(crate) timeouts: Timeouts,
+    /// When to give it up for another try.
+    pub(crate) patience: Option<Patience<'a>>,
 }
 
-/// Sends the request and waits for the head of the final answer. `replayable`: whether the body can be sent again.
+/// Sends the request and waits for the head of the final answer.
 pub(crate) async fn exchange<D: Downstream>(
     call: &Call<'_>,
-    at_hand: AtHand<'_>,
+    at_hand: AtHand,
     down: &mut D,
     timer: &mut Timer,
-) -> (Result<Box<Answer>, Lost>, bool) {
-    let (place, response, stream) = match open(call).await {
-        Ok(opened) => opened,
-        Err(lost) => return (Err(lost), true),
-    };
+) -> Result<Box<Answer>, Lost> {
+    let (place, response, stream) = open(call).await?;
     let uplink = Uplink::new(stream, call.framing, at_hand.framed, at_hand.complete);
     let mut wait = Wait { uplink, response, interim: 0, stale: place.reused };
-    let head = match wait.head(down, timer, &call.timeouts).await {
-        Ok(head) => head,
-        Err(lost) => {
-            if matches!(lost, Lost::Sent { fault: Fault::UpstreamTimeout, .. }) {
-                place.doubt();
-            }
-            return (Err(lost), wait.uplink.is_replayable());
+    let head = wait.head(down, timer, call).await.inspect_err(|lost| {
+        // A try that was given up early says little of the connection.
+        if matches!(lost, Lost::Sent { fault: Fault::UpstreamTimeout, .. }) && call.patience.is_none() {
+            place.doubt();
         }
-    };
+    })?;
     let (parts, body) = head.into_parts();
-    match describe(&parts, &body, call.to_head) {
-        Ok((response, bytes)) => (Ok(Box::new(Answer::new(body, response, bytes, wait.uplink, place))), true),
-        Err(()) => {
-            let lost = Lost::Sent { fault: Fault::UpstreamAnswer, reason: "malformed_answer", stale: false };
-            (Err(lost), wait.uplink.is_replayable())
-        }
-    }
+    let malformed = Lost::Sent { fault: Fault::UpstreamAnswer, reason: "malformed_answer", stale: false };
+    let (response, bytes) = describe(&parts, &body, call.to_head).map_err(|()| malformed)?;
+    Ok(Box::new(Answer::new(body, response, bytes, wait.uplink, place)))
 }
 
 /// Opens a stream with the request's head on it. A connection that has just said that it takes no more is passed over.
@@ -143,13 +135,14 @@ impl Wait {
         &mut self,
         down: &mut D,
         timer: &mut Timer,
-        timeouts: &Timeouts,
+        call: &Call<'_>,
     ) -> Result<HttpResponse<RecvStream>, Lost> {
+        let (timeouts, mut patience) = (&call.timeouts, call.patience);
         let mut moved = Instant::now();
         loop {
             let awaits_continue = !self.uplink.is_complete() && down.awaits_continue();
             let limit = match self.uplink.is_complete() {
-                true => timeouts.response_header,
+                true => patience.map_or(timeouts.response_header, |it| it.after.min(timeouts.response_header)),
                 false if awaits_continue => CONTINUE_PATIENCE.min(timeouts.idle),
                 false => timeouts.idle,
             };
@@ -162,6 +155,7 @@ impl Wait {
                     say_continue(down).await;
                     moved = Instant::now();
                 }
+                Err(_) if self.uplink.is_complete() && patience.take().is_some_and(|it| !(it.secure)()) => {}
                 Err(_) if self.uplink.waits_for_client() => return Err(Lost::Client(Refusal::BodyTimeout)),
                 Err(_) => {
                     return Err(Lost::Sent { fault: Fault::UpstreamTimeout, reason: "timeout", stale: false });

@@ -28,8 +28,6 @@ pub(crate) struct Uplink {
     complete: bool,
     /// Whether the endpoint has been handed all of it, or takes no more.
     over: Option<Over>,
-    /// Whether anything but what was at hand at first was needed.
-    streamed: bool,
     moved: u64,
 }
 
@@ -43,16 +41,15 @@ enum Over {
 
 impl Uplink {
     /// An upload that begins with `framed`, over a stream whose head has been sent.
-    pub(crate) fn new(stream: SendStream<Bytes>, framing: Framing, framed: &[u8], complete: bool) -> Self {
+    pub(crate) fn new(stream: SendStream<Bytes>, framing: Framing, framed: Vec<u8>, complete: bool) -> Self {
         let mut uplink = Self {
             stream,
             body: BodyReader::of_request(framing),
-            framed: framed.to_vec(),
+            framed,
             piece: Bytes::new(),
             last: false,
             complete,
             over: (framing == Framing::None).then_some(Over::Whole),
-            streamed: false,
             moved: 0,
         };
         uplink.unframe();
@@ -62,11 +59,6 @@ impl Uplink {
     /// Whether nothing more is to come from the client.
     pub(crate) fn is_complete(&self) -> bool {
         self.complete
-    }
-
-    /// Whether the same request can be sent again from what was at hand.
-    pub(crate) fn is_replayable(&self) -> bool {
-        !self.streamed
     }
 
     /// A measure that grows with every byte that moves.
@@ -91,7 +83,6 @@ impl Uplink {
                 self.stream.send_reset(Reason::INTERNAL_ERROR);
                 self.over = Some(Over::Broken);
             } else {
-                self.streamed = true;
                 self.complete = ready!(down.poll_body(cx, &mut self.framed))?;
                 self.unframe();
             }

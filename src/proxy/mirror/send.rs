@@ -83,7 +83,7 @@ async fn over_http1(
     };
     let mut conn = Conn { stream, buf: Vec::new(), reused, long };
     let mut upload = Upload::new(std::mem::take(&mut copying.message), true);
-    let terms = Terms { timeouts, began, to_head: copying.to_head, buffers: &worker.buffers };
+    let terms = Terms { timeouts, began, to_head: copying.to_head, buffers: &worker.buffers, patience: None };
     let response = exchange(&mut conn, &mut upload, &mut Nobody, timer, &terms).await.map_err(lost)?;
     if response.status == 101 {
         return Err(Lost::Answer);
@@ -161,8 +161,10 @@ async fn over_http2(
     let request = h2up::request::read(&Bytes::copy_from_slice(head)).ok_or(Lost::Answer)?;
     let (framing, to_head, timeouts) = (copying.framing, copying.to_head, *timeouts);
     let trunks = &worker.lines.trunks;
-    let call = Call { worker: &worker, trunks, endpoint: &endpoint, request, framing, to_head, timeouts };
-    let (tried, _) = h2up::exchange::exchange(&call, AtHand { framed: body, complete: true }, &mut Nobody, timer).await;
+    let call =
+        Call { worker: &worker, trunks, endpoint: &endpoint, request, framing, to_head, timeouts, patience: None };
+    let at_hand = AtHand { framed: body.to_vec(), complete: true };
+    let tried = h2up::exchange::exchange(&call, at_hand, &mut Nobody, timer).await;
     let mut answer = tried.map_err(|error| match error {
         outcome::Lost::Unconnected(_) => Lost::Connect,
         outcome::Lost::Sent { fault: Fault::UpstreamTimeout, .. } => Lost::Timeout,
