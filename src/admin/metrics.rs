@@ -10,7 +10,7 @@ use crate::switchboard::status::Status;
 use crate::telemetry::count::Sharded;
 use crate::telemetry::handshake::{HandshakeFault, HandshakeKind, HandshakeShard};
 use crate::telemetry::lane::Lane;
-use crate::telemetry::meter::{self, WorkerShard};
+use crate::telemetry::meter::{self, PoolShard, WorkerShard};
 use crate::telemetry::names::{self, Metric};
 use crate::telemetry::pair::Tap;
 use crate::telemetry::process::Usage;
@@ -166,6 +166,7 @@ fn config(text: &mut Text, facts: &Facts<'_>) {
 fn pools(text: &mut Text, snapshot: &Snapshot) {
     each_pool(text, snapshot, &names::ATTEMPTS, |pool| pool.state.meter.sum(|shard| shard.attempts.value()));
     each_pool(text, snapshot, &names::RETRIES, |pool| pool.state.meter.sum(|shard| shard.retries.value()));
+    hedges(text, snapshot);
     each_pool(text, snapshot, &names::REQUESTS_IN_FLIGHT, |pool| {
         pool.state.meter.iter().fold(0_u64, |sum, shard| sum.wrapping_add(shard.in_flight.value()))
     });
@@ -274,6 +275,21 @@ fn endpoints(text: &mut Text, snapshot: &Snapshot) {
             text.count(&names::REQUESTS, &labels, other);
         }
     });
+}
+
+/// Only of services that hedge.
+fn hedges(text: &mut Text, snapshot: &Snapshot) {
+    let hedged = || named(snapshot).filter(|(service, _)| service.spec.retry.hedge.is_some());
+    if hedged().next().is_none() {
+        return;
+    }
+    text.family(&names::HEDGES);
+    for (service, pool) in hedged() {
+        let labels = |outcome| [("service", service.name.as_str()), ("pool", pool.name.as_str()), ("outcome", outcome)];
+        let sum = |value: fn(&PoolShard) -> u64| pool.state.meter.sum(value);
+        text.count(&names::HEDGES, &labels("won"), sum(|shard| shard.hedges_won.value()));
+        text.count(&names::HEDGES, &labels("lost"), sum(|shard| shard.hedges_lost.value()));
+    }
 }
 
 fn named(snapshot: &Snapshot) -> impl Iterator<Item = (&Service, &Pool)> {

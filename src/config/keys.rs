@@ -300,6 +300,7 @@ static TABLES: &[Table] = &[
             key("attempts", Kind::Integer(0, 5), "1", "retries per request"),
             key("per_try_timeout", Kind::Duration(1), "", "time of a try that can be made elsewhere; default: none"),
             key("backoff", Kind::Duration(0), "\"0s\"", "most to wait before the first retry; doubles with each"),
+            key("hedge", Kind::Text, "", "when a GET is sent to another endpoint too: \"50ms\", or p95 of the answers"),
             key("budget", Kind::Ratio, "0.2", "retries as a ratio of requests over the last 10 s"),
             key("min_per_second", Kind::Integer(0, 1_000_000), "10", "retries per second that are always allowed"),
         ],

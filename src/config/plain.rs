@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use super::value::show_size;
 use crate::model::time::show_duration;
 use crate::model::{
-    AccessLog, Affinity, AffinityBy, Believe, Breaker, Direct, FieldMatch, Health, HostMatch, KeyPart, Limits,
+    AccessLog, Affinity, AffinityBy, Believe, Breaker, Direct, FieldMatch, Health, Hedge, HostMatch, KeyPart, Limits,
     LogFormat, LogSink, Matches, MirrorSpec, OnKill, OnPoolDown, OnZero, Override, PathMatch, ProbeKind, Queue,
     RateLimitSpec, Retry, Rewrite, RouteSpec, Timeouts, Tracing, ValueMatch,
 };
@@ -141,13 +141,21 @@ pub(super) fn timeouts(timeouts: &Timeouts) -> Plain {
 }
 
 pub(super) fn retry(retry: &Retry) -> Plain {
-    let Retry { attempts, per_try_timeout, backoff, budget, min_per_second } = retry;
+    let Retry { attempts, per_try_timeout, backoff, hedge, budget, min_per_second } = retry;
     Plain::default()
         .add("attempts", attempts)
         .some("per_try_timeout", per_try_timeout.map(show_duration))
         .time("backoff", *backoff)
+        .some("hedge", hedge.map(self::hedge))
         .add("budget", budget)
         .add("min_per_second", min_per_second)
+}
+
+fn hedge(hedge: Hedge) -> String {
+    match hedge {
+        Hedge::After(delay) => show_duration(delay),
+        Hedge::Quantile(quantile) => format!("p{:.0}", quantile * 100.0),
+    }
 }
 
 pub(super) fn mirror(mirror: &MirrorSpec) -> Plain {

@@ -59,7 +59,7 @@ pub use mirror::{MIRROR_WHOLE, MirrorSpec};
 pub use name::{InvalidName, NAME_BYTES_MAX, Name};
 pub use now::Now;
 pub use policy::{
-    Affinity, AffinityBy, Breaker, Health, OnPoolDown, OnZero, Override, ProbeKind, Queue, Retry, Timeouts,
+    Affinity, AffinityBy, Breaker, Health, Hedge, OnPoolDown, OnZero, Override, ProbeKind, Queue, Retry, Timeouts,
 };
 pub use spec::{
     AccessLog, Direct, FieldMatch, HostMatch, Limits, ListenerSpec, LogFormat, LogSink, Matches, Origin, PathMatch,

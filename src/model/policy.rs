@@ -134,10 +134,21 @@ pub struct Retry {
     pub per_try_timeout: Option<Duration>,
     /// Longest pause before the first retry; doubles with each. Default: none.
     pub backoff: Duration,
+    /// When a GET or HEAD is sent to another endpoint of its pool as well. Default: never.
+    pub hedge: Option<Hedge>,
     /// Retries as a ratio of requests over the last 10 s, `0.0..=1.0`. Default 0.2 (Linkerd, Envoy).
     pub budget: f64,
     /// Retries per second that are always allowed. Default 10 (Linkerd, GEP-3388).
     pub min_per_second: u32,
+}
+
+/// How long the answer to a GET or HEAD may take until it is sent a second time.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Hedge {
+    /// So long.
+    After(Duration),
+    /// As long as this part (`0.5..=0.99`) of the pool's answers took of late.
+    Quantile(f64),
 }
 
 /// Who waits for a place among the requests in flight.
@@ -205,7 +216,14 @@ impl Default for Timeouts {
 
 impl Default for Retry {
     fn default() -> Self {
-        Self { attempts: 1, per_try_timeout: None, backoff: Duration::ZERO, budget: 0.2, min_per_second: 10 }
+        Self {
+            attempts: 1,
+            per_try_timeout: None,
+            backoff: Duration::ZERO,
+            hedge: None,
+            budget: 0.2,
+            min_per_second: 10,
+        }
     }
 }
 

@@ -98,7 +98,7 @@ pub(crate) fn again(
         "attempt failed");
     trail.tried.push(failed);
     let policy = &service.spec.retry;
-    let over = trail.sends > policy.attempts || trail.tried.len() >= attempts_max(policy);
+    let over = policy.attempts == 0 || trail.sends > policy.attempts || trail.tried.len() >= attempts_max(policy);
     let next = match retriable {
         Retriable::No => return None,
         Retriable::At(next) => next,

@@ -36,7 +36,7 @@ impl Budgets {
         budget.refilled_ms = now_ms;
         let refill = elapsed_s.min(10.0) * f64::from(policy.min_per_second);
         budget.balance = (budget.balance + refill).min(BALANCE_MAX);
-        let affordable = policy.attempts > 0 && budget.balance >= 1.0;
+        let affordable = budget.balance >= 1.0;
         if affordable {
             budget.balance -= 1.0;
         }

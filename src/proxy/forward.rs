@@ -13,7 +13,8 @@ use super::balance;
 use super::decide::{Decision, Question};
 use super::exchange::{Conn, Failure, Terms, connect, exchange};
 use super::h1::response::Response;
-use super::h2up::attempt::{Answered2, Tried, over_http2};
+use super::h2up::attempt::{Answered2, over_http2};
+use super::hedge;
 use super::mirror;
 use super::outgoing::Outgoing;
 use super::refusal::Refusal;
@@ -111,44 +112,75 @@ pub(crate) async fn forward<D: Downstream>(
     let mut replay = Replay::new(down, job.outgoing.framing, body, complete);
     let mut target = (job.decision.pool, job.decision.endpoint);
     loop {
-        let mut attempt = Attempt::begin(job, target);
-        // A second try over another idle connection could meet the same fate as the first.
-        let fresh = trail.last.replace(target).is_some();
-        let began = if trail.retried { Instant::now() } else { job.began };
-        if attempt.endpoint().id.origin.protocol == Protocol::H2c {
-            match Box::pin(over_http2(job, attempt, &mut replay, timer, (&mut trail, &mut places))).await {
-                Tried::Next(next) => target = next,
-                Tried::Over(over) => return over.map(Reply::Http2).map_err(|refusal| (refusal, trail)),
-            }
-            if let Err(refusal) = pause(job, &mut trail, &mut replay, timer).await {
-                return Err((refusal, trail));
-            }
-            continue;
+        let attempt = Attempt::begin(job, target);
+        let so_far = (&mut trail, &mut places);
+        let tried = match attempt.endpoint().id.origin.protocol {
+            Protocol::Http1 => over_http1(job, attempt, &mut replay, timer, so_far).await,
+            Protocol::H2c => Box::pin(over_http2(job, attempt, &mut replay, timer, so_far)).await,
+        };
+        match tried {
+            Tried::Next(next) => target = next,
+            Tried::Over(over) => return over.map_err(|refusal| (refusal, trail)),
         }
-        let elsewhere = Elsewhere::new(job, &trail, target);
-        let secure = || elsewhere.secure();
-        let (failure, retriable) = match prepare(job, &attempt, fresh, &replay, timer).await {
-            Ok((mut conn, mut upload)) => {
+        if let Err(refusal) = pause(job, &mut trail, &mut replay, timer).await {
+            return Err((refusal, trail));
+        }
+    }
+}
+
+/// What became of one attempt.
+pub(crate) enum Tried {
+    /// It failed, and another may be made there.
+    Next((usize, usize)),
+    /// There is an answer, or no other attempt.
+    Over(Result<Reply, Refusal>),
+}
+
+/// One attempt over HTTP/1.
+async fn over_http1<D: Downstream>(
+    job: &Job<'_>,
+    attempt: Attempt,
+    replay: &mut Replay<'_, D>,
+    timer: &mut Timer,
+    (trail, places): (&mut Trail, &mut Places),
+) -> Tried {
+    let target = (attempt.pool, attempt.endpoint);
+    // A second try over another idle connection could meet the same fate as the first.
+    let fresh = trail.last.replace(target).is_some();
+    let began = if trail.retried { Instant::now() } else { job.began };
+    let elsewhere = Elsewhere::new(job, trail, target);
+    let secure = || elsewhere.secure();
+    let (attempt, failure, retriable) =
+        match prepare(job, &attempt, fresh, (&replay.body, replay.complete), timer).await {
+            Ok((conn, upload)) => {
                 let terms = Terms {
-                    timeouts: &service.spec.timeouts,
+                    timeouts: &job.snapshot.services[job.decision.service].spec.timeouts,
                     began: if conn.reused { began } else { Instant::now() },
                     to_head: job.question.head.method() == "HEAD",
                     buffers: &job.worker.buffers,
-                    patience: elsewhere.patience(&replay).map(|after| Patience { after, secure: &secure }),
+                    patience: elsewhere.patience(replay).map(|after| Patience { after, secure: &secure }),
                 };
-                match exchange(&mut conn, &mut upload, &mut replay, timer, &terms).await {
+                let first = Sent { attempt, conn, upload };
+                let (mut sent, done) = match hedge::delay(job, replay) {
+                    None => first.exchange(replay, timer, &terms).await,
+                    Some(delay) => Box::pin(hedge::race(job, first, replay, timer, &terms, delay)).await,
+                };
+                match done {
                     Ok(response) => {
                         let at = Instant::now();
-                        trail.upstream_us = Some(at.saturating_duration_since(began).as_micros() as u64);
-                        attempt.answer(response.status, job.question);
-                        attempt.places = places;
-                        return Ok(Reply::Http1(Answered { conn, response, upload, attempt, trail, at }));
+                        let upstream_us = at.saturating_duration_since(began).as_micros() as u64;
+                        hedge::note(job, upstream_us);
+                        (trail.upstream_us, trail.last) = (Some(upstream_us), Some((target.0, sent.attempt.endpoint)));
+                        sent.attempt.answer(response.status, job.question);
+                        sent.attempt.places = std::mem::take(places);
+                        let Sent { attempt, conn, upload } = sent;
+                        let trail = std::mem::take(trail);
+                        return Tried::Over(Ok(Reply::Http1(Answered { conn, response, upload, attempt, trail, at })));
                     }
                     Err(failure) => {
-                        let secured = elsewhere.found.take();
                         trail.sends += 1;
-                        let retriable = retriable(job, &conn, &upload, replay.is_at_hand(), &failure);
-                        (failure, secured.map_or(retriable, Retriable::At))
+                        let retriable = retriable(job, &sent.conn, &sent.upload, replay.is_at_hand(), &failure);
+                        (sent.attempt, failure, elsewhere.found.take().map_or(retriable, Retriable::At))
                     }
                 }
             }
@@ -156,26 +188,43 @@ pub(crate) async fn forward<D: Downstream>(
                 if matches!(failure, Failure::Endpoint { .. }) {
                     (job.worker.hurry)(&attempt.endpoint().id.origin);
                 }
-                (failure, Retriable::Elsewhere)
+                (attempt, failure, Retriable::Elsewhere)
             }
         };
-        let (fault, reason) = match failure {
-            Failure::Client(refusal) => return Err((refusal, trail)),
-            Failure::Endpoint { fault, reason, .. } => (fault, reason),
-        };
-        attempt.fail(fault, job.question);
-        let lane = lane_of(job, &trail);
-        match again(job, &mut trail, &mut places, (target, reason), retriable) {
-            Some(next) => {
-                lose(job, target.0, lane, began);
-                target = next;
-            }
-            None => return Err((Refusal::Upstream { fault, reason }, trail)),
+    let (fault, reason) = match failure {
+        Failure::Client(refusal) => return Tried::Over(Err(refusal)),
+        Failure::Endpoint { fault, reason, .. } => (fault, reason),
+    };
+    attempt.fail(fault, job.question);
+    let lane = lane_of(job, trail);
+    match again(job, trail, places, (target, reason), retriable) {
+        Some(next) => {
+            lose(job, target.0, lane, began);
+            Tried::Next(next)
         }
-        drop(attempt);
-        if let Err(refusal) = pause(job, &mut trail, &mut replay, timer).await {
-            return Err((refusal, trail));
-        }
+        None => Tried::Over(Err(Refusal::Upstream { fault, reason })),
+    }
+}
+
+/// A request on its way to an endpoint over HTTP/1.
+pub(super) struct Sent {
+    pub(super) attempt: Attempt,
+    pub(super) conn: Conn,
+    pub(super) upload: Upload,
+}
+
+// === impl Sent ===
+
+impl Sent {
+    /// Waits for the head of its answer.
+    async fn exchange<D: Downstream>(
+        mut self,
+        down: &mut D,
+        timer: &mut Timer,
+        terms: &Terms<'_>,
+    ) -> (Self, Result<Response, Failure>) {
+        let done = exchange(&mut self.conn, &mut self.upload, down, timer, terms).await;
+        (self, done)
     }
 }
 
@@ -192,11 +241,11 @@ fn at_hand<D: Downstream>(job: &Job<'_>, down: &mut D) -> Result<(Vec<u8>, bool)
 }
 
 /// A connection and the bytes to send over it.
-async fn prepare<D: Downstream>(
+pub(super) async fn prepare(
     job: &Job<'_>,
     attempt: &Attempt,
     fresh: bool,
-    replay: &Replay<'_, D>,
+    (body, complete): (&[u8], bool),
     timer: &mut Timer,
 ) -> Result<(Conn, Upload), Failure> {
     let worker = job.worker;
@@ -216,14 +265,14 @@ async fn prepare<D: Downstream>(
     };
     let mut out = worker.buffers.borrow_mut().take();
     job.outgoing.write(&endpoint.authority, &mut out).map_err(Failure::Client)?;
-    out.extend_from_slice(&replay.body);
-    Ok((Conn { stream, buf: Vec::new(), reused, long }, Upload::new(out, replay.complete)))
+    out.extend_from_slice(body);
+    Ok((Conn { stream, buf: Vec::new(), reused, long }, Upload::new(out, complete)))
 }
 
 // === impl Attempt ===
 
 impl Attempt {
-    fn begin(job: &Job<'_>, (pool, endpoint): (usize, usize)) -> Self {
+    pub(super) fn begin(job: &Job<'_>, (pool, endpoint): (usize, usize)) -> Self {
         let attempt = Self {
             worker: Rc::clone(job.worker),
             snapshot: Rc::clone(job.snapshot),

@@ -31,6 +31,7 @@ mod conns;
 mod exchange;
 mod forward;
 mod h2up;
+mod hedge;
 mod interim;
 mod mirror;
 mod replay;

@@ -14,6 +14,7 @@ use super::buffers::{BUFFER_BYTES, Buffers};
 use super::conns::Conns;
 use super::dice::{Rng, Splitters};
 use super::h2up::trunks::Trunks;
+use super::hedge::Paces;
 use super::mirror::Lines;
 use super::splice::Pipes;
 use super::timer::Timers;
@@ -68,6 +69,7 @@ pub(crate) struct Worker {
     pub(crate) buffers: RefCell<Buffers>,
     pub(crate) pipes: RefCell<Pipes>,
     pub(crate) budgets: RefCell<Budgets>,
+    pub(crate) paces: RefCell<Paces>,
     /// Spare heads, each with its list of fields, and with its bytes where they are few.
     heads: RefCell<Vec<Head>>,
     pub(crate) timers: RefCell<Timers>,
@@ -137,6 +139,7 @@ impl Worker {
             buffers: RefCell::default(),
             pipes: RefCell::default(),
             budgets: RefCell::default(),
+            paces: RefCell::default(),
             heads: RefCell::default(),
             timers: RefCell::default(),
             logger: RefCell::new(seat.logger),

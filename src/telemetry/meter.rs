@@ -18,6 +18,10 @@ pub struct PoolShard {
     pub faults: [Count; 5],
     /// Retries that left this pool for another endpoint or pool.
     pub retries: Count,
+    /// Hedges whose answer was used, and those that came too late or failed.
+    pub hedges_won: Count,
+    /// See there.
+    pub hedges_lost: Count,
     /// Requests by [`crate::model::Why`], in declaration order.
     pub why: [Count; 14],
     /// Requests now between their head and the end of their response.

@@ -51,6 +51,8 @@ metrics! {
         "Of these, attempts in which the pool failed, a status of 500 or above included.";
     RETRIES = "weir_retries_total" Counter ["service,pool"]
         "Retries that left the pool for another endpoint or pool.";
+    HEDGES = "weir_hedges_total" Counter ["service,pool,outcome"]
+        "Requests sent a second time because their answer took long, by outcome: won (its answer was used) or lost.";
     DECISIONS = "weir_decisions_total" Counter ["service,pool,why"]
         "Requests sent to a pool, by why they went there.";
     REQUESTS_IN_FLIGHT = "weir_requests_in_flight" Gauge ["service,pool"]

@@ -14,6 +14,7 @@ mod gates;
 mod grpc;
 mod h2_endpoints;
 mod harness;
+mod hedge;
 mod hostile_upstream;
 mod http10;
 mod identity;

@@ -6,12 +6,18 @@ use std::path::Path;
 use toml::de::DeValue;
 
 use crate::config::cursor::{At, Fields, shorten};
+use crate::config::parse_duration;
 use crate::config::value::as_integer;
-use crate::model::{Affinity, AffinityBy, Breaker, Health, Name, OnZero, Override, ProbeKind, Queue, Retry, Timeouts};
+use crate::model::{
+    Affinity, AffinityBy, Breaker, Health, Hedge, Name, OnZero, Override, ProbeKind, Queue, Retry, Timeouts,
+};
 
 /// How long bound clients may stay on a pool at 0 when nothing is said: long enough for a visit, short enough that
 /// a drained pool is empty before somebody forgets it.
 const DRAIN_TIMEOUT_DEFAULT: std::time::Duration = std::time::Duration::from_secs(600);
+
+/// Shortest time before a hedge.
+const HEDGE_MIN: std::time::Duration = std::time::Duration::from_millis(1);
 
 /// Largest token file; a token is a line.
 const TOKEN_BYTES_MAX: u64 = 4096;
@@ -199,9 +205,26 @@ pub(super) fn retry(fields: &Fields<'_>) -> Retry {
         attempts: fields.integer("attempts").map_or(default.attempts, |n| n as u32),
         per_try_timeout: fields.duration("per_try_timeout"),
         backoff: fields.duration("backoff").unwrap_or(default.backoff),
+        hedge: hedge(fields),
         budget: fields.ratio("budget").unwrap_or(default.budget),
         min_per_second: fields.integer("min_per_second").map_or(default.min_per_second, |n| n as u32),
     }
+}
+
+/// A time such as `"50ms"`, or a quantile such as `"p95"`.
+fn hedge(fields: &Fields<'_>) -> Option<Hedge> {
+    let text = fields.text("hedge")?;
+    let quantile = text.value.strip_prefix('p').and_then(|percent| percent.parse::<u8>().ok());
+    let found = match quantile {
+        Some(percent @ 50..=99) => Some(Hedge::Quantile(f64::from(percent) / 100.0)),
+        Some(_) => None,
+        None => parse_duration(&text.value).filter(|delay| *delay >= HEDGE_MIN).map(Hedge::After),
+    };
+    if found.is_none() {
+        let help = "write a time of at least \"1ms\", or \"p50\" to \"p99\": as long as so many percent take";
+        fields.refuse(&text, format!("\"{}\" is not a time to wait", shorten(&text.value)), help);
+    }
+    found
 }
 
 pub(super) fn queue(fields: &Fields<'_>) -> Queue {

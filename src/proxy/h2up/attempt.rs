@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::super::admit::Places;
 use super::super::again::{Elsewhere, Retriable, again, lane_of, lose};
 use super::super::decide::Question;
-use super::super::forward::{Attempt, Job, Trail};
+use super::super::forward::{Attempt, Job, Reply, Trail, Tried};
 use super::super::refusal::Refusal;
 use super::super::replay::{Patience, Replay};
 use super::super::timer::Timer;
@@ -51,14 +51,6 @@ pub(crate) fn settle(
     cut.or(failed).or((500..600).contains(&status).then_some(Fault::UpstreamAnswer))
 }
 
-/// What became of one attempt over HTTP/2.
-pub(crate) enum Tried {
-    /// It failed, and another may be made there.
-    Next((usize, usize)),
-    /// There is an answer, or no other attempt.
-    Over(Result<Box<Answered2>, Refusal>),
-}
-
 /// One attempt over HTTP/2.
 pub(crate) async fn over_http2<D: Downstream>(
     job: &Job<'_>,
@@ -68,6 +60,7 @@ pub(crate) async fn over_http2<D: Downstream>(
     (trail, places): (&mut Trail, &mut Places),
 ) -> Tried {
     let target = (attempt.pool, attempt.endpoint);
+    trail.last = Some(target);
     let began = if trail.retried { Instant::now() } else { job.began };
     let request = match request(job.outgoing, &attempt.endpoint().authority) {
         Ok(request) => request,
@@ -99,7 +92,7 @@ pub(crate) async fn over_http2<D: Downstream>(
             }
             let (trail, at) = (std::mem::take(trail), Instant::now());
             attempt.places = std::mem::take(places);
-            return Tried::Over(Ok(Box::new(Answered2 { answer, attempt, trail, at })));
+            return Tried::Over(Ok(Reply::Http2(Box::new(Answered2 { answer, attempt, trail, at }))));
         }
         Err(Lost::Client(refusal)) => return Tried::Over(Err(refusal)),
         // The endpoint does well; it only wants another connection.
