@@ -50,8 +50,8 @@
 //!                    a full pool spills to stable, else it waits                      503
 //!     proxy/mirror   begins a copy for another pool, where there are mirrors; nobody waits for it
 //!   3 proxy/outgoing writes the head that the endpoint gets                           508
-//!   4 proxy/forward  attempts: a pooled connection (conns) or a new one, at most one safe retry (budget); what goes
-//!                    out while a worker is busy goes in bursts (turn)
+//!   4 proxy/forward  attempts: a pooled connection (conns) or a new one, safe retries (again, budget), hedges (hedge);
+//!                    what goes out while a worker is busy goes in bursts (turn)
 //!     proxy/exchange one attempt up to the head of its answer                         502 504
 //!     proxy/h2up     the same over HTTP/2, down to the end of the answer
 //!   5 proxy/answer   maps the head back; proxy/relay (HTTP/2: proxy/streamed) streams the body down,

@@ -458,3 +458,36 @@ fn secrets_of_channels_come_from_files_and_are_never_shown() {
     assert!(refused.contains("would send its password without TLS") && !refused.contains("hidden"), "{refused}");
     std::fs::remove_dir_all(directory).expect("it can go");
 }
+
+#[test]
+fn retries_hedges_and_warm_ups_are_read_and_a_wrong_one_says_what_would_be_right() {
+    use weir::model::Hedge;
+    let service = |lines: &str| parse(&format!("{ONE}{lines}"));
+    let retry = |lines: &str| service(&format!("[services.engine.retry]\n{lines}"));
+    let good = retry("attempts = 3\nper_try_timeout = \"2s\"\nbackoff = \"25ms\"\nhedge = \"p95\"").expect("legal");
+    let good = good.plan.services[0].retry;
+    assert_eq!((good.attempts, good.per_try_timeout), (3, Some(Duration::from_secs(2))));
+    assert_eq!((good.backoff, good.hedge), (Duration::from_millis(25), Some(Hedge::Quantile(0.95))));
+    let fixed = retry("hedge = \"50ms\"").expect("legal").plan.services[0].retry.hedge;
+    assert_eq!(fixed, Some(Hedge::After(Duration::from_millis(50))));
+    for (lines, says) in [
+        ("attempts = 6", "from 0 to 5"),
+        ("hedge = \"p100\"", "is not a time to wait"),
+        ("hedge = \"0ms\"", "is not a time to wait"),
+        ("hedge = \"soon\"", "is not a time to wait"),
+    ] {
+        let problems = retry(lines).expect_err(lines).to_string();
+        assert!(problems.contains(says), "{lines}: {problems}");
+    }
+    let warm = service("[services.engine.warm_up]\npath = \"/a\"\nrequests = 5").expect("legal");
+    let warm = warm.plan.services[0].health.as_ref().and_then(|health| health.warm_up.clone()).expect("it is there");
+    assert_eq!((&*warm.path, warm.requests, warm.deadline), ("/a", 5, Duration::from_secs(10)));
+    for (lines, says) in [
+        ("[services.engine.warm_up]\npath = \"a\"", "is not a path"),
+        ("[services.engine.warm_up]\nrequests = 0", "from 1"),
+        ("[services.engine.warm_up]\n[services.engine.health]\nkind = \"off\"", "has no meaning here"),
+    ] {
+        let problems = service(lines).expect_err(lines).to_string();
+        assert!(problems.contains(says), "{lines}: {problems}");
+    }
+}

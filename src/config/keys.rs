@@ -216,6 +216,7 @@ static TABLES: &[Table] = &[
             key("forwarded", Kind::Flag, "false", "whether Forwarded goes upstream beside X-Forwarded-*"),
             key("affinity", Kind::Table("services.*.affinity"), "", "what keeps a client on one pool"),
             key("health", Kind::Table("services.*.health"), "", "active probes"),
+            key("warm_up", Kind::Table("services.*.warm_up"), "", "what a new endpoint is asked before it serves"),
             key("breaker", Kind::Table("services.*.breaker"), "", "ejection by answers"),
             key("timeouts", Kind::Table("services.*.timeouts"), "", "time limits"),
             key("retry", Kind::Table("services.*.retry"), "", "safe retries"),
@@ -306,6 +307,7 @@ static TABLES: &[Table] = &[
         ],
     },
     limit_keys::QUEUE,
+    mirror_keys::WARM_UP,
     mirror_keys::MIRROR,
     Table {
         path: "services.*.override",

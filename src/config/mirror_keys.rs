@@ -1,4 +1,4 @@
-//! The keys of mirrors; a part of the table of keys.
+//! The keys of mirrors and of warm-ups: requests that no client sent. A part of the table of keys.
 
 use super::keys::{Kind, Table, key};
 
@@ -14,5 +14,16 @@ pub(super) const MIRROR: Table = Table {
         key("max_body", Kind::Size(0, 64 << 20), "\"1MiB\"", "largest body that is copied; a larger one is not"),
         key("max_in_flight", Kind::Integer(1, 100_000), "64", "copies in hand of one worker; what is more is dropped"),
         key("timeout", Kind::Duration(1), "\"10s\"", "time of a copy, to the end of its answer"),
+    ],
+};
+
+/// `[services.NAME.warm_up]`.
+pub(super) const WARM_UP: Table = Table {
+    path: "services.*.warm_up",
+    doc: "what an endpoint is asked that is new or was down, before it serves",
+    keys: &[
+        key("path", Kind::Text, "\"/\"", "what it is asked for, by GET"),
+        key("requests", Kind::Integer(1, 1000), "3", "how often, one after the other"),
+        key("deadline", Kind::Duration(1), "\"10s\"", "time for all of them; then it serves all the same"),
     ],
 };

@@ -12,7 +12,7 @@ use crate::model::time::show_duration;
 use crate::model::{
     AccessLog, Affinity, AffinityBy, Believe, Breaker, Direct, FieldMatch, Health, Hedge, HostMatch, KeyPart, Limits,
     LogFormat, LogSink, Matches, MirrorSpec, OnKill, OnPoolDown, OnZero, Override, PathMatch, ProbeKind, Queue,
-    RateLimitSpec, Retry, Rewrite, RouteSpec, Timeouts, Tracing, ValueMatch,
+    RateLimitSpec, Retry, Rewrite, RouteSpec, Timeouts, Tracing, ValueMatch, WarmUp,
 };
 
 /// What stands in place of a key that has no value.
@@ -106,7 +106,7 @@ pub(super) fn affinity(affinity: &Affinity) -> Plain {
 }
 
 pub(super) fn health(health: Option<&Health>) -> Plain {
-    let Some(Health { kind, interval, timeout, fall, rise }) = health else {
+    let Some(Health { kind, interval, timeout, fall, rise, warm_up }) = health else {
         return Plain::default().add("kind", "off");
     };
     let plain = match kind {
@@ -119,7 +119,13 @@ pub(super) fn health(health: Option<&Health>) -> Plain {
             Plain::default().add("kind", "http").add("path", path).some("host", host.as_ref()).add("expect", expect)
         }
     };
-    plain.time("interval", *interval).time("timeout", *timeout).add("fall", fall).add("rise", rise)
+    let plain = plain.time("interval", *interval).time("timeout", *timeout).add("fall", fall).add("rise", rise);
+    match warm_up {
+        Some(WarmUp { path, requests, deadline }) => {
+            plain.add("warm_up.path", path).add("warm_up.requests", requests).time("warm_up.deadline", *deadline)
+        }
+        None => plain,
+    }
 }
 
 pub(super) fn breaker(breaker: &Breaker) -> Plain {

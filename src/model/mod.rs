@@ -60,6 +60,7 @@ pub use name::{InvalidName, NAME_BYTES_MAX, Name};
 pub use now::Now;
 pub use policy::{
     Affinity, AffinityBy, Breaker, Health, Hedge, OnPoolDown, OnZero, Override, ProbeKind, Queue, Retry, Timeouts,
+    WarmUp,
 };
 pub use spec::{
     AccessLog, Direct, FieldMatch, HostMatch, Limits, ListenerSpec, LogFormat, LogSink, Matches, Origin, PathMatch,

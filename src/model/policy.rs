@@ -68,6 +68,19 @@ pub struct Health {
     pub fall: u32,
     /// Consecutive passes until it is up again. Default 2 (HAProxy).
     pub rise: u32,
+    /// What it is asked before its first request; none: nothing.
+    pub warm_up: Option<WarmUp>,
+}
+
+/// Requests to an endpoint that is new or was down, before clients' requests go there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WarmUp {
+    /// Origin-form target.
+    pub path: String,
+    /// How many, one after the other. Default 3.
+    pub requests: u32,
+    /// Time for all of them; after it the endpoint serves all the same. Default 10 s.
+    pub deadline: Duration,
 }
 
 /// How an endpoint is probed.
@@ -185,6 +198,7 @@ impl Default for Health {
             timeout: Duration::from_secs(1),
             fall: 3,
             rise: 2,
+            warm_up: None,
         }
     }
 }

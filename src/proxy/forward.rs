@@ -129,6 +129,7 @@ pub(crate) async fn forward<D: Downstream>(
 }
 
 /// What became of one attempt.
+#[expect(clippy::large_enum_variant, reason = "most attempts are answered, and an answer moves once")]
 pub(crate) enum Tried {
     /// It failed, and another may be made there.
     Next((usize, usize)),

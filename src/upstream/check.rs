@@ -13,9 +13,10 @@ use hyper::Request;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 
 use super::check_h2;
-use crate::model::{Health, ProbeKind, Protocol};
+use crate::model::{Health, ProbeKind, Protocol, WarmUp};
 
 /// Why a probe failed.
 #[derive(Debug, thiserror::Error)]
@@ -97,6 +98,31 @@ pub(crate) async fn check(
     };
     let timed = tokio::time::timeout(health.timeout, probe).await;
     timed.unwrap_or(Err(CheckError::Timeout(health.timeout)))
+}
+
+/// Asks for `path` as often as `warm_up` says, within its deadline; how many answers there were, of whatever status.
+pub(crate) async fn warm_up(
+    (addr, protocol, host): (SocketAddr, Protocol, &str),
+    warm_up: &WarmUp,
+    turns: &Semaphore,
+) -> u32 {
+    let mut answers = 0;
+    let asking = async {
+        for _ in 0..warm_up.requests {
+            let Ok(_turn) = turns.acquire().await else { return };
+            let one = async {
+                let stream = TcpStream::connect(addr).await.map_err(connect_error)?;
+                match protocol {
+                    Protocol::Http1 => status(stream, &warm_up.path, host).await,
+                    Protocol::H2c => check_h2::status(stream, addr, &warm_up.path, host).await,
+                }
+            };
+            answers += u32::from(one.await.is_ok());
+        }
+    };
+    // What is not done by then is left undone.
+    let _ = tokio::time::timeout(warm_up.deadline, asking).await;
+    answers
 }
 
 async fn status(stream: TcpStream, path: &str, host: &str) -> Result<u16, CheckError> {

@@ -55,6 +55,8 @@ pub struct Endpoint {
     since_ms: AtomicU64,
     /// Whether it is no longer named.
     draining: AtomicBool,
+    /// Whether it had its warm-up since it was made or was last down.
+    warm: AtomicBool,
     /// What the probes have shown.
     ledger: Mutex<Ledger>,
     /// Text of the last failure.
@@ -144,6 +146,7 @@ impl Endpoint {
             ejections: AtomicU64::new(0),
             since_ms: AtomicU64::new(0),
             draining: AtomicBool::new(false),
+            warm: AtomicBool::new(false),
             ledger: Mutex::new(ledger),
             last_error: Mutex::new(String::new()),
             slots,
@@ -251,6 +254,16 @@ impl Endpoint {
     /// Attempts in flight, over all workers.
     pub fn in_flight(&self) -> u64 {
         self.meter.sum(|shard| shard.in_flight.value())
+    }
+
+    /// Whether it had its warm-up since it was made or was last down.
+    pub(crate) fn is_warm(&self) -> bool {
+        self.warm.load(Ordering::Relaxed)
+    }
+
+    /// It had its warm-up, or needs another. Control thread only.
+    pub(crate) fn set_warm(&self, warm: bool) {
+        self.warm.store(warm, Ordering::Relaxed);
     }
 
     /// Records a probe; the state before and after when it changed. Control thread only.

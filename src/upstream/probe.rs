@@ -13,10 +13,10 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::check::{CheckError, check};
+use super::check::{CheckError, check, warm_up};
 use super::endpoint::{Endpoint, StateKind};
 use super::gate::mixed;
-use crate::model::Health;
+use crate::model::{Health, ProbeKind};
 use crate::telemetry::clock;
 
 /// Probes under way at a time; more wait their turn. Each takes a descriptor and at most its timeout.
@@ -171,17 +171,36 @@ async fn probe(endpoint: &Endpoint, health: &Health, turns: &Semaphore, chatter:
         }
         Err(error) => Some(error.to_string()),
     };
-    if let Some(reason) = &reason {
-        endpoint.note_error(reason);
+    match &reason {
+        Some(reason) => endpoint.note_error(reason),
+        None => warm(endpoint, health, turns).await,
     }
     let now_ms = clock::now().mono_ms;
     let change = endpoint.probed(reason.is_none(), now_ms, health.rise, health.fall);
+    if change.is_some_and(|(_, after)| after == StateKind::Down) {
+        endpoint.set_warm(false);
+    }
     if let Some(((before, after), last)) = change.zip(change.and_then(|_| chatter.line(now_ms))) {
         say(endpoint, before, after, reason.as_deref().unwrap_or("it passed its probes"));
         if last {
             tracing::warn!(addr = %endpoint.id.addr, "it changes often; further changes are not logged for a while");
         }
     }
+}
+
+/// Gives an endpoint its warm-up, before the pass that makes it serve is taken note of.
+async fn warm(endpoint: &Endpoint, health: &Health, turns: &Semaphore) {
+    let Some(policy) = health.warm_up.as_ref().filter(|_| !endpoint.is_warm()) else { return };
+    let began = Instant::now();
+    let host = match &health.kind {
+        ProbeKind::Http { host, .. } | ProbeKind::Grpc { host, .. } => host.as_deref(),
+        ProbeKind::Tcp => None,
+    };
+    let to = (endpoint.id.addr, endpoint.id.origin.protocol, host.unwrap_or(&endpoint.authority));
+    let answers = warm_up(to, policy, turns).await;
+    endpoint.set_warm(true);
+    let (service, pool, addr, asked) = (&*endpoint.id.service, &*endpoint.id.pool, to.0, policy.requests);
+    tracing::info!(service, pool, %addr, answers, asked, took = ?began.elapsed(), "an endpoint was warmed up");
 }
 
 fn say(endpoint: &Endpoint, before: StateKind, after: StateKind, reason: &str) {

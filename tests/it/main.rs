@@ -45,4 +45,5 @@ mod trailers;
 mod truth;
 mod upload;
 mod walk;
+mod warm;
 mod websocket;

@@ -9,7 +9,7 @@ use crate::config::cursor::{At, Fields, shorten};
 use crate::config::parse_duration;
 use crate::config::value::as_integer;
 use crate::model::{
-    Affinity, AffinityBy, Breaker, Health, Hedge, Name, OnZero, Override, ProbeKind, Queue, Retry, Timeouts,
+    Affinity, AffinityBy, Breaker, Health, Hedge, Name, OnZero, Override, ProbeKind, Queue, Retry, Timeouts, WarmUp,
 };
 
 /// How long bound clients may stay on a pool at 0 when nothing is said: long enough for a visit, short enough that
@@ -98,6 +98,7 @@ pub(super) fn health(fields: &Fields<'_>) -> Option<Health> {
         timeout: fields.duration("timeout").unwrap_or(default.timeout),
         fall: fields.integer("fall").map_or(default.fall, |n| n as u32),
         rise: fields.integer("rise").map_or(default.rise, |n| n as u32),
+        warm_up: None,
     };
     let probe = match kind.as_ref().map(|kind| kind.value) {
         Some("http") => true,
@@ -134,6 +135,25 @@ pub(super) fn health(fields: &Fields<'_>) -> Option<Health> {
         host,
         expect: expect.unwrap_or(200..=399),
     }))
+}
+
+/// Reads what a new endpoint is asked first; it needs probes, which know when that is.
+pub(super) fn warm_up(service: &Fields<'_>, health: &mut Option<Health>) {
+    let fields = service.table("warm_up", "services.*.warm_up");
+    let path = fields.text("path");
+    if let Some(path) = path.as_ref().filter(|path| !is_target(&path.value)) {
+        fields.refuse(path, format!("\"{}\" is not a path", shorten(&path.value)), "write a path such as \"/\"");
+    }
+    let warm_up = WarmUp {
+        path: path.map_or_else(|| "/".into(), |path| path.value),
+        requests: fields.integer("requests").map_or(3, |n| n as u32),
+        deadline: fields.duration("deadline").unwrap_or(std::time::Duration::from_secs(10)),
+    };
+    match health {
+        _ if service.value("warm_up").is_none() => {}
+        Some(health) => health.warm_up = Some(warm_up),
+        None => only_with(service, "warm_up", "health.kind to something else than \"off\""),
+    }
 }
 
 /// Origin form: what may stand in a request line after the method.

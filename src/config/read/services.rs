@@ -57,11 +57,13 @@ pub(super) fn name(fields: &Fields<'_>, key: &At<&str>) -> Option<Name> {
 fn service(fields: &Fields<'_>, name: Name, dir: &Path) -> Option<ServiceSpec> {
     let pools = pools(fields);
     let affinity = policies::affinity(&fields.table("affinity", "services.*.affinity"), &name);
+    let mut health = policies::health(&fields.table("health", "services.*.health"));
+    policies::warm_up(fields, &mut health);
     let service = ServiceSpec {
         stable: stable(fields, &name, &pools),
         direct: direct(fields),
         affinity,
-        health: policies::health(&fields.table("health", "services.*.health")),
+        health,
         breaker: policies::breaker(&fields.table("breaker", "services.*.breaker")),
         timeouts: policies::timeouts(&fields.table("timeouts", "services.*.timeouts")),
         retry: policies::retry(&fields.table("retry", "services.*.retry")),
