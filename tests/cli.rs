@@ -694,7 +694,7 @@ fn wrong_usage_exits_two() {
         &["set", "engine", "stable=0", "canary=0"],
         &["set", "engine", "stable=50%", "canary=40%"],
         &["set", "../engine", "stable=1"],
-        &["status", "--admin", "https://127.0.0.1:9901"],
+        &["status", "--admin", "ftp://127.0.0.1:9901"],
         &["status", "--output", "yaml"],
     ];
     for line in lines {

@@ -37,7 +37,7 @@ pub enum AccessError {
     /// The token file does not hold a token.
     #[error(
         "the admin token file {} must hold one line of {TOKEN_BYTES_MIN} to {TOKEN_BYTES_MAX} visible ASCII \
-         characters without blanks", .0.display()
+         characters without blanks, or sha256: and 64 hexadecimal digits", .0.display()
     )]
     NotAToken(PathBuf),
 }
@@ -80,6 +80,8 @@ pub(super) struct Caller {
 #[derive(Debug)]
 pub struct Access {
     address: SocketAddr,
+    /// Whether nobody comes in without a certificate; then one is enough where there is no token.
+    certified: bool,
     token: Option<Token>,
     grants: Vec<Grant>,
 }
@@ -122,22 +124,17 @@ impl Role {
     }
 }
 
-/// Refuses an admin address that other machines can reach without a token.
-pub fn check_exposure(address: SocketAddr, token: Option<&Token>) -> Result<(), AccessError> {
-    match token {
-        None if !address.ip().to_canonical().is_loopback() => Err(AccessError::Exposed(address)),
-        _ => Ok(()),
-    }
-}
-
 // === impl Token ===
 
 impl Token {
-    /// Reads a token file: one line.
+    /// Reads a token file: one line with the token, or with `sha256:` and its hash in 64 hexadecimal digits.
     pub fn read(path: &Path) -> Result<Self, AccessError> {
         let unreadable = |source| AccessError::Unreadable { path: path.into(), source };
         let bytes = std::fs::read(path).map_err(unreadable)?;
         let text = bytes.trim_ascii();
+        if let Some(digits) = text.strip_prefix(b"sha256:") {
+            return hash(digits).map(Self).ok_or_else(|| AccessError::NotAToken(path.into()));
+        }
         let legal = (TOKEN_BYTES_MIN..=TOKEN_BYTES_MAX).contains(&text.len()) && text.iter().all(u8::is_ascii_graphic);
         if legal { Ok(Self(Sha256::digest(text).into())) } else { Err(AccessError::NotAToken(path.into())) }
     }
@@ -160,23 +157,33 @@ impl std::fmt::Debug for Token {
 impl Access {
     /// The policy for an API on `address`; refuses to leave it open to other machines.
     pub fn new(address: SocketAddr, token_file: Option<&Path>) -> Result<Self, AccessError> {
-        Self::with_grants(address, token_file, Vec::new())
+        Self::with_grants(address, token_file, false, Vec::new())
     }
 
-    /// The same with tokens for people and programs that may less than everything.
+    /// The same with tokens for people and programs that may less than everything. `certified`: nobody comes in without
+    /// a certificate.
     pub fn with_grants(
         address: SocketAddr,
         token_file: Option<&Path>,
+        certified: bool,
         grants: Vec<Grant>,
     ) -> Result<Self, AccessError> {
         let token = token_file.map(Token::read).transpose()?;
-        check_exposure(address, token.as_ref().or(grants.first().map(|grant| &grant.token)))?;
-        Ok(Self { address, token, grants })
+        let closed = token.is_some() || !grants.is_empty() || certified;
+        if !closed && !address.ip().to_canonical().is_loopback() {
+            return Err(AccessError::Exposed(address));
+        }
+        Ok(Self { address, certified, token, grants })
     }
 
-    /// Whether nobody needs a token.
+    /// Whether nobody needs a token or a certificate.
     pub(super) fn is_open(&self) -> bool {
-        self.token.is_none() && self.grants.is_empty()
+        !self.needs_token() && !self.certified
+    }
+
+    /// Whether a token is needed.
+    pub(super) fn needs_token(&self) -> bool {
+        self.token.is_some() || !self.grants.is_empty()
     }
 
     /// Whose token this is. Every token is compared, so that the time says nothing.
@@ -204,6 +211,14 @@ impl Access {
         let ip = bare.parse::<IpAddr>().map(|ip| ip.to_canonical());
         ip.is_ok_and(|ip| ip.is_loopback() || ip == self.address.ip().to_canonical() && !ip.is_unspecified())
     }
+}
+
+/// 32 bytes from 64 hexadecimal digits.
+fn hash(digits: &[u8]) -> Option<[u8; 32]> {
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    let pair = |pair: &[u8]| Some((digit(pair[0])? << 4 | digit(pair[1])?) as u8);
+    let bytes: Option<Vec<u8>> = (digits.len() == 64).then(|| digits.chunks(2).map(pair).collect())?;
+    bytes?.try_into().ok()
 }
 
 /// The host of `host`, `host:port`, `[v6]` or `[v6]:port`; none when it is none of these.

@@ -1,4 +1,5 @@
-//! Accepts admin connections: HTTP/1.1, a bounded number of them, bounded heads and head times, a graceful end.
+//! Accepts admin connections: HTTP/1.1, over TLS where that is wanted, a bounded number of them, bounded heads and head
+//! times, a graceful end.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -13,12 +14,17 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tower::ServiceExt;
 
 use super::routes::{self, Admin};
+use crate::tls::site::Site;
 
 /// Connections at once: a few people, a scraper or two, probes. More wait in the accept queue of the system.
 const CONNECTIONS_MAX: usize = 64;
@@ -67,10 +73,13 @@ pub(super) struct Peer(pub(super) SocketAddr);
 
 /// Serves the admin API on `listener` until `stop` ends, then lets requests in flight finish for a few seconds.
 ///
+/// `site`: what it speaks TLS from; none: plain HTTP.
+///
 /// `stop` should end after the data plane has drained, so that `/readyz` can say 503 meanwhile. Needs a tokio runtime
 /// with I/O and time. Fails only when the listener cannot be used at all.
 pub async fn serve(
     listener: std::net::TcpListener,
+    site: Option<Arc<Site>>,
     admin: Arc<Admin>,
     stop: impl Future<Output = ()>,
 ) -> io::Result<()> {
@@ -105,9 +114,17 @@ pub async fn serve(
                 }
             },
         };
-        let (router, stopped) = (router.clone(), stopped.clone());
+        let (router, stopped, site) = (router.clone(), stopped.clone(), site.clone());
         connections.spawn(async move {
-            connection(stream, peer, router, stopped).await;
+            let _ = stream.set_nodelay(true);
+            match site {
+                None => connection(stream, peer, router, stopped).await,
+                Some(site) => {
+                    if let Some(stream) = shake_hands(stream, peer, &site).await {
+                        connection(stream, peer, router, stopped).await;
+                    }
+                }
+            }
             drop(permit);
         });
     }
@@ -118,14 +135,31 @@ pub async fn serve(
     Ok(())
 }
 
-async fn connection(stream: TcpStream, peer: SocketAddr, router: axum::Router, mut stopped: watch::Receiver<()>) {
+/// The handshake; it has as long as a request's head.
+async fn shake_hands(stream: TcpStream, peer: SocketAddr, site: &Site) -> Option<TlsStream<TcpStream>> {
+    let mut config = ServerConfig::clone(&site.config());
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let shaken = TlsAcceptor::from(Arc::new(config)).accept(stream);
+    match tokio::time::timeout(HEAD_TIMEOUT, shaken).await {
+        Ok(Ok(stream)) => Some(stream),
+        Ok(Err(error)) => {
+            tracing::info!(client = %peer, %error, "a TLS handshake with the admin API failed");
+            None
+        }
+        Err(_) => None,
+    }
+}
+
+async fn connection<S>(stream: S, peer: SocketAddr, router: axum::Router, mut stopped: watch::Receiver<()>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let service = service_fn(move |request: Request<Incoming>| {
         let router = router.clone();
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(Peer(peer));
         async move { Ok::<_, Infallible>(router.oneshot(request).await.unwrap_or_else(|never| match never {})) }
     });
-    let _ = stream.set_nodelay(true);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)

@@ -37,6 +37,7 @@ use crate::telemetry::count::Sharded;
 use crate::telemetry::meter::WorkerShard;
 use crate::telemetry::pair::Tap;
 use crate::telemetry::spans::Spans;
+use crate::tls::site::Site;
 use crate::upstream::names::Lookups;
 use crate::upstream::upstreams::Upstreams;
 
@@ -58,6 +59,8 @@ struct Parts {
     meter: Arc<Sharded<WorkerShard>>,
     sites: Sites,
     pairs: Arc<Tap>,
+    /// What the admin API speaks TLS from.
+    admin_site: Option<Arc<Site>>,
     listeners: Vec<Bound>,
     admin: (SocketAddr, Socket),
     access: Access,
@@ -128,13 +131,18 @@ impl App {
         control::install();
         let workers = workers::count(config.workers);
         let grants = config.tokens.iter().map(grant).collect::<Result<_, _>>()?;
-        let access = Access::with_grants(config.admin.address, config.admin.token_file.as_deref(), grants)?;
+        let access = Access::with_grants(
+            config.admin.address,
+            config.admin.token_file.as_deref(),
+            config.admin.asks_certificates(),
+            grants,
+        )?;
         match sockets::raise_descriptor_limit() {
             Ok(limit) => tracing::debug!(limit, "descriptors"),
             Err(error) => tracing::warn!(%error, "the limit of open descriptors stays as it was"),
         }
-        let sites = tls::open(&config).map_err(AppError::Problems)?;
-        for note in tls::notes(&config, &sites, jiff::Timestamp::now()) {
+        let (sites, admin_site) = tls::open(&config).map_err(AppError::Problems)?;
+        for note in tls::notes(&config, sites.iter().flatten().chain(&admin_site), jiff::Timestamp::now()) {
             tracing::warn!("{}", note.headline());
         }
         let mut listeners = Vec::with_capacity(config.listeners.len());
@@ -153,7 +161,7 @@ impl App {
         let upstreams = Upstreams::start(workers, lookups);
         let access_log = Arc::new(AccessLog::start(&config.plan.access_log));
         let switchboard = Switchboard::open(config, mode, workers, upstreams.clone()).map_err(AppError::from)?;
-        switchboard.show_sites(sites.iter().flatten().cloned().collect());
+        switchboard.show_sites(sites.iter().flatten().chain(&admin_site).cloned().collect());
         drop(within);
         let parts = Parts {
             upstreams,
@@ -163,6 +171,7 @@ impl App {
             meter: Arc::new(Sharded::of_each(workers, || WorkerShard::for_listeners(listeners.len()))),
             sites,
             pairs: Arc::default(),
+            admin_site,
             listeners,
             admin,
             access,

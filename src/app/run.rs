@@ -74,7 +74,7 @@ impl Parts {
             tokio::spawn(tasks::follow_names(switchboard.clone(), self.upstreams.names().changes())),
             tokio::spawn(tasks::follow_config(switchboard.clone(), self.access_log.clone(), watcher.clone())),
             tokio::spawn(tasks::every_second(switchboard.clone())),
-            tokio::spawn(tls::keep_fresh(self.sites.clone())),
+            tokio::spawn(tls::keep_fresh(self.sites.iter().flatten().chain(&self.admin_site).cloned().collect())),
             tokio::spawn(otlp::send(self.switchboard.clone(), self.spans.clone())),
         ];
         self.first_round().await;
@@ -171,7 +171,7 @@ impl Parts {
         board.desk.retain(config.rollouts.retention);
         let (stop, stopped) = oneshot::channel::<()>();
         let admin = Admin::new(board, self.access, readiness);
-        let served = serve(listener, admin, async {
+        let served = serve(listener, self.admin_site, admin, async {
             // The sender being dropped is the sign.
             let _ = stopped.await;
         });

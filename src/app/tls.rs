@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::config::{Config, Problem, Problems};
+use crate::model::{Name, TlsSpec};
 use crate::tls::site::Site;
 
 /// What each listener speaks TLS from, in the order of the configuration; none: plain HTTP.
@@ -18,26 +19,34 @@ const LOOK: Duration = Duration::from_secs(1);
 /// A certificate that is valid for less than this is worth a line: ACME clients renew 30 days before.
 const SOON: i64 = 14 * 86_400;
 
-/// Reads everything that the listeners serve TLS from; every problem at once.
-pub(crate) fn open(config: &Config) -> Result<Sites, Problems> {
+/// How the admin API is named among the listeners.
+const ADMIN: &str = "admin";
+
+/// Reads everything that the listeners and the admin API serve TLS from; every problem at once.
+pub(crate) fn open(config: &Config) -> Result<(Sites, Option<Arc<Site>>), Problems> {
     let file = config.path.display().to_string();
     let (mut sites, mut problems) = (Vec::new(), Vec::new());
-    for listener in &config.listeners {
-        match listener.tls.as_ref().map(|spec| Site::open(&listener.name, spec)).transpose() {
-            Ok(site) => sites.push(site.map(Arc::new)),
-            Err(errors) => problems.extend(errors.into_iter().map(|error| {
+    let mut site = |table: &str, name: &Name, spec: Option<&TlsSpec>| {
+        let opened = spec.map(|spec| Site::open(name, spec)).transpose();
+        opened.map(|site| site.map(Arc::new)).unwrap_or_else(|errors| {
+            problems.extend(errors.into_iter().map(|error| {
                 let help = "mend the file, or name another one";
-                Problem::without_place(&file, format!("listeners.{}.tls: {error}", listener.name), help)
-            })),
-        }
+                Problem::without_place(&file, format!("{table}.tls: {error}"), help)
+            }));
+            None
+        })
+    };
+    for listener in &config.listeners {
+        sites.push(site(&format!("listeners.{}", listener.name), &listener.name, listener.tls.as_ref()));
     }
-    Problems::new(problems).map_or(Ok(sites.into()), Err)
+    let admin = Name::new(ADMIN).ok().and_then(|name| site(ADMIN, &name, config.admin.tls.as_ref()));
+    Problems::new(problems).map_or(Ok((sites.into(), admin)), Err)
 }
 
 /// What is legal and perhaps not meant: certificates that are not valid now, or soon are not.
-pub(crate) fn notes(config: &Config, sites: &Sites, now: Timestamp) -> Vec<Problem> {
+pub(crate) fn notes<'a>(config: &Config, sites: impl Iterator<Item = &'a Arc<Site>>, now: Timestamp) -> Vec<Problem> {
     let (file, now) = (config.path.display().to_string(), now.as_second());
-    let shown = sites.iter().flatten().flat_map(|site| site.view().certificates.clone());
+    let shown = sites.flat_map(|site| site.view().certificates.clone());
     let note = |shown: crate::tls::site::Shown| {
         let certificate = shown.certificate?;
         let day = |unix_s: i64| Timestamp::from_second(unix_s).map_or_else(|_| "never".into(), |at| at.to_string());
@@ -55,8 +64,8 @@ pub(crate) fn notes(config: &Config, sites: &Sites, now: Timestamp) -> Vec<Probl
 }
 
 /// Looks at the files for ever, on a thread that may wait for a disk.
-pub(super) async fn keep_fresh(sites: Sites) {
-    if sites.iter().all(Option::is_none) {
+pub(super) async fn keep_fresh(sites: Vec<Arc<Site>>) {
+    if sites.is_empty() {
         return;
     }
     let mut looks = interval(LOOK);
@@ -64,7 +73,7 @@ pub(super) async fn keep_fresh(sites: Sites) {
     loop {
         looks.tick().await;
         let sites = sites.clone();
-        let look = move || sites.iter().flatten().for_each(|site| site.look());
+        let look = move || sites.iter().for_each(|site| site.look());
         if let Err(error) = tokio::task::spawn_blocking(look).await {
             tracing::error!(%error, "the look at the certificates failed inside weir");
         }

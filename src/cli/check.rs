@@ -43,7 +43,10 @@ pub(super) fn execute(globals: &Globals) -> Result<(), Failure> {
                 line = format!("{line}; {} plan{plural}", plans.len());
             }
             match tls::open(&config) {
-                Ok(sites) => report.notes.extend(tls::notes(&config, &sites, jiff::Timestamp::now())),
+                Ok((sites, admin)) => {
+                    let sites = sites.iter().flatten().chain(&admin);
+                    report.notes.extend(tls::notes(&config, sites, jiff::Timestamp::now()));
+                }
                 Err(problems) => report.add(&problems),
             }
             if let Err(error) = exposure(&config) {
@@ -67,7 +70,9 @@ pub(super) fn execute(globals: &Globals) -> Result<(), Failure> {
 
 /// Whether the admin API would be open to strangers: a configuration that `run` refuses must not pass here.
 fn exposure(config: &Config) -> Result<(), AccessError> {
-    Access::new(config.admin.address, config.admin.token_file.as_deref()).map(drop)
+    // Whether a token is needed has been settled when the file was read; here its file is read.
+    let certified = config.admin.asks_certificates() || !config.tokens.is_empty();
+    Access::with_grants(config.admin.address, config.admin.token_file.as_deref(), certified, Vec::new()).map(drop)
 }
 
 /// One line on what would be served.

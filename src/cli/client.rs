@@ -1,6 +1,7 @@
 //! Asks the admin API of a running weir, and puts its refusals into words. One request per connection, with deadlines.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,12 +10,17 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
 use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::failure::Failure;
 use super::place::{self, Place};
 use super::screen::printable;
+use super::trust::Trust;
 use super::{Globals, near, screen};
 
 /// Time for a connection. The admin API is on this machine or near.
@@ -49,11 +55,11 @@ pub(super) struct Client {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ClientError {
     /// Nobody listens there.
-    #[error("no weir answers at http://{authority} ({reason})")]
-    NotRunning { authority: String, reason: String },
+    #[error("no weir answers at {url} ({reason})")]
+    NotRunning { url: String, reason: String },
     /// It listens but did not answer in time, or not in HTTP.
-    #[error("http://{authority} gave no answer: {reason}")]
-    NoAnswer { authority: String, reason: String },
+    #[error("{url} gave no answer: {reason}")]
+    NoAnswer { url: String, reason: String },
     /// The token file cannot be used.
     #[error("cannot read the admin token file {file}")]
     Token {
@@ -102,7 +108,12 @@ impl Client {
 
     /// One at a known address, without a token.
     pub(super) fn at(authority: String) -> Self {
-        Self { place: Place { authority, token_file: None }, json: false, timeout: ANSWER_TIMEOUT, instead: None }
+        Self {
+            place: Place { authority, token_file: None, tls: None },
+            json: false,
+            timeout: ANSWER_TIMEOUT,
+            instead: None,
+        }
     }
 
     /// With a command that helps while no weir runs.
@@ -130,8 +141,9 @@ impl Client {
             Some(document) if answer.status.is_success() => Ok(document),
             Some(document) => Err(self.refused(answer.status, &document)),
             None => Err(Failure::failed(format!(
-                "http://{} answered {} without a document; is it the admin address of weir?",
-                self.place.authority, answer.status
+                "{} answered {} without a document; is it the admin address of weir?",
+                self.place.url(),
+                answer.status
             ))),
         }
     }
@@ -170,11 +182,46 @@ impl Client {
             Ok(Err(error)) => return Err(self.not_running(&error)),
             Err(_) => return Err(self.no_answer("the connection timed out".into())),
         };
-        let failed = |error: hyper::Error| self.no_answer(error.to_string());
+        match &self.place.tls {
+            None => self.exchange_over(stream, request).await,
+            Some(trust) => self.exchange_over(self.shake_hands(stream, trust).await?, request).await,
+        }
+    }
+
+    async fn exchange_over<S>(
+        &self,
+        stream: S,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<Incoming>, ClientError>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let failed = |error: hyper::Error| match error.is_parse() && self.place.tls.is_none() {
+            true => self.no_answer("it speaks no HTTP; if it speaks TLS, write https://".into()),
+            false => self.no_answer(causes(&error)),
+        };
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
         // It ends with the answer: neither is used for anything else.
         tokio::spawn(connection);
         sender.send_request(request).await.map_err(failed)
+    }
+
+    async fn shake_hands(&self, stream: TcpStream, trust: &Trust) -> Result<TlsStream<TcpStream>, ClientError> {
+        let config = trust.config().map_err(|error| self.no_answer(error.to_string()))?;
+        let name = ServerName::try_from(self.place.host().to_owned());
+        let name = name.map_err(|error| self.no_answer(error.to_string()))?;
+        let shaken = TlsConnector::from(Arc::new(config)).connect(name, stream);
+        match tokio::time::timeout(CONNECT_TIMEOUT, shaken).await {
+            Ok(Ok(stream)) => Ok(stream),
+            Ok(Err(error)) => Err(self.no_answer(match error.kind() {
+                // What came is no record of TLS.
+                std::io::ErrorKind::InvalidData if error.to_string().contains("corrupt message") => {
+                    "it speaks no TLS; write http://".into()
+                }
+                _ => error.to_string(),
+            })),
+            Err(_) => Err(self.no_answer("the TLS handshake timed out".into())),
+        }
     }
 
     fn request(&self, question: Question) -> Result<Request<Full<Bytes>>, ClientError> {
@@ -213,11 +260,11 @@ impl Client {
         } else {
             error.to_string()
         };
-        ClientError::NotRunning { authority: self.place.authority.clone(), reason }
+        ClientError::NotRunning { url: self.place.url(), reason }
     }
 
     fn no_answer(&self, reason: String) -> ClientError {
-        ClientError::NoAnswer { authority: self.place.authority.clone(), reason }
+        ClientError::NoAnswer { url: self.place.url(), reason }
     }
 
     /// What to do when nobody answers.
@@ -230,12 +277,7 @@ impl Client {
             ClientError::NoAnswer { .. } => "\n  is this the admin address of weir? name another with --admin URL",
             ClientError::Token { .. } => "\n  name another with --token-file or WEIR_ADMIN_TOKEN_FILE",
         };
-        let mut text = error.to_string();
-        let mut cause = std::error::Error::source(&error);
-        while let Some(error) = cause {
-            let _ = write!(text, ": {error}");
-            cause = error.source();
-        }
+        let mut text = causes(&error);
         if let (ClientError::NotRunning { .. }, Some(command)) = (&error, &self.instead) {
             let _ = write!(text, "\n  to change the weights file all the same: {command}");
         }
@@ -268,6 +310,17 @@ impl Client {
         let names = near::services(self);
         near::advice(quoted, &names.iter().map(String::as_str).collect::<Vec<_>>())
     }
+}
+
+/// An error with what caused it.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let _ = write!(text, ": {error}");
+        cause = error.source();
+    }
+    text
 }
 
 /// What a 401 means: no token was sent, or another than weir takes.

@@ -20,6 +20,7 @@ mod diff;
 mod explain;
 mod status;
 mod table;
+mod trust;
 
 mod certificates;
 mod change;
@@ -97,6 +98,14 @@ struct Globals {
     #[arg(long, global = true, value_name = "FILE", env = "WEIR_ADMIN_TOKEN_FILE", hide_env_values = true)]
     #[arg(help_heading = "Everywhere")]
     token_file: Option<PathBuf>,
+    /// Authorities (PEM) that issued the certificate of an admin API that speaks TLS
+    #[arg(long, global = true, value_name = "FILE", env = "WEIR_ADMIN_CA", hide_env_values = true)]
+    #[arg(help_heading = "Everywhere")]
+    admin_ca: Option<PathBuf>,
+    /// A certificate and its key (PEM) to show to the admin API
+    #[arg(long, global = true, value_name = "FILE", env = "WEIR_ADMIN_CERT", hide_env_values = true)]
+    #[arg(help_heading = "Everywhere")]
+    admin_cert: Option<PathBuf>,
 }
 
 /// Form of what is printed.

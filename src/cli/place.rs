@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use super::Globals;
 use super::failure::Failure;
-use crate::config::Config;
+use super::trust::Trust;
+use crate::config::{AdminSpec, Config};
 
 /// Where a configuration is looked for, in order.
 const CONFIG_PATHS: [&str; 3] = ["/etc/weir/weir.toml", "config/weir.toml", "weir.toml"];
@@ -22,6 +23,8 @@ pub(super) struct Place {
     pub(super) authority: String,
     /// The file that holds the token.
     pub(super) token_file: Option<PathBuf>,
+    /// Whom to trust over TLS; none: plain HTTP.
+    pub(super) tls: Option<Trust>,
 }
 
 /// The configuration file: named, else the first that exists, else the first of those that are looked for.
@@ -39,19 +42,36 @@ pub(super) fn config(globals: &Globals) -> Result<Config, Failure> {
 
 /// Where the running weir takes commands.
 pub(super) fn admin(globals: &Globals) -> Result<Place, Failure> {
-    let (address, token_file) = admin_of(&config_path(globals));
-    let token_file = globals.token_file().map(Path::to_owned).or(token_file);
-    let authority = match globals.admin.as_deref().filter(|url| !url.is_empty()) {
-        Some(url) => authority(url)?,
-        None => reachable(address).to_string(),
+    let found = admin_of(&config_path(globals));
+    let token_file = globals.token_file().map(Path::to_owned).or(found.token_file);
+    let (authority, tls) = match globals.admin.as_deref().filter(|url| !url.is_empty()) {
+        // Without a scheme it is as the configuration says.
+        Some(url) => {
+            let (authority, tls) = authority(url)?;
+            (authority, tls.unwrap_or(found.pinned.is_some()))
+        }
+        None => (reachable(found.address).to_string(), found.pinned.is_some()),
     };
-    Ok(Place { authority, token_file })
+    let file = |file: &Option<PathBuf>| file.clone().filter(|file| !file.as_os_str().is_empty());
+    let (authorities, own) = (file(&globals.admin_ca), file(&globals.admin_cert));
+    let tls = tls.then(|| Trust { pinned: found.pinned.unwrap_or_default(), authorities, own });
+    Ok(Place { authority, token_file, tls })
 }
 
-/// The address and the token file that a configuration names, as far as it can be read.
-fn admin_of(path: &Path) -> (SocketAddr, Option<PathBuf>) {
+/// What a configuration says of the admin API.
+struct Found {
+    address: SocketAddr,
+    token_file: Option<PathBuf>,
+    /// The files of its certificates; none over plain HTTP.
+    pinned: Option<Vec<PathBuf>>,
+}
+
+/// The admin API of a configuration, as far as it can be read.
+fn admin_of(path: &Path) -> Found {
     if let Ok(config) = Config::load(path) {
-        return (config.admin.address, config.admin.token_file);
+        let AdminSpec { address, token_file, tls } = config.admin;
+        let pinned = tls.map(|tls| tls.certificates.into_iter().map(|files| files.cert).collect());
+        return Found { address, token_file, pinned };
     }
     let text = std::fs::read_to_string(path).unwrap_or_default();
     let (table, _) = toml::de::DeTable::parse_recoverable(&text);
@@ -59,7 +79,15 @@ fn admin_of(path: &Path) -> (SocketAddr, Option<PathBuf>) {
     let member = |key: &str| admin?.get(key)?.get_ref().as_str();
     let address = member("address").and_then(|text| text.parse().ok()).unwrap_or(ADMIN);
     let beside = path.parent().unwrap_or(Path::new(""));
-    (address, member("token_file").map(|file| beside.join(file)))
+    let file = |value: &toml::Spanned<toml::de::DeValue<'_>>| {
+        value.get_ref().get("cert").and_then(|cert| cert.get_ref().as_str()).map(|cert| beside.join(cert))
+    };
+    let tls = admin.and_then(|admin| admin.get("tls")).and_then(|tls| tls.get_ref().as_table());
+    let pinned = tls.map(|tls| {
+        let listed = tls.get("certificates").and_then(|list| list.get_ref().as_array());
+        listed.into_iter().flat_map(|list| list.iter().filter_map(file)).collect()
+    });
+    Found { address, token_file: member("token_file").map(|file| beside.join(file)), pinned }
 }
 
 /// An address to connect to for an address to listen on.
@@ -72,19 +100,36 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
     address
 }
 
-/// The authority of `http://host:port`, `host:port` or `host`.
-fn authority(url: &str) -> Result<String, Failure> {
+/// The authority of `http://host:port`, `https://host:port`, `host:port` or `host`, and whether TLS is spoken there.
+fn authority(url: &str) -> Result<(String, Option<bool>), Failure> {
     let wrong =
         |why: &str| Failure::wrong(format!("\"{url}\" is no admin address: {why}; write http://127.0.0.1:9901"));
-    if url.starts_with("https://") {
-        return Err(wrong("the admin API speaks plain HTTP"));
-    }
-    let rest = url.strip_prefix("http://").unwrap_or(url).trim_end_matches('/');
+    let (rest, tls) = match (url.strip_prefix("http://"), url.strip_prefix("https://")) {
+        (Some(rest), _) => (rest, Some(false)),
+        (_, Some(rest)) => (rest, Some(true)),
+        _ => (url, None),
+    };
+    let rest = rest.trim_end_matches('/');
     let parsed: http::uri::Authority = rest.parse().map_err(|_| wrong("host and port are expected"))?;
     if rest.contains('@') {
         return Err(wrong("a token goes into a file, see --token-file"));
     }
-    Ok(if parsed.port().is_some() { rest.to_owned() } else { format!("{rest}:{}", ADMIN.port()) })
+    Ok((if parsed.port().is_some() { rest.to_owned() } else { format!("{rest}:{}", ADMIN.port()) }, tls))
+}
+
+// === impl Place ===
+
+impl Place {
+    /// `http://host:port`, as it is shown.
+    pub(super) fn url(&self) -> String {
+        format!("http{}://{}", if self.tls.is_some() { "s" } else { "" }, self.authority)
+    }
+
+    /// The host, without its port and brackets.
+    pub(super) fn host(&self) -> &str {
+        let host = self.authority.rsplit_once(':').map_or(&*self.authority, |(host, _)| host);
+        host.trim_start_matches('[').trim_end_matches(']')
+    }
 }
 
 #[cfg(test)]
@@ -93,16 +138,17 @@ mod tests {
 
     #[test]
     fn an_admin_address_may_be_a_url_or_a_host() {
-        for (given, meant) in [
-            ("http://127.0.0.1:9901", "127.0.0.1:9901"),
-            ("http://127.0.0.1:9901/", "127.0.0.1:9901"),
-            ("127.0.0.1:19901", "127.0.0.1:19901"),
-            ("localhost", "localhost:9901"),
-            ("http://[::1]:9901", "[::1]:9901"),
+        for (given, meant, tls) in [
+            ("http://127.0.0.1:9901", "127.0.0.1:9901", Some(false)),
+            ("http://127.0.0.1:9901/", "127.0.0.1:9901", Some(false)),
+            ("https://weir.internal", "weir.internal:9901", Some(true)),
+            ("127.0.0.1:19901", "127.0.0.1:19901", None),
+            ("localhost", "localhost:9901", None),
+            ("http://[::1]:9901", "[::1]:9901", Some(false)),
         ] {
-            assert_eq!(authority(given).ok().as_deref(), Some(meant), "{given}");
+            assert_eq!(authority(given).ok(), Some((meant.to_owned(), tls)), "{given}");
         }
-        for wrong in ["https://127.0.0.1:9901", "http://a/b", "user@host:1", "http://"] {
+        for wrong in ["ftp://127.0.0.1:9901", "http://a/b", "user@host:1", "http://"] {
             assert!(authority(wrong).is_err(), "{wrong}");
         }
     }

@@ -101,7 +101,8 @@ static TABLES: &[Table] = &[
         doc: "the control surface",
         keys: &[
             key("address", Kind::Text, "\"127.0.0.1:9901\"", "where it listens; not loopback: needs a token"),
-            key("token_file", Kind::Text, "", "file with the token of mutations; WEIR_ADMIN_TOKEN_FILE wins"),
+            key("token_file", Kind::Text, "", "file with the token, or its sha256:HEX; WEIR_ADMIN_TOKEN_FILE wins"),
+            key("tls", Kind::Table("listeners.*.tls"), "", "with it the API speaks TLS, and plain HTTP no more"),
         ],
     },
     Table {
@@ -132,7 +133,7 @@ static TABLES: &[Table] = &[
                 "",
                 "viewer looks; operator changes, but neither stops all nor forces; admin does all",
             ),
-            key("file", Kind::Text, "", "file with the token"),
+            key("file", Kind::Text, "", "file with the token, or with its sha256:HEX"),
         ],
     },
     switch_keys::SWITCH,

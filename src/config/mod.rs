@@ -51,7 +51,7 @@ pub use write::{WriteError, Written, write_weights};
 use crate::model::notify::Notifications;
 use crate::model::rollout::Share;
 pub(crate) use crate::model::time::parse_duration;
-use crate::model::{KillSwitch, ListenerSpec, Plan};
+use crate::model::{KillSwitch, ListenerSpec, Plan, TlsSpec};
 
 /// Largest configuration file that is read; it holds tens of thousands of routes.
 pub(crate) const FILE_BYTES_MAX: u64 = 4 << 20;
@@ -101,10 +101,12 @@ pub struct Config {
 /// `[admin]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdminSpec {
-    /// Where it listens. Default 127.0.0.1:9901; when it is not loopback, `token_file` is set.
+    /// Where it listens. Default 127.0.0.1:9901; when it is not loopback, a token or a client certificate is needed.
     pub address: SocketAddr,
     /// The file that holds the token.
     pub token_file: Option<PathBuf>,
+    /// TLS; none: plain HTTP.
+    pub tls: Option<TlsSpec>,
 }
 
 /// `[rollouts]`.
@@ -190,6 +192,15 @@ pub enum AppLogFormat {
     Text,
     /// JSON.
     Json,
+}
+
+// === impl AdminSpec ===
+
+impl AdminSpec {
+    /// Whether nobody comes in without a certificate of the authorities that it names.
+    pub fn asks_certificates(&self) -> bool {
+        self.tls.as_ref().and_then(|tls| tls.client_auth.as_ref()).is_some_and(|auth| !auth.optional)
+    }
 }
 
 // === impl EngineSpec ===

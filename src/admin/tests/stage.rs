@@ -127,12 +127,12 @@ impl Stage {
             std::fs::write(&file, token_of(*role)).unwrap();
             Grant { name: name_of(*role).into(), role: *role, token: Token::read(&file).unwrap() }
         });
-        let access = Access::with_grants(address, token_file.as_deref(), grants.collect()).unwrap();
+        let access = Access::with_grants(address, token_file.as_deref(), false, grants.collect()).unwrap();
         let admin = Admin::new(seam, access, Arc::clone(&readiness));
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = std::thread::spawn(move || {
             let stopped = async { drop(stopped.await) };
-            runtime.block_on(serve(listener, admin, stopped)).unwrap();
+            runtime.block_on(serve(listener, None, admin, stopped)).unwrap();
         });
         Self { address, board, readiness, workers, dir, stop: Some(stop), thread: Some(thread) }
     }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{engine, limits, listeners, notify, routes, services, switches, tracing};
+use super::{engine, limits, listeners, notify, routes, services, switches, tls, tracing};
 use crate::config::cursor::{At, Fields, shorten};
 use crate::config::{AdminSpec, AppLogFormat, Config, DnsSpec, LogLevel, LogSpec, TOKEN_FILE_ENV, WORKERS_ENV};
 use crate::model::{AccessLog, AffinityBy, HostMatch, Limits, LogFormat, LogSink, Plan, RouteSpec, ServiceSpec};
@@ -87,18 +87,22 @@ fn workers(root: &Fields<'_>) -> Option<usize> {
 fn admin(fields: &Fields<'_>, dir: &Path, has_tokens: bool) -> AdminSpec {
     let address = fields.address("address");
     let token_file = fields.text("token_file").and_then(|text| not_empty(fields, text)).map(|file| dir.join(file));
+    let tls = fields.table_if_present("tls", "listeners.*.tls").map(|table| tls::tls(&table, dir));
     let from_env = fields.sink.env(TOKEN_FILE_ENV).filter(|text| !text.trim().is_empty());
     let token_file = from_env.map(PathBuf::from).or(token_file);
+    let address_of = address.as_ref().map_or(SocketAddr::from(ADMIN), |address| address.value);
+    let spec = AdminSpec { address: address_of, token_file, tls };
     if let Some(address) = &address
         && !address.value.ip().to_canonical().is_loopback()
-        && token_file.is_none()
+        && spec.token_file.is_none()
         && !has_tokens
+        && !spec.asks_certificates()
     {
         let found = format!("{}: {} is not loopback and there is no token", address.path, address.value);
         let help = "add token_file = \"admin.token\" (or WEIR_ADMIN_TOKEN_FILE), or use a 127.0.0.1 address";
         fields.sink.whole(address.span.clone(), &address.path, found, help);
     }
-    AdminSpec { address: address.map_or(SocketAddr::from(ADMIN), |address| address.value), token_file }
+    spec
 }
 
 fn dns(fields: &Fields<'_>) -> DnsSpec {
