@@ -98,7 +98,7 @@ endpoints = ["http://127.0.0.1:{upstream.canary}"]
 [[services.engine.mirrors]]
 to = "shadow"
 percent = 100
-""" if proxy.name == "weir-mirror" else ""
+""" if getattr(proxy, "name", "") == "weir-mirror" else ""
     affinity = '[services.engine.affinity]\nby = "cookie"\nname = "weir"\n' if cookie else ""
     text = f"""weights = "weights.toml"
 

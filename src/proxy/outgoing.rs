@@ -144,26 +144,6 @@ pub(crate) fn hex(bits: u64) -> [u8; 16] {
 impl Outgoing<'_> {
     /// Appends the head for an endpoint whose own authority is `authority`.
     pub(crate) fn write(&self, authority: &str, out: &mut Vec<u8>) -> Result<(), Refusal> {
-        self.line_and_host(authority, out)?;
-        let asks = self.fields(out)?;
-        self.framing(asks, out);
-        self.own_fields(out);
-        out.extend_from_slice(b"\r\n");
-        Ok(())
-    }
-
-    /// Appends the head of a copy: it says which pool the request itself went to, and waits for no 100.
-    pub(crate) fn write_copy(&self, authority: &str, pool: &str, out: &mut Vec<u8>) -> Result<(), Refusal> {
-        self.line_and_host(authority, out)?;
-        let asks = self.fields(out)?;
-        self.framing(Asks { expects: false, ..asks }, out);
-        self.own_fields(out);
-        push(out, MARK.as_bytes(), pool.as_bytes());
-        out.extend_from_slice(b"\r\n");
-        Ok(())
-    }
-
-    fn line_and_host(&self, authority: &str, out: &mut Vec<u8>) -> Result<(), Refusal> {
         let head = self.head;
         out.extend_from_slice(head.slice(head.method));
         out.push(b' ');
@@ -174,6 +154,24 @@ impl Outgoing<'_> {
             true => out.extend_from_slice(authority.as_bytes()),
             false => out.extend_from_slice(head.slice(head.authority)),
         }
+        out.extend_from_slice(b"\r\n");
+        let asks = self.fields(out)?;
+        self.framing(asks, out);
+        self.own_fields(out);
+        out.extend_from_slice(b"\r\n");
+        Ok(())
+    }
+
+    /// Appends the head of a copy: it says which pool the request itself went to, and waits for no 100.
+    pub(crate) fn write_copy(&self, authority: &str, pool: &str, out: &mut Vec<u8>) -> Result<(), Refusal> {
+        let begin = out.len();
+        self.write(authority, out)?;
+        let expect = b"\r\nexpect: 100-continue\r\n";
+        if let Some(at) = memchr::memmem::find(&out[begin..], expect) {
+            out.drain(begin + at + 2..begin + at + expect.len());
+        }
+        out.truncate(out.len() - 2);
+        push(out, MARK.as_bytes(), pool.as_bytes());
         out.extend_from_slice(b"\r\n");
         Ok(())
     }
