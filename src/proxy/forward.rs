@@ -161,10 +161,10 @@ async fn over_http1<D: Downstream>(
                     buffers: &job.worker.buffers,
                     patience: elsewhere.patience(replay).map(|after| Patience { after, secure: &secure }),
                 };
-                let first = Sent { attempt, conn, upload };
-                let (mut sent, done) = match hedge::delay(job, replay) {
-                    None => first.exchange(replay, timer, &terms).await,
-                    Some(delay) => Box::pin(hedge::race(job, first, replay, timer, &terms, delay)).await,
+                let mut sent = Sent { attempt, conn, upload };
+                let done = match hedge::delay(job, replay) {
+                    None => exchange(&mut sent.conn, &mut sent.upload, replay, timer, &terms).await,
+                    Some(delay) => Box::pin(hedge::race(job, &mut sent, replay, timer, &terms, delay)).await,
                 };
                 match done {
                     Ok(response) => {
@@ -212,21 +212,6 @@ pub(super) struct Sent {
     pub(super) attempt: Attempt,
     pub(super) conn: Conn,
     pub(super) upload: Upload,
-}
-
-// === impl Sent ===
-
-impl Sent {
-    /// Waits for the head of its answer.
-    async fn exchange<D: Downstream>(
-        mut self,
-        down: &mut D,
-        timer: &mut Timer,
-        terms: &Terms<'_>,
-    ) -> (Self, Result<Response, Failure>) {
-        let done = exchange(&mut self.conn, &mut self.upload, down, timer, terms).await;
-        (self, done)
-    }
 }
 
 /// What has arrived of the body, and whether that is all of it.

@@ -108,15 +108,16 @@ pub(super) fn note(job: &Job<'_>, upstream_us: u64) {
     }
 }
 
-/// Waits for the head of the first answer: that of the attempt, or that of the hedge which follows it after `delay`.
+/// Waits for the head of the first answer: that of `first`, or that of the hedge which follows it after `delay` and
+/// takes its place.
 pub(super) async fn race<D: Downstream>(
     job: &Job<'_>,
-    mut first: Sent,
+    first: &mut Sent,
     down: &mut D,
     timer: &mut Timer,
     terms: &Terms<'_>,
     delay: Duration,
-) -> (Sent, Result<Response, Failure>) {
+) -> Result<Response, Failure> {
     let (begun, pool, endpoint) = (Cell::new(false), first.attempt.pool, first.attempt.endpoint);
     let (won, failed) = {
         let mut own = pin!(exchange(&mut first.conn, &mut first.upload, down, timer, terms));
@@ -149,14 +150,15 @@ pub(super) async fn race<D: Downstream>(
     match won {
         Won::First(done) => {
             shard.hedges_lost.add(u64::from(begun.get()));
-            (first, done)
+            done
         }
         Won::Hedge(sent, response) => {
             shard.hedges_won.add(1);
             if let Some(Failure::Endpoint { fault, .. }) = failed {
                 first.attempt.fail(fault, job.question);
             }
-            (sent, Ok(response))
+            *first = sent;
+            Ok(response)
         }
     }
 }
