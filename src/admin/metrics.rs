@@ -3,14 +3,14 @@
 //! Labels are names from the configuration, addresses and status codes, never anything that a client chooses.
 
 use super::{limit_metrics, rollout_metrics};
-use crate::model::{Fault, Why};
+use crate::model::{Fault, StreamKind, Why};
 use crate::rollout::desk::Desk;
 use crate::switchboard::snapshot::{Pool, Service, Snapshot};
 use crate::switchboard::status::Status;
 use crate::telemetry::count::Sharded;
 use crate::telemetry::handshake::{HandshakeFault, HandshakeKind, HandshakeShard};
 use crate::telemetry::lane::Lane;
-use crate::telemetry::meter::{self, WorkerShard};
+use crate::telemetry::meter::{self, StreamGauge, WorkerShard};
 use crate::telemetry::names::{self, Metric};
 use crate::telemetry::process::Usage;
 use crate::telemetry::reading::{LaneCounts, Reading};
@@ -165,6 +165,20 @@ fn pools(text: &mut Text, snapshot: &Snapshot) {
     each_pool(text, snapshot, &names::REQUESTS_IN_FLIGHT, |pool| {
         pool.state.meter.iter().fold(0_u64, |sum, shard| sum.wrapping_add(shard.in_flight.value()))
     });
+    for (metric, value) in [
+        (&names::LONG_STREAMS, (|gauge| gauge.running.value()) as fn(&StreamGauge) -> u64),
+        (&names::LONG_STREAMS_DRAINING, |gauge| gauge.draining.value()),
+    ] {
+        text.family(metric);
+        for (service, pool) in named(snapshot) {
+            for kind in StreamKind::ALL {
+                let labels = [("service", service.name.as_str()), ("pool", &pool.name), ("kind", kind.as_str())];
+                text.count(metric, &labels, pool.state.meter.sum(|shard| value(&shard.streams[kind.index()])));
+            }
+        }
+    }
+    let closed = |pool: &Pool| pool.state.meter.sum(|shard| shard.streams_closed.value());
+    each_pool(text, snapshot, &names::LONG_STREAMS_CLOSED, closed);
     let readings: Vec<_> = named(snapshot).map(|(_, pool)| Reading::of(&pool.state.meter).total()).collect();
     for (metric, value) in [
         (&names::LANE_ATTEMPTS, (|counts| counts.attempts) as fn(&LaneCounts) -> u64),

@@ -11,7 +11,9 @@ use super::rollout::view::{View, word};
 use super::screen::{Paint, printable};
 use crate::switchboard::change::How;
 use crate::switchboard::history::{Entry, Record};
-use crate::switchboard::status::{EndpointStatus, MaintenanceStatus, Minute, PoolStatus, ServiceStatus, Status};
+use crate::switchboard::status::{
+    EndpointStatus, MaintenanceStatus, Minute, PoolStatus, ServiceStatus, Status, StreamStatus,
+};
 
 /// Changes that are shown; all that are kept are in the JSON.
 const CHANGES_SHOWN: usize = 8;
@@ -166,10 +168,27 @@ fn service(text: &mut String, service: &ServiceStatus, extras: &Extras, paint: P
         for endpoint in &pool.endpoints {
             let _ = writeln!(text, "{INDENT}{INDENT}{}", endpoint_line(endpoint, address, paint));
         }
+        if !pool.streams.is_empty() {
+            let _ = writeln!(text, "{INDENT}{INDENT}{}", streams(pool, paint));
+        }
         if pool.endpoints.is_empty() {
             let _ = writeln!(text, "{INDENT}{INDENT}{}", paint.red("no endpoint: its names have not resolved"));
         }
     }
+}
+
+/// The long streams of a pool.
+fn streams(pool: &PoolStatus, paint: Paint) -> String {
+    let of = |stream: &StreamStatus| {
+        let draining = match stream.draining {
+            0 => String::new(),
+            closing => format!(", {closing} about to be closed"),
+        };
+        format!("{} {} (oldest {}{draining})", stream.running, printable(&stream.kind), span(stream.oldest_s))
+    };
+    let all = pool.streams.iter().map(of).collect::<Vec<_>>().join("; ");
+    let line = format!("long streams: {all}");
+    if pool.streams.iter().any(|stream| stream.draining > 0) { paint.yellow(&line) } else { paint.dim(&line) }
 }
 
 /// A kill or a rollout of the service: where it stands, and what to do next.

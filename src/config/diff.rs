@@ -123,6 +123,9 @@ fn service_changes(old: &ServiceSpec, new: &ServiceSpec, weights: Option<(&Weigh
                 changes.extend(origin_change(before, pool));
                 let caps = (plain::cap(before.max_in_flight), plain::cap(pool.max_in_flight));
                 changes.extend(one(&format!("pool {}: max_in_flight", pool.name), caps));
+                let show = |streams: Option<_>| streams.map_or_else(|| "as the service".into(), plain::on_zero_streams);
+                let streams = (show(before.on_zero_streams), show(pool.on_zero_streams));
+                changes.extend(one(&format!("pool {}: on_zero_streams", pool.name), streams));
             }
         }
     }
@@ -134,6 +137,8 @@ fn service_changes(old: &ServiceSpec, new: &ServiceSpec, weights: Option<(&Weigh
     let down = (plain::on_pool_down(old.on_pool_down), plain::on_pool_down(new.on_pool_down));
     changes.extend(one("on_pool_down", down));
     changes.extend(one("on_kill", (plain::on_kill(old.on_kill), plain::on_kill(new.on_kill))));
+    let streams = (plain::on_zero_streams(old.on_zero_streams), plain::on_zero_streams(new.on_zero_streams));
+    changes.extend(one("on_zero_streams", streams));
     changes.extend(one("preserve_host", (old.preserve_host.to_string(), new.preserve_host.to_string())));
     changes.extend(one("server_timing", (old.server_timing.to_string(), new.server_timing.to_string())));
     changes.extend(one("forwarded", (old.forwarded.to_string(), new.forwarded.to_string())));

@@ -210,6 +210,8 @@ static TABLES: &[Table] = &[
                 "\"stable\"",
                 "what a killed service does with its requests",
             ),
+            key("on_zero_streams", limit_keys::ON_ZERO_STREAMS, "\"drain\"", "long streams of a pool that goes to 0"),
+            key("streams_drain", Kind::Duration(1), "\"30s\"", "the time over which they are closed, with drain"),
             key("max_in_flight", COUNT, "", "requests in flight in all pools together; default: as many as come"),
             key("slow_start", Kind::Duration(0), "\"0s\"", "time in which the share of a server that came back grows"),
             key("preserve_host", Kind::Flag, "true", "whether the client's Host goes upstream"),
@@ -230,6 +232,8 @@ static TABLES: &[Table] = &[
         doc: "the endpoints that run one version",
         keys: &[
             key("endpoints", Kind::Texts, "", "http:// or h2c://HOST[:PORT]; a name may stand for many endpoints"),
+            key("on_zero_streams", limit_keys::ON_ZERO_STREAMS, "", "long streams at weight 0; default: the service's"),
+            key("streams_drain", Kind::Duration(1), "", "the time over which they are closed, with drain"),
             key("max_in_flight", COUNT, "", "requests in flight; what a full canary cannot take spills to stable"),
         ],
     },
@@ -291,6 +295,7 @@ static TABLES: &[Table] = &[
             key("connect", Kind::Duration(1), "\"1s\"", "TCP connect"),
             key("response_header", Kind::Duration(1), "\"30s\"", "from the last request byte to the response head"),
             key("idle", Kind::Duration(1), "\"5m\"", "without a byte in either direction inside a body"),
+            key("tunnel_idle", Kind::Duration(1), "", "without a byte either way in a WebSocket; default: none"),
         ],
     },
     Table {

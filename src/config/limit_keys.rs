@@ -30,6 +30,9 @@ pub(super) const QUEUE: Table = Table {
     ],
 };
 
+/// What becomes of long streams at weight 0.
+pub(super) const ON_ZERO_STREAMS: Kind = Kind::Word(&["keep", "drain", "close"]);
+
 /// `[[rate_limits]]`.
 pub(super) const RATE_LIMIT: Table = Table {
     path: "rate_limits[]",

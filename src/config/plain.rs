@@ -11,8 +11,8 @@ use super::value::show_size;
 use crate::model::time::show_duration;
 use crate::model::{
     AccessLog, Affinity, AffinityBy, Believe, Breaker, Direct, FieldMatch, Health, HostMatch, KeyPart, Limits,
-    LogFormat, LogSink, Matches, OnKill, OnPoolDown, OnZero, Override, PathMatch, ProbeKind, Queue, RateLimitSpec,
-    Retry, Rewrite, RouteSpec, Timeouts, Tracing, ValueMatch,
+    LogFormat, LogSink, Matches, OnKill, OnPoolDown, OnZero, OnZeroStreams, Override, PathMatch, ProbeKind, Queue,
+    RateLimitSpec, Retry, Rewrite, RouteSpec, Timeouts, Tracing, ValueMatch,
 };
 
 /// What stands in place of a key that has no value.
@@ -136,8 +136,20 @@ pub(super) fn breaker(breaker: &Breaker) -> Plain {
 }
 
 pub(super) fn timeouts(timeouts: &Timeouts) -> Plain {
-    let Timeouts { connect, response_header, idle } = timeouts;
-    Plain::default().time("connect", *connect).time("response_header", *response_header).time("idle", *idle)
+    let Timeouts { connect, response_header, idle, tunnel_idle } = timeouts;
+    Plain::default()
+        .time("connect", *connect)
+        .time("response_header", *response_header)
+        .time("idle", *idle)
+        .add("tunnel_idle", tunnel_idle.map_or_else(|| "off".into(), show_duration))
+}
+
+pub(super) fn on_zero_streams(streams: OnZeroStreams) -> String {
+    match streams {
+        OnZeroStreams::Keep => "keep".into(),
+        OnZeroStreams::Drain(time) => format!("drain over {}", show_duration(time)),
+        OnZeroStreams::Close => "close".into(),
+    }
 }
 
 pub(super) fn retry(retry: &Retry) -> Plain {

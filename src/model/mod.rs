@@ -19,6 +19,7 @@
 //! - **rate limit**: how many requests of one **key** (a client, the value of a header) may come; its bucket of
 //!   requests is not the bucket of a unit
 //! - **lane**: by what an attempt came to its pool: placed by the weights (in two halves), or named by something else
+//! - **long stream**: a tunnel, server-sent events, or another answer of unknown length that has lasted for a while
 //! - **probe**: an active health check; **ejection**: an endpoint taken out by its answers; **rest**: what the breaker
 //!   of a pool gives it
 //!
@@ -39,6 +40,7 @@ mod now;
 mod policy;
 pub mod rollout;
 mod spec;
+mod stream;
 mod switch;
 pub mod time;
 mod tls;
@@ -61,6 +63,7 @@ pub use spec::{
     AccessLog, Direct, FieldMatch, HostMatch, Limits, ListenerSpec, LogFormat, LogSink, Matches, Origin, PathMatch,
     Pin, Plan, PoolSpec, Protocol, Rewrite, RouteSpec, ServiceSpec, ValueMatch,
 };
+pub use stream::{OnZeroStreams, StreamKind};
 pub use switch::{KillSwitch, Limit, Pools, Priority, Recovery, Trigger};
 pub use tls::{CertificateFiles, ClientAuth, TlsSpec, TlsVersion};
 pub use trace::{Believe, Collector, Tracing};

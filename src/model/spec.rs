@@ -9,6 +9,7 @@ use super::kill::OnKill;
 use super::limit::RateLimitSpec;
 use super::name::Name;
 use super::policy::{Affinity, Breaker, Health, OnPoolDown, Override, Queue, Retry, Timeouts};
+use super::stream::OnZeroStreams;
 use super::tls::TlsSpec;
 use super::trace::Tracing;
 
@@ -41,6 +42,8 @@ pub struct ServiceSpec {
     pub queue: Queue,
     /// What a pool with nothing to serve does with its share.
     pub on_pool_down: OnPoolDown,
+    /// What becomes of long streams of a pool whose weight goes to 0, where the pool does not say.
+    pub on_zero_streams: OnZeroStreams,
     /// What it answers while it is killed.
     pub on_kill: OnKill,
     /// The pool override.
@@ -73,6 +76,8 @@ pub struct PoolSpec {
     pub origins: Vec<Origin>,
     /// Most requests in flight; none: as many as come.
     pub max_in_flight: Option<u32>,
+    /// What becomes of its long streams when its weight goes to 0; none: what the service says.
+    pub on_zero_streams: Option<OnZeroStreams>,
 }
 
 /// A place that endpoints are found at: `http://HOST:PORT` or `h2c://HOST:PORT`. A host name may stand for many

@@ -19,10 +19,11 @@ use super::h2up::exchange::AtHand;
 use super::outgoing::Outgoing;
 use super::record;
 use super::refusal::Refusal;
+use super::streams::Stay;
 use super::timer::Timer;
 use super::upload::{Downstream, Upload};
 use super::worker::{Lease, Worker};
-use crate::model::{Fault, Protocol};
+use crate::model::{Fault, Protocol, StreamKind};
 use crate::switchboard::snapshot::{Pool, Service};
 use crate::telemetry::lane::Lane;
 use crate::upstream::endpoint::{Endpoint, Outcome};
@@ -319,6 +320,11 @@ impl Attempt {
 
     pub(crate) fn endpoint(&self) -> &Arc<Endpoint> {
         &self.pool().endpoints[self.endpoint]
+    }
+
+    /// Takes a place among the streams that may last.
+    pub(crate) fn stay(&self, kind: StreamKind) -> Stay {
+        Stay::new(&self.worker, self.pool(), kind)
     }
 
     /// An answer's head came. 502, 503 and 504 are the endpoint saying that it cannot serve.

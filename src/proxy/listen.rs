@@ -153,7 +153,7 @@ async fn work(berth: Berth) -> io::Result<()> {
             // Ending goes first, so that a stream of publications cannot delay it.
             biased;
             changed = phase.changed() => if changed.is_err() || *phase.borrow() != Phase::Serving { break },
-            published = revision.changed() => if published.is_err() { break } else { worker.prune() },
+            published = revision.changed() => if published.is_err() { break } else { worker.follow() },
         }
     }
     // Connections that the system has accepted already are accepted still; then the sockets close.
@@ -313,11 +313,13 @@ async fn upkeep(worker: Rc<Worker>) {
         tick.tick().await;
         let now_ms = worker.now(std::time::Instant::now()).mono_ms;
         worker.logger.borrow_mut().flush_due(now_ms);
+        worker.streams.borrow_mut().tick(worker.index, std::time::Instant::now());
         ticks = ticks.wrapping_add(1);
         if (u128::from(ticks) * FLUSH.as_millis()).is_multiple_of(SWEEP.as_millis()) {
             worker.conns.borrow_mut().sweep(now_ms);
             worker.trunks.borrow_mut().sweep(std::time::Instant::now());
             worker.pipes.borrow_mut().trim();
+            worker.streams.borrow_mut().tell(worker.index, std::time::Instant::now());
         }
     }
 }

@@ -35,11 +35,14 @@ mod interim;
 mod answer;
 mod body;
 mod client;
+mod frames;
 mod relay;
 mod serve;
 mod stream;
 mod streamed;
+mod streams;
 mod tunnel;
+mod watch;
 
 mod buffers;
 mod digits;

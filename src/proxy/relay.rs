@@ -12,12 +12,14 @@ use super::body::{BodyReader, push_chunk, push_last_chunk};
 use super::buffers::{BUFFER_BYTES, LARGE_BYTES};
 use super::client::Client;
 use super::exchange::{Conn, poll_read};
+use super::forward::Attempt;
 use super::h1::chunked::Piece;
 use super::h1::response::{Response, ResponseFraming};
 use super::link::Link;
 use super::splice::{self, Pipe};
 use super::timer::Timer;
 use super::upload::{Downstream, Upload};
+use super::watch::Watch;
 use super::worker::Worker;
 use crate::model::Fault;
 
@@ -62,6 +64,8 @@ pub(crate) struct Relay<'r, 'c, L> {
     hastened: bool,
     /// Bytes written since others had their turn.
     turn_bytes: usize,
+    /// Whether it has to end before its end.
+    watch: Watch,
 }
 
 /// Writes the framing of an answer; true when the body goes out in chunks.
@@ -99,6 +103,7 @@ impl<'r, 'c, L: Link> Relay<'r, 'c, L> {
         chunked: bool,
         out: Vec<u8>,
     ) -> Self {
+        let watch = Watch::of(response, &conn.buf);
         conn.buf.drain(..response.head_bytes);
         conn.long = false;
         let body = BodyReader::of_response(response.framing);
@@ -119,17 +124,21 @@ impl<'r, 'c, L: Link> Relay<'r, 'c, L> {
             long: L::IS_PLAIN && splice::is_long(response.framing),
             hastened: false,
             turn_bytes: 0,
+            watch,
         }
     }
 
     /// Streams until the end. `idle`: how long nothing may move.
-    pub(crate) async fn run(&mut self, timer: &mut Timer, idle: Duration) -> End {
+    pub(crate) async fn run(&mut self, timer: &mut Timer, idle: Duration, attempt: &Attempt) -> End {
         if let Err(fault) = self.gather() {
             return End::Unsent(fault);
         }
         self.look_ahead();
         loop {
-            let step = std::future::poll_fn(|cx| self.poll(cx));
+            let step = std::future::poll_fn(|cx| match self.poll(cx) {
+                Poll::Pending => self.watch.poll_over(cx, attempt).map(|()| Some(End::Cut(Fault::Proxy))),
+                step => step,
+            });
             match timer.limit(Instant::now() + idle, step).await {
                 Ok(Some(end)) => return end,
                 // Others have their turn while this transfer could go on and on.

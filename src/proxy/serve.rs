@@ -10,7 +10,8 @@ use super::admit::{Places, admit};
 use super::answer::{Back, Took};
 use super::client::Client;
 use super::decide::{Decision, Dice, Question, decide};
-use super::forward::{Answered, Job, Reply, Trail, forward};
+use super::exchange::Conn;
+use super::forward::{Answered, Attempt, Job, Reply, Trail, forward};
 use super::h1::request::{Framing, Parsed};
 use super::h1::response::ResponseFraming;
 use super::link::Link;
@@ -20,7 +21,7 @@ use super::refusal::Refusal;
 use super::relay::{End, Relay, write_framing};
 use super::timer::Timer;
 use super::trace::Trace;
-use super::tunnel;
+use super::tunnel::{self, Tunnel};
 use super::upload::Downstream;
 use super::via::Via;
 use super::worker::{Lease, Worker};
@@ -216,11 +217,11 @@ impl Told<'_> {
         let idle = attempt.service().spec.timeouts.idle;
         let mut relay = Relay::new(worker, client, &mut conn, &mut upload, &response, chunked, out);
         worker.turns.down().await;
-        let end = relay.run(timer, idle).await;
+        let end = relay.run(timer, idle, &attempt).await;
         let mut bytes_out = relay.bytes_out;
         worker.buffers.borrow_mut().put(relay.out);
         if upgraded && end == End::Whole {
-            bytes_out += tunnel::run(client, &mut conn, &mut trail.reset).await;
+            bytes_out += self.tunnel(client, &mut conn, &attempt, &mut trail, timer).await;
         }
         if let End::Unsent(fault) = end {
             attempt.fail(fault, question);
@@ -251,6 +252,28 @@ impl Told<'_> {
         };
         attempt.give_back(conn, upload, &response, whole, question.now.mono_ms);
         after
+    }
+
+    /// Carries what follows a 101; the bytes that went to the client.
+    async fn tunnel<L: Link>(
+        &self,
+        client: &mut Client<'_, L>,
+        conn: &mut Conn,
+        attempt: &Attempt,
+        trail: &mut Trail,
+        timer: &mut Timer,
+    ) -> u64 {
+        tunnel::keep_alive(client.stream.socket());
+        tunnel::keep_alive(&conn.stream);
+        let tunnel = Tunnel::new(self.request.worker, attempt, client.unused(), &std::mem::take(&mut conn.buf));
+        let ended = tunnel.run(client.stream, &mut conn.stream, timer).await;
+        trail.reset = ended.endpoint_reset;
+        client.bytes_in += ended.up;
+        if ended.client_reset {
+            // It broke off, and so does this.
+            let _ = socket2::SockRef::from(&conn.stream).set_linger(Some(std::time::Duration::ZERO));
+        }
+        ended.down
     }
 
     /// Answers in the proxy's own name.

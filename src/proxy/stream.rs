@@ -30,6 +30,7 @@ use super::streamed::Streamed;
 use super::timer::Timer;
 use super::trace::Trace;
 use super::via::Via;
+use super::watch::Watch;
 use super::worker::{Lease, Worker};
 use crate::model::{Fault, FieldId, Head};
 
@@ -38,7 +39,7 @@ pub(crate) struct Stream {
     pub(crate) worker: Rc<Worker>,
     snapshot: Rc<Lease>,
     via: Via,
-    head: Head,
+    pub(crate) head: Head,
     framing: Framing,
     began: Instant,
     caller: Caller,
@@ -216,6 +217,7 @@ impl Stream {
     ) -> Option<(Box<Streamed>, SendStream<Bytes>)> {
         let Answered { mut conn, response, upload, attempt, trail, at } = answered;
         let head = self.head_for_client(&response, &conn.buf, &attempt, decision, trail.upstream_us);
+        let watch = Watch::of(&response, &conn.buf);
         conn.buf.drain(..response.head_bytes);
         let body = BodyReader::of_response(response.framing);
         let at_hand = match body {
@@ -233,8 +235,8 @@ impl Stream {
             self.worker.timers.borrow_mut().put(timer);
             return None;
         }
-        let streamed =
-            Box::new(Streamed::new(self, down, Answered { conn, response, upload, attempt, trail, at }, timer));
+        let answered = Answered { conn, response, upload, attempt, trail, at };
+        let streamed = Box::new(Streamed::new(self, down, answered, timer, watch));
         // A client that has reset the stream is told of when the body is dropped.
         respond.send_response(head, false).ok().map(|out| (streamed, out))
     }

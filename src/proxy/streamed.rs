@@ -15,6 +15,7 @@ use super::h2::{Upstream, trailer_map};
 use super::stream::Stream;
 use super::timer::Timer;
 use super::upload::Upload;
+use super::watch::Watch;
 use crate::model::Fault;
 
 /// A body under way.
@@ -34,13 +35,15 @@ pub(crate) struct Streamed {
     moved: Instant,
     bytes_out: u64,
     told: bool,
+    /// Whether it has to end before its end.
+    watch: Watch,
 }
 
 // === impl Streamed ===
 
 impl Streamed {
     /// The body of `answered`, whose head has been taken off its buffer.
-    pub(crate) fn new(stream: Stream, down: Upstream, answered: Answered, timer: Timer) -> Self {
+    pub(crate) fn new(stream: Stream, down: Upstream, answered: Answered, timer: Timer, watch: Watch) -> Self {
         let Answered { conn, response, upload, attempt, trail, at } = answered;
         Self {
             stream,
@@ -57,6 +60,7 @@ impl Streamed {
             moved: at,
             bytes_out: 0,
             told: false,
+            watch,
         }
     }
 
@@ -162,6 +166,7 @@ impl Streamed {
                 Poll::Ready(Ok(n)) if n > 0 => {}
                 Poll::Ready(Ok(_)) if self.body.close() => {}
                 Poll::Ready(_) => return self.cut(Fault::UpstreamAnswer),
+                Poll::Pending if self.watch.poll_over(cx, &self.attempt).is_ready() => return self.cut(Fault::Proxy),
                 Poll::Pending => {
                     ready!(self.timer.poll_elapsed(cx, self.moved + self.idle));
                     return self.cut(if waits_for_client { Fault::Client } else { Fault::UpstreamTimeout });

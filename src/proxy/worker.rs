@@ -15,6 +15,7 @@ use super::conns::Conns;
 use super::dice::{Rng, Splitters};
 use super::h2up::trunks::Trunks;
 use super::splice::Pipes;
+use super::streams::Streams;
 use super::timer::Timers;
 use super::trace::Trace;
 use super::turn::Turns;
@@ -58,6 +59,8 @@ pub(crate) struct Worker {
     pub(crate) chance: RefCell<Chance>,
     pub(crate) conns: RefCell<Conns>,
     pub(crate) trunks: RefCell<Trunks>,
+    /// Streams that may last.
+    pub(crate) streams: RefCell<Streams>,
     pub(crate) buffers: RefCell<Buffers>,
     pub(crate) pipes: RefCell<Pipes>,
     pub(crate) budgets: RefCell<Budgets>,
@@ -125,6 +128,7 @@ impl Worker {
             chance: RefCell::new(chance),
             conns: RefCell::default(),
             trunks: RefCell::default(),
+            streams: RefCell::default(),
             buffers: RefCell::default(),
             pipes: RefCell::default(),
             budgets: RefCell::default(),
@@ -226,9 +230,13 @@ impl Worker {
         self.drain.notify_waiters();
     }
 
-    /// Closes idle connections of endpoints that the published snapshot no longer names.
-    pub(crate) fn prune(&self) {
+    /// Takes note of what was published: streams of pools whose weight went to 0 are to end, and idle connections of
+    /// endpoints that are no longer named are closed.
+    pub(crate) fn follow(&self) {
         let snapshot = self.snapshot();
+        let mut chance = self.chance.borrow_mut();
+        self.streams.borrow_mut().review(self.index, &snapshot, Instant::now(), &mut || chance.rng.draw());
+        drop(chance);
         let pools = snapshot.services.iter().flat_map(|service| service.pools.iter());
         let endpoints: std::collections::HashSet<(u32, u64)> =
             pools.flat_map(|pool| pool.endpoints.iter()).map(|endpoint| (endpoint.slot, endpoint.serial)).collect();

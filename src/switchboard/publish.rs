@@ -95,6 +95,7 @@ fn build_pool(service: &ServiceSpec, pool: &PoolSpec, live: &ServiceState, sourc
         prefix: format!("/{}", pool.name),
         weight: live.weights.of(&pool.name),
         slow_start_ms: service.slow_start.as_millis() as u64,
+        on_zero_streams: pool.on_zero_streams.unwrap_or(service.on_zero_streams),
         notice: closed.map(|closed| Arc::new(closed.notice(&service.name, &pool.name))),
         state: sources.registry.pool(&service.name, &pool.name),
         cap: pool.max_in_flight.map(|max| sources.throttles.cap(&service.name, Some(&pool.name), max)),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::model::rollout::CohortMatch;
-use crate::model::{AccessLog, Closed, Killed, Limits, Name, Notice, ServiceSpec, Tracing, Weights};
+use crate::model::{AccessLog, Closed, Killed, Limits, Name, Notice, OnZeroStreams, ServiceSpec, Tracing, Weights};
 use crate::routing::cookie::Keys;
 use crate::routing::split::Split;
 use crate::routing::table::Table;
@@ -108,6 +108,8 @@ pub struct Pool {
     pub cap: Option<Cap>,
     /// Time in which the share of an endpoint that came back grows to a whole one, in milliseconds.
     pub slow_start_ms: u64,
+    /// What becomes of its long streams when its weight goes to 0.
+    pub on_zero_streams: OnZeroStreams,
     /// What it answers instead of sending anything on.
     pub notice: Option<Arc<Notice>>,
     /// Its endpoints, by identity; empty when no name has resolved yet.

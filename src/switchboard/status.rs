@@ -151,8 +151,24 @@ pub struct PoolStatus {
     pub in_flight: u64,
     /// The last minute; none before the first second is over.
     pub last_minute: Option<Minute>,
+    /// Its long streams by kind, as of about a second ago; kinds without any are left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub streams: Vec<StreamStatus>,
     /// Its endpoints.
     pub endpoints: Vec<EndpointStatus>,
+}
+
+/// Long streams of one kind in one pool.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamStatus {
+    /// `websocket`, `events` (server-sent), `grpc` or `other`.
+    pub kind: String,
+    /// How many run.
+    pub running: u64,
+    /// How many of them are about to be closed, because the weight of the pool went to 0.
+    pub draining: u64,
+    /// Seconds that the oldest has lasted.
+    pub oldest_s: u64,
 }
 
 /// What a pool did over the last minute.

@@ -8,10 +8,10 @@ use super::sample::{Sampler, Window};
 use super::snapshot::{Pool, Service, Snapshot};
 use super::status::{
     CertificateStatus, DrainStatus, EndpointStatus, KillStatus, MaintenanceStatus, Minute, PoolStatus, ServiceStatus,
-    Status, TlsStatus,
+    Status, StreamStatus, TlsStatus,
 };
 use super::writer::{Mode, Switchboard};
-use crate::model::{Closed, Maintenance, Now};
+use crate::model::{Closed, Maintenance, Now, StreamKind};
 use crate::telemetry::clock;
 use crate::telemetry::histogram::Summary;
 use crate::tls::site::Site;
@@ -145,8 +145,23 @@ fn pool_status(pool: &Pool, service: &Service, now: Now) -> PoolStatus {
         state: pool.state.phase().as_str().into(),
         in_flight: pool.state.meter.sum(|shard| shard.in_flight.value()),
         last_minute: None,
+        streams: streams(pool, now),
         endpoints: endpoints.collect(),
     }
+}
+
+fn streams(pool: &Pool, now: Now) -> Vec<StreamStatus> {
+    let of = |kind: StreamKind| {
+        let shards = || pool.state.meter.iter().map(move |shard| &shard.streams[kind.index()]);
+        let oldest_ms = shards().map(|gauge| gauge.oldest_ms.value()).filter(|&ms| ms > 0).min()?;
+        Some(StreamStatus {
+            kind: kind.as_str().into(),
+            running: shards().map(|gauge| gauge.running.value()).sum(),
+            draining: shards().map(|gauge| gauge.draining.value()).sum(),
+            oldest_s: now.mono_ms.saturating_sub(oldest_ms) / 1000,
+        })
+    };
+    StreamKind::ALL.into_iter().filter_map(of).collect()
 }
 
 fn windows(service: &Service, sampler: &Sampler, seconds: u64, now: Now) -> Vec<Option<Window>> {

@@ -30,6 +30,21 @@ pub struct PoolShard {
     pub bytes_in: Count,
     /// Body bytes sent to clients.
     pub bytes_out: Count,
+    /// Long streams that run now, by [`crate::model::StreamKind`].
+    pub streams: [StreamGauge; 4],
+    /// Long streams that were closed because the weight went to 0.
+    pub streams_closed: Count,
+}
+
+/// One worker's long streams of one kind; written about once a second.
+#[derive(Debug, Default)]
+pub struct StreamGauge {
+    /// How many run.
+    pub running: Count,
+    /// How many of them are about to be closed.
+    pub draining: Count,
+    /// When the oldest began, on the monotonic clock of [`crate::model::Now`]; 0 when none runs.
+    pub oldest_ms: Count,
 }
 
 /// One worker's counts for an endpoint.

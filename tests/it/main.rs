@@ -37,6 +37,7 @@ mod split;
 mod stage;
 mod start;
 mod stop;
+mod streams;
 mod tls;
 mod tracing;
 mod trailers;

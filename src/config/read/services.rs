@@ -71,6 +71,7 @@ fn service(fields: &Fields<'_>, name: Name, dir: &Path) -> Option<ServiceSpec> {
             Some("strict") => OnPoolDown::Strict,
             _ => OnPoolDown::Failover,
         },
+        on_zero_streams: policies::on_zero_streams(fields).unwrap_or_default(),
         on_kill: match fields.word("on_kill").map(|word| word.value) {
             Some("maintenance") => OnKill::Maintenance,
             _ => OnKill::Stable,
@@ -147,8 +148,9 @@ fn pools(fields: &Fields<'_>) -> Vec<PoolSpec> {
         let Some(pool) = fields.as_table(value, key.span.clone(), "services.*.pools.*") else { continue };
         let origins = origins(&pool);
         let max_in_flight = pool.integer("max_in_flight").map(|n| n as u32);
+        let on_zero_streams = policies::on_zero_streams(&pool);
         if let Some(name) = name {
-            pools.push(PoolSpec { name, origins, max_in_flight });
+            pools.push(PoolSpec { name, origins, max_in_flight, on_zero_streams });
         }
     }
     pools

@@ -13,8 +13,10 @@ use super::super::forward::{Attempt, Trail};
 use super::super::h2::{Upstream, trailer_map};
 use super::super::stream::Stream;
 use super::super::timer::Timer;
+use super::super::watch::Watch;
 use super::answer::{Answer, Piece};
 use super::attempt::{Answered2, settle};
+use super::grpc;
 use crate::model::Fault;
 
 /// An answer under way.
@@ -29,6 +31,8 @@ pub(in crate::proxy) struct Poured {
     moved: Instant,
     bytes_out: u64,
     told: bool,
+    /// Whether it has to end before its end.
+    watch: Watch,
 }
 
 // === impl Poured ===
@@ -46,8 +50,10 @@ impl Poured {
         let Answered2 { answer, attempt, trail, at } = *answered;
         let head = stream.head_for_client(&answer.response, &answer.bytes, &attempt, decision, trail.upstream_us);
         let idle = attempt.service().spec.timeouts.idle;
+        let watch = Watch::of(&answer.response, &answer.bytes);
+        let (moved, bytes_out, told) = (at, 0, false);
         let mut poured =
-            Box::new(Self { stream, down, answer, attempt, trail, timer, idle, moved: at, bytes_out: 0, told: false });
+            Box::new(Self { stream, down, answer, attempt, trail, timer, idle, moved, bytes_out, told, watch });
         let bare = poured.answer.is_bare();
         // A client that has reset the stream is told of when the answer is dropped.
         let Ok(out) = respond.send_response(head, bare) else { return };
@@ -80,6 +86,12 @@ impl Poured {
                     };
                     return;
                 }
+                // A call is told in its own way, so that its client takes it for what may be made again.
+                Some(Piece::Cut(Fault::Proxy)) if self.is_call() => {
+                    self.finish(Some(Fault::Proxy));
+                    let _ = out.send_trailers(grpc::closed());
+                    return;
+                }
                 // So that the client cannot take it for whole.
                 Some(Piece::Cut(fault)) => {
                     self.finish(Some(fault));
@@ -90,6 +102,10 @@ impl Poured {
         }
     }
 
+    fn is_call(&self) -> bool {
+        grpc::is_call(&self.stream.head)
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Piece> {
         let mark = self.answer.uplink.mark();
         let polled = self.answer.poll(cx, &mut self.down);
@@ -98,6 +114,9 @@ impl Poured {
         }
         if polled.is_ready() {
             return polled;
+        }
+        if self.watch.poll_over(cx, &self.attempt).is_ready() {
+            return Poll::Ready(Piece::Cut(Fault::Proxy));
         }
         ready!(self.timer.poll_elapsed(cx, self.moved + self.idle));
         if self.answer.uplink.waits_for_client() {

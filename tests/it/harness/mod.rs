@@ -32,6 +32,7 @@ pub mod upstream_serve;
 pub mod wait;
 pub mod weir;
 pub mod wire;
+pub mod ws;
 
 pub use admin::Metrics;
 pub use behaviour::{Behaviour, Door, Health, Reply, Then};
@@ -44,3 +45,4 @@ pub use tls::{Authority, Issued, Tls};
 pub use upstream::{Seen, Upstream};
 pub use wait::{Patience, eventually, never};
 pub use weir::Weir;
+pub use ws::WsUpstream;
