@@ -55,6 +55,7 @@
 //!     proxy/h2up     the same over HTTP/2, down to the end of the answer
 //!   5 proxy/answer   maps the head back; proxy/relay (HTTP/2: proxy/streamed) streams the body down,
 //!                    proxy/splice long ones without a copy, proxy/tunnel what follows a 101
+//!                (proxy/socket, duplex: over HTTP/2), proxy/streams ends what lasts when its pool goes to 0
 //!   6 proxy/record   counts and logs, in one place
 //! ```
 //!

@@ -24,6 +24,7 @@ use super::h1::{syntax, trailers};
 use super::interim::interim_response;
 use super::link::Link;
 use super::refusal::Refusal;
+use super::socket;
 use super::stream::Stream;
 use super::timer::Timer;
 use super::upload::{Downstream, PIECE_BYTES};
@@ -50,6 +51,7 @@ pub(crate) async fn run<L: Link>(worker: Rc<Worker>, stream: L, read: Vec<u8>, v
     let mut timer = worker.timers.borrow_mut().take();
     let mut builder = h2::server::Builder::new();
     builder
+        .enable_connect_protocol()
         .max_concurrent_streams(limits.streams_max)
         .max_header_list_size(limits.head_bytes_max as u32)
         .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
@@ -118,12 +120,16 @@ impl Alive {
 
 /// Writes the request in canonical form into `head`. h2 has refused what RFC 9113 §8.2 forbids; what is left
 /// is what its types cannot say.
-pub(crate) fn canonical(request: &Request<RecvStream>, limits: &Limits, head: &mut Head) -> Result<Framing, Refused> {
+/// `key`: of the WebSocket that it asks for.
+pub(crate) fn canonical(
+    request: &Request<RecvStream>,
+    limits: &Limits,
+    key: Option<&socket::Key>,
+    head: &mut Head,
+) -> Result<Framing, Refused> {
     let malformed = |why| Err(Refused::Malformed(why));
-    if matches!(request.method(), &http::Method::CONNECT | &http::Method::TRACE) {
-        return Err(Refused::Method);
-    }
-    if !syntax::is_method(request.method().as_str().as_bytes()) {
+    let method = socket::method(request)?;
+    if !syntax::is_method(method.as_bytes()) {
         return malformed("the method is not in upper case letters");
     }
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
@@ -160,14 +166,16 @@ pub(crate) fn canonical(request: &Request<RecvStream>, limits: &Limits, head: &m
     }
     let length = request.headers().get(http::header::CONTENT_LENGTH);
     let framing = match length.map(|value| syntax::content_length(value.as_bytes())) {
-        _ if request.body().is_end_stream() => Framing::None,
+        _ if request.body().is_end_stream() || key.is_some() => Framing::None,
         None => Framing::Chunked,
         Some(Some(length)) => Framing::Length(length),
         Some(None) => return malformed("the Content-Length is not a number"),
     };
     let authority = std::str::from_utf8(authority).unwrap_or_default();
     let fields = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes().trim_ascii()));
-    head.redescribe(request.method().as_str(), authority, target, fields);
+    let own = ("sec-websocket-key", key.map_or(&b""[..], socket::Key::as_bytes));
+    let fields = fields.filter(|(name, _)| key.is_none() || *name != own.0).chain(key.map(|_| own));
+    head.redescribe(method, authority, target, fields);
     debug_assert!(head.fields.iter().all(|field| field.id != FieldId::Nominated));
     Ok(framing)
 }
@@ -187,6 +195,11 @@ impl Upstream {
         let body = Some(body).filter(|body| !body.is_end_stream());
         let waits = expects_continue && body.is_some();
         Self { body, chunked: framing == Framing::Chunked, waits, bytes_in: 0 }
+    }
+
+    /// None at all.
+    pub(crate) fn none() -> Self {
+        Self { body: None, chunked: false, waits: false, bytes_in: 0 }
     }
 
     /// The client's side of an exchange, interim answers included.

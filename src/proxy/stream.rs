@@ -26,6 +26,7 @@ use super::h2up::to_http2::Poured;
 use super::outgoing::{Caller, Outgoing, RequestId};
 use super::record::{Story, tell};
 use super::refusal::Refusal;
+use super::socket::{self, Asked};
 use super::streamed::Streamed;
 use super::timer::Timer;
 use super::trace::Trace;
@@ -46,6 +47,8 @@ pub(crate) struct Stream {
     id: RequestId,
     trace: Option<Box<Trace>>,
     decision: Option<Decision>,
+    /// Whether it asks for a WebSocket.
+    upgrade: bool,
 }
 
 // === impl Stream ===
@@ -59,7 +62,7 @@ impl Stream {
         mut respond: SendResponse<Bytes>,
         began: Instant,
     ) {
-        let (mut stream, read, mut down) = Self::new(worker, via, request, began);
+        let (mut stream, read, mut down, mut asked) = Self::new(worker, via, request, began);
         let decision = match read.and_then(|()| stream.decide()) {
             Ok(decision) => decision,
             Err(refusal) => return stream.refuse(&refusal, &Trail::default(), 0, &mut respond),
@@ -74,10 +77,23 @@ impl Stream {
         };
         stream.decision = Some(decision);
         match stream.forward(&decision, places, &mut down, &mut timer, &mut respond).await {
-            Some(Ok(Reply::Http2(answered))) => {
+            Some(Ok(Reply::Http2(mut answered))) => {
+                if let Some(asked) = asked.take() {
+                    let tried = stream.upgrade_http2(asked, answered, &decision, &mut timer, &mut respond);
+                    let Some(ordinary) = Box::pin(tried).await else { return };
+                    answered = ordinary;
+                }
                 return Poured::run(stream, &decision, answered, down, timer, &mut respond).await;
             }
-            Some(Ok(Reply::Http1(answered))) => {
+            Some(Ok(Reply::Http1(mut answered))) => {
+                if let Some(asked) = asked.take() {
+                    let tried = stream.upgrade(asked, answered, &decision, &mut timer, &mut respond);
+                    match Box::pin(tried).await {
+                        Some(Ok(ordinary)) => answered = ordinary,
+                        Some(Err((refusal, trail))) => return stream.refuse(&refusal, &trail, 0, &mut respond),
+                        None => return,
+                    }
+                }
                 if let Some((body, out)) = stream.answer(answered, &decision, down, timer, &mut respond) {
                     body.pour(out).await;
                 }
@@ -95,10 +111,12 @@ impl Stream {
         via: Via,
         request: Request<RecvStream>,
         began: Instant,
-    ) -> (Self, Result<(), Refusal>, Upstream) {
+    ) -> (Self, Result<(), Refusal>, Upstream, Option<Asked>) {
         let snapshot = worker.snapshot();
         let mut head = worker.take_head();
-        let (framing, read) = match canonical(&request, &snapshot.limits, &mut head) {
+        let upgrade = socket::is_asked(&request);
+        let key = upgrade.then(|| socket::Key::new(&mut worker.chance.borrow_mut().rng));
+        let (framing, read) = match canonical(&request, &snapshot.limits, key.as_ref(), &mut head) {
             Ok(framing) => (framing, Ok(())),
             Err(refused) => {
                 // What the spare head held is another request's.
@@ -110,8 +128,13 @@ impl Stream {
         let id = RequestId::new(&head, &mut worker.chance.borrow_mut().rng);
         let trace = worker.trace(&snapshot, &head, caller.trusted);
         let expects_continue = head.fields.iter().any(|field| field.id == FieldId::Expect);
-        let down = Upstream::new(request.into_body(), framing, expects_continue);
-        (Self { worker, snapshot, via, head, framing, began, caller, id, trace, decision: None }, read, down)
+        let body = request.into_body();
+        let (down, asked) = match upgrade {
+            true => (Upstream::none(), Some(Asked { body })),
+            false => (Upstream::new(body, framing, expects_continue), None),
+        };
+        let stream = Self { worker, snapshot, via, head, framing, began, caller, id, trace, decision: None, upgrade };
+        (stream, read, down, asked)
     }
 
     pub(crate) fn question(&self) -> Question<'_> {
@@ -123,7 +146,7 @@ impl Stream {
             client: self.client(),
             now: self.worker.now(self.began),
             worker: self.worker.index,
-            repeatable: idempotent,
+            repeatable: idempotent && !self.upgrade,
             at: Some(self.began),
         }
     }
@@ -173,7 +196,7 @@ impl Stream {
             instance: &self.worker.instance,
             tls: self.via.tls.as_deref(),
             framing: self.framing,
-            upgrade: false,
+            upgrade: self.upgrade,
         };
         let (worker, snapshot, began) = (&self.worker, &self.snapshot, self.began);
         let job = Job { worker, snapshot, question: &question, outgoing: &outgoing, decision, began };
@@ -187,7 +210,7 @@ impl Stream {
             Poll::Pending => respond.borrow_mut().poll_reset(cx).map(|_| None),
         });
         match forwarded.await? {
-            Ok(Reply::Http1(answered)) if answered.response.status == 101 => {
+            Ok(Reply::Http1(answered)) if answered.response.status == 101 && !self.upgrade => {
                 answered.attempt.fail(Fault::UpstreamAnswer, &question);
                 let refusal = Refusal::Upstream { fault: Fault::UpstreamAnswer, reason: "unasked_upgrade" };
                 Some(Err((refusal, answered.trail)))
@@ -196,7 +219,7 @@ impl Stream {
         }
     }
 
-    fn refuse(&self, refusal: &Refusal, trail: &Trail, bytes_in: u64, respond: &mut SendResponse<Bytes>) {
+    pub(crate) fn refuse(&self, refusal: &Refusal, trail: &Trail, bytes_in: u64, respond: &mut SendResponse<Bytes>) {
         self.tell(trail, refusal.status(), Some(refusal.fault()), (bytes_in, 0));
         if grpc::is_call(&self.head) {
             let _ = respond.send_response(grpc::refusal_response(refusal), true);

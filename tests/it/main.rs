@@ -45,3 +45,4 @@ mod truth;
 mod upload;
 mod walk;
 mod websocket;
+mod websocket_h2;

@@ -21,6 +21,7 @@ use super::super::upload::Downstream;
 use super::answer::Answer;
 use super::outcome::{Lost, lost};
 use super::request::request;
+use super::socket::extend;
 use super::trunk::{Place, RETIRED};
 use super::trunks::{TRUNKS_MAX, Trunks};
 use super::uplink::Uplink;
@@ -62,7 +63,7 @@ pub(crate) async fn exchange<D: Downstream>(
     };
     let framing = job.outgoing.framing;
     let opened = open(job, attempt, &request, framing, timeouts).await;
-    let (place, response, stream) = match opened {
+    let (Opened { place, response, stream }, extended) = match opened {
         Ok(opened) => opened,
         Err(lost) => return (Err(lost), true),
     };
@@ -79,7 +80,13 @@ pub(crate) async fn exchange<D: Downstream>(
     };
     let (parts, body) = head.into_parts();
     match describe(&parts, &body, job.question.head.method() == "HEAD") {
-        Ok((response, bytes)) => (Ok(Box::new(Answer::new(body, response, bytes, wait.uplink, place))), true),
+        Ok((response, bytes)) => {
+            let mut answer = Box::new(Answer::new(body, response, bytes, wait.uplink, place));
+            if extended {
+                answer.expect_tunnel();
+            }
+            (Ok(answer), true)
+        }
         Err(()) => {
             let lost = Lost::Sent { fault: Fault::UpstreamAnswer, reason: "malformed_answer", stale: false };
             (Err(lost), wait.uplink.is_replayable())
@@ -87,14 +94,22 @@ pub(crate) async fn exchange<D: Downstream>(
     }
 }
 
-/// Opens a stream with the request's head on it. A connection that has just said that it takes no more is passed over.
+/// A stream with a request's head on it.
+struct Opened {
+    place: Place,
+    response: ResponseFuture,
+    stream: SendStream<Bytes>,
+}
+
+/// Opens a stream with the request's head on it; whether that is an extended CONNECT. A connection that has just said
+/// that it takes no more is passed over.
 async fn open(
     job: &Job<'_>,
     attempt: &Attempt,
     request: &Request<()>,
     framing: Framing,
     timeouts: Timeouts,
-) -> Result<(Place, ResponseFuture, SendStream<Bytes>), Lost> {
+) -> Result<(Opened, bool), Lost> {
     for passed in 0..=TRUNKS_MAX {
         let place = Trunks::take(job.worker, attempt.endpoint(), timeouts);
         let mut sender = match place.sender().await {
@@ -106,8 +121,13 @@ async fn open(
         if place.is_crowded() && passed < MOVES_MAX {
             continue;
         }
-        match sender.send_request(request.clone(), framing == Framing::None) {
-            Ok((response, stream)) => return Ok((place, response, stream)),
+        let mut request = request.clone();
+        let extended = job.outgoing.upgrade && sender.is_extended_connect_protocol_enabled();
+        if extended {
+            extend(&mut request);
+        }
+        match sender.send_request(request, framing == Framing::None && !extended) {
+            Ok((response, stream)) => return Ok((Opened { place, response, stream }, extended)),
             Err(_) => place.retire(),
         }
     }

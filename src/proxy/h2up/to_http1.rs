@@ -34,6 +34,9 @@ impl Told<'_> {
         answered: Box<Answered2>,
         timer: &mut Timer,
     ) -> After {
+        if answered.answer.is_tunnel() {
+            return self.upgrade_http2(question, decision, client, answered, timer).await;
+        }
         let Answered2 { mut answer, attempt, mut trail, .. } = *answered;
         let (worker, parsed) = (self.request.worker, &self.request.parsed);
         let status = answer.response.status;
