@@ -308,3 +308,46 @@ fn half_of_a_tunnel_carries_on_while_it_is_used() {
     assert!(all.ends_with(b"last words"));
     assert!(client.closed_within(SOON));
 }
+
+/// An endpoint by hand that sends an event only when it is told to, in chunks.
+fn events_on_cue() -> (String, std::sync::mpsc::Sender<()>) {
+    use std::io::{Read as _, Write as _};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let url = format!("http://{}", listener.local_addr().expect("it is bound"));
+    let (cue, cues) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("weir connects");
+        let mut seen = Vec::new();
+        while !seen.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).expect("a head");
+            seen.push(byte[0]);
+        }
+        let head = EVENTS.split_once("\r\n\r\n").expect("a head").0;
+        stream.write_all(format!("{head}\r\n\r\n").as_bytes()).expect("weir reads");
+        while cues.recv().is_ok() {
+            let _ = stream.write_all(b"9\r\ndata: 1\n\n\r\n");
+        }
+        let _ = stream.write_all(b"0\r\n\r\n");
+    });
+    (url, cue)
+}
+
+#[test]
+fn an_event_is_there_before_the_next_one_is_sent() {
+    let (url, cue) = events_on_cue();
+    let weir = Setup::new().workers(1).pool_at("stable", &[&url]).table("health", "kind = \"off\"").start();
+    let mut client = weir.client().lenient();
+    client.send(b"GET /events HTTP/1.1\r\nHost: test\r\n\r\n").expect("it is sent");
+    assert_eq!(client.head().field("transfer-encoding"), Some("chunked"), "the head does not wait for an event");
+    for _ in 0..3 {
+        cue.send(()).expect("it listens");
+        let mut event = Vec::new();
+        client.wire().exactly(14, &mut event).expect("it comes at once");
+        assert_eq!(event, b"9\r\ndata: 1\n\n\r\n");
+    }
+    drop(cue);
+    let mut end = Vec::new();
+    client.wire().exactly(5, &mut end).expect("the end comes");
+    assert_eq!(end, b"0\r\n\r\n");
+}
