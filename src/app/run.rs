@@ -74,7 +74,10 @@ impl Parts {
             tokio::spawn(tasks::follow_names(switchboard.clone(), self.upstreams.names().changes())),
             tokio::spawn(tasks::follow_config(switchboard.clone(), self.access_log.clone(), watcher.clone())),
             tokio::spawn(tasks::every_second(switchboard.clone())),
-            tokio::spawn(tls::keep_fresh(self.sites.iter().flatten().chain(&self.admin_site).cloned().collect())),
+            tokio::spawn(tls::keep_fresh(
+                self.sites.iter().flatten().chain(&self.admin_site).cloned().collect(),
+                switchboard.clone(),
+            )),
             tokio::spawn(otlp::send(self.switchboard.clone(), self.spans.clone())),
         ];
         self.first_round().await;

@@ -2,7 +2,7 @@
 //! it. The cursor takes bounds and words from it, the schema is made from it, and `config/reference.toml` is compared
 //! with it; a key that is read but not listed here, or listed but not read, fails a test.
 
-use super::{limit_keys, switch_keys};
+use super::{limit_keys, pool_keys, switch_keys};
 
 /// One table of the file. `*` in a path stands for a name that the operator chooses, `[]` for an entry of a list.
 #[derive(Debug)]
@@ -225,14 +225,8 @@ static TABLES: &[Table] = &[
             key("pools", Kind::Named("services.*.pools.*"), "", "the versions of the service; at least one"),
         ],
     },
-    Table {
-        path: "services.*.pools.*",
-        doc: "the endpoints that run one version",
-        keys: &[
-            key("endpoints", Kind::Texts, "", "http:// or h2c://HOST[:PORT]; a name may stand for many endpoints"),
-            key("max_in_flight", COUNT, "", "requests in flight; what a full canary cannot take spills to stable"),
-        ],
-    },
+    pool_keys::POOL,
+    pool_keys::TLS,
     Table {
         path: "services.*.direct_paths",
         doc: "whether /POOL/... reaches that pool, and for whom",
@@ -288,7 +282,7 @@ static TABLES: &[Table] = &[
         path: "services.*.timeouts",
         doc: "time limits of the forward path; there is no total limit",
         keys: &[
-            key("connect", Kind::Duration(1), "\"1s\"", "TCP connect"),
+            key("connect", Kind::Duration(1), "\"1s\"", "connect, with the TLS handshake"),
             key("response_header", Kind::Duration(1), "\"30s\"", "from the last request byte to the response head"),
             key("idle", Kind::Duration(1), "\"5m\"", "without a byte in either direction inside a body"),
         ],

@@ -19,6 +19,7 @@ mod listener_keys;
 mod maintenance;
 mod origin;
 mod plain;
+mod pool_keys;
 mod problem;
 mod read;
 pub mod rollouts;

@@ -36,6 +36,7 @@ mod maintenance;
 mod name;
 pub mod notify;
 mod now;
+mod origin;
 mod policy;
 pub mod rollout;
 mod spec;
@@ -54,14 +55,15 @@ pub use maintenance::{
 };
 pub use name::{InvalidName, NAME_BYTES_MAX, Name};
 pub use now::Now;
+pub use origin::{Address, Origin, Protocol};
 pub use policy::{
     Affinity, AffinityBy, Breaker, Health, OnPoolDown, OnZero, Override, ProbeKind, Queue, Retry, Timeouts,
 };
 pub use spec::{
-    AccessLog, Direct, FieldMatch, HostMatch, Limits, ListenerSpec, LogFormat, LogSink, Matches, Origin, PathMatch,
-    Pin, Plan, PoolSpec, Protocol, Rewrite, RouteSpec, ServiceSpec, ValueMatch,
+    AccessLog, Direct, FieldMatch, HostMatch, Limits, ListenerSpec, LogFormat, LogSink, Matches, PathMatch, Pin, Plan,
+    PoolSpec, Rewrite, RouteSpec, ServiceSpec, ValueMatch,
 };
 pub use switch::{KillSwitch, Limit, Pools, Priority, Recovery, Trigger};
-pub use tls::{CertificateFiles, ClientAuth, TlsSpec, TlsVersion};
+pub use tls::{CertificateFiles, ClientAuth, Http2Use, PoolTlsSpec, TlsSpec, TlsVersion};
 pub use trace::{Believe, Collector, Tracing};
 pub use weights::{BUCKETS, InvalidWeight, InvalidWeights, WEIGHT_MAX, Weight, Weights};

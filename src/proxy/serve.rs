@@ -23,6 +23,7 @@ use super::trace::Trace;
 use super::tunnel;
 use super::upload::Downstream;
 use super::via::Via;
+use super::wire::Wire;
 use super::worker::{Lease, Worker};
 use crate::model::{Fault, Head};
 use crate::switchboard::snapshot::Snapshot;
@@ -139,6 +140,7 @@ impl Request<'_> {
         self.worker.turns.up().await;
         match forward(&job, places, client, timer).await {
             Ok(Reply::Http1(answered)) => told.relay(&question, &decision, client, answered, timer).await,
+            Ok(Reply::Any(answered)) => Box::pin(told.relay(&question, &decision, client, *answered, timer)).await,
             Ok(Reply::Http2(answered)) => {
                 Box::pin(told.relay_http2(&question, &decision, client, answered, timer)).await
             }
@@ -173,12 +175,12 @@ pub(crate) struct Told<'a> {
 
 impl Told<'_> {
     /// Sends the endpoint's answer down.
-    async fn relay<L: Link>(
+    async fn relay<L: Link, W: Wire>(
         &self,
         question: &Question<'_>,
         decision: &Decision,
         client: &mut Client<'_, L>,
-        answered: Answered,
+        answered: Answered<W>,
         timer: &mut Timer,
     ) -> After {
         let Answered { mut conn, response, mut upload, attempt, mut trail, .. } = answered;

@@ -30,6 +30,7 @@ use super::streamed::Streamed;
 use super::timer::Timer;
 use super::trace::Trace;
 use super::via::Via;
+use super::wire::Wire;
 use super::worker::{Lease, Worker};
 use crate::model::{Fault, FieldId, Head};
 
@@ -79,6 +80,12 @@ impl Stream {
             Some(Ok(Reply::Http1(answered))) => {
                 if let Some((body, out)) = stream.answer(answered, &decision, down, timer, &mut respond) {
                     body.pour(out).await;
+                }
+                return;
+            }
+            Some(Ok(Reply::Any(answered))) => {
+                if let Some((body, out)) = stream.answer(*answered, &decision, down, timer, &mut respond) {
+                    Box::pin(body.pour(out)).await;
                 }
                 return;
             }
@@ -186,11 +193,8 @@ impl Stream {
             Poll::Pending => respond.borrow_mut().poll_reset(cx).map(|_| None),
         });
         match forwarded.await? {
-            Ok(Reply::Http1(answered)) if answered.response.status == 101 => {
-                answered.attempt.fail(Fault::UpstreamAnswer, &question);
-                let refusal = Refusal::Upstream { fault: Fault::UpstreamAnswer, reason: "unasked_upgrade" };
-                Some(Err((refusal, answered.trail)))
-            }
+            Ok(Reply::Http1(answered)) if answered.response.status == 101 => Some(Err(answered.unasked(&question))),
+            Ok(Reply::Any(answered)) if answered.response.status == 101 => Some(Err(answered.unasked(&question))),
             forwarded => Some(forwarded),
         }
     }
@@ -206,14 +210,14 @@ impl Stream {
     }
 
     /// Sends the endpoint's answer when all of it is at hand; else its head, and the body that is to be poured.
-    fn answer(
+    fn answer<W: Wire>(
         self,
-        answered: Answered,
+        answered: Answered<W>,
         decision: &Decision,
         down: Upstream,
         timer: Timer,
         respond: &mut SendResponse<Bytes>,
-    ) -> Option<(Box<Streamed>, SendStream<Bytes>)> {
+    ) -> Option<(Box<Streamed<W>>, SendStream<Bytes>)> {
         let Answered { mut conn, response, upload, attempt, trail, at } = answered;
         let head = self.head_for_client(&response, &conn.buf, &attempt, decision, trail.upstream_us);
         conn.buf.drain(..response.head_bytes);

@@ -6,20 +6,22 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::client::Client;
 use super::exchange::Conn;
 use super::link::Link;
+use super::wire::Wire;
 
 /// Bytes copied at once, each way.
 const BUFFER_BYTES: usize = 16 * 1024;
 
 /// Carries the upgraded connection; the bytes that went to the client. `reset` tells whether the endpoint reset it,
 /// rather than closing it or the client going away. It has no idle limit yet: TCP keep-alive finds peers that vanished.
-pub(crate) async fn run<L: Link>(client: &mut Client<'_, L>, conn: &mut Conn, reset: &mut bool) -> u64 {
+pub(crate) async fn run<L: Link, W: Wire>(client: &mut Client<'_, L>, conn: &mut Conn<W>, reset: &mut bool) -> u64 {
     keep_alive(client.stream.socket());
-    keep_alive(&conn.stream);
+    if let Some(stream) = conn.stream.tcp() {
+        keep_alive(stream);
+    }
     let early_up = client.unused().to_vec();
     let early_down = std::mem::take(&mut conn.buf);
     let mut endpoint = Watched { stream: &mut conn.stream, reset };
@@ -34,14 +36,14 @@ pub(crate) async fn run<L: Link>(client: &mut Client<'_, L>, conn: &mut Conn, re
 
 /// The endpoint's side, and whether reading from it failed. That writing does says nothing: it may have closed in order
 /// while the client was still sending.
-struct Watched<'a> {
-    stream: &'a mut TcpStream,
+struct Watched<'a, W> {
+    stream: &'a mut W,
     reset: &'a mut bool,
 }
 
 // === impl Watched ===
 
-impl AsyncRead for Watched<'_> {
+impl<W: Wire> AsyncRead for Watched<'_, W> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let read = Pin::new(&mut *self.stream).poll_read(cx, buf);
         *self.reset |= matches!(read, Poll::Ready(Err(_)));
@@ -49,7 +51,7 @@ impl AsyncRead for Watched<'_> {
     }
 }
 
-impl AsyncWrite for Watched<'_> {
+impl<W: Wire> AsyncWrite for Watched<'_, W> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut *self.stream).poll_write(cx, bytes)
     }

@@ -11,6 +11,7 @@ use crate::routing::split::Split;
 use crate::routing::table::Table;
 use crate::throttle::gate::Cap;
 use crate::throttle::limit::RateLimit;
+use crate::tls::pool::PoolTls;
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::pool::PoolState;
 use crate::upstream::units::UnitLedger;
@@ -75,6 +76,15 @@ pub struct Service {
     pub draining: Option<Draining>,
 }
 
+// === impl Snapshot ===
+
+impl Snapshot {
+    /// What the `https` endpoints of each pool that has some are spoken to with.
+    pub fn pools_tls(&self) -> impl Iterator<Item = &Arc<PoolTls>> {
+        self.services.iter().flat_map(|service| &service.pools).filter_map(|pool| pool.tls.as_ref())
+    }
+}
+
 // === impl Service ===
 
 impl Service {
@@ -110,6 +120,8 @@ pub struct Pool {
     pub slow_start_ms: u64,
     /// What it answers instead of sending anything on.
     pub notice: Option<Arc<Notice>>,
+    /// What its `https` endpoints are spoken to with; none where it has none.
+    pub tls: Option<Arc<PoolTls>>,
     /// Its endpoints, by identity; empty when no name has resolved yet.
     pub endpoints: Box<[Arc<Endpoint>]>,
 }

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::book::{self, Book};
 use super::dns::Dns;
-use crate::model::Origin;
+use crate::model::{Address, Origin};
 use crate::telemetry::clock;
 
 /// Least time between the beginnings of two lookups of one name, however many are in a hurry: a dead endpoint under
@@ -156,12 +156,12 @@ impl Names {
 
     /// What an origin stands for now: itself when it is an address, else the last good answer; empty when there is
     /// none.
-    pub fn answers(&self, origin: &Origin) -> Vec<SocketAddr> {
+    pub fn answers(&self, origin: &Origin) -> Vec<Address> {
         match origin.literal() {
             Some(addr) => vec![addr],
             None => {
                 let addrs = self.shared.book().addresses(&origin.host);
-                addrs.into_iter().map(|ip| SocketAddr::new(ip, origin.port)).collect()
+                addrs.into_iter().map(|ip| SocketAddr::new(ip, origin.port).into()).collect()
             }
         }
     }

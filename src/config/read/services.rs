@@ -4,7 +4,8 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use crate::config::cursor::{At, Fields, meant, shorten};
-use crate::config::{origin, read::policies};
+use crate::config::origin;
+use crate::config::read::{policies, tls};
 use crate::model::{Direct, KILL_WORD, MAINTENANCE_WORD, Name, OnKill, OnPoolDown, Origin, PoolSpec, ServiceSpec};
 
 /// Reads every service. `dir` is where relative paths start.
@@ -54,7 +55,7 @@ pub(super) fn name(fields: &Fields<'_>, key: &At<&str>) -> Option<Name> {
 }
 
 fn service(fields: &Fields<'_>, name: Name, dir: &Path) -> Option<ServiceSpec> {
-    let pools = pools(fields);
+    let pools = pools(fields, dir);
     let affinity = policies::affinity(&fields.table("affinity", "services.*.affinity"), &name);
     let service = ServiceSpec {
         stable: stable(fields, &name, &pools),
@@ -134,7 +135,7 @@ fn direct(fields: &Fields<'_>) -> Direct {
     }
 }
 
-fn pools(fields: &Fields<'_>) -> Vec<PoolSpec> {
+fn pools(fields: &Fields<'_>, dir: &Path) -> Vec<PoolSpec> {
     let entries = fields.entries("pools");
     if entries.is_empty() {
         let found = format!("{} has no pool", fields.path);
@@ -147,8 +148,9 @@ fn pools(fields: &Fields<'_>) -> Vec<PoolSpec> {
         let Some(pool) = fields.as_table(value, key.span.clone(), "services.*.pools.*") else { continue };
         let origins = origins(&pool);
         let max_in_flight = pool.integer("max_in_flight").map(|n| n as u32);
+        let tls = tls::pool(&pool, &origins, dir);
         if let Some(name) = name {
-            pools.push(PoolSpec { name, origins, max_in_flight });
+            pools.push(PoolSpec { name, origins, max_in_flight, tls });
         }
     }
     pools
