@@ -123,6 +123,8 @@ fn service_changes(old: &ServiceSpec, new: &ServiceSpec, weights: Option<(&Weigh
                 changes.extend(origin_change(before, pool));
                 let caps = (plain::cap(before.max_in_flight), plain::cap(pool.max_in_flight));
                 changes.extend(one(&format!("pool {}: max_in_flight", pool.name), caps));
+                let proxy = (plain::proxy_protocol(before.proxy_protocol), plain::proxy_protocol(pool.proxy_protocol));
+                changes.extend(one(&format!("pool {}: proxy_protocol", pool.name), proxy));
                 let tls = (plain::pool_tls(&before.tls), plain::pool_tls(&pool.tls));
                 changes.extend(part(&format!("pool {}: tls", pool.name), tls.0, tls.1));
             }

@@ -12,7 +12,7 @@ use crate::model::time::show_duration;
 use crate::model::{
     AccessLog, Affinity, AffinityBy, Believe, Breaker, Direct, FieldMatch, Health, HostMatch, Http2Use, KeyPart,
     Limits, LogFormat, LogSink, Matches, OnKill, OnPoolDown, OnZero, Override, PathMatch, PoolTlsSpec, ProbeKind,
-    Queue, RateLimitSpec, Retry, Rewrite, RouteSpec, Timeouts, Tracing, ValueMatch,
+    ProxyVersion, Queue, RateLimitSpec, Retry, Rewrite, RouteSpec, Timeouts, Tracing, ValueMatch,
 };
 
 /// What stands in place of a key that has no value.
@@ -68,6 +68,15 @@ pub(super) fn joined<T: ToString>(values: &[T]) -> String {
 
 pub(super) fn cap(max: Option<u32>) -> String {
     max.map_or_else(|| NONE.to_owned(), |max| max.to_string())
+}
+
+pub(super) fn proxy_protocol(version: Option<ProxyVersion>) -> String {
+    match version {
+        None => NONE,
+        Some(ProxyVersion::V1) => "v1",
+        Some(ProxyVersion::V2) => "v2",
+    }
+    .to_owned()
 }
 
 pub(super) fn pool_tls(tls: &PoolTlsSpec) -> Plain {

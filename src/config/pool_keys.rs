@@ -8,6 +8,12 @@ pub(super) const POOL: Table = Table {
     keys: &[
         key("endpoints", Kind::Texts, "", "http://, https:// or h2c://HOST[:PORT] (a name may be many), unix:/PATH"),
         key("max_in_flight", COUNT, "", "requests in flight; what a full canary cannot take spills to stable"),
+        key(
+            "proxy_protocol",
+            Kind::Word(&["v1", "v2"]),
+            "",
+            "each connection begins with its client's address (PROXY)",
+        ),
         key("tls", Kind::Table("services.*.pools.*.tls"), "", "how TLS is spoken to its https endpoints"),
     ],
 };

@@ -55,7 +55,7 @@ pub use maintenance::{
 };
 pub use name::{InvalidName, NAME_BYTES_MAX, Name};
 pub use now::Now;
-pub use origin::{Address, Origin, Protocol};
+pub use origin::{Address, Origin, Protocol, ProxyVersion};
 pub use policy::{
     Affinity, AffinityBy, Breaker, Health, OnPoolDown, OnZero, Override, ProbeKind, Queue, Retry, Timeouts,
 };

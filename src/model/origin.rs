@@ -30,6 +30,15 @@ pub enum Protocol {
     Unix,
 }
 
+/// The version of the PROXY protocol in which endpoints are told whom a connection is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProxyVersion {
+    /// A line of text.
+    V1,
+    /// Binary.
+    V2,
+}
+
 /// The address of one endpoint. It is shown as `10.0.0.1:8080`, or as `unix:/run/app.sock`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Address {

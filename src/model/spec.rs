@@ -8,7 +8,7 @@ use regex::Regex;
 use super::kill::OnKill;
 use super::limit::RateLimitSpec;
 use super::name::Name;
-use super::origin::Origin;
+use super::origin::{Origin, ProxyVersion};
 use super::policy::{Affinity, Breaker, Health, OnPoolDown, Override, Queue, Retry, Timeouts};
 use super::tls::{PoolTlsSpec, TlsSpec};
 use super::trace::Tracing;
@@ -76,6 +76,8 @@ pub struct PoolSpec {
     pub max_in_flight: Option<u32>,
     /// How TLS is spoken to its `https` endpoints.
     pub tls: PoolTlsSpec,
+    /// How its endpoints are told whom a connection is opened for; none: not at all.
+    pub proxy_protocol: Option<ProxyVersion>,
 }
 
 /// One rule of the route table.

@@ -1,16 +1,18 @@
 //! Attempts to endpoints that are not plain HTTP/1 over TCP: TLS, where the endpoint chooses the version of HTTP,
-//! HTTP/2 by prior knowledge, and sockets in the file system.
+//! HTTP/2 by prior knowledge, sockets in the file system, and endpoints that are told whom a connection is opened for.
 //!
 //! What an endpoint chose last is what the next connection is opened for; one that turns out otherwise is not thrown
 //! away but kept for those who can use it. A failed handshake is a failure to connect: nothing was sent.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustls::{ClientConfig, ClientConnection};
-use tokio::net::UnixStream;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpStream, UnixStream};
 
 use super::exchange::{Conn, Failure, connect};
 use super::forward::{Attempt, Course, Job, Reply, Tried};
@@ -20,14 +22,16 @@ use super::h2up::trunk::Dial;
 use super::h2up::trunks::Trunks;
 use super::http1;
 use super::secure::Secure;
+use super::splice;
 use super::timer::Timer;
 use super::upload::Downstream;
 use super::wire::{AnyMark, AnyWire};
 use super::worker::Worker;
-use crate::model::{Address, Http2Use, Protocol};
+use crate::model::{Address, Http2Use, Protocol, ProxyVersion};
 use crate::telemetry::uplink::UplinkFault;
 use crate::tls::pool::PoolTls;
 use crate::upstream::endpoint::Endpoint;
+use crate::upstream::preface::Ends;
 
 /// How often an endpoint may choose another version of HTTP than it did a moment before, within one attempt.
 const TURNS_MAX: usize = 3;
@@ -54,7 +58,7 @@ pub(crate) async fn attempt<D: Downstream>(
             };
         }
         (Address::Ip(_), Protocol::Https) => return over_tls(job, attempt, body, down, timer, course).await,
-        (Address::Ip(_), _) => Err(Failure::unconnected("connect_failed")),
+        (Address::Ip(addr), _) => open_named(job, &attempt, *addr, course.fresh, timer).await,
         (Address::Unix(path), _) => open_unix(job, &attempt, path, course.fresh, timer).await,
     };
     let tried = http1::attempt(job, attempt, opened, body, down, timer, course).await;
@@ -76,6 +80,8 @@ async fn over_tls<D: Downstream>(
     let timeouts = attempt.service().spec.timeouts;
     // An upgrade is HTTP/1.1 (RFC 9110 §7.8).
     let http1_only = match tls.spec.http2 {
+        // A connection that is one client's carries no other's streams.
+        _ if attempt.pool().proxy_protocol.is_some() => true,
         Http2Use::Off => true,
         Http2Use::Auto => job.outgoing.upgrade,
         Http2Use::Only => false,
@@ -135,25 +141,28 @@ async fn open_tls(
 ) -> Result<Opened, Failure> {
     let (worker, endpoint) = (job.worker, attempt.endpoint());
     let terms = tls.terms();
-    let mark = AnyMark { terms: Some(terms.number) };
+    let mark = AnyMark { terms: Some(terms.number), named: named(job, attempt) };
     if let Some(conn) = idle(job, endpoint, mark, fresh) {
         return Ok(Opened::Http1(conn));
     }
     let config = if http1_only { &terms.http1 } else { &terms.any };
     let deadline = Instant::now() + attempt.service().spec.timeouts.connect;
-    let link = connect_tls(worker, endpoint, tls, config, timer, deadline).await.map_err(Failure::unconnected)?;
+    let first = mark.preface();
+    let link = connect_tls(worker, endpoint, tls, config, &first, timer, deadline).await;
+    let link = link.map_err(Failure::unconnected)?;
     Ok(match link.wants_http2() {
         true => Opened::Http2(link),
         false => Opened::Http1(new(AnyWire::Tls(link), mark)),
     })
 }
 
-/// Connects and shakes hands before `deadline`; else why not, in a word.
+/// Connects, says what stands `first`, and shakes hands before `deadline`; else why not, in a word.
 pub(crate) async fn connect_tls(
     worker: &Rc<Worker>,
     endpoint: &Endpoint,
     tls: &PoolTls,
     config: &Arc<ClientConfig>,
+    first: &[u8],
     timer: &mut Timer,
     deadline: Instant,
 ) -> Result<Secure<ClientConnection>, &'static str> {
@@ -165,6 +174,9 @@ pub(crate) async fn connect_tls(
     };
     let meter = endpoint.meter.of(worker.index);
     meter.connections.add(1);
+    if !send_first(&stream, first, timer, deadline).await {
+        return Err("connect_failed");
+    }
     let shaken = match tls.server_name(&endpoint.id.origin.host) {
         Ok(name) => {
             let shaking = Box::pin(Secure::connect(worker, stream, Arc::clone(config), name));
@@ -184,6 +196,55 @@ pub(crate) async fn connect_tls(
     }
 }
 
+/// A connection over TCP that begins with whom it is opened for.
+async fn open_named(
+    job: &Job<'_>,
+    attempt: &Attempt,
+    addr: SocketAddr,
+    fresh: bool,
+    timer: &mut Timer,
+) -> Result<Conn<AnyWire>, Failure> {
+    let (endpoint, mark) = (attempt.endpoint(), AnyMark { terms: None, named: named(job, attempt) });
+    if let Some(conn) = idle(job, endpoint, mark, fresh) {
+        return Ok(conn);
+    }
+    let deadline = Instant::now() + attempt.service().spec.timeouts.connect;
+    let stream = connect(addr, timer, deadline).await?;
+    endpoint.meter.of(job.worker.index).connections.add(1);
+    match send_first(&stream, &mark.preface(), timer, deadline).await {
+        true => Ok(new(AnyWire::Tcp(stream), mark)),
+        false => Err(Failure::unconnected("connect_failed")),
+    }
+}
+
+/// Whose connection it has to be, where the endpoints of the pool are told: the client's, as trusted proxies tell it.
+fn named(job: &Job<'_>, attempt: &Attempt) -> Option<(ProxyVersion, Ends)> {
+    let version = attempt.pool().proxy_protocol?;
+    let client = job.question.client.to_canonical();
+    let own = job.ends.filter(|ends| ends.source.ip().to_canonical() == client);
+    let nowhere = match client {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let destination = job.ends.map_or(SocketAddr::new(nowhere, 0), |ends| ends.destination);
+    // The port of a client behind another proxy is not known.
+    let source = SocketAddr::new(client, own.map_or(0, |ends| ends.source.port()));
+    Some((version, Ends { source, destination }))
+}
+
+/// Sends what stands first on a connection, together with what follows at once; false when the endpoint is gone.
+async fn send_first(stream: &TcpStream, first: &[u8], timer: &mut Timer, deadline: Instant) -> bool {
+    let mut sent = 0;
+    while sent < first.len() {
+        let sending = std::future::poll_fn(|cx| splice::poll_write_more(cx, stream, &first[sent..]));
+        match timer.limit(deadline, sending).await {
+            Ok(Ok(n)) if n > 0 => sent += n,
+            _ => return false,
+        }
+    }
+    true
+}
+
 /// A connection to a socket in the file system.
 async fn open_unix(
     job: &Job<'_>,
@@ -192,15 +253,20 @@ async fn open_unix(
     fresh: bool,
     timer: &mut Timer,
 ) -> Result<Conn<AnyWire>, Failure> {
-    let (endpoint, mark) = (attempt.endpoint(), AnyMark::default());
+    let (endpoint, mark) = (attempt.endpoint(), AnyMark { terms: None, named: named(job, attempt) });
     if let Some(conn) = idle(job, endpoint, mark, fresh) {
         return Ok(conn);
     }
+    let first = mark.preface();
     let connecting = async {
         loop {
             match UnixStream::connect(path).await {
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => tokio::time::sleep(UNIX_PAUSE).await,
-                connected => return connected,
+                Ok(mut stream) => {
+                    stream.write_all(&first).await?;
+                    return Ok(stream);
+                }
+                failed => return failed,
             }
         }
     };
@@ -238,6 +304,6 @@ pub(crate) fn park(worker: &Rc<Worker>, endpoint: &Endpoint, link: Secure<Client
     let limits = worker.snapshot().limits;
     let now_ms = worker.now(Instant::now()).mono_ms;
     let until_ms = now_ms.saturating_add(limits.upstream_keep_alive.as_millis() as u64);
-    let conn = new(AnyWire::Tls(link), AnyMark { terms: Some(terms) });
+    let conn = new(AnyWire::Tls(link), AnyMark { terms: Some(terms), named: None });
     worker.any_conns.borrow_mut().put(endpoint, conn, until_ms, limits.upstream_idle_max);
 }

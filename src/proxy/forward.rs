@@ -30,6 +30,7 @@ use crate::model::{Address, Fault, Protocol};
 use crate::switchboard::snapshot::{Pool, Service};
 use crate::telemetry::lane::Lane;
 use crate::upstream::endpoint::{Endpoint, Outcome};
+use crate::upstream::preface::Ends;
 
 /// What is forwarded.
 pub(crate) struct Job<'a> {
@@ -38,6 +39,8 @@ pub(crate) struct Job<'a> {
     pub(crate) question: &'a Question<'a>,
     pub(crate) outgoing: &'a Outgoing<'a>,
     pub(crate) decision: &'a Decision,
+    /// The ends of the client's connection, as far as they are known.
+    pub(crate) ends: Option<Ends>,
     /// When the request's head was read.
     pub(crate) began: Instant,
 }
@@ -143,7 +146,10 @@ pub(crate) async fn forward<D: Downstream>(
         let body = AtHand { framed: &body, complete };
         let course = Course { fresh, began, trail: &mut trail, places: &mut places };
         let tried = match &attempt.endpoint().id.addr {
-            Address::Ip(addr) if attempt.endpoint().id.origin.protocol == Protocol::Http1 => {
+            Address::Ip(addr)
+                if attempt.endpoint().id.origin.protocol == Protocol::Http1
+                    && attempt.pool().proxy_protocol.is_none() =>
+            {
                 let addr = *addr;
                 let opened = http1::open_tcp(job, &attempt, addr, fresh, timer).await;
                 http1::attempt(job, attempt, opened, body, down, timer, course).await.map(Reply::Http1)

@@ -135,6 +135,7 @@ impl Request<'_> {
             question: &question,
             outgoing: &outgoing,
             decision: &decision,
+            ends: self.via.ends,
             began: self.began,
         };
         self.worker.turns.up().await;

@@ -182,7 +182,8 @@ impl Stream {
             upgrade: false,
         };
         let (worker, snapshot, began) = (&self.worker, &self.snapshot, self.began);
-        let job = Job { worker, snapshot, question: &question, outgoing: &outgoing, decision, began };
+        let ends = self.via.ends;
+        let job = Job { worker, snapshot, question: &question, outgoing: &outgoing, decision, ends, began };
         let _in_flight = worker.turns.begin();
         worker.turns.up().await;
         let respond = RefCell::new(respond);

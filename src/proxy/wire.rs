@@ -16,6 +16,8 @@ use tokio::net::{TcpStream, UnixStream};
 use super::conns::Conns;
 use super::secure::Secure;
 use super::worker::Worker;
+use crate::model::ProxyVersion;
+use crate::upstream::preface::{self, Ends};
 
 /// A connection to an endpoint.
 pub(crate) trait Wire: AsyncRead + AsyncWrite + Unpin + Sized + fmt::Debug + 'static {
@@ -43,6 +45,8 @@ pub(crate) trait Wire: AsyncRead + AsyncWrite + Unpin + Sized + fmt::Debug + 'st
 
 /// A connection of a kind that is known only at run time.
 pub(crate) enum AnyWire {
+    /// TCP, of which the endpoint knows whose connection it is.
+    Tcp(TcpStream),
     /// TLS.
     Tls(Secure<ClientConnection>),
     /// A socket in the file system.
@@ -54,6 +58,17 @@ pub(crate) enum AnyWire {
 pub(crate) struct AnyMark {
     /// The terms of TLS; see [`crate::tls::pool::Terms::number`].
     pub(crate) terms: Option<u64>,
+    /// Whose connection it is, as the endpoint was told.
+    pub(crate) named: Option<(ProxyVersion, Ends)>,
+}
+
+// === impl AnyMark ===
+
+impl AnyMark {
+    /// What stands first on a connection with this mark.
+    pub(crate) fn preface(&self) -> Vec<u8> {
+        self.named.map(|(version, ends)| preface::header(version, Some(ends))).unwrap_or_default()
+    }
 }
 
 // === impl TcpStream ===
@@ -99,6 +114,7 @@ impl Wire for AnyWire {
 
     fn tcp(&self) -> Option<&TcpStream> {
         match self {
+            Self::Tcp(stream) => Some(stream),
             Self::Tls(link) => Some(link.tcp()),
             Self::Unix(_) => None,
         }
@@ -106,6 +122,7 @@ impl Wire for AnyWire {
 
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
+            Self::Tcp(stream) => stream.poll_read_ready(cx),
             Self::Tls(link) => link.poll_plain(cx).map_ok(drop),
             Self::Unix(stream) => stream.poll_read_ready(cx),
         }
@@ -114,12 +131,13 @@ impl Wire for AnyWire {
     fn is_laden(&self) -> bool {
         match self {
             Self::Tls(link) => link.wants_write(),
-            Self::Unix(_) => false,
+            Self::Tcp(_) | Self::Unix(_) => false,
         }
     }
 
     fn is_quiet(&mut self) -> bool {
         match self {
+            Self::Tcp(stream) => stream.is_quiet(),
             Self::Tls(link) => link.is_quiet(),
             Self::Unix(stream) => {
                 matches!(stream.try_read(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock)
@@ -135,6 +153,7 @@ impl Wire for AnyWire {
 impl AsyncRead for AnyWire {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Tls(link) => Pin::new(link).poll_read(cx, buf),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
         }
@@ -144,6 +163,7 @@ impl AsyncRead for AnyWire {
 impl AsyncWrite for AnyWire {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Tls(link) => Pin::new(link).poll_write(cx, bytes),
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
@@ -151,6 +171,7 @@ impl AsyncWrite for AnyWire {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             Self::Tls(link) => Pin::new(link).poll_flush(cx),
             Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
         }
@@ -158,6 +179,7 @@ impl AsyncWrite for AnyWire {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(link) => Pin::new(link).poll_shutdown(cx),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
         }
@@ -167,6 +189,7 @@ impl AsyncWrite for AnyWire {
 impl fmt::Debug for AnyWire {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Tcp(_) => "Tcp",
             Self::Tls(_) => "Tls",
             Self::Unix(_) => "Unix",
         })

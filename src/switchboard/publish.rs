@@ -72,6 +72,7 @@ pub fn build(state: &State, revision: u64, sources: &Sources<'_>) -> Snapshot {
         access_log: plan.access_log.clone(),
         tracing: plan.tracing.clone(),
         keys: sources.keys.clone(),
+        names_clients: plan.services.iter().any(|spec| spec.pools.iter().any(|pool| pool.proxy_protocol.is_some())),
     }
 }
 
@@ -101,6 +102,7 @@ fn build_pool(service: &ServiceSpec, pool: &PoolSpec, live: &ServiceState, sourc
         state: sources.registry.pool(&service.name, &pool.name),
         cap: pool.max_in_flight.map(|max| sources.throttles.cap(&service.name, Some(&pool.name), max)),
         tls: sources.tls.of(service, pool).cloned(),
+        proxy_protocol: pool.proxy_protocol,
         endpoints: ids.iter().map(find).collect(),
     }
 }

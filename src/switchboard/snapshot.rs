@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::model::rollout::CohortMatch;
-use crate::model::{AccessLog, Closed, Killed, Limits, Name, Notice, ServiceSpec, Tracing, Weights};
+use crate::model::{AccessLog, Closed, Killed, Limits, Name, Notice, ProxyVersion, ServiceSpec, Tracing, Weights};
 use crate::routing::cookie::Keys;
 use crate::routing::split::Split;
 use crate::routing::table::Table;
@@ -41,6 +41,8 @@ pub struct Snapshot {
     pub tracing: Option<Tracing>,
     /// Keys of the affinity cookies.
     pub keys: Arc<Keys>,
+    /// Whether any pool tells its endpoints whom a connection is opened for.
+    pub names_clients: bool,
 }
 
 /// A service within a snapshot.
@@ -122,6 +124,8 @@ pub struct Pool {
     pub notice: Option<Arc<Notice>>,
     /// What its `https` endpoints are spoken to with; none where it has none.
     pub tls: Option<Arc<PoolTls>>,
+    /// How its endpoints are told whom a connection is opened for; none: not at all.
+    pub proxy_protocol: Option<ProxyVersion>,
     /// Its endpoints, by identity; empty when no name has resolved yet.
     pub endpoints: Box<[Arc<Endpoint>]>,
 }

@@ -313,6 +313,7 @@ impl Switchboard {
                     endpoint: endpoint.clone(),
                     health: service.spec.health.clone(),
                     tls: pool.tls.clone(),
+                    proxy: pool.proxy_protocol,
                 })
                 .collect(),
         };

@@ -12,13 +12,14 @@ use http_body_util::Empty;
 use hyper::Request;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
 use super::check_h2;
 use super::endpoint::Endpoint;
-use crate::model::{Address, Health, ProbeKind, Protocol};
+use super::preface;
+use crate::model::{Address, Health, ProbeKind, Protocol, ProxyVersion};
 use crate::telemetry::uplink::UplinkFault;
 use crate::tls::pool::PoolTls;
 
@@ -93,15 +94,17 @@ pub(crate) struct Whom<'a> {
     pub(crate) authority: &'a str,
     /// What it is spoken to with, where it speaks TLS.
     pub(crate) tls: Option<&'a PoolTls>,
+    /// How it is told that the connection is weir's own; none: not at all.
+    pub(crate) proxy: Option<ProxyVersion>,
 }
 
 // === impl Whom ===
 
 impl<'a> Whom<'a> {
-    pub(crate) fn of(endpoint: &'a Endpoint, tls: Option<&'a PoolTls>) -> Self {
+    pub(crate) fn of(endpoint: &'a Endpoint, tls: Option<&'a PoolTls>, proxy: Option<ProxyVersion>) -> Self {
         let origin = &endpoint.id.origin;
         let (protocol, host, authority) = (origin.protocol, &*origin.host, &*endpoint.authority);
-        Self { addr: &endpoint.id.addr, protocol, host, authority, tls }
+        Self { addr: &endpoint.id.addr, protocol, host, authority, tls, proxy }
     }
 }
 
@@ -110,24 +113,35 @@ pub(crate) async fn check(whom: &Whom<'_>, health: &Health) -> Result<(), CheckE
     let probe = async {
         let addr = match whom.addr {
             Address::Unix(path) => {
-                let stream = UnixStream::connect(path).await.map_err(connect_error)?;
+                let mut stream = UnixStream::connect(path).await.map_err(connect_error)?;
+                introduce(&mut stream, whom.proxy).await?;
                 return ask(stream, false, whom, health).await;
             }
             Address::Ip(addr) => *addr,
         };
-        let stream = TcpStream::connect(addr).await.map_err(connect_error)?;
+        let mut stream = TcpStream::connect(addr).await.map_err(connect_error)?;
+        introduce(&mut stream, whom.proxy).await?;
         let Some(tls) = whom.tls.filter(|_| whom.protocol == Protocol::Https) else {
             return ask(stream, whom.protocol == Protocol::H2c, whom, health).await;
         };
         let bad_name = |error| CheckError::Tls { fault: UplinkFault::Name, error: io::Error::other(error) };
         let name = tls.server_name(whom.host).map_err(bad_name)?;
-        let connector = TlsConnector::from(Arc::clone(&tls.terms().any));
+        // Nobody speaks HTTP/2 on a connection that is one client's.
+        let terms = tls.terms();
+        let config = if whom.proxy.is_some() { &terms.http1 } else { &terms.any };
+        let connector = TlsConnector::from(Arc::clone(config));
         let stream = connector.connect(name, stream).await.map_err(handshake_error)?;
         let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         ask(stream, http2, whom, health).await
     };
     let timed = tokio::time::timeout(health.timeout, probe).await;
     timed.unwrap_or(Err(CheckError::Timeout(health.timeout)))
+}
+
+/// Says that the connection is weir's own, where that has to be said.
+async fn introduce<S: AsyncWrite + Unpin>(stream: &mut S, proxy: Option<ProxyVersion>) -> Result<(), CheckError> {
+    let Some(version) = proxy else { return Ok(()) };
+    stream.write_all(&preface::header(version, None)).await.map_err(CheckError::Connect)
 }
 
 /// Asks over a connection, of which it is known whether HTTP/2 is spoken.
@@ -208,7 +222,8 @@ mod tests {
 
     async fn plain(addr: SocketAddr, health: &Health) -> Result<(), CheckError> {
         let (addr, protocol) = (addr.into(), Protocol::Http1);
-        check(&Whom { addr: &addr, protocol, host: "engine", authority: "engine:8080", tls: None }, health).await
+        check(&Whom { addr: &addr, protocol, host: "engine", authority: "engine:8080", tls: None, proxy: None }, health)
+            .await
     }
 
     async fn verdict(manners: Manners, health: &Health) -> Result<(), String> {

@@ -6,7 +6,8 @@
 //! In reading order: [`endpoint`] (what workers ask and report; its transitions are pure in `gate`), [`pool`] (the
 //! breaker), [`registry`] (state by identity), [`units`] (which units of a service failed), [`culprits`] (where errors
 //! come from), [`names`] (what an origin stands for; the rules are pure in `book`, a lookup is in `dns`), [`probe`]
-//! (schedules; one probe is in `check` and `check_h2`), [`upstreams`] (the owner of it all).
+//! (schedules; one probe is in `check` and `check_h2`), [`preface`] (whom a connection is opened for, as its first
+//! bytes), [`upstreams`] (the owner of it all).
 //!
 //! What happens when things go wrong:
 //!
@@ -30,6 +31,7 @@ pub mod endpoint;
 mod gate;
 pub mod names;
 pub mod pool;
+pub mod preface;
 pub mod probe;
 pub mod registry;
 mod slots;

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::check::{CheckError, Whom, check};
 use super::endpoint::{Endpoint, StateKind};
 use super::gate::mixed;
-use crate::model::Health;
+use crate::model::{Health, ProxyVersion};
 use crate::telemetry::clock;
 use crate::tls::pool::PoolTls;
 
@@ -41,6 +41,8 @@ pub struct Target {
     pub health: Option<Health>,
     /// What it is spoken to with, where it speaks TLS.
     pub tls: Option<Arc<PoolTls>>,
+    /// How it is told that a connection is weir's own; none: not at all.
+    pub proxy: Option<ProxyVersion>,
 }
 
 /// The probes under way.
@@ -57,6 +59,7 @@ pub(crate) struct Prober {
 struct Task {
     health: Health,
     tls: Option<Arc<PoolTls>>,
+    proxy: Option<ProxyVersion>,
     first: watch::Receiver<bool>,
     handle: JoinHandle<()>,
 }
@@ -120,21 +123,21 @@ impl Prober {
     }
 
     fn begin(&self, target: &Target, health: Health) -> Task {
-        let (endpoint, tls) = (Arc::clone(&target.endpoint), target.tls.clone());
+        let (endpoint, tls, proxy) = (Arc::clone(&target.endpoint), target.tls.clone(), target.proxy);
         let (sender, first) = watch::channel(false);
         let (turns, firsts, policy) = (Arc::clone(&self.turns), self.firsts.clone(), health.clone());
         let kept = tls.clone();
         let handle = self.control.spawn(async move {
             let mut chatter = Chatter::default();
             loop {
-                probe(&endpoint, &policy, tls.as_deref(), &turns, &mut chatter).await;
+                probe(&endpoint, &policy, (tls.as_deref(), proxy), &turns, &mut chatter).await;
                 if !sender.send_replace(true) {
                     firsts.send_modify(|count| *count += 1);
                 }
                 sleep(pause(&policy, endpoint.in_transition(), endpoint.serial ^ clock::now().mono_ms)).await;
             }
         });
-        Task { health, tls: kept, first, handle }
+        Task { health, tls: kept, proxy, first, handle }
     }
 }
 
@@ -143,7 +146,9 @@ impl Prober {
 impl Task {
     /// Whether it does so in this way already.
     fn probes(&self, health: &Health, target: &Target) -> bool {
-        self.health == *health && self.tls.as_ref().map(Arc::as_ptr) == target.tls.as_ref().map(Arc::as_ptr)
+        self.health == *health
+            && self.proxy == target.proxy
+            && self.tls.as_ref().map(Arc::as_ptr) == target.tls.as_ref().map(Arc::as_ptr)
     }
 }
 
@@ -174,9 +179,15 @@ fn pause(health: &Health, in_transition: bool, draw: u64) -> Duration {
     nominal.mul_f64(0.9 + 0.2 * unit).max(Duration::from_millis(1))
 }
 
-async fn probe(endpoint: &Endpoint, health: &Health, tls: Option<&PoolTls>, turns: &Semaphore, chatter: &mut Chatter) {
+async fn probe(
+    endpoint: &Endpoint,
+    health: &Health,
+    (tls, proxy): (Option<&PoolTls>, Option<ProxyVersion>),
+    turns: &Semaphore,
+    chatter: &mut Chatter,
+) {
     let Ok(turn) = turns.acquire().await else { return };
-    let result = check(&Whom::of(endpoint, tls), health).await;
+    let result = check(&Whom::of(endpoint, tls, proxy), health).await;
     drop(turn);
     let reason = match result {
         Ok(()) => None,

@@ -240,7 +240,7 @@ mod tests {
                     Some(_) => upstreams.registry().probed_endpoint(&id),
                     None => upstreams.registry().endpoint(&id),
                 };
-                Target { endpoint, health: health.cloned(), tls: None }
+                Target { endpoint, health: health.cloned(), tls: None, proxy: None }
             };
             PoolTarget {
                 pool: upstreams.registry().pool(&name("engine"), &name(pool)),

@@ -25,6 +25,7 @@ mod lanes;
 mod large;
 mod limits;
 mod maintenance;
+mod named_endpoints;
 mod notify;
 mod reload;
 mod retry;

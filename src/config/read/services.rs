@@ -6,7 +6,10 @@ use std::path::Path;
 use crate::config::cursor::{At, Fields, meant, shorten};
 use crate::config::origin;
 use crate::config::read::{policies, tls};
-use crate::model::{Direct, KILL_WORD, MAINTENANCE_WORD, Name, OnKill, OnPoolDown, Origin, PoolSpec, ServiceSpec};
+use crate::model::{
+    Direct, Http2Use, KILL_WORD, MAINTENANCE_WORD, Name, OnKill, OnPoolDown, Origin, PoolSpec, PoolTlsSpec, Protocol,
+    ProxyVersion, ServiceSpec,
+};
 
 /// Reads every service. `dir` is where relative paths start.
 pub(super) fn services(root: &Fields<'_>, dir: &Path) -> Vec<At<ServiceSpec>> {
@@ -149,11 +152,29 @@ fn pools(fields: &Fields<'_>, dir: &Path) -> Vec<PoolSpec> {
         let origins = origins(&pool);
         let max_in_flight = pool.integer("max_in_flight").map(|n| n as u32);
         let tls = tls::pool(&pool, &origins, dir);
+        let proxy_protocol = proxy_protocol(&pool, &origins, &tls);
         if let Some(name) = name {
-            pools.push(PoolSpec { name, origins, max_in_flight, tls });
+            pools.push(PoolSpec { name, origins, max_in_flight, tls, proxy_protocol });
         }
     }
     pools
+}
+
+/// A connection that is one client's carries no other client's streams, so HTTP/2 has no place on it.
+fn proxy_protocol(pool: &Fields<'_>, origins: &[Origin], tls: &PoolTlsSpec) -> Option<ProxyVersion> {
+    let word = pool.word("proxy_protocol")?;
+    let refuse = |found: String, help: &str| pool.sink.whole(word.span.clone(), &word.path, found, help);
+    let path = &word.path;
+    if let Some(h2c) = origins.iter().find(|origin| origin.protocol == Protocol::H2c) {
+        refuse(
+            format!("{path}: {h2c} shares its connections between clients"),
+            "take it out, or use \"http://HOST:PORT\"",
+        );
+    }
+    if tls.http2 == Http2Use::Only {
+        refuse(format!("{path}: HTTP/2 shares connections between clients"), "take it out, or set http2 = \"off\"");
+    }
+    Some(if word.value == "v1" { ProxyVersion::V1 } else { ProxyVersion::V2 })
 }
 
 fn origins(pool: &Fields<'_>) -> Vec<Origin> {
