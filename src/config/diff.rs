@@ -59,6 +59,7 @@ pub fn restart_needed(old: &Config, new: &Config) -> Vec<String> {
         ("rollouts", old.rollouts != new.rollouts),
         ("workers", old.workers != new.workers),
         ("dns", old.dns != new.dns),
+        ("docker", old.docker != new.docker),
         ("log", old.log != new.log),
         ("key_file", old.key_file != new.key_file),
     ];

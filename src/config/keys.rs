@@ -89,6 +89,7 @@ static TABLES: &[Table] = &[
             key("access_log", Kind::Table("access_log"), "", "one line per request"),
             key("tracing", Kind::Table("tracing"), "", "W3C trace contexts; default: their fields pass like any other"),
             key("dns", Kind::Table("dns"), "", "how host names of endpoints are looked up"),
+            key("docker", Kind::Table("docker"), "", "where containers are looked for, for docker:// endpoints"),
             key("limits", Kind::Table("limits"), "", "limits of the data plane"),
             key("listeners", Kind::Named("listeners.*"), "", "where clients connect; default: public, 0.0.0.0:8080"),
             key("services", Kind::Named("services.*"), "", "what clients reach; at least one"),
@@ -175,6 +176,20 @@ static TABLES: &[Table] = &[
             key("otlp", Kind::Text, "", "where spans are posted, such as http://127.0.0.1:4318/v1/traces"),
             key("otlp_authorization_file", Kind::Text, "", "file with what is sent there as Authorization"),
             key("service_name", Kind::Text, "\"weir\"", "service.name of the spans"),
+        ],
+    },
+    Table {
+        path: "docker",
+        doc: "where containers are looked for by their labels, for endpoints that are docker://",
+        keys: &[
+            key("engine", Kind::Text, "\"unix:///var/run/docker.sock\"", "unix:///PATH or tcp://HOST:PORT"),
+            key(
+                "label",
+                Kind::Text,
+                "\"weir\"",
+                "what stands before .service, .pool, .port and .network in the labels",
+            ),
+            key("network", Kind::Text, "", "whose addresses are used; default: one shared with weir, else any"),
         ],
     },
     Table {

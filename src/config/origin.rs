@@ -1,5 +1,5 @@
-//! Where endpoints are: `http://HOST[:PORT]`, `https://HOST[:PORT]`, `h2c://HOST[:PORT]`, `unix:/PATH`. What cannot be
-//! reached is refused by name.
+//! Where endpoints are: `http://HOST[:PORT]`, `https://HOST[:PORT]`, `h2c://HOST[:PORT]`, `unix:/PATH`,
+//! `docker://`. What cannot be reached is refused by name.
 
 use crate::model::{Origin, Protocol};
 
@@ -11,6 +11,14 @@ pub(super) fn parse(text: &str) -> Result<Origin, (String, String)> {
     let wrong = |found: &str, help: &str| Err((found.to_owned(), help.to_owned()));
     if let Some(path) = text.strip_prefix("unix:") {
         return socket(path);
+    }
+    if let Some((protocol, rest)) = containers(text) {
+        let help = "its containers say by their labels where they are: write \"docker://\" alone";
+        return match rest {
+            // The pool it belongs to is filled in by who knows it.
+            "" | "/" => Ok(Origin::docker(protocol, "", "")),
+            _ => wrong("has a host", help),
+        };
     }
     let Some((scheme, rest)) = text.split_once("://") else {
         return wrong(
@@ -27,7 +35,8 @@ pub(super) fn parse(text: &str) -> Result<Origin, (String, String)> {
             return wrong("is not an http address", help);
         }
         _ => {
-            let help = "use \"http://HOST:PORT\", \"https://HOST:PORT\", \"h2c://HOST:PORT\" or \"unix:/PATH\"";
+            let help =
+                "use \"http://HOST:PORT\", \"https://HOST:PORT\", \"h2c://HOST:PORT\", \"unix:/PATH\" or \"docker://\"";
             return wrong("is not an http address", help);
         }
     };
@@ -45,6 +54,12 @@ pub(super) fn parse(text: &str) -> Result<Origin, (String, String)> {
     // The port of an origin that names none (RFC 9110 §4.2).
     let (host, port) = split_port(authority, if protocol == Protocol::Https { 443 } else { 80 })?;
     check_host(host).map(|host| Origin { protocol, host, port })
+}
+
+/// What is spoken with containers, and what stands behind the scheme; none when the endpoints are none.
+fn containers(text: &str) -> Option<(Protocol, &str)> {
+    let plain = text.strip_prefix("docker://").map(|rest| (Protocol::Http1, rest));
+    plain.or_else(|| text.strip_prefix("docker+h2c://").map(|rest| (Protocol::H2c, rest)))
 }
 
 /// A socket in the file system, behind `unix:`. As a URL it has an empty authority.

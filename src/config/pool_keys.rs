@@ -6,7 +6,12 @@ pub(super) const POOL: Table = Table {
     path: "services.*.pools.*",
     doc: "the endpoints that run one version",
     keys: &[
-        key("endpoints", Kind::Texts, "", "http://, https:// or h2c://HOST[:PORT] (a name may be many), unix:/PATH"),
+        key(
+            "endpoints",
+            Kind::Texts,
+            "",
+            "http://, https:// or h2c://HOST[:PORT] (a name may be many), unix:/PATH, docker://",
+        ),
         key("max_in_flight", COUNT, "", "requests in flight; what a full canary cannot take spills to stable"),
         key(
             "proxy_protocol",

@@ -4,13 +4,17 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
-/// A place that endpoints are found at: `http://HOST:PORT`, `https://HOST:PORT`, `h2c://HOST:PORT` or `unix:/PATH`. A
-/// host name may stand for many endpoints.
+/// What stands before the service and the pool in the host of an origin whose endpoints are containers; no name of a
+/// host holds a colon.
+const DOCKER: &str = "docker:";
+
+/// A place that endpoints are found at: `http://HOST:PORT`, `https://HOST:PORT`, `h2c://HOST:PORT`, `unix:/PATH` or
+/// `docker://`. A host name may stand for many endpoints, and `docker://` for every container with the pool's labels.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Origin {
     /// What is spoken there.
     pub protocol: Protocol,
-    /// Host name or address, lower case, without brackets; of a socket its path.
+    /// Host name or address, lower case, without brackets; of a socket its path; of containers [`Origin::docker`].
     pub host: String,
     /// Port; of a socket 0.
     pub port: u16,
@@ -61,6 +65,16 @@ impl Origin {
         }
     }
 
+    /// The containers that are labelled for a pool.
+    pub fn docker(protocol: Protocol, service: &str, pool: &str) -> Self {
+        Self { protocol, host: format!("{DOCKER}{service}/{pool}"), port: 0 }
+    }
+
+    /// `service/pool`, when its endpoints are containers.
+    pub fn labelled(&self) -> Option<&str> {
+        self.host.strip_prefix(DOCKER).filter(|_| self.protocol != Protocol::Unix)
+    }
+
     /// `host:port`, with brackets around an IPv6 address; of a socket `localhost`: its path can stand in no `Host`.
     pub fn authority(&self) -> String {
         match self.protocol {
@@ -79,6 +93,12 @@ impl std::fmt::Display for Origin {
             Protocol::H2c => "h2c",
             Protocol::Unix => return write!(f, "unix:{}", self.host),
         };
+        if self.labelled().is_some() {
+            return match self.protocol {
+                Protocol::H2c => f.write_str("docker+h2c://"),
+                _ => f.write_str("docker://"),
+            };
+        }
         write!(f, "{scheme}://{}", self.authority())
     }
 }

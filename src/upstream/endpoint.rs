@@ -132,7 +132,10 @@ impl Endpoint {
     pub(crate) fn new(id: EndpointId, slots: Arc<Slots>, serial: u64, workers: usize, ledger: Ledger) -> Self {
         let gate = Gate { proof: ledger.proof, ejection: Ejection::None };
         Self {
-            authority: id.origin.authority(),
+            authority: match id.origin.labelled() {
+                Some(_) => id.addr.to_string(),
+                None => id.origin.authority(),
+            },
             id,
             slot: slots.take(),
             serial,

@@ -58,7 +58,7 @@ pub(super) fn name(fields: &Fields<'_>, key: &At<&str>) -> Option<Name> {
 }
 
 fn service(fields: &Fields<'_>, name: Name, dir: &Path) -> Option<ServiceSpec> {
-    let pools = pools(fields, dir);
+    let pools = pools(fields, &name, dir);
     let affinity = policies::affinity(&fields.table("affinity", "services.*.affinity"), &name);
     let service = ServiceSpec {
         stable: stable(fields, &name, &pools),
@@ -138,7 +138,7 @@ fn direct(fields: &Fields<'_>) -> Direct {
     }
 }
 
-fn pools(fields: &Fields<'_>, dir: &Path) -> Vec<PoolSpec> {
+fn pools(fields: &Fields<'_>, service: &str, dir: &Path) -> Vec<PoolSpec> {
     let entries = fields.entries("pools");
     if entries.is_empty() {
         let found = format!("{} has no pool", fields.path);
@@ -149,7 +149,10 @@ fn pools(fields: &Fields<'_>, dir: &Path) -> Vec<PoolSpec> {
     for (key, value) in entries {
         let name = weighed(fields, &key);
         let Some(pool) = fields.as_table(value, key.span.clone(), "services.*.pools.*") else { continue };
-        let origins = origins(&pool);
+        let mut origins = origins(&pool);
+        for origin in origins.iter_mut().filter(|origin| origin.labelled().is_some()) {
+            *origin = Origin::docker(origin.protocol, service, key.value);
+        }
         let max_in_flight = pool.integer("max_in_flight").map(|n| n as u32);
         let tls = tls::pool(&pool, &origins, dir);
         let proxy_protocol = proxy_protocol(&pool, &origins, &tls);
