@@ -12,6 +12,7 @@ use arc_swap::ArcSwap;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, InvalidDnsNameError, ServerName, UnixTime};
 use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
@@ -19,7 +20,7 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme
 use super::certificate::Certificate;
 use super::failing::Failing;
 use super::stamp::Stamp;
-use super::{TlsError, authorities, provider};
+use super::{TlsError, provider, read};
 use crate::model::{Http2Use, Name, PoolTlsSpec};
 
 /// The variable that names further authorities, as for the calls that leave the house.
@@ -212,13 +213,25 @@ fn read_identity(spec: &PoolTlsSpec) -> Result<Option<Certificate>, TlsError> {
 /// The authorities of the file; without one Mozilla's, compiled in, and those of the variable.
 fn read_roots(spec: &PoolTlsSpec) -> Result<Arc<RootCertStore>, TlsError> {
     if let Some(path) = &spec.roots {
-        return authorities(path).map(Arc::new);
+        return bundle(path).map(Arc::new);
     }
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     if let Some(path) = std::env::var_os(FILE).filter(|path| !path.is_empty()) {
-        roots.roots.extend(authorities(Path::new(&path))?.roots);
+        roots.roots.extend(bundle(Path::new(&path))?.roots);
     }
     Ok(Arc::new(roots))
+}
+
+/// The authorities of a file. It may be a system's bundle, in which some are too odd to be used: those are left out.
+fn bundle(path: &Path) -> Result<RootCertStore, TlsError> {
+    let certificates = CertificateDer::pem_slice_iter(&read(path)?).collect::<Result<Vec<_>, _>>();
+    let certificates = certificates.map_err(|error| TlsError::Pem { path: path.to_owned(), why: error.to_string() })?;
+    let mut roots = RootCertStore::empty();
+    let (added, left_out) = roots.add_parsable_certificates(certificates);
+    if left_out > 0 {
+        tracing::debug!(path = %path.display(), added, left_out, "some authorities cannot be used");
+    }
+    if roots.is_empty() { Err(TlsError::NoCertificate(path.to_owned())) } else { Ok(roots) }
 }
 
 /// Takes any certificate from anybody, but checks that its holder signed.

@@ -124,7 +124,10 @@ impl Trunk {
             let mut timer = worker.timers.borrow_mut().take();
             let opening = Opening { worker: &worker, endpoint: &endpoint, trunk: &weak, timeouts: &dial.timeouts };
             let why = match (link, dial.tls.as_ref().zip(terms)) {
-                (Some(link), _) => opening.carry(link, &mut timer).await,
+                (Some(link), _) => {
+                    watch(link.tcp());
+                    opening.carry(link, &mut timer).await
+                }
                 (None, Some((tls, terms))) => opening.live_tls(tls, &terms, &mut timer).await,
                 (None, None) => opening.live(&mut timer).await,
             };
