@@ -356,6 +356,25 @@ fn probes_go_over_the_same_tls() {
 }
 
 #[test]
+fn probes_use_up_no_session_that_a_request_could_resume() {
+    let (authority, stable) = (Authority::new(), Upstream::named("stable"));
+    let front = TlsFront::http1(&stable, &authority.issue_for(&[NAME]));
+    let weir = Setup::new()
+        .workers(1)
+        .pool_at("stable", &[&front.url()])
+        .table("pools.stable.tls", &format!("roots = \"ca.pem\"\nname = \"{NAME}\""))
+        .table("health", "kind = \"tcp\"\ninterval = \"20ms\"")
+        .file("ca.pem", &authority.pem())
+        .text("[limits]\nupstream_keep_alive = \"10ms\"")
+        .start();
+    assert_eq!(weir.client().get("/").status, 200);
+    let probed = front.accepted() + 10;
+    eventually("it was probed", SOON, || front.accepted() > probed);
+    assert_eq!(weir.client().get("/").status, 200);
+    assert_eq!((handshakes(&weir, "full"), handshakes(&weir, "resumed")), (1.0, 1.0));
+}
+
+#[test]
 fn a_goaway_over_tls_loses_no_request_and_the_session_is_resumed() {
     let (stable, front, weir) = single2("");
     let mut client = weir.client();

@@ -273,7 +273,7 @@ impl Opening<'_> {
     /// The same over TLS. One for which the endpoint chooses HTTP/1.1 goes to those who speak that.
     async fn live_tls(&self, tls: &PoolTls, terms: &Terms, timer: &mut Timer) -> &'static str {
         let deadline = Instant::now() + self.timeouts.connect;
-        let link = match connect_tls(self.worker, self.endpoint, tls, &terms.any, &[], timer, deadline).await {
+        let link = match connect_tls(self.worker, self.endpoint, tls, &terms.requests.any, &[], timer, deadline).await {
             Ok(link) => link,
             Err(reason) => return reason,
         };
