@@ -145,7 +145,7 @@ async fn open_tls(
     if let Some(conn) = idle(job, endpoint, mark, fresh) {
         return Ok(Opened::Http1(conn));
     }
-    let config = if http1_only { &terms.http1 } else { &terms.any };
+    let config = if http1_only { &terms.requests.http1 } else { &terms.requests.any };
     let deadline = Instant::now() + attempt.service().spec.timeouts.connect;
     let first = mark.preface();
     let link = connect_tls(worker, endpoint, tls, config, &first, timer, deadline).await;

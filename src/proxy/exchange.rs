@@ -178,6 +178,9 @@ impl Wait<'_> {
             let answered = !conn.buf.is_empty() || self.interim > 0;
             let failed = |fault, reason| Poll::Ready(Event::Failed(Failure::Endpoint { fault, reason, answered }));
             match read {
+                Err(error) if !W::IS_TCP && error.kind() == std::io::ErrorKind::UnexpectedEof => {
+                    return failed(Fault::UpstreamAnswer, if answered { "closed_in_head" } else { "closed" });
+                }
                 Ok(0) if answered => return failed(Fault::UpstreamAnswer, "closed_in_head"),
                 Ok(0) => return failed(Fault::UpstreamAnswer, "closed"),
                 // What is no TLS any more, such as an alert because of the certificate that was shown.

@@ -100,6 +100,12 @@ impl Secure<ClientConnection> {
         })
     }
 
+    /// Whether the endpoint ended its side of the socket without saying that it does: what came last may have been cut
+    /// off by anybody in between (RFC 9112 §9.8).
+    pub(crate) fn is_torn(&mut self) -> bool {
+        self.ended && self.used >= self.ahead.len() && self.tls.reader().fill_buf().is_err()
+    }
+
     /// Whether an endpoint that nobody has asked anything has neither ended nor said something.
     pub(crate) fn is_quiet(&mut self) -> bool {
         // Tickets and key updates are taken in on the way; they say nothing.

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use rustls::ClientConnection;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -154,7 +154,14 @@ impl AsyncRead for AnyWire {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Tls(link) => Pin::new(link).poll_read(cx, buf),
+            Self::Tls(link) => {
+                let before = buf.filled().len();
+                ready!(Pin::new(&mut *link).poll_read(cx, buf))?;
+                match buf.filled().len() == before && link.is_torn() {
+                    true => Poll::Ready(Err(ErrorKind::UnexpectedEof.into())),
+                    false => Poll::Ready(Ok(())),
+                }
+            }
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }

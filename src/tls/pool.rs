@@ -9,9 +9,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, InvalidDnsNameError, ServerName, UnixTime};
 use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
@@ -19,7 +20,7 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme
 use super::certificate::Certificate;
 use super::failing::Failing;
 use super::stamp::Stamp;
-use super::{TlsError, authorities, provider};
+use super::{TlsError, provider, read};
 use crate::model::{Http2Use, Name, PoolTlsSpec};
 
 /// The variable that names further authorities, as for the calls that leave the house.
@@ -44,9 +45,18 @@ pub struct PoolTls {
 pub struct Terms {
     /// Which terms these are; no others of the process have this number.
     pub number: u64,
-    /// What offers every version of HTTP that the pool allows (ALPN).
+    /// For requests.
+    pub requests: Offer,
+    /// For probes, which resume no session: they show that a new one can be had, and leave the tickets to requests.
+    pub probes: Offer,
+}
+
+/// What a handshake may offer (ALPN).
+#[derive(Debug)]
+pub struct Offer {
+    /// Every version of HTTP that the pool allows.
     pub any: Arc<ClientConfig>,
-    /// What offers HTTP/1.1 alone.
+    /// HTTP/1.1 alone.
     pub http1: Arc<ClientConfig>,
 }
 
@@ -150,22 +160,32 @@ impl Shelf {
         };
         // The verifier is one of the two above: rustls' own, or the one that an operator asked for by its unsafe name.
         let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
-        let mut http1 = match &self.identity.live {
+        let config = match &self.identity.live {
             None => builder.with_no_client_auth(),
             Some(own) => {
                 let own = SingleCertAndKey::from(rustls::sign::CertifiedKey::clone(&own.key));
                 builder.with_client_cert_resolver(Arc::new(own))
             }
         };
-        let mut any = http1.clone();
+        let mut probing = config.clone();
+        probing.resumption = Resumption::disabled();
+        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+        Ok(Terms { number, requests: Offer::of(config, spec.http2), probes: Offer::of(probing, spec.http2) })
+    }
+}
+
+// === impl Offer ===
+
+impl Offer {
+    fn of(config: ClientConfig, http2: Http2Use) -> Self {
+        let (mut any, mut http1) = (config.clone(), config);
         http1.alpn_protocols = vec![b"http/1.1".to_vec()];
-        any.alpn_protocols = match spec.http2 {
+        any.alpn_protocols = match http2 {
             Http2Use::Auto => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
             Http2Use::Off => http1.alpn_protocols.clone(),
             Http2Use::Only => vec![b"h2".to_vec()],
         };
-        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
-        Ok(Terms { number, any: Arc::new(any), http1: Arc::new(http1) })
+        Self { any: Arc::new(any), http1: Arc::new(http1) }
     }
 }
 
@@ -212,13 +232,25 @@ fn read_identity(spec: &PoolTlsSpec) -> Result<Option<Certificate>, TlsError> {
 /// The authorities of the file; without one Mozilla's, compiled in, and those of the variable.
 fn read_roots(spec: &PoolTlsSpec) -> Result<Arc<RootCertStore>, TlsError> {
     if let Some(path) = &spec.roots {
-        return authorities(path).map(Arc::new);
+        return bundle(path).map(Arc::new);
     }
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     if let Some(path) = std::env::var_os(FILE).filter(|path| !path.is_empty()) {
-        roots.roots.extend(authorities(Path::new(&path))?.roots);
+        roots.roots.extend(bundle(Path::new(&path))?.roots);
     }
     Ok(Arc::new(roots))
+}
+
+/// The authorities of a file. It may be a system's bundle, in which some are too odd to be used: those are left out.
+fn bundle(path: &Path) -> Result<RootCertStore, TlsError> {
+    let certificates = CertificateDer::pem_slice_iter(&read(path)?).collect::<Result<Vec<_>, _>>();
+    let certificates = certificates.map_err(|error| TlsError::Pem { path: path.to_owned(), why: error.to_string() })?;
+    let mut roots = RootCertStore::empty();
+    let (added, left_out) = roots.add_parsable_certificates(certificates);
+    if left_out > 0 {
+        tracing::debug!(path = %path.display(), added, left_out, "some authorities cannot be used");
+    }
+    if roots.is_empty() { Err(TlsError::NoCertificate(path.to_owned())) } else { Ok(roots) }
 }
 
 /// Takes any certificate from anybody, but checks that its holder signed.

@@ -128,7 +128,7 @@ pub(crate) async fn check(whom: &Whom<'_>, health: &Health) -> Result<(), CheckE
         let name = tls.server_name(whom.host).map_err(bad_name)?;
         // Nobody speaks HTTP/2 on a connection that is one client's.
         let terms = tls.terms();
-        let config = if whom.proxy.is_some() { &terms.http1 } else { &terms.any };
+        let config = if whom.proxy.is_some() { &terms.probes.http1 } else { &terms.probes.any };
         let connector = TlsConnector::from(Arc::clone(config));
         let stream = connector.connect(name, stream).await.map_err(handshake_error)?;
         let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");

@@ -198,6 +198,21 @@ fn bodies_and_trailers_cross_both_ways_over_both_versions() {
 }
 
 #[test]
+fn a_body_that_ends_with_its_connection_is_whole_only_if_the_endpoint_said_so() {
+    let (stable, front, weir) = single1("");
+    let head = "HTTP/1.1 200 OK\r\nx-upstream: stable\r\nConnection: close\r\n\r\nhello";
+    stable.behave_on("/whole", Behaviour::Raw(head.into(), Then::Close));
+    let answer = weir.client().get("/whole");
+    assert_eq!((answer.text().as_str(), answer.end), ("hello", End::Whole));
+    assert_eq!(blamed(&weir), 0.0);
+    // The socket is closed without a word of TLS, as anybody in between could have done it.
+    stable.behave_on("/torn", Behaviour::Raw(head.into(), Then::Reset));
+    let answer = weir.client().get("/torn");
+    assert_ne!(answer.end, End::Whole);
+    assert_eq!((blamed(&weir), front.shaken().len()), (1.0, 2));
+}
+
+#[test]
 fn grpc_calls_go_over_tls_and_their_status_is_read() {
     const CALL: &[(&str, &str)] = &[("content-type", "application/grpc"), ("te", "trailers")];
     const MESSAGE: &[u8] = b"\0\0\0\0\x05hello";
@@ -338,6 +353,25 @@ fn probes_go_over_the_same_tls() {
     assert_eq!((endpoint()["state"].as_str(), endpoint()["last_error"].as_str()), (Some("serving"), None));
     front.become_(&good, &["http/1.1"], None);
     eventually("it is down", SOON, || endpoint()["state"] == "down");
+}
+
+#[test]
+fn probes_use_up_no_session_that_a_request_could_resume() {
+    let (authority, stable) = (Authority::new(), Upstream::named("stable"));
+    let front = TlsFront::http1(&stable, &authority.issue_for(&[NAME]));
+    let weir = Setup::new()
+        .workers(1)
+        .pool_at("stable", &[&front.url()])
+        .table("pools.stable.tls", &format!("roots = \"ca.pem\"\nname = \"{NAME}\""))
+        .table("health", "kind = \"tcp\"\ninterval = \"20ms\"")
+        .file("ca.pem", &authority.pem())
+        .text("[limits]\nupstream_keep_alive = \"10ms\"")
+        .start();
+    assert_eq!(weir.client().get("/").status, 200);
+    let probed = front.accepted() + 10;
+    eventually("it was probed", SOON, || front.accepted() > probed);
+    assert_eq!(weir.client().get("/").status, 200);
+    assert_eq!((handshakes(&weir, "full"), handshakes(&weir, "resumed")), (1.0, 1.0));
 }
 
 #[test]

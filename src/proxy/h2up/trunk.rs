@@ -124,7 +124,10 @@ impl Trunk {
             let mut timer = worker.timers.borrow_mut().take();
             let opening = Opening { worker: &worker, endpoint: &endpoint, trunk: &weak, timeouts: &dial.timeouts };
             let why = match (link, dial.tls.as_ref().zip(terms)) {
-                (Some(link), _) => opening.carry(link, &mut timer).await,
+                (Some(link), _) => {
+                    watch(link.tcp());
+                    opening.carry(link, &mut timer).await
+                }
                 (None, Some((tls, terms))) => opening.live_tls(tls, &terms, &mut timer).await,
                 (None, None) => opening.live(&mut timer).await,
             };
@@ -270,7 +273,7 @@ impl Opening<'_> {
     /// The same over TLS. One for which the endpoint chooses HTTP/1.1 goes to those who speak that.
     async fn live_tls(&self, tls: &PoolTls, terms: &Terms, timer: &mut Timer) -> &'static str {
         let deadline = Instant::now() + self.timeouts.connect;
-        let link = match connect_tls(self.worker, self.endpoint, tls, &terms.any, &[], timer, deadline).await {
+        let link = match connect_tls(self.worker, self.endpoint, tls, &terms.requests.any, &[], timer, deadline).await {
             Ok(link) => link,
             Err(reason) => return reason,
         };

@@ -54,7 +54,11 @@ impl Trunks {
         if let Some(slot) = trunks.slot(endpoint) {
             slot.http1 = false;
             let terms = dial.terms();
-            slot.trunks.push(Trunk::open(worker, endpoint, dial, terms, Some(link)));
+            let number = terms.as_ref().map(|terms| terms.number);
+            // Of many that found out at the same time one is enough.
+            if !slot.trunks.iter().any(|trunk| trunk.terms == number && trunk.has_room()) {
+                slot.trunks.push(Trunk::open(worker, endpoint, dial, terms, Some(link)));
+            }
         }
     }
 
