@@ -125,6 +125,24 @@ fn a_countdown_is_cancelled_by_a_person_and_what_was_cancelled_is_not_heard_agai
 }
 
 #[test]
+fn a_countdown_ends_when_the_canary_gets_nothing_any_more() {
+    let (_stable, canary, setup) = setup([50, 50], &switch("4s", "").replace("window = \"1s\"", "window = \"1m\""));
+    let weir = setup.start();
+    canary.behave(Behaviour::status(FAILING));
+    let _load = load(&weir);
+    state_is(&weir, "grace");
+    weir.save_split([100, 0]);
+    state_is(&weir, "armed");
+    let reason = shown(&weir)["reason"].clone();
+    assert!(reason.as_str().is_some_and(|why| why.contains("no new request")), "{reason}");
+    never("it kills on what is over", Duration::from_secs(5), || shown(&weir)["state"] != "armed");
+    let (_, events, _) = weir.verb(&["events"]);
+    assert!(events.contains("kills nothing: no new request goes to the pools"), "{events}");
+    weir.save_split([50, 50]);
+    state_is(&weir, "grace");
+}
+
+#[test]
 fn it_recovers_when_the_canary_does_and_gives_up_when_it_does_not() {
     let (_stable, canary, setup) = setup([50, 50], &switch("0s", &recovery("300ms", 2)));
     let weir = setup.start();
