@@ -148,6 +148,6 @@ fn begun_so_far(pool: &Pool) -> u64 {
     ended.wrapping_add(in_flight(pool))
 }
 
-fn pool_serves(pool: &Pool, now_ms: u64) -> bool {
+pub(super) fn pool_serves(pool: &Pool, now_ms: u64) -> bool {
     pool.endpoints.iter().any(|endpoint| endpoint.admission(now_ms) == Admission::Serving)
 }
