@@ -51,6 +51,7 @@
 //!   3 proxy/outgoing writes the head that the endpoint gets                           508
 //!   4 proxy/forward  attempts: a pooled connection (conns) or a new one, at most one safe retry (budget); what goes
 //!                    out while a worker is busy goes in bursts (turn)
+//!     proxy/http1    one attempt over HTTP/1; proxy/dial those that are not plain TCP (wire): TLS, sockets
 //!     proxy/exchange one attempt up to the head of its answer                         502 504
 //!     proxy/h2up     the same over HTTP/2, down to the end of the answer
 //!   5 proxy/answer   maps the head back; proxy/relay (HTTP/2: proxy/streamed) streams the body down,

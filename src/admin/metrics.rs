@@ -3,7 +3,7 @@
 //! Labels are names from the configuration, addresses and status codes, never anything that a client chooses.
 
 use super::{limit_metrics, rollout_metrics};
-use crate::model::{Fault, StreamKind, Why};
+use crate::model::{Fault, Protocol, StreamKind, Why};
 use crate::rollout::desk::Desk;
 use crate::switchboard::snapshot::{Pool, Service, Snapshot};
 use crate::switchboard::status::Status;
@@ -15,7 +15,9 @@ use crate::telemetry::names::{self, Metric};
 use crate::telemetry::process::Usage;
 use crate::telemetry::reading::{LaneCounts, Reading};
 use crate::telemetry::text::Text;
+use crate::telemetry::uplink::UplinkFault;
 use crate::telemetry::{clock, control};
+use crate::tls::pool::PoolTls;
 use crate::upstream::endpoint::{Admission, Endpoint};
 
 /// Status codes shown per endpoint; a server that makes up more of them has the rest under `other`.
@@ -69,6 +71,7 @@ pub fn render(facts: &Facts<'_>) -> String {
     pools(&mut text, facts.snapshot);
     split(&mut text, facts);
     endpoints(&mut text, facts.snapshot);
+    upstream_tls(&mut text, facts.snapshot);
     limit_metrics::render(&mut text, facts.snapshot);
     rollout_metrics::render(&mut text, facts.desk);
     let left_out = text.left_out();
@@ -286,6 +289,39 @@ fn endpoints(text: &mut Text, snapshot: &Snapshot) {
     });
 }
 
+fn upstream_tls(text: &mut Text, snapshot: &Snapshot) {
+    if snapshot.pools_tls().next().is_none() {
+        return;
+    }
+    text.family(&names::UPSTREAM_TLS_HANDSHAKES);
+    for_endpoints(snapshot, |service, pool, endpoint, address| {
+        if endpoint.id.origin.protocol != Protocol::Https {
+            return;
+        }
+        let mut count = |result: &str, value: u64| {
+            let labels = [("service", service), ("pool", pool), ("endpoint", address), ("result", result)];
+            text.count(&names::UPSTREAM_TLS_HANDSHAKES, &labels, value);
+        };
+        count("full", endpoint.meter.sum(|shard| shard.tls.full.value()));
+        count("resumed", endpoint.meter.sum(|shard| shard.tls.resumed.value()));
+        for fault in UplinkFault::ALL {
+            let value = endpoint.meter.sum(|shard| shard.tls.failures(fault).value());
+            if value > 0 {
+                count(fault.as_str(), value);
+            }
+        }
+    });
+    for (metric, value) in [
+        (&names::UPSTREAM_TLS_FILES_FAILED, (|tls| tls.failed().len() as u64) as fn(&PoolTls) -> u64),
+        (&names::UPSTREAM_TLS_UNVERIFIED, |tls| tls.spec.insecure_skip_verify.into()),
+    ] {
+        text.family(metric);
+        for tls in snapshot.pools_tls() {
+            text.count(metric, &[("service", &tls.service), ("pool", &tls.pool)], value(tls));
+        }
+    }
+}
+
 fn named(snapshot: &Snapshot) -> impl Iterator<Item = (&Service, &Pool)> {
     snapshot.services.iter().flat_map(|service| service.pools.iter().map(move |pool| (service, pool)))
 }
@@ -300,9 +336,9 @@ fn each_pool(text: &mut Text, snapshot: &Snapshot, metric: &Metric, value: impl 
 fn for_endpoints(snapshot: &Snapshot, mut each: impl FnMut(&str, &str, &Endpoint, &str)) {
     for (service, pool) in named(snapshot) {
         for (i, endpoint) in pool.endpoints.iter().enumerate() {
-            let address = endpoint.id.addr;
+            let address = &endpoint.id.addr;
             // Two origins may have one address; a series may be there only once.
-            let twin = pool.endpoints[..i].iter().any(|other| other.id.addr == address);
+            let twin = pool.endpoints[..i].iter().any(|other| other.id.addr == *address);
             let label = if twin { format!("{address}@{}", endpoint.authority) } else { address.to_string() };
             each(&service.name, &pool.name, endpoint, &label);
         }

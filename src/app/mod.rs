@@ -140,7 +140,8 @@ impl App {
             Err(error) => tracing::warn!(%error, "the limit of open descriptors stays as it was"),
         }
         let (sites, admin_site) = tls::open(&config).map_err(AppError::Problems)?;
-        for note in tls::notes(&config, sites.iter().flatten().chain(&admin_site), jiff::Timestamp::now()) {
+        let own = tls::open_pools(&config).map_err(AppError::Problems)?.identities();
+        for note in tls::notes(&config, sites.iter().flatten().chain(&admin_site), own, jiff::Timestamp::now()) {
             tracing::warn!("{}", note.headline());
         }
         let mut listeners = Vec::with_capacity(config.listeners.len());

@@ -22,6 +22,7 @@ use crate::rollout::engine;
 use crate::switchboard::change::{Cause, Change, How};
 use crate::switchboard::writer::Switchboard;
 use crate::telemetry::access_log::AccessLog;
+use crate::upstream::discovery;
 
 /// Time that the first lookups and probes get before the process listens.
 const FIRST_ROUND: Duration = Duration::from_secs(1);
@@ -73,8 +74,12 @@ impl Parts {
         let tasks = vec![
             tokio::spawn(tasks::follow_names(switchboard.clone(), self.upstreams.names().changes())),
             tokio::spawn(tasks::follow_config(switchboard.clone(), self.access_log.clone(), watcher.clone())),
+            tokio::spawn(discovery::follow(self.upstreams.clone(), switchboard.config().docker.clone())),
             tokio::spawn(tasks::every_second(switchboard.clone())),
-            tokio::spawn(tls::keep_fresh(self.sites.iter().flatten().chain(&self.admin_site).cloned().collect())),
+            tokio::spawn(tls::keep_fresh(
+                self.sites.iter().flatten().chain(&self.admin_site).cloned().collect(),
+                switchboard.clone(),
+            )),
             tokio::spawn(otlp::send(self.switchboard.clone(), self.spans.clone())),
         ];
         self.first_round().await;

@@ -69,7 +69,9 @@ fn headline(status: &Status, extras: &Extras, paint: Paint) -> String {
         paint.red("serving, but a file can no longer be seen to change")
     } else if !status.last_reload.ok {
         paint.red("serving, but the last reload failed")
-    } else if status.tls.iter().any(|tls| !tls.failed.is_empty()) {
+    } else if status.tls.iter().any(|tls| !tls.failed.is_empty())
+        || status.upstream_tls.iter().any(|tls| !tls.failed.is_empty())
+    {
         paint.red("serving, but a certificate's new files do not hold")
     } else if status.services.iter().any(|service| service.pending.is_some()) {
         paint.yellow("serving, but the weights file does not say what is live")

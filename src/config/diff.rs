@@ -59,6 +59,7 @@ pub fn restart_needed(old: &Config, new: &Config) -> Vec<String> {
         ("rollouts", old.rollouts != new.rollouts),
         ("workers", old.workers != new.workers),
         ("dns", old.dns != new.dns),
+        ("docker", old.docker != new.docker),
         ("log", old.log != new.log),
         ("key_file", old.key_file != new.key_file),
     ];
@@ -126,6 +127,10 @@ fn service_changes(old: &ServiceSpec, new: &ServiceSpec, weights: Option<(&Weigh
                 let show = |streams: Option<_>| streams.map_or_else(|| "as the service".into(), plain::on_zero_streams);
                 let streams = (show(before.on_zero_streams), show(pool.on_zero_streams));
                 changes.extend(one(&format!("pool {}: on_zero_streams", pool.name), streams));
+                let proxy = (plain::proxy_protocol(before.proxy_protocol), plain::proxy_protocol(pool.proxy_protocol));
+                changes.extend(one(&format!("pool {}: proxy_protocol", pool.name), proxy));
+                let tls = (plain::pool_tls(&before.tls), plain::pool_tls(&pool.tls));
+                changes.extend(part(&format!("pool {}: tls", pool.name), tls.0, tls.1));
             }
         }
     }

@@ -2,7 +2,7 @@
 //! it. The cursor takes bounds and words from it, the schema is made from it, and `config/reference.toml` is compared
 //! with it; a key that is read but not listed here, or listed but not read, fails a test.
 
-use super::{limit_keys, switch_keys};
+use super::{limit_keys, pool_keys, switch_keys};
 
 /// One table of the file. `*` in a path stands for a name that the operator chooses, `[]` for an entry of a list.
 #[derive(Debug)]
@@ -89,6 +89,7 @@ static TABLES: &[Table] = &[
             key("access_log", Kind::Table("access_log"), "", "one line per request"),
             key("tracing", Kind::Table("tracing"), "", "W3C trace contexts; default: their fields pass like any other"),
             key("dns", Kind::Table("dns"), "", "how host names of endpoints are looked up"),
+            key("docker", Kind::Table("docker"), "", "where containers are looked for, for docker:// endpoints"),
             key("limits", Kind::Table("limits"), "", "limits of the data plane"),
             key("listeners", Kind::Named("listeners.*"), "", "where clients connect; default: public, 0.0.0.0:8080"),
             key("services", Kind::Named("services.*"), "", "what clients reach; at least one"),
@@ -178,6 +179,20 @@ static TABLES: &[Table] = &[
         ],
     },
     Table {
+        path: "docker",
+        doc: "where containers are looked for by their labels, for endpoints that are docker://",
+        keys: &[
+            key("engine", Kind::Text, "\"unix:///var/run/docker.sock\"", "unix:///PATH or tcp://HOST:PORT"),
+            key(
+                "label",
+                Kind::Text,
+                "\"weir\"",
+                "what stands before .service, .pool, .port and .network in the labels",
+            ),
+            key("network", Kind::Text, "", "whose addresses are used; default: one shared with weir, else any"),
+        ],
+    },
+    Table {
         path: "dns",
         doc: "how host names of endpoints are looked up",
         keys: &[
@@ -227,16 +242,8 @@ static TABLES: &[Table] = &[
             key("pools", Kind::Named("services.*.pools.*"), "", "the versions of the service; at least one"),
         ],
     },
-    Table {
-        path: "services.*.pools.*",
-        doc: "the endpoints that run one version",
-        keys: &[
-            key("endpoints", Kind::Texts, "", "http:// or h2c://HOST[:PORT]; a name may stand for many endpoints"),
-            key("on_zero_streams", limit_keys::ON_ZERO_STREAMS, "", "long streams at weight 0; default: the service's"),
-            key("streams_drain", Kind::Duration(1), "", "the time over which they are closed, with drain"),
-            key("max_in_flight", COUNT, "", "requests in flight; what a full canary cannot take spills to stable"),
-        ],
-    },
+    pool_keys::POOL,
+    pool_keys::TLS,
     Table {
         path: "services.*.direct_paths",
         doc: "whether /POOL/... reaches that pool, and for whom",
@@ -292,7 +299,7 @@ static TABLES: &[Table] = &[
         path: "services.*.timeouts",
         doc: "time limits of the forward path; there is no total limit",
         keys: &[
-            key("connect", Kind::Duration(1), "\"1s\"", "TCP connect"),
+            key("connect", Kind::Duration(1), "\"1s\"", "connect, with the TLS handshake"),
             key("response_header", Kind::Duration(1), "\"30s\"", "from the last request byte to the response head"),
             key("idle", Kind::Duration(1), "\"5m\"", "without a byte in either direction inside a body"),
             key("tunnel_idle", Kind::Duration(1), "", "without a byte either way in a WebSocket; default: none"),

@@ -19,6 +19,7 @@ mod listener_keys;
 mod maintenance;
 mod origin;
 mod plain;
+mod pool_keys;
 mod problem;
 mod read;
 pub mod rollouts;
@@ -50,7 +51,7 @@ pub use write::{WriteError, Written, write_weights};
 use crate::model::notify::Notifications;
 use crate::model::rollout::Share;
 pub(crate) use crate::model::time::parse_duration;
-use crate::model::{KillSwitch, ListenerSpec, Plan, TlsSpec};
+use crate::model::{DockerSpec, KillSwitch, ListenerSpec, Plan, TlsSpec};
 
 /// Largest configuration file that is read; it holds tens of thousands of routes.
 pub(crate) const FILE_BYTES_MAX: u64 = 4 << 20;
@@ -87,6 +88,8 @@ pub struct Config {
     pub workers: Option<usize>,
     /// Name lookups; changes of the servers need a restart.
     pub dns: DnsSpec,
+    /// Containers that are found by their labels; changes need a restart.
+    pub docker: DockerSpec,
     /// The program's own log.
     pub log: LogSpec,
     /// The key of the affinity cookies; none: made and kept beside the weights file.

@@ -10,9 +10,9 @@ use ipnet::IpNet;
 use super::value::show_size;
 use crate::model::time::show_duration;
 use crate::model::{
-    AccessLog, Affinity, AffinityBy, Believe, Breaker, Direct, FieldMatch, Health, HostMatch, KeyPart, Limits,
-    LogFormat, LogSink, Matches, OnKill, OnPoolDown, OnZero, OnZeroStreams, Override, PathMatch, ProbeKind, Queue,
-    RateLimitSpec, Retry, Rewrite, RouteSpec, Timeouts, Tracing, ValueMatch,
+    AccessLog, Affinity, AffinityBy, Believe, Breaker, Direct, FieldMatch, Health, HostMatch, Http2Use, KeyPart,
+    Limits, LogFormat, LogSink, Matches, OnKill, OnPoolDown, OnZero, OnZeroStreams, Override, PathMatch, PoolTlsSpec,
+    ProbeKind, ProxyVersion, Queue, RateLimitSpec, Retry, Rewrite, RouteSpec, Timeouts, Tracing, ValueMatch,
 };
 
 /// What stands in place of a key that has no value.
@@ -68,6 +68,31 @@ pub(super) fn joined<T: ToString>(values: &[T]) -> String {
 
 pub(super) fn cap(max: Option<u32>) -> String {
     max.map_or_else(|| NONE.to_owned(), |max| max.to_string())
+}
+
+pub(super) fn proxy_protocol(version: Option<ProxyVersion>) -> String {
+    match version {
+        None => NONE,
+        Some(ProxyVersion::V1) => "v1",
+        Some(ProxyVersion::V2) => "v2",
+    }
+    .to_owned()
+}
+
+pub(super) fn pool_tls(tls: &PoolTlsSpec) -> Plain {
+    let PoolTlsSpec { roots, name, identity, insecure_skip_verify, http2 } = tls;
+    let http2 = match http2 {
+        Http2Use::Auto => "auto",
+        Http2Use::Off => "off",
+        Http2Use::Only => "only",
+    };
+    Plain::default()
+        .some("roots", roots.as_ref().map(|path| path.display()))
+        .some("name", name.as_ref())
+        .some("cert", identity.as_ref().map(|files| files.cert.display()))
+        .some("key", identity.as_ref().map(|files| files.key.display()))
+        .add("http2", http2)
+        .add("insecure_skip_verify", insecure_skip_verify)
 }
 
 pub(super) fn queue(queue: Queue) -> Plain {

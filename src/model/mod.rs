@@ -29,6 +29,7 @@
 //!
 //! Nothing here does I/O, reads a clock or knows of tasks.
 
+mod docker;
 mod fault;
 mod head;
 mod kill;
@@ -37,6 +38,7 @@ mod maintenance;
 mod name;
 pub mod notify;
 mod now;
+mod origin;
 mod policy;
 pub mod rollout;
 mod spec;
@@ -47,6 +49,7 @@ mod tls;
 mod trace;
 mod weights;
 
+pub use docker::{DockerSpec, Engine};
 pub use fault::{Fault, Why};
 pub use head::{Field, FieldId, Head, Span};
 pub use kill::{KILL_REASON_BYTES_MAX, KILL_WORD, Killed, Kills, OnKill, Scope, kill_reason};
@@ -56,15 +59,16 @@ pub use maintenance::{
 };
 pub use name::{InvalidName, NAME_BYTES_MAX, Name};
 pub use now::Now;
+pub use origin::{Address, Origin, Protocol, ProxyVersion};
 pub use policy::{
     Affinity, AffinityBy, Breaker, Health, OnPoolDown, OnZero, Override, ProbeKind, Queue, Retry, Timeouts,
 };
 pub use spec::{
-    AccessLog, Direct, FieldMatch, HostMatch, Limits, ListenerSpec, LogFormat, LogSink, Matches, Origin, PathMatch,
-    Pin, Plan, PoolSpec, Protocol, Rewrite, RouteSpec, ServiceSpec, ValueMatch,
+    AccessLog, Direct, FieldMatch, HostMatch, Limits, ListenerSpec, LogFormat, LogSink, Matches, PathMatch, Pin, Plan,
+    PoolSpec, Rewrite, RouteSpec, ServiceSpec, ValueMatch,
 };
 pub use stream::{OnZeroStreams, StreamKind};
 pub use switch::{KillSwitch, Limit, Pools, Priority, Recovery, Trigger};
-pub use tls::{CertificateFiles, ClientAuth, TlsSpec, TlsVersion};
+pub use tls::{CertificateFiles, ClientAuth, Http2Use, PoolTlsSpec, TlsSpec, TlsVersion};
 pub use trace::{Believe, Collector, Tracing};
 pub use weights::{BUCKETS, InvalidWeight, InvalidWeights, WEIGHT_MAX, Weight, Weights};

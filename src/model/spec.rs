@@ -1,6 +1,6 @@
 //! What the configuration describes, checked: services, pools, origins, routes and listeners. No live state.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use ipnet::IpNet;
 use regex::Regex;
@@ -8,9 +8,10 @@ use regex::Regex;
 use super::kill::OnKill;
 use super::limit::RateLimitSpec;
 use super::name::Name;
+use super::origin::{Origin, ProxyVersion};
 use super::policy::{Affinity, Breaker, Health, OnPoolDown, Override, Queue, Retry, Timeouts};
 use super::stream::OnZeroStreams;
-use super::tls::TlsSpec;
+use super::tls::{PoolTlsSpec, TlsSpec};
 use super::trace::Tracing;
 
 /// One service: what clients reach under its routes.
@@ -78,28 +79,10 @@ pub struct PoolSpec {
     pub max_in_flight: Option<u32>,
     /// What becomes of its long streams when its weight goes to 0; none: what the service says.
     pub on_zero_streams: Option<OnZeroStreams>,
-}
-
-/// A place that endpoints are found at: `http://HOST:PORT` or `h2c://HOST:PORT`. A host name may stand for many
-/// endpoints.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Origin {
-    /// What is spoken there.
-    pub protocol: Protocol,
-    /// Host name or address, lower case, without brackets.
-    pub host: String,
-    /// Port.
-    pub port: u16,
-}
-
-/// What an endpoint speaks.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub enum Protocol {
-    /// HTTP/1.1.
-    #[default]
-    Http1,
-    /// HTTP/2 without TLS, by prior knowledge (RFC 9113 §3.3).
-    H2c,
+    /// How TLS is spoken to its `https` endpoints.
+    pub tls: PoolTlsSpec,
+    /// How its endpoints are told whom a connection is opened for; none: not at all.
+    pub proxy_protocol: Option<ProxyVersion>,
 }
 
 /// One rule of the route table.
@@ -322,34 +305,6 @@ impl Default for Limits {
 impl Default for AccessLog {
     fn default() -> Self {
         Self { sink: LogSink::Off, format: LogFormat::Json, sample: 1.0 }
-    }
-}
-
-// === impl Origin ===
-
-impl Origin {
-    /// The address, when the host is one and needs no lookup.
-    pub fn literal(&self) -> Option<SocketAddr> {
-        self.host.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, self.port))
-    }
-
-    /// `host:port`, with brackets around an IPv6 address.
-    pub fn authority(&self) -> String {
-        if self.host.contains(':') {
-            format!("[{}]:{}", self.host, self.port)
-        } else {
-            format!("{}:{}", self.host, self.port)
-        }
-    }
-}
-
-impl std::fmt::Display for Origin {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let scheme = match self.protocol {
-            Protocol::Http1 => "http",
-            Protocol::H2c => "h2c",
-        };
-        write!(f, "{scheme}://{}", self.authority())
     }
 }
 

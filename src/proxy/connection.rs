@@ -46,7 +46,8 @@ enum Burst {
 }
 
 /// Serves one client connection until its end.
-pub(crate) async fn run<L: Link>(worker: Rc<Worker>, mut stream: L, via: Via) {
+pub(crate) async fn run<L: Link>(worker: Rc<Worker>, mut stream: L, mut via: Via) {
+    via.look(&worker, stream.socket());
     let mut timer = worker.timers.borrow_mut().take();
     let mut first = true;
     let burst = {

@@ -16,6 +16,7 @@ use super::refusal::Refusal;
 use super::splice;
 use super::timer::Timer;
 use super::upload::{Downstream, Upload};
+use super::wire::Wire;
 use crate::model::{Fault, Timeouts};
 
 /// Interim answers (1xx) that one request may get; curl and browsers expect one or two.
@@ -26,8 +27,10 @@ const BITE_BYTES: usize = 2048;
 
 /// A connection to an endpoint, in use.
 #[derive(Debug)]
-pub(crate) struct Conn {
-    pub(crate) stream: TcpStream,
+pub(crate) struct Conn<W: Wire> {
+    pub(crate) stream: W,
+    /// Which requests it may serve beside this one.
+    pub(crate) mark: W::Mark,
     /// What has been read and not been used; without room until there is something to read.
     pub(crate) buf: Vec<u8>,
     /// Whether it served another request before.
@@ -64,9 +67,9 @@ enum Event {
 }
 
 /// Opens a connection.
-pub(crate) async fn connect(addr: SocketAddr, timer: &mut Timer, timeouts: &Timeouts) -> Result<TcpStream, Failure> {
-    let failed = |reason| Failure::Endpoint { fault: Fault::UpstreamConnect, reason, answered: false };
-    match timer.limit(Instant::now() + timeouts.connect, TcpStream::connect(addr)).await {
+pub(crate) async fn connect(addr: SocketAddr, timer: &mut Timer, deadline: Instant) -> Result<TcpStream, Failure> {
+    let failed = Failure::unconnected;
+    match timer.limit(deadline, TcpStream::connect(addr)).await {
         Ok(Ok(stream)) => {
             let _ = stream.set_nodelay(true);
             Ok(stream)
@@ -74,6 +77,15 @@ pub(crate) async fn connect(addr: SocketAddr, timer: &mut Timer, timeouts: &Time
         Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => Err(failed("connect_refused")),
         Ok(Err(_)) => Err(failed("connect_failed")),
         Err(_) => Err(failed("connect_timeout")),
+    }
+}
+
+// === impl Failure ===
+
+impl Failure {
+    /// No connection, so nothing was sent.
+    pub(crate) fn unconnected(reason: &'static str) -> Self {
+        Self::Endpoint { fault: Fault::UpstreamConnect, reason, answered: false }
     }
 }
 
@@ -88,8 +100,8 @@ pub(crate) struct Terms<'a> {
 }
 
 /// Sends the request and waits for the head of the final answer.
-pub(crate) async fn exchange<D: Downstream>(
-    conn: &mut Conn,
+pub(crate) async fn exchange<W: Wire, D: Downstream>(
+    conn: &mut Conn<W>,
     upload: &mut Upload,
     down: &mut D,
     timer: &mut Timer,
@@ -144,10 +156,10 @@ struct Wait<'a> {
 // === impl Wait ===
 
 impl Wait<'_> {
-    fn poll<D: Downstream>(
+    fn poll<W: Wire, D: Downstream>(
         &mut self,
         cx: &mut Context<'_>,
-        conn: &mut Conn,
+        conn: &mut Conn<W>,
         upload: &mut Upload,
         down: &mut D,
     ) -> Poll<Event> {
@@ -166,14 +178,24 @@ impl Wait<'_> {
             let answered = !conn.buf.is_empty() || self.interim > 0;
             let failed = |fault, reason| Poll::Ready(Event::Failed(Failure::Endpoint { fault, reason, answered }));
             match read {
+                Err(error) if !W::IS_TCP && error.kind() == std::io::ErrorKind::UnexpectedEof => {
+                    return failed(Fault::UpstreamAnswer, if answered { "closed_in_head" } else { "closed" });
+                }
                 Ok(0) if answered => return failed(Fault::UpstreamAnswer, "closed_in_head"),
                 Ok(0) => return failed(Fault::UpstreamAnswer, "closed"),
+                // What is no TLS any more, such as an alert because of the certificate that was shown.
+                Err(error) if !W::IS_TCP && error.kind() == std::io::ErrorKind::InvalidData => {
+                    return failed(Fault::UpstreamAnswer, "tls_broken");
+                }
                 Err(_) => return failed(Fault::UpstreamAnswer, "reset"),
                 Ok(n) => match self.parse(cx, conn, down) {
                     Ok(Some(response)) => {
-                        if n == bite && !splice::is_long(response.framing) {
+                        if n == bite
+                            && !splice::is_long(response.framing)
+                            && let Some(stream) = conn.stream.tcp().filter(|_| W::IS_TCP)
+                        {
                             // It was not long after all. What an error means shows when the body is read.
-                            let _ = conn.stream.try_read_buf(&mut conn.buf);
+                            let _ = stream.try_read_buf(&mut conn.buf);
                         }
                         return Poll::Ready(Event::Head(response));
                     }
@@ -191,9 +213,14 @@ impl Wait<'_> {
     }
 
     /// Reads; many requests wait at once, so none holds a buffer before there is something to read.
-    fn poll_read(&self, cx: &mut Context<'_>, conn: &mut Conn, bytes_max: usize) -> Poll<std::io::Result<usize>> {
+    fn poll_read<W: Wire>(
+        &self,
+        cx: &mut Context<'_>,
+        conn: &mut Conn<W>,
+        bytes_max: usize,
+    ) -> Poll<std::io::Result<usize>> {
         if conn.buf.capacity() == 0 {
-            ready!(conn.stream.poll_read_ready(cx))?;
+            ready!(conn.stream.poll_readable(cx))?;
             conn.buf = self.terms.buffers.borrow_mut().take();
         }
         let read = poll_read_some(cx, &mut conn.stream, &mut conn.buf, bytes_max);
@@ -204,10 +231,10 @@ impl Wait<'_> {
     }
 
     /// The final head in the buffer; interim ones go to the client.
-    fn parse<D: Downstream>(
+    fn parse<W: Wire, D: Downstream>(
         &mut self,
         cx: &mut Context<'_>,
-        conn: &mut Conn,
+        conn: &mut Conn<W>,
         down: &mut D,
     ) -> Result<Option<Response>, &'static str> {
         loop {

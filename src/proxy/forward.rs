@@ -9,12 +9,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use tokio::net::TcpStream;
+
 use super::admit::{self, Places};
 use super::balance;
 use super::decide::{self, Decision, Question};
-use super::exchange::{Conn, Failure, Terms, connect, exchange};
+use super::exchange::Conn;
 use super::h1::response::Response;
-use super::h2up::attempt::{Answered2, Tried, over_http2};
+use super::h2up::attempt::Answered2;
 use super::h2up::exchange::AtHand;
 use super::outgoing::Outgoing;
 use super::record;
@@ -22,11 +24,14 @@ use super::refusal::Refusal;
 use super::streams::Stay;
 use super::timer::Timer;
 use super::upload::{Downstream, Upload};
+use super::wire::{AnyWire, Wire};
 use super::worker::{Lease, Worker};
-use crate::model::{Fault, Protocol, StreamKind};
+use super::{dial, http1};
+use crate::model::{Address, Fault, Protocol, StreamKind};
 use crate::switchboard::snapshot::{Pool, Service};
 use crate::telemetry::lane::Lane;
 use crate::upstream::endpoint::{Endpoint, Outcome};
+use crate::upstream::preface::Ends;
 
 /// What is forwarded.
 pub(crate) struct Job<'a> {
@@ -35,13 +40,15 @@ pub(crate) struct Job<'a> {
     pub(crate) question: &'a Question<'a>,
     pub(crate) outgoing: &'a Outgoing<'a>,
     pub(crate) decision: &'a Decision,
+    /// The ends of the client's connection, as far as they are known.
+    pub(crate) ends: Option<Ends>,
     /// When the request's head was read.
     pub(crate) began: Instant,
 }
 
 /// An answer, as far as its head.
-pub(crate) struct Answered {
-    pub(crate) conn: Conn,
+pub(crate) struct Answered<W: Wire> {
+    pub(crate) conn: Conn<W>,
     pub(crate) response: Response,
     pub(crate) upload: Upload,
     pub(crate) attempt: Attempt,
@@ -53,8 +60,19 @@ pub(crate) struct Answered {
 /// An answer, by the protocol that it came in.
 #[expect(clippy::large_enum_variant, reason = "a box for the smaller one only: most answers come over HTTP/1")]
 pub(crate) enum Reply {
-    Http1(Answered),
+    /// HTTP/1 over TCP.
+    Http1(Answered<TcpStream>),
+    /// HTTP/1 over anything else.
+    Any(Box<Answered<AnyWire>>),
     Http2(Box<Answered2>),
+}
+
+/// What became of one attempt.
+pub(crate) enum Tried<A> {
+    /// It failed, and another may be made there.
+    Next((usize, usize)),
+    /// There is an answer, or no other attempt.
+    Over(Result<A, Refusal>),
 }
 
 /// What became of the attempts, for telemetry.
@@ -96,6 +114,16 @@ pub(crate) struct Attempt {
     reported: Cell<bool>,
 }
 
+/// What an attempt knows of those before it.
+pub(crate) struct Course<'a> {
+    /// Whether it goes over a connection that is opened for it.
+    pub(crate) fresh: bool,
+    /// When it began.
+    pub(crate) began: Instant,
+    pub(crate) trail: &'a mut Trail,
+    pub(crate) places: &'a mut Places,
+}
+
 /// Forwards until there is an answer or no permitted attempt is left.
 pub(crate) async fn forward<D: Downstream>(
     job: &Job<'_>,
@@ -112,76 +140,27 @@ pub(crate) async fn forward<D: Downstream>(
     };
     let mut target = (job.decision.pool, job.decision.endpoint);
     loop {
-        let mut attempt = Attempt::begin(job, target);
+        let attempt = Attempt::begin(job, target);
         // A second try over another idle connection could meet the same fate as the first.
         let fresh = trail.last.replace(target).is_some();
         let began = if trail.retried { Instant::now() } else { job.began };
-        if attempt.endpoint().id.origin.protocol == Protocol::H2c {
-            let at_hand = AtHand { framed: &body, complete };
-            match Box::pin(over_http2(job, attempt, at_hand, down, timer, (&mut trail, &mut places))).await {
-                Tried::Next(next) => target = next,
-                Tried::Over(over) => return over.map(Reply::Http2).map_err(|refusal| (refusal, trail)),
+        let body = AtHand { framed: &body, complete };
+        let course = Course { fresh, began, trail: &mut trail, places: &mut places };
+        let tried = match &attempt.endpoint().id.addr {
+            Address::Ip(addr)
+                if attempt.endpoint().id.origin.protocol == Protocol::Http1
+                    && attempt.pool().proxy_protocol.is_none() =>
+            {
+                let addr = *addr;
+                let opened = http1::open_tcp(job, &attempt, addr, fresh, timer).await;
+                http1::attempt(job, attempt, opened, body, down, timer, course).await.map(Reply::Http1)
             }
-            continue;
-        }
-        let (mut conn, mut upload) = match prepare(job, &attempt, fresh, &body, complete, timer).await {
-            Ok(prepared) => prepared,
-            Err(Failure::Client(refusal)) => return Err((refusal, trail)),
-            Err(Failure::Endpoint { fault, reason, .. }) => {
-                (job.worker.hurry)(&attempt.endpoint().id.origin);
-                attempt.fail(fault, job.question);
-                let lane = lane_of(job, &trail);
-                match again(job, &mut trail, &mut places, (target, reason), Retriable::Elsewhere) {
-                    Some(next) => {
-                        lose(job, target.0, lane, began);
-                        target = next;
-                    }
-                    None => return Err((Refusal::Upstream { fault, reason }, trail)),
-                }
-                continue;
-            }
+            _ => Box::pin(dial::attempt(job, attempt, body, down, timer, course)).await,
         };
-        let terms = Terms {
-            timeouts: &service.spec.timeouts,
-            began: if conn.reused { began } else { Instant::now() },
-            to_head: job.question.head.method() == "HEAD",
-            buffers: &job.worker.buffers,
-        };
-        match exchange(&mut conn, &mut upload, down, timer, &terms).await {
-            Ok(response) => {
-                let at = Instant::now();
-                trail.upstream_us = Some(at.saturating_duration_since(began).as_micros() as u64);
-                attempt.answer(response.status, job.question);
-                attempt.places = places;
-                return Ok(Reply::Http1(Answered { conn, response, upload, attempt, trail, at }));
-            }
-            Err(Failure::Client(refusal)) => return Err((refusal, trail)),
-            Err(Failure::Endpoint { fault, reason, answered }) => {
-                attempt.fail(fault, job.question);
-                trail.sends += 1;
-                let retriable = retriable(job, &conn, &upload, (fault, answered));
-                let lane = lane_of(job, &trail);
-                match again(job, &mut trail, &mut places, (target, reason), retriable) {
-                    Some(next) => {
-                        lose(job, target.0, lane, began);
-                        target = next;
-                    }
-                    None => return Err((Refusal::Upstream { fault, reason }, trail)),
-                }
-            }
+        match tried {
+            Tried::Next(next) => target = next,
+            Tried::Over(over) => return over.map_err(|refusal| (refusal, trail)),
         }
-    }
-}
-
-/// Whether an attempt of which something may have been sent can be made again.
-fn retriable(job: &Job<'_>, conn: &Conn, upload: &Upload, (fault, answered): (Fault, bool)) -> Retriable {
-    let repeatable = job.question.repeatable || upload.is_unsent();
-    match upload.is_replayable() && fault != Fault::UpstreamTimeout && repeatable {
-        false => Retriable::No,
-        // A connection that was idle may have been closed just as we wrote, so the endpoint is worth a second try where
-        // there is no other.
-        true if conn.reused && !answered => Retriable::Anywhere,
-        true => Retriable::Elsewhere,
     }
 }
 
@@ -222,36 +201,6 @@ pub(crate) enum Retriable {
     Anywhere,
 }
 
-/// A connection and the bytes to send over it.
-async fn prepare(
-    job: &Job<'_>,
-    attempt: &Attempt,
-    fresh: bool,
-    body: &[u8],
-    complete: bool,
-    timer: &mut Timer,
-) -> Result<(Conn, Upload), Failure> {
-    let worker = job.worker;
-    let endpoint = attempt.endpoint();
-    let idle = match fresh {
-        true => None,
-        false => worker.conns.borrow_mut().take(endpoint, job.question.now.mono_ms),
-    };
-    let reused = idle.is_some();
-    let (stream, long) = match idle {
-        Some(kept) => kept,
-        None => {
-            let stream = connect(endpoint.id.addr, timer, &attempt.service().spec.timeouts).await?;
-            endpoint.meter.of(worker.index).connections.add(1);
-            (stream, false)
-        }
-    };
-    let mut out = worker.buffers.borrow_mut().take();
-    job.outgoing.write(&endpoint.authority, &mut out).map_err(Failure::Client)?;
-    out.extend_from_slice(body);
-    Ok((Conn { stream, buf: Vec::new(), reused, long }, Upload::new(out, complete)))
-}
-
 /// Where to try once more, when the rules and the budget allow it.
 pub(crate) fn again(
     job: &Job<'_>,
@@ -287,6 +236,28 @@ pub(crate) fn again(
     trail.retried = true;
     pool.state.meter.of(job.worker.index).retries.add(1);
     Some(next)
+}
+
+// === impl Answered ===
+
+impl<W: Wire> Answered<W> {
+    /// It switches to a protocol that nobody asked for.
+    pub(crate) fn unasked(self, question: &Question<'_>) -> (Refusal, Trail) {
+        self.attempt.fail(Fault::UpstreamAnswer, question);
+        (Refusal::Upstream { fault: Fault::UpstreamAnswer, reason: "unasked_upgrade" }, self.trail)
+    }
+}
+
+// === impl Tried ===
+
+impl<A> Tried<A> {
+    /// The same with another kind of answer.
+    pub(crate) fn map<B>(self, answer: impl FnOnce(A) -> B) -> Tried<B> {
+        match self {
+            Self::Next(next) => Tried::Next(next),
+            Self::Over(over) => Tried::Over(over.map(answer)),
+        }
+    }
 }
 
 // === impl Attempt ===
@@ -364,8 +335,16 @@ impl Attempt {
     }
 
     /// Keeps the connection for the next request, or closes it.
-    pub(crate) fn give_back(&self, mut conn: Conn, upload: Upload, response: &Response, whole: bool, now_ms: u64) {
-        let reusable = whole && response.keep_alive && upload.is_whole() && conn.buf.is_empty();
+    pub(crate) fn give_back<W: Wire>(
+        &self,
+        mut conn: Conn<W>,
+        upload: Upload,
+        response: &Response,
+        whole: bool,
+        now_ms: u64,
+    ) {
+        let reusable =
+            whole && response.keep_alive && upload.is_whole() && conn.buf.is_empty() && !conn.stream.is_laden();
         let mut buffers = self.worker.buffers.borrow_mut();
         buffers.put(std::mem::take(&mut conn.buf));
         buffers.put(upload.into_buffer());
@@ -375,7 +354,7 @@ impl Attempt {
             // A second less than the endpoint says, so that it does not close just as we write.
             let theirs_ms = response.keep_alive_s.map_or(u64::MAX, |s| s.saturating_sub(1).saturating_mul(1000));
             let until_ms = now_ms.saturating_add(ours_ms.min(theirs_ms));
-            self.worker.conns.borrow_mut().put(self.endpoint(), conn, until_ms, limits.upstream_idle_max);
+            W::idle(&self.worker).borrow_mut().put(self.endpoint(), conn, until_ms, limits.upstream_idle_max);
         }
     }
 }

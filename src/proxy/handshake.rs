@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 
 use super::connection::{DRAIN_IDLE, linger, run};
 use super::h2;
+use super::link::Link;
 use super::refusal::Refusal;
 use super::secure::Secure;
 use super::serve::{send, tell_unread};
@@ -40,6 +41,7 @@ pub(crate) async fn begin(worker: Rc<Worker>, site: Arc<Site>, socket: TcpStream
                 counts.done(link.kind());
             }
             worker.timers.borrow_mut().put(timer);
+            via.look(&worker, link.socket());
             via.tls = Some(Rc::new(TlsFacts { asks: site.asks_clients(), identity: link.identity() }));
             return match link.wants_http2() {
                 true => h2::run(worker, link, Vec::new(), via).await,

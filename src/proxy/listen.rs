@@ -176,6 +176,7 @@ async fn work(berth: Berth) -> io::Result<()> {
     }
     receiving.abort();
     upkeep.abort();
+    worker.let_go();
     worker.logger.borrow_mut().flush();
     Ok(())
 }
@@ -317,6 +318,7 @@ async fn upkeep(worker: Rc<Worker>) {
         ticks = ticks.wrapping_add(1);
         if (u128::from(ticks) * FLUSH.as_millis()).is_multiple_of(SWEEP.as_millis()) {
             worker.conns.borrow_mut().sweep(now_ms);
+            worker.any_conns.borrow_mut().sweep(now_ms);
             worker.trunks.borrow_mut().sweep(std::time::Instant::now());
             worker.pipes.borrow_mut().trim();
             worker.streams.borrow_mut().tell(worker.index, std::time::Instant::now());

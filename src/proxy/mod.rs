@@ -13,6 +13,7 @@ mod handshake;
 mod link;
 mod secure;
 mod via;
+mod wire;
 
 pub mod balance;
 pub mod decide;
@@ -27,9 +28,11 @@ mod upload;
 mod admit;
 mod budget;
 mod conns;
+mod dial;
 mod exchange;
 mod forward;
 mod h2up;
+mod http1;
 mod interim;
 
 mod answer;

@@ -20,6 +20,7 @@ use super::splice::{self, Pipe};
 use super::timer::Timer;
 use super::upload::{Downstream, Upload};
 use super::watch::Watch;
+use super::wire::Wire;
 use super::worker::Worker;
 use crate::model::Fault;
 
@@ -38,10 +39,10 @@ pub(crate) enum End {
 }
 
 /// One answer on its way down.
-pub(crate) struct Relay<'r, 'c, L> {
+pub(crate) struct Relay<'r, 'c, L, W: Wire> {
     worker: &'r Worker,
     pub(crate) client: &'r mut Client<'c, L>,
-    pub(crate) conn: &'r mut Conn,
+    pub(crate) conn: &'r mut Conn<W>,
     pub(crate) upload: &'r mut Upload,
     pub(crate) body: BodyReader,
     /// Whether the client gets chunks.
@@ -93,11 +94,11 @@ pub(crate) fn write_framing(response: &Response, http10: bool, out: &mut Vec<u8>
 
 // === impl Relay ===
 
-impl<'r, 'c, L: Link> Relay<'r, 'c, L> {
+impl<'r, 'c, L: Link, W: Wire> Relay<'r, 'c, L, W> {
     pub(crate) fn new(
         worker: &'r Worker,
         client: &'r mut Client<'c, L>,
-        conn: &'r mut Conn,
+        conn: &'r mut Conn<W>,
         upload: &'r mut Upload,
         response: &Response,
         chunked: bool,
@@ -121,7 +122,7 @@ impl<'r, 'c, L: Link> Relay<'r, 'c, L> {
             direct_sent: 0,
             filled: false,
             pipe: None,
-            long: L::IS_PLAIN && splice::is_long(response.framing),
+            long: L::IS_PLAIN && W::IS_TCP && splice::is_long(response.framing),
             hastened: false,
             turn_bytes: 0,
             watch,
@@ -227,9 +228,10 @@ impl<'r, 'c, L: Link> Relay<'r, 'c, L> {
     /// Fills a pipe before the head is written, so that both leave in full segments.
     fn look_ahead(&mut self) {
         let Some(left) = self.body.length().filter(|_| self.long) else { return };
+        let Some(stream) = self.conn.stream.tcp() else { return };
         let Some(mut pipe) = self.worker.pipes.borrow_mut().take() else { return };
         self.conn.long = true;
-        match pipe.try_fill(&self.conn.stream, left) {
+        match pipe.try_fill(stream, left) {
             Ok(n) if n > 0 => {
                 self.body.pass(n as u64);
                 self.pipe = Some(pipe);
@@ -249,7 +251,9 @@ impl<'r, 'c, L: Link> Relay<'r, 'c, L> {
             // Linux holds an acknowledgement back for 40 ms in the hope of a request to carry it, and none comes before
             // the body is whole; an endpoint that sends with `TCP_CORK`, as nginx with `tcp_nopush`, waits for it
             // before it sends the rest. Measured on 0.7 % of 100 kB answers.
-            let _ = socket2::SockRef::from(&self.conn.stream).set_tcp_quickack(true);
+            if let Some(stream) = self.conn.stream.tcp() {
+                let _ = socket2::SockRef::from(stream).set_tcp_quickack(true);
+            }
         }
         got
     }
@@ -262,7 +266,11 @@ impl<'r, 'c, L: Link> Relay<'r, 'c, L> {
             self.long = false;
             return Poll::Ready(Ok(false));
         };
-        let filled = pipe.poll_fill(cx, &self.conn.stream, left);
+        let filled = match self.conn.stream.tcp() {
+            Some(stream) => pipe.poll_fill(cx, stream, left),
+            // Only what is TCP is long.
+            None => return Poll::Ready(Ok(false)),
+        };
         match filled {
             Poll::Ready(Ok(n)) if n > 0 => {
                 self.body.pass(n as u64);

@@ -24,6 +24,7 @@ use super::trace::Trace;
 use super::tunnel::{self, Tunnel};
 use super::upload::Downstream;
 use super::via::Via;
+use super::wire::Wire;
 use super::worker::{Lease, Worker};
 use crate::model::{Fault, Head};
 use crate::switchboard::snapshot::Snapshot;
@@ -135,11 +136,13 @@ impl Request<'_> {
             question: &question,
             outgoing: &outgoing,
             decision: &decision,
+            ends: self.via.ends,
             began: self.began,
         };
         self.worker.turns.up().await;
         match forward(&job, places, client, timer).await {
             Ok(Reply::Http1(answered)) => told.relay(&question, &decision, client, answered, timer).await,
+            Ok(Reply::Any(answered)) => Box::pin(told.relay(&question, &decision, client, *answered, timer)).await,
             Ok(Reply::Http2(answered)) => {
                 Box::pin(told.relay_http2(&question, &decision, client, answered, timer)).await
             }
@@ -174,12 +177,12 @@ pub(crate) struct Told<'a> {
 
 impl Told<'_> {
     /// Sends the endpoint's answer down.
-    async fn relay<L: Link>(
+    async fn relay<L: Link, W: Wire>(
         &self,
         question: &Question<'_>,
         decision: &Decision,
         client: &mut Client<'_, L>,
-        answered: Answered,
+        answered: Answered<W>,
         timer: &mut Timer,
     ) -> After {
         let Answered { mut conn, response, mut upload, attempt, mut trail, .. } = answered;
@@ -255,23 +258,23 @@ impl Told<'_> {
     }
 
     /// Carries what follows a 101; the bytes that went to the client.
-    async fn tunnel<L: Link>(
+    async fn tunnel<L: Link, W: Wire>(
         &self,
         client: &mut Client<'_, L>,
-        conn: &mut Conn,
+        conn: &mut Conn<W>,
         attempt: &Attempt,
         trail: &mut Trail,
         timer: &mut Timer,
     ) -> u64 {
         tunnel::keep_alive(client.stream.socket());
-        tunnel::keep_alive(&conn.stream);
+        conn.stream.tcp().into_iter().for_each(tunnel::keep_alive);
         let tunnel = Tunnel::new(self.request.worker, attempt, client.unused(), &std::mem::take(&mut conn.buf));
         let ended = tunnel.run(client.stream, &mut conn.stream, timer).await;
         trail.reset = ended.endpoint_reset;
         client.bytes_in += ended.up;
         if ended.client_reset {
             // It broke off, and so does this.
-            let _ = socket2::SockRef::from(&conn.stream).set_linger(Some(std::time::Duration::ZERO));
+            conn.stream.tcp().into_iter().for_each(tunnel::reset);
         }
         ended.down
     }

@@ -23,6 +23,7 @@ use super::refusal::Refusal;
 use super::stream::Stream;
 use super::timer::Timer;
 use super::tunnel::{self, Ended, Tunnel};
+use super::wire::Wire;
 use crate::model::{Fault, Head};
 
 /// RFC 6455 §1.3.
@@ -108,14 +109,14 @@ pub(crate) fn granted(mut head: HttpResponse<()>) -> HttpResponse<()> {
 impl Stream {
     /// What an HTTP/1 endpoint answered to a WebSocket: carried when it granted it; an ordinary answer comes back,
     /// and a refusal where there can be none.
-    pub(crate) async fn upgrade(
+    pub(crate) async fn upgrade<W: Wire>(
         &mut self,
         asked: Asked,
-        answered: Answered,
+        answered: Answered<W>,
         decision: &Decision,
         timer: &mut Timer,
         respond: &mut SendResponse<Bytes>,
-    ) -> Option<Result<Answered, (Refusal, Trail)>> {
+    ) -> Option<Result<Answered<W>, (Refusal, Trail)>> {
         let Answered { mut conn, response, attempt, mut trail, .. } = match answered.response.status {
             101 => answered,
             // A 2xx would say that there is a tunnel.
@@ -133,12 +134,12 @@ impl Stream {
             self.tell(&trail, 499, Some(Fault::Client), (0, 0));
             return None;
         };
-        tunnel::keep_alive(&conn.stream);
+        conn.stream.tcp().into_iter().for_each(tunnel::keep_alive);
         let carried = Tunnel::new(&self.worker, &attempt, &[], &conn.buf);
         let ended = carried.run(&mut asked.with(out), &mut conn.stream, timer).await;
         if ended.client_reset {
             // It broke off, and so does this (RFC 8441 §5).
-            let _ = socket2::SockRef::from(&conn.stream).set_linger(Some(std::time::Duration::ZERO));
+            conn.stream.tcp().into_iter().for_each(tunnel::reset);
         }
         self.tell_tunnel(&mut trail, &ended);
         None

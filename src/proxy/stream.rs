@@ -32,6 +32,7 @@ use super::timer::Timer;
 use super::trace::Trace;
 use super::via::Via;
 use super::watch::Watch;
+use super::wire::Wire;
 use super::worker::{Lease, Worker};
 use crate::model::{Fault, FieldId, Head};
 
@@ -96,6 +97,20 @@ impl Stream {
                 }
                 if let Some((body, out)) = stream.answer(answered, &decision, down, timer, &mut respond) {
                     body.pour(out).await;
+                }
+                return;
+            }
+            Some(Ok(Reply::Any(mut answered))) => {
+                if let Some(asked) = asked.take() {
+                    let tried = stream.upgrade(asked, *answered, &decision, &mut timer, &mut respond);
+                    match Box::pin(tried).await {
+                        Some(Ok(ordinary)) => answered = Box::new(ordinary),
+                        Some(Err((refusal, trail))) => return stream.refuse(&refusal, &trail, 0, &mut respond),
+                        None => return,
+                    }
+                }
+                if let Some((body, out)) = stream.answer(*answered, &decision, down, timer, &mut respond) {
+                    Box::pin(body.pour(out)).await;
                 }
                 return;
             }
@@ -199,7 +214,8 @@ impl Stream {
             upgrade: self.upgrade,
         };
         let (worker, snapshot, began) = (&self.worker, &self.snapshot, self.began);
-        let job = Job { worker, snapshot, question: &question, outgoing: &outgoing, decision, began };
+        let ends = self.via.ends;
+        let job = Job { worker, snapshot, question: &question, outgoing: &outgoing, decision, ends, began };
         let _in_flight = worker.turns.begin();
         worker.turns.up().await;
         let respond = RefCell::new(respond);
@@ -211,9 +227,10 @@ impl Stream {
         });
         match forwarded.await? {
             Ok(Reply::Http1(answered)) if answered.response.status == 101 && !self.upgrade => {
-                answered.attempt.fail(Fault::UpstreamAnswer, &question);
-                let refusal = Refusal::Upstream { fault: Fault::UpstreamAnswer, reason: "unasked_upgrade" };
-                Some(Err((refusal, answered.trail)))
+                Some(Err(answered.unasked(&question)))
+            }
+            Ok(Reply::Any(answered)) if answered.response.status == 101 && !self.upgrade => {
+                Some(Err(answered.unasked(&question)))
             }
             forwarded => Some(forwarded),
         }
@@ -230,14 +247,14 @@ impl Stream {
     }
 
     /// Sends the endpoint's answer when all of it is at hand; else its head, and the body that is to be poured.
-    fn answer(
+    fn answer<W: Wire>(
         self,
-        answered: Answered,
+        answered: Answered<W>,
         decision: &Decision,
         down: Upstream,
         timer: Timer,
         respond: &mut SendResponse<Bytes>,
-    ) -> Option<(Box<Streamed>, SendStream<Bytes>)> {
+    ) -> Option<(Box<Streamed<W>>, SendStream<Bytes>)> {
         let Answered { mut conn, response, upload, attempt, trail, at } = answered;
         let head = self.head_for_client(&response, &conn.buf, &attempt, decision, trail.upstream_us);
         let watch = Watch::of(&response, &conn.buf);

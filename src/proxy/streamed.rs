@@ -16,13 +16,14 @@ use super::stream::Stream;
 use super::timer::Timer;
 use super::upload::Upload;
 use super::watch::Watch;
+use super::wire::Wire;
 use crate::model::Fault;
 
 /// A body under way.
-pub(crate) struct Streamed {
+pub(crate) struct Streamed<W: Wire> {
     stream: Stream,
     down: Upstream,
-    conn: Option<Conn>,
+    conn: Option<Conn<W>>,
     upload: Option<Upload>,
     response: Response,
     attempt: Attempt,
@@ -41,9 +42,9 @@ pub(crate) struct Streamed {
 
 // === impl Streamed ===
 
-impl Streamed {
+impl<W: Wire> Streamed<W> {
     /// The body of `answered`, whose head has been taken off its buffer.
-    pub(crate) fn new(stream: Stream, down: Upstream, answered: Answered, timer: Timer, watch: Watch) -> Self {
+    pub(crate) fn new(stream: Stream, down: Upstream, answered: Answered<W>, timer: Timer, watch: Watch) -> Self {
         let Answered { conn, response, upload, attempt, trail, at } = answered;
         Self {
             stream,
@@ -181,7 +182,7 @@ impl Streamed {
     }
 }
 
-impl Drop for Streamed {
+impl<W: Wire> Drop for Streamed<W> {
     fn drop(&mut self) {
         // A body is dropped before its end only when the client is gone or resets the stream.
         self.finish(Some(Fault::Client));

@@ -271,6 +271,11 @@ impl Way {
     }
 }
 
+/// Has a connection end with a reset, once it is closed.
+pub(crate) fn reset(stream: &TcpStream) {
+    let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
+}
+
 /// Probes a silent peer after a minute, so that one that has vanished does not hold the tunnel for ever.
 pub(crate) fn keep_alive(stream: &TcpStream) {
     let policy = socket2::TcpKeepalive::new()

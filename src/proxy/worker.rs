@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arc_swap::{ArcSwap, Cache};
+use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use super::budget::Budgets;
@@ -19,6 +20,7 @@ use super::streams::Streams;
 use super::timer::Timers;
 use super::trace::Trace;
 use super::turn::Turns;
+use super::wire::AnyWire;
 use crate::model::{Head, Now, Origin};
 use crate::routing::cookie::TicketCache;
 use crate::switchboard::snapshot::Snapshot;
@@ -57,7 +59,9 @@ pub(crate) struct Worker {
     cache: RefCell<Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>>,
     current: RefCell<Rc<Lease>>,
     pub(crate) chance: RefCell<Chance>,
-    pub(crate) conns: RefCell<Conns>,
+    pub(crate) conns: RefCell<Conns<TcpStream>>,
+    /// Those that are not plain TCP.
+    pub(crate) any_conns: RefCell<Conns<AnyWire>>,
     pub(crate) trunks: RefCell<Trunks>,
     /// Streams that may last.
     pub(crate) streams: RefCell<Streams>,
@@ -127,6 +131,7 @@ impl Worker {
             current: RefCell::new(current),
             chance: RefCell::new(chance),
             conns: RefCell::default(),
+            any_conns: RefCell::default(),
             trunks: RefCell::default(),
             streams: RefCell::default(),
             buffers: RefCell::default(),
@@ -230,6 +235,13 @@ impl Worker {
         self.drain.notify_waiters();
     }
 
+    /// Closes idle connections over TLS, each of which holds the worker.
+    pub(crate) fn let_go(&self) {
+        let conns = std::mem::take(&mut *self.any_conns.borrow_mut());
+        // Each gives its buffers back when it is dropped.
+        drop(conns);
+    }
+
     /// Takes note of what was published: streams of pools whose weight went to 0 are to end, and idle connections of
     /// endpoints that are no longer named are closed.
     pub(crate) fn follow(&self) {
@@ -241,6 +253,7 @@ impl Worker {
         let endpoints: std::collections::HashSet<(u32, u64)> =
             pools.flat_map(|pool| pool.endpoints.iter()).map(|endpoint| (endpoint.slot, endpoint.serial)).collect();
         self.conns.borrow_mut().retain(|slot, serial| endpoints.contains(&(slot, serial)));
+        self.any_conns.borrow_mut().retain(|slot, serial| endpoints.contains(&(slot, serial)));
         self.trunks.borrow_mut().retain(|slot, serial| endpoints.contains(&(slot, serial)));
     }
 }

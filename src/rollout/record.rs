@@ -142,15 +142,15 @@ impl Record {
 // === impl Record, from the journal ===
 
 impl Record {
-    /// As the journal kept it; it keeps no latencies and no limits.
+    /// As the journal kept it.
     pub fn of(kept: KeptTick) -> Self {
         let gate = |gate: KeptGate| SaidGate {
             name: gate.name,
             verdict: gate.verdict,
             e_value: gate.e_value,
-            limit: None,
+            limit: gate.limit,
             safe_e_value: gate.safe_e_value,
-            safe_limit: None,
+            safe_limit: gate.safe_limit,
             bound: gate.bound,
         };
         let judgement = Said {
@@ -160,14 +160,7 @@ impl Record {
             self_test: None,
             sample_ratio: None,
         };
-        Self {
-            n: kept.n,
-            at_ms: kept.at_ms,
-            phase: kept.phase,
-            tick: kept.tick,
-            latency: Latencies::default(),
-            judgement,
-        }
+        Self { n: kept.n, at_ms: kept.at_ms, phase: kept.phase, tick: kept.tick, latency: kept.latency, judgement }
     }
 }
 

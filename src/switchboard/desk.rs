@@ -14,6 +14,7 @@ use super::store::Store;
 use super::writer::{Mode, timestamp};
 use crate::config::{Config, Problems};
 use crate::model::{Killed, Kills, Name, Scope, ServiceSpec, Weights};
+use crate::tls::pools::PoolsTls;
 
 /// Everything that the writer's lock guards.
 pub(super) struct Desk {
@@ -32,6 +33,10 @@ pub(super) struct Desk {
     pub(super) history: History,
     pub(super) store: Store,
     pub(super) keyring: Keyring,
+    /// What pools speak TLS with.
+    pub(super) tls: PoolsTls,
+    /// The same for a configuration that is about to be live.
+    pub(super) next_tls: Option<PoolsTls>,
     pub(super) mode: Mode,
     /// There was no weights file at the start and none was saved since.
     pub(super) started_without_weights: bool,

@@ -39,6 +39,24 @@ pub struct Status {
     /// Listeners that speak TLS, in the order of the configuration.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tls: Vec<TlsStatus>,
+    /// Pools with `https` endpoints, in the order of the configuration.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub upstream_tls: Vec<UpstreamTlsStatus>,
+}
+
+/// A pool whose endpoints speak TLS.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpstreamTlsStatus {
+    /// The service.
+    pub service: String,
+    /// The pool.
+    pub pool: String,
+    /// Whether anybody checks who the endpoints are: not with `insecure_skip_verify`.
+    pub verified: bool,
+    /// What weir shows to endpoints that ask for a certificate.
+    pub certificate: Option<CertificateStatus>,
+    /// What is wrong with the files as they are now: what was in use before is in use still.
+    pub failed: Vec<String>,
 }
 
 /// A listener that speaks TLS.

@@ -1,6 +1,6 @@
 //! Puts a [`Status`] together from what is live, what is remembered and what was counted. Changes nothing.
 
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use super::desk::Shown;
 use super::history::Record;
@@ -8,12 +8,14 @@ use super::sample::{Sampler, Window};
 use super::snapshot::{Pool, Service, Snapshot};
 use super::status::{
     CertificateStatus, DrainStatus, EndpointStatus, KillStatus, MaintenanceStatus, Minute, PoolStatus, ServiceStatus,
-    Status, StreamStatus, TlsStatus,
+    Status, StreamStatus, TlsStatus, UpstreamTlsStatus,
 };
 use super::writer::{Mode, Switchboard};
 use crate::model::{Closed, Maintenance, Now, StreamKind};
 use crate::telemetry::clock;
 use crate::telemetry::histogram::Summary;
+use crate::tls::certificate::Certificate;
+use crate::tls::pool::PoolTls;
 use crate::tls::site::Site;
 
 /// The window of `status`, in seconds.
@@ -42,6 +44,7 @@ impl Switchboard {
             services: snapshot.services.iter().map(|service| service_status(service, &shown, &sampler, now)).collect(),
             history: shown.history.iter().cloned().collect(),
             tls: self.sites.get().into_iter().flatten().map(|site| tls_status(site)).collect(),
+            upstream_tls: snapshot.pools_tls().map(upstream_tls_status).collect(),
         }
     }
 
@@ -64,16 +67,28 @@ fn tls_status(site: &Site) -> TlsStatus {
     let failed = view.certificates.iter().filter_map(|shown| shown.failed.as_ref()).chain(&view.problems);
     TlsStatus {
         listener: site.name.to_string(),
-        certificates: certificates
-            .map(|certificate| CertificateStatus {
-                name: certificate.label(),
-                names: certificate.names.clone(),
-                file: certificate.files.cert.display().to_string(),
-                expires: jiff::Timestamp::from_second(certificate.not_after_unix_s).unwrap_or_default().to_string(),
-                expires_unix_s: certificate.not_after_unix_s,
-            })
-            .collect(),
+        certificates: certificates.map(certificate_status).collect(),
         failed: failed.map(ToString::to_string).collect(),
+    }
+}
+
+fn certificate_status(certificate: &Certificate) -> CertificateStatus {
+    CertificateStatus {
+        name: certificate.label(),
+        names: certificate.names.clone(),
+        file: certificate.files.cert.display().to_string(),
+        expires: jiff::Timestamp::from_second(certificate.not_after_unix_s).unwrap_or_default().to_string(),
+        expires_unix_s: certificate.not_after_unix_s,
+    }
+}
+
+fn upstream_tls_status(tls: &Arc<PoolTls>) -> UpstreamTlsStatus {
+    UpstreamTlsStatus {
+        service: tls.service.to_string(),
+        pool: tls.pool.to_string(),
+        verified: !tls.spec.insecure_skip_verify,
+        certificate: tls.identity().as_ref().map(certificate_status),
+        failed: tls.failed().iter().map(ToString::to_string).collect(),
     }
 }
 

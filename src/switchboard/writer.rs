@@ -16,7 +16,7 @@ use super::files::{Content, Files};
 use super::keyring::{KeyError, Keyring};
 use super::publish::{self, Sources};
 use super::reconcile::{self, Wanted};
-use super::reload::OnDisk;
+use super::reload::{self, OnDisk};
 use super::sample::Sampler;
 use super::snapshot::{Pool, Service, Snapshot};
 use super::status::Reload;
@@ -26,6 +26,7 @@ use crate::config::{Config, Problems};
 use crate::model::{Origin, Scope};
 use crate::telemetry::clock;
 use crate::throttle::book::Book;
+use crate::tls::pools::PoolsTls;
 use crate::tls::site::Site;
 use crate::upstream::probe::Target;
 use crate::upstream::upstreams::{PoolTarget, Upstreams};
@@ -85,6 +86,7 @@ impl Switchboard {
         for note in config.notes.iter().chain(&written.notes) {
             tracing::warn!("{}", note.headline());
         }
+        let tls = reload::open_tls(&config, &PoolsTls::default()).map_err(StartError::Problems)?;
         let keyring = Keyring::open(config.key_file.as_deref(), &config.weights_path)?;
         let store = Store::beside(&config.weights_path);
         let mut history = store.load();
@@ -110,6 +112,8 @@ impl Switchboard {
             history,
             store,
             keyring,
+            tls,
+            next_tls: None,
             mode,
             // The caller read it a moment before the first look.
             on_disk: OnDisk::Waiting,
@@ -305,7 +309,12 @@ impl Switchboard {
             endpoints: pool
                 .endpoints
                 .iter()
-                .map(|endpoint| Target { endpoint: endpoint.clone(), health: service.spec.health.clone() })
+                .map(|endpoint| Target {
+                    endpoint: endpoint.clone(),
+                    health: service.spec.health.clone(),
+                    tls: pool.tls.clone(),
+                    proxy: pool.proxy_protocol,
+                })
                 .collect(),
         };
         self.upstreams.set_targets(pools.map(target).collect());
@@ -320,6 +329,7 @@ fn build(desk: &Desk, upstreams: &Upstreams, throttles: &Book) -> Snapshot {
         resolve: &resolve,
         listeners: &desk.config.listeners,
         keys: desk.keyring.keys(),
+        tls: &desk.tls,
     };
     publish::build(&desk.state, desk.revision, &sources)
 }

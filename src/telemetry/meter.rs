@@ -5,6 +5,7 @@ use super::count::{Count, Sharded};
 use super::handshake::HandshakeShard;
 use super::histogram::Summary;
 use super::lane::LaneShard;
+use super::uplink::UplinkShard;
 use crate::model::Fault;
 
 /// One worker's counts for a pool.
@@ -58,6 +59,8 @@ pub struct EndpointShard {
     pub in_flight: Count,
     /// Connections opened.
     pub connections: Count,
+    /// TLS handshakes.
+    pub tls: UplinkShard,
 }
 
 /// One worker's counts that belong to no pool.
@@ -93,6 +96,7 @@ impl Default for EndpointShard {
             faults: Default::default(),
             in_flight: Count::default(),
             connections: Count::default(),
+            tls: UplinkShard::default(),
         }
     }
 }

@@ -17,3 +17,4 @@ pub mod process;
 pub mod reading;
 pub mod spans;
 pub mod text;
+pub mod uplink;

@@ -95,6 +95,12 @@ metrics! {
         "TLS handshakes with clients that came to their end.";
     TLS_HANDSHAKE_FAILURES = "weir_tls_handshake_failures_total" Counter ["listener,kind"]
         "TLS handshakes with clients that failed, by kind.";
+    UPSTREAM_TLS_HANDSHAKES = "weir_upstream_tls_handshakes_total" Counter ["service,pool,endpoint,result"]
+        "TLS handshakes with endpoints, by result: full, resumed, or why they failed.";
+    UPSTREAM_TLS_FILES_FAILED = "weir_upstream_tls_files_failed" Gauge ["service,pool"]
+        "Files for TLS to endpoints that do not hold as they are now, so that what was in use before is in use still.";
+    UPSTREAM_TLS_UNVERIFIED = "weir_upstream_tls_unverified" Gauge ["service,pool"]
+        "Whether nobody checks who the endpoints are: 1 with insecure_skip_verify, 0 without.";
     TLS_CERTIFICATE_EXPIRY = "weir_tls_certificate_expiry_timestamp_seconds" Gauge ["listener,name"]
         "When a certificate that is served expires, in Unix time.";
     TLS_FILES_FAILED = "weir_tls_files_failed" Gauge ["listener"]

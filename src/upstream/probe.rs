@@ -13,11 +13,12 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::check::{CheckError, check};
+use super::check::{CheckError, Whom, check};
 use super::endpoint::{Endpoint, StateKind};
 use super::gate::mixed;
-use crate::model::Health;
+use crate::model::{Health, ProxyVersion};
 use crate::telemetry::clock;
+use crate::tls::pool::PoolTls;
 
 /// Probes under way at a time; more wait their turn. Each takes a descriptor and at most its timeout.
 const PARALLEL_MAX: usize = 64;
@@ -38,6 +39,10 @@ pub struct Target {
     pub endpoint: Arc<Endpoint>,
     /// How; none: not at all.
     pub health: Option<Health>,
+    /// What it is spoken to with, where it speaks TLS.
+    pub tls: Option<Arc<PoolTls>>,
+    /// How it is told that a connection is weir's own; none: not at all.
+    pub proxy: Option<ProxyVersion>,
 }
 
 /// The probes under way.
@@ -53,6 +58,8 @@ pub(crate) struct Prober {
 #[derive(Debug)]
 struct Task {
     health: Health,
+    tls: Option<Arc<PoolTls>>,
+    proxy: Option<ProxyVersion>,
     first: watch::Receiver<bool>,
     handle: JoinHandle<()>,
 }
@@ -84,11 +91,11 @@ impl Prober {
         for target in targets {
             let serial = target.endpoint.serial;
             match (&target.health, tasks.remove(&serial)) {
-                (Some(health), Some(task)) if task.health == *health && !task.handle.is_finished() => {
+                (Some(health), Some(task)) if task.probes(health, target) && !task.handle.is_finished() => {
                     kept.insert(serial, task);
                 }
                 (Some(health), _) => {
-                    kept.insert(serial, self.begin(Arc::clone(&target.endpoint), health.clone()));
+                    kept.insert(serial, self.begin(target, health.clone()));
                 }
                 (None, _) => target.endpoint.unprobed(clock::now().mono_ms),
             }
@@ -115,20 +122,33 @@ impl Prober {
         }
     }
 
-    fn begin(&self, endpoint: Arc<Endpoint>, health: Health) -> Task {
+    fn begin(&self, target: &Target, health: Health) -> Task {
+        let (endpoint, tls, proxy) = (Arc::clone(&target.endpoint), target.tls.clone(), target.proxy);
         let (sender, first) = watch::channel(false);
         let (turns, firsts, policy) = (Arc::clone(&self.turns), self.firsts.clone(), health.clone());
+        let kept = tls.clone();
         let handle = self.control.spawn(async move {
             let mut chatter = Chatter::default();
             loop {
-                probe(&endpoint, &policy, &turns, &mut chatter).await;
+                probe(&endpoint, &policy, (tls.as_deref(), proxy), &turns, &mut chatter).await;
                 if !sender.send_replace(true) {
                     firsts.send_modify(|count| *count += 1);
                 }
                 sleep(pause(&policy, endpoint.in_transition(), endpoint.serial ^ clock::now().mono_ms)).await;
             }
         });
-        Task { health, first, handle }
+        Task { health, tls: kept, proxy, first, handle }
+    }
+}
+
+// === impl Task ===
+
+impl Task {
+    /// Whether it does so in this way already.
+    fn probes(&self, health: &Health, target: &Target) -> bool {
+        self.health == *health
+            && self.proxy == target.proxy
+            && self.tls.as_ref().map(Arc::as_ptr) == target.tls.as_ref().map(Arc::as_ptr)
     }
 }
 
@@ -159,9 +179,15 @@ fn pause(health: &Health, in_transition: bool, draw: u64) -> Duration {
     nominal.mul_f64(0.9 + 0.2 * unit).max(Duration::from_millis(1))
 }
 
-async fn probe(endpoint: &Endpoint, health: &Health, turns: &Semaphore, chatter: &mut Chatter) {
+async fn probe(
+    endpoint: &Endpoint,
+    health: &Health,
+    (tls, proxy): (Option<&PoolTls>, Option<ProxyVersion>),
+    turns: &Semaphore,
+    chatter: &mut Chatter,
+) {
     let Ok(turn) = turns.acquire().await else { return };
-    let result = check(endpoint.id.addr, endpoint.id.origin.protocol, &endpoint.authority, health).await;
+    let result = check(&Whom::of(endpoint, tls, proxy), health).await;
     drop(turn);
     let reason = match result {
         Ok(()) => None,
@@ -185,7 +211,7 @@ async fn probe(endpoint: &Endpoint, health: &Health, turns: &Semaphore, chatter:
 }
 
 fn say(endpoint: &Endpoint, before: StateKind, after: StateKind, reason: &str) {
-    let (service, pool, addr) = (&*endpoint.id.service, &*endpoint.id.pool, endpoint.id.addr);
+    let (service, pool, addr) = (&*endpoint.id.service, &*endpoint.id.pool, &endpoint.id.addr);
     let (before, after) = (before.as_str(), after.as_str());
     tracing::warn!(service, pool, %addr, before, after, reason, "an endpoint changed by its probes");
 }

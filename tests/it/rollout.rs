@@ -350,3 +350,26 @@ fn a_drill_goes_to_stable_and_back_and_leaves_the_rollout_as_it_was() {
     let after = view(&weir, &id);
     assert_eq!((after["state"].as_str(), weir.split()), (Some("rolling_out"), [80, 20]), "{after}");
 }
+
+#[test]
+fn the_report_of_a_rollout_is_whole_after_kill_9() {
+    let (_stable, canary, weir) = started();
+    canary.behave(Behaviour::status(500));
+    let load = load(&weir);
+    let id = start(&weir, &plan("300ms"));
+    reaches(&weir, &id, "rolled_back", 60);
+    let report = |weir: &Weir| weir.admin_get(&format!("{ROLLOUTS}/{id}/report")).json();
+    eventually("it is verified", PATIENCE, || report(&weir)["verified"].is_string());
+    drop(load);
+    let before = report(&weir);
+    let weir = weir.restart().expect("it starts again");
+    let after = report(&weir);
+    assert_eq!((&after["events"], &after["verified"]), (&before["events"], &before["verified"]));
+    for (kept, seen) in after["ticks"].as_array().expect("ticks").iter().zip(before["ticks"].as_array().expect("ticks"))
+    {
+        assert_eq!((&kept["latency"], &kept["tick"]), (&seen["latency"], &seen["tick"]));
+    }
+    assert_eq!(view(&weir, &id)["events"], before["events"]);
+    let page = weir.admin_get(&format!("{ROLLOUTS}/{id}/report.html")).text();
+    assert!(page.contains("Latency"), "{page}");
+}

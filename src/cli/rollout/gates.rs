@@ -83,7 +83,7 @@ impl Layout {
 fn severity(gate: &GateView) -> u8 {
     let worst = match gate.verdict.as_str() {
         "shown_safe" => 0,
-        "inconclusive" => 1,
+        "inconclusive" | "not_compared" => 1,
         "no_traffic" => 2,
         "error" => 3,
         "environment_degraded" => 4,

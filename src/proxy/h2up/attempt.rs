@@ -3,9 +3,8 @@
 
 use std::time::Instant;
 
-use super::super::admit::Places;
 use super::super::decide::Question;
-use super::super::forward::{Attempt, Job, Retriable, Trail, again, lane_of, lose};
+use super::super::forward::{Attempt, Course, Job, Retriable, Trail, Tried, again, lane_of, lose};
 use super::super::refusal::Refusal;
 use super::super::timer::Timer;
 use super::super::upload::Downstream;
@@ -13,6 +12,7 @@ use super::answer::Answer;
 use super::exchange::{AtHand, exchange};
 use super::grpc;
 use super::outcome::Lost;
+use super::trunk::{Dial, HTTP1};
 use crate::model::Fault;
 
 /// An answer over HTTP/2, as far as its head.
@@ -48,26 +48,22 @@ pub(crate) fn settle(
     cut.or(failed).or((500..600).contains(&status).then_some(Fault::UpstreamAnswer))
 }
 
-/// What became of one attempt over HTTP/2.
-pub(crate) enum Tried {
-    /// It failed, and another may be made there.
-    Next((usize, usize)),
-    /// There is an answer, or no other attempt.
-    Over(Result<Box<Answered2>, Refusal>),
-}
-
-/// One attempt over HTTP/2.
-pub(crate) async fn over_http2<D: Downstream>(
+/// One attempt over HTTP/2. An error: the endpoint chose HTTP/1.1, and nothing was sent.
+pub(crate) async fn over_http2<'c, D: Downstream>(
     job: &Job<'_>,
     mut attempt: Attempt,
+    dial: Dial,
     at_hand: AtHand<'_>,
     down: &mut D,
     timer: &mut Timer,
-    (trail, places): (&mut Trail, &mut Places),
-) -> Tried {
+    course: Course<'c>,
+) -> Result<Tried<Box<Answered2>>, (Attempt, Course<'c>)> {
     let target = (attempt.pool, attempt.endpoint);
-    let began = if trail.retried { Instant::now() } else { job.began };
-    let (tried, replayable) = exchange(job, &attempt, at_hand, down, timer).await;
+    let (tried, replayable) = exchange(job, &attempt, &dial, at_hand, down, timer).await;
+    if let Err(Lost::Http1) = tried {
+        return Err((attempt, course));
+    }
+    let Course { began, trail, places, .. } = course;
     let anywhere = if replayable { Retriable::Anywhere } else { Retriable::No };
     let (fault, reason, retriable) = match tried {
         Ok(mut answer) => {
@@ -78,13 +74,14 @@ pub(crate) async fn over_http2<D: Downstream>(
             }
             let (trail, at) = (std::mem::take(trail), Instant::now());
             attempt.places = std::mem::take(places);
-            return Tried::Over(Ok(Box::new(Answered2 { answer, attempt, trail, at })));
+            return Ok(Tried::Over(Ok(Box::new(Answered2 { answer, attempt, trail, at }))));
         }
-        Err(Lost::Client(refusal)) => return Tried::Over(Err(refusal)),
+        Err(Lost::Client(refusal)) => return Ok(Tried::Over(Err(refusal))),
         // The endpoint does well; it only wants another connection.
         Err(Lost::Unprocessed { graceful: true, .. }) if replayable && !std::mem::replace(&mut trail.moved, true) => {
-            return Tried::Next(target);
+            return Ok(Tried::Next(target));
         }
+        Err(Lost::Http1) => (Fault::UpstreamConnect, HTTP1, Retriable::Elsewhere),
         Err(Lost::Unconnected(reason)) => {
             (job.worker.hurry)(&attempt.endpoint().id.origin);
             (Fault::UpstreamConnect, reason, Retriable::Elsewhere)
@@ -105,11 +102,11 @@ pub(crate) async fn over_http2<D: Downstream>(
     };
     attempt.fail(fault, job.question);
     let lane = lane_of(job, trail);
-    match again(job, trail, places, (target, reason), retriable) {
+    Ok(match again(job, trail, places, (target, reason), retriable) {
         Some(next) => {
             lose(job, target.0, lane, began);
             Tried::Next(next)
         }
         None => Tried::Over(Err(Refusal::Upstream { fault, reason })),
-    }
+    })
 }

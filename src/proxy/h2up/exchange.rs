@@ -8,6 +8,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use h2::client::ResponseFuture;
 use h2::{RecvStream, SendStream};
+use http::uri::Scheme;
 use http::{Request, Response as HttpResponse};
 
 use super::super::exchange::{INTERIM_MAX, say_continue};
@@ -22,7 +23,7 @@ use super::answer::Answer;
 use super::outcome::{Lost, lost};
 use super::request::request;
 use super::socket::extend;
-use super::trunk::{Place, RETIRED};
+use super::trunk::{Dial, HTTP1, Place, RETIRED};
 use super::trunks::{TRUNKS_MAX, Trunks};
 use super::uplink::Uplink;
 use crate::model::{Fault, Timeouts};
@@ -52,17 +53,19 @@ enum Event {
 pub(crate) async fn exchange<D: Downstream>(
     job: &Job<'_>,
     attempt: &Attempt,
+    dial: &Dial,
     at_hand: AtHand<'_>,
     down: &mut D,
     timer: &mut Timer,
 ) -> (Result<Box<Answer>, Lost>, bool) {
-    let timeouts = attempt.service().spec.timeouts;
-    let request = match request(job.outgoing, &attempt.endpoint().authority) {
+    let timeouts = dial.timeouts;
+    let scheme = if dial.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
+    let request = match request(job.outgoing, &attempt.endpoint().authority, scheme) {
         Ok(request) => request,
         Err(refusal) => return (Err(Lost::Client(refusal)), true),
     };
     let framing = job.outgoing.framing;
-    let opened = open(job, attempt, &request, framing, timeouts).await;
+    let opened = open(job, attempt, &request, framing, dial).await;
     let (Opened { place, response, stream }, extended) = match opened {
         Ok(opened) => opened,
         Err(lost) => return (Err(lost), true),
@@ -108,14 +111,15 @@ async fn open(
     attempt: &Attempt,
     request: &Request<()>,
     framing: Framing,
-    timeouts: Timeouts,
+    dial: &Dial,
 ) -> Result<(Opened, bool), Lost> {
     for passed in 0..=TRUNKS_MAX {
-        let place = Trunks::take(job.worker, attempt.endpoint(), timeouts);
+        let place = Trunks::take(job.worker, attempt.endpoint(), dial);
         let mut sender = match place.sender().await {
             Ok(sender) => sender,
             // It opened and was left before this request came to it: no failure to connect.
             Err(RETIRED) => continue,
+            Err(HTTP1) => return Err(Lost::Http1),
             Err(reason) => return Err(Lost::Unconnected(reason)),
         };
         if place.is_crowded() && passed < MOVES_MAX {

@@ -15,14 +15,14 @@ use super::super::refusal::Refusal;
 const HEAD_BYTES: usize = 1024;
 
 /// The head for an endpoint whose own authority is `authority`.
-pub(crate) fn request(outgoing: &Outgoing<'_>, authority: &str) -> Result<Request<()>, Refusal> {
+pub(crate) fn request(outgoing: &Outgoing<'_>, authority: &str, scheme: Scheme) -> Result<Request<()>, Refusal> {
     let mut text = Vec::with_capacity(HEAD_BYTES);
     outgoing.write(authority, &mut text)?;
-    read(&Bytes::from(text)).ok_or(Refusal::Head(Refused::Malformed("the request cannot be said in HTTP/2")))
+    read(&Bytes::from(text), scheme).ok_or(Refusal::Head(Refused::Malformed("the request cannot be said in HTTP/2")))
 }
 
 /// Reads a head as [`Outgoing`] writes it. None: it holds what the types of HTTP/2 refuse.
-fn read(text: &Bytes) -> Option<Request<()>> {
+fn read(text: &Bytes, scheme: Scheme) -> Option<Request<()>> {
     let line_end = memchr::memchr(b'\r', text)?;
     let method_end = memchr::memchr(b' ', &text[..line_end])?;
     let target_end = memchr::memrchr(b' ', &text[..line_end]).filter(|&end| end > method_end)?;
@@ -44,7 +44,7 @@ fn read(text: &Bytes) -> Option<Request<()>> {
         }
     }
     let mut uri = http::uri::Parts::default();
-    uri.scheme = Some(Scheme::HTTP);
+    uri.scheme = Some(scheme);
     uri.authority = authority;
     uri.path_and_query = Some(PathAndQuery::from_maybe_shared(text.slice(method_end + 1..target_end)).ok()?);
     let mut request = Request::new(());
@@ -63,7 +63,7 @@ mod tests {
         let text =
             b"POST /a?b=c HTTP/1.1\r\nhost: shop.example:80\r\nx-a: 1\r\nx-a: \r\ntransfer-encoding: chunked\r\n\
             te: trailers\r\nconnection: te\r\nvia: 1.1 weir\r\n\r\n";
-        let request = read(&Bytes::from_static(text)).expect("it can be said");
+        let request = read(&Bytes::from_static(text), Scheme::HTTP).expect("it can be said");
         assert_eq!(
             (request.method().as_str(), request.uri().to_string().as_str()),
             ("POST", "http://shop.example:80/a?b=c")
@@ -76,7 +76,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn no_bytes_panic_the_reader(bytes: Vec<u8>) {
-            let _ = read(&Bytes::from(bytes));
+            let _ = read(&Bytes::from(bytes), Scheme::HTTP);
         }
     }
 }

@@ -15,15 +15,21 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use h2::client::{Connection, SendRequest};
 use h2::{Ping, PingPong};
+use rustls::ClientConnection;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
 
+use super::super::dial::{connect_tls, park};
 use super::super::exchange::{Failure, connect};
 use super::super::h1::response::HEAD_BYTES_MAX;
+use super::super::secure::Secure;
 use super::super::timer::Timer;
 use super::super::worker::Worker;
-use crate::model::Timeouts;
+use crate::model::{Address, Http2Use, Timeouts};
+use crate::telemetry::uplink::UplinkFault;
+use crate::tls::pool::{PoolTls, Terms};
 use crate::upstream::endpoint::Endpoint;
 
 /// Streams that one connection carries, if the peer allows as many (RFC 9113 §6.5.2 advises against fewer than 100).
@@ -42,15 +48,28 @@ const UNSAID: usize = usize::MAX - 1;
 /// Why a connection is over that takes no more streams.
 pub(crate) const RETIRED: &str = "goaway";
 
+/// Why a connection carries no streams for which the endpoint chose HTTP/1.1.
+pub(crate) const HTTP1: &str = "http1";
+
 /// How long a peer that is asked whether it is there may take.
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long sent bytes may stay unacknowledged, and a silent peer unasked by TCP.
 const TCP_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// How a connection is opened.
+#[derive(Debug, Clone)]
+pub(crate) struct Dial {
+    pub(crate) timeouts: Timeouts,
+    /// What TLS is spoken with; none: without TLS.
+    pub(crate) tls: Option<Arc<PoolTls>>,
+}
+
 /// A connection.
 #[derive(Debug)]
 pub(crate) struct Trunk {
+    /// The terms of its TLS; see [`Terms::number`].
+    pub(crate) terms: Option<u64>,
     state: RefCell<State>,
     /// Streams that it carries, and requests that wait for it to open.
     streams: Cell<usize>,
@@ -83,9 +102,16 @@ pub(crate) struct Place {
 // === impl Trunk ===
 
 impl Trunk {
-    /// One that is about to open; its task is started.
-    pub(crate) fn open(worker: &Rc<Worker>, endpoint: &Arc<Endpoint>, timeouts: Timeouts) -> Rc<Self> {
+    /// One that is about to open; its task is started. `link`: what it goes over, if that is there already.
+    pub(crate) fn open(
+        worker: &Rc<Worker>,
+        endpoint: &Arc<Endpoint>,
+        dial: Dial,
+        terms: Option<Arc<Terms>>,
+        link: Option<Secure<ClientConnection>>,
+    ) -> Rc<Self> {
         let trunk = Rc::new(Self {
+            terms: terms.as_ref().map(|terms| terms.number),
             state: RefCell::new(State::Opening),
             streams: Cell::new(0),
             idle_since: Cell::new(Instant::now()),
@@ -96,7 +122,15 @@ impl Trunk {
         let (worker, endpoint, weak) = (Rc::clone(worker), Arc::clone(endpoint), Rc::downgrade(&trunk));
         spawn_local(Box::pin(async move {
             let mut timer = worker.timers.borrow_mut().take();
-            let why = live(&worker, &endpoint, &weak, &mut timer, &timeouts).await;
+            let opening = Opening { worker: &worker, endpoint: &endpoint, trunk: &weak, timeouts: &dial.timeouts };
+            let why = match (link, dial.tls.as_ref().zip(terms)) {
+                (Some(link), _) => {
+                    watch(link.tcp());
+                    opening.carry(link, &mut timer).await
+                }
+                (None, Some((tls, terms))) => opening.live_tls(tls, &terms, &mut timer).await,
+                (None, None) => opening.live(&mut timer).await,
+            };
             worker.timers.borrow_mut().put(timer);
             if let Some(trunk) = weak.upgrade() {
                 trunk.end(why);
@@ -203,45 +237,90 @@ impl Drop for Place {
     }
 }
 
-/// Opens the connection and drives it to its end; why it ended.
-async fn live(
-    worker: &Rc<Worker>,
-    endpoint: &Arc<Endpoint>,
-    trunk: &Weak<Trunk>,
-    timer: &mut Timer,
-    timeouts: &Timeouts,
-) -> &'static str {
-    let stream = match connect(endpoint.id.addr, timer, timeouts).await {
-        Ok(stream) => stream,
-        Err(Failure::Endpoint { reason, .. }) => return reason,
-        Err(Failure::Client(_)) => return "connect_failed",
-    };
-    endpoint.meter.of(worker.index).connections.add(1);
-    watch(&stream);
-    let mut builder = h2::client::Builder::new();
-    builder
-        .enable_push(false)
-        .initial_max_send_streams(UNSAID)
-        .max_header_list_size(HEAD_BYTES_MAX as u32)
-        .initial_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
-    let Ok((sender, mut connection)) = builder.handshake::<_, Bytes>(stream).await else { return "connect_failed" };
-    let greeted = std::future::poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
-        Poll::Ready(_) => Poll::Ready(false),
-        Poll::Pending if sender.current_max_send_streams() == UNSAID => Poll::Pending,
-        Poll::Pending => Poll::Ready(true),
-    });
-    match timer.limit(Instant::now() + timeouts.connect, greeted).await {
-        Ok(true) => {}
-        Ok(false) => return "not_http2",
-        Err(_) => return "connect_timeout",
+// === impl Dial ===
+
+impl Dial {
+    /// The terms of TLS as they are now.
+    pub(crate) fn terms(&self) -> Option<Arc<Terms>> {
+        self.tls.as_ref().map(|tls| tls.terms())
     }
-    match trunk.upgrade() {
-        Some(trunk) => trunk.settle(sender),
-        None => return "closed",
+}
+
+/// What a connection is opened for.
+struct Opening<'a> {
+    worker: &'a Rc<Worker>,
+    endpoint: &'a Arc<Endpoint>,
+    trunk: &'a Weak<Trunk>,
+    timeouts: &'a Timeouts,
+}
+
+// === impl Opening ===
+
+impl Opening<'_> {
+    /// Opens the connection and drives it to its end; why it ended.
+    async fn live(&self, timer: &mut Timer) -> &'static str {
+        let Address::Ip(addr) = self.endpoint.id.addr else { return "connect_failed" };
+        let stream = match connect(addr, timer, Instant::now() + self.timeouts.connect).await {
+            Ok(stream) => stream,
+            Err(Failure::Endpoint { reason, .. }) => return reason,
+            Err(Failure::Client(_)) => return "connect_failed",
+        };
+        self.endpoint.meter.of(self.worker.index).connections.add(1);
+        watch(&stream);
+        self.carry(stream, timer).await
     }
-    let mut pulse = Pulse { pings: connection.ping_pong(), asked: None };
-    std::future::poll_fn(|cx| drive(cx, &mut connection, trunk, &mut pulse, timer)).await
+
+    /// The same over TLS. One for which the endpoint chooses HTTP/1.1 goes to those who speak that.
+    async fn live_tls(&self, tls: &PoolTls, terms: &Terms, timer: &mut Timer) -> &'static str {
+        let deadline = Instant::now() + self.timeouts.connect;
+        let link = match connect_tls(self.worker, self.endpoint, tls, &terms.requests.any, &[], timer, deadline).await {
+            Ok(link) => link,
+            Err(reason) => return reason,
+        };
+        if link.wants_http2() {
+            watch(link.tcp());
+            return self.carry(link, timer).await;
+        }
+        if tls.spec.http2 == Http2Use::Only {
+            self.endpoint.meter.of(self.worker.index).tls.failed(UplinkFault::Unlike);
+            return UplinkFault::Unlike.as_str();
+        }
+        self.worker.trunks.borrow_mut().note_http1(self.endpoint);
+        park(self.worker, self.endpoint, link, terms.number);
+        HTTP1
+    }
+
+    /// Drives a connection over `stream` to its end; why it ended.
+    async fn carry<S>(&self, stream: S, timer: &mut Timer) -> &'static str
+    where
+        S: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        let Self { trunk, timeouts, .. } = self;
+        let mut builder = h2::client::Builder::new();
+        builder
+            .enable_push(false)
+            .initial_max_send_streams(UNSAID)
+            .max_header_list_size(HEAD_BYTES_MAX as u32)
+            .initial_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
+        let Ok((sender, mut connection)) = builder.handshake::<_, Bytes>(stream).await else { return "connect_failed" };
+        let greeted = std::future::poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
+            Poll::Ready(_) => Poll::Ready(false),
+            Poll::Pending if sender.current_max_send_streams() == UNSAID => Poll::Pending,
+            Poll::Pending => Poll::Ready(true),
+        });
+        match timer.limit(Instant::now() + timeouts.connect, greeted).await {
+            Ok(true) => {}
+            Ok(false) => return "not_http2",
+            Err(_) => return "connect_timeout",
+        }
+        match trunk.upgrade() {
+            Some(trunk) => trunk.settle(sender),
+            None => return "closed",
+        }
+        let mut pulse = Pulse { pings: connection.ping_pong(), asked: None };
+        std::future::poll_fn(|cx| drive(cx, &mut connection, trunk, &mut pulse, timer)).await
+    }
 }
 
 /// Has TCP find out about a peer that vanished without a word.
@@ -252,9 +331,9 @@ fn watch(stream: &TcpStream) {
     let _ = socket.set_tcp_user_timeout(Some(TCP_TIMEOUT));
 }
 
-fn drive(
+fn drive<S: AsyncRead + AsyncWrite + Unpin>(
     cx: &mut Context<'_>,
-    connection: &mut Connection<TcpStream, Bytes>,
+    connection: &mut Connection<S, Bytes>,
     trunk: &Weak<Trunk>,
     pulse: &mut Pulse,
     timer: &mut Timer,

@@ -23,8 +23,9 @@ use self::audit::Entry;
 use self::holder::Holder;
 use super::event::Event;
 use super::machine::Rollout;
+use super::record::{Latencies, Record, SaidGate};
 use super::tick::Tick;
-use super::verdict::{Judgement, Verdict};
+use super::verdict::Verdict;
 
 /// Name of the file in the state directory.
 pub const FILE: &str = "weir.db";
@@ -100,6 +101,9 @@ pub struct KeptTick {
     pub verdict: Verdict,
     /// What each said.
     pub gates: Vec<KeptGate>,
+    /// Quantiles of candidate and control, in ms.
+    #[serde(default)]
+    pub latency: Latencies,
 }
 
 /// A gate's word at a tick, without its sentence.
@@ -113,9 +117,15 @@ pub struct KeptGate {
     /// Evidence against the candidate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub e_value: Option<f64>,
+    /// The limit of `e_value`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<f64>,
     /// Evidence that it is not worse.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub safe_e_value: Option<f64>,
+    /// The limit of `safe_e_value`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub safe_limit: Option<f64>,
     /// The smallest ratio that is excluded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bound: Option<f64>,
@@ -222,16 +232,26 @@ impl Journal {
     }
 
     /// Keeps a tick.
-    pub fn tick(&self, rollout: &str, n: u64, at_ms: u64, phase: usize, tick: &Tick, judgement: &Judgement) {
-        let gate = |gate: &super::verdict::GateVerdict| KeptGate {
+    pub fn tick(&self, rollout: &str, record: &Record) {
+        let gate = |gate: &SaidGate| KeptGate {
             name: gate.name.clone(),
             verdict: gate.verdict,
             e_value: gate.e_value,
+            limit: gate.limit,
             safe_e_value: gate.safe_e_value,
+            safe_limit: gate.safe_limit,
             bound: gate.bound,
         };
-        let (tick, gates) = (tick.clone(), judgement.gates.iter().map(gate).collect());
-        let tick = Box::new(KeptTick { n, at_ms, phase, tick, verdict: judgement.verdict, gates });
+        let Record { n, at_ms, phase, tick, latency, judgement } = record;
+        let tick = Box::new(KeptTick {
+            n: *n,
+            at_ms: *at_ms,
+            phase: *phase,
+            tick: tick.clone(),
+            verdict: judgement.verdict,
+            gates: judgement.gates.iter().map(gate).collect(),
+            latency: *latency,
+        });
         self.hand_in(Work::Tick { rollout: rollout.to_owned(), tick });
     }
 

@@ -154,7 +154,7 @@ fn ready(asks: &Asks, rollout: &Rollout, judgement: Option<&Judgement>) -> bool 
         gates.any(|gate| gate.name == name && asks.is_last_word(gate))
     };
     let warns = rollout.plan.on_provider_error == OnProviderError::Warn;
-    let holds = |verdict: Verdict| verdict == Verdict::ShownSafe || warns && verdict == Verdict::Error;
+    let holds = |verdict: Verdict| verdict.holds() || warns && verdict == Verdict::Error;
     let others = judgement.map(|judgement| judgement.gates.as_slice()).unwrap_or_default().iter();
     let mut others = others.filter(|gate| !gate.dry_run && !last_word(&gate.name));
     if others.all(|gate| holds(gate.verdict)) {

@@ -249,8 +249,7 @@ impl Drive {
             latency: Latencies { candidate: quantiles(&counted.latency[0]), control: quantiles(&counted.latency[1]) },
             judgement: Said::of(judgement),
         };
-        let phase = self.rollout.phase;
-        self.office.keeper.tick(&self.rollout.id, record.n, record.at_ms, phase, &counted.tick, judgement);
+        self.office.keeper.tick(&self.rollout.id, &record);
         locked(&self.seat.records).push(record);
     }
 

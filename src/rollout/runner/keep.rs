@@ -13,8 +13,7 @@ use super::super::journal::audit::{Chained, Entry, Verified};
 use super::super::journal::read::Reader;
 use super::super::journal::{Health, Journal, JournalError, Kept, KeptTick};
 use super::super::machine::Rollout;
-use super::super::tick::Tick;
-use super::super::verdict::Judgement;
+use super::super::record::Record;
 use super::locked;
 
 /// Longest wait for something to be read.
@@ -53,8 +52,8 @@ impl Keeper {
         self.journal.keep(rollout, beside);
     }
 
-    pub(in crate::rollout) fn tick(&self, id: &str, n: u64, at_ms: u64, phase: usize, tick: &Tick, said: &Judgement) {
-        self.journal.tick(id, n, at_ms, phase, tick, said);
+    pub(in crate::rollout) fn tick(&self, id: &str, record: &Record) {
+        self.journal.tick(id, record);
     }
 
     pub(in crate::rollout) fn event(&self, event: &Event) {
@@ -133,6 +132,12 @@ impl Keeper {
 
     pub(in crate::rollout) async fn events(&self, after: u64, most: u64) -> Option<Vec<Event>> {
         self.read(move |reader| reader.events(after, most)).await
+    }
+
+    /// The newest events of a rollout before the number `before`, oldest first.
+    pub(in crate::rollout) async fn events_of(&self, id: &str, before: u64, most: u64) -> Vec<Event> {
+        let id = id.to_owned();
+        self.read(move |reader| reader.events_of(&id, before, most)).await.unwrap_or_default()
     }
 
     pub(in crate::rollout) async fn last_event(&self) -> u64 {

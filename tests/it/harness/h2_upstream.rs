@@ -182,6 +182,11 @@ impl H2Upstream {
         format!("h2c://{}", self.address)
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// From now on every request is treated so.
     pub fn behave(&self, act: Act) {
         self.shared.lock().act = act;

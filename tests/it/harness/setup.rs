@@ -10,6 +10,7 @@ use super::weir::{Failure, Weir};
 pub struct Setup {
     top: String,
     pools: Vec<(String, Vec<String>)>,
+    pool_lines: String,
     service: String,
     tail: String,
     weights: Option<String>,
@@ -31,6 +32,7 @@ impl Setup {
         Self {
             top: String::new(),
             pools: Vec::new(),
+            pool_lines: String::new(),
             service: String::new(),
             tail: String::new(),
             weights: None,
@@ -66,6 +68,12 @@ impl Setup {
     /// One more pool, by endpoint URLs.
     pub fn pool_at(mut self, name: &str, urls: &[&str]) -> Self {
         self.pools.push((name.to_owned(), urls.iter().map(|&url| url.to_owned()).collect()));
+        self
+    }
+
+    /// Lines of the last pool that was named.
+    pub fn pool_lines(mut self, lines: &str) -> Self {
+        let _ = writeln!(self.pool_lines, "{lines}");
         self
     }
 
@@ -210,8 +218,9 @@ impl Setup {
         let address = if self.admin.contains("address") { "" } else { "address = \"127.0.0.1:0\"\n" };
         let _ = writeln!(text, "[admin]\n{address}{}\n[services.engine]\n{}", self.admin, self.service);
         for (name, urls) in &self.pools {
-            let _ = writeln!(text, "[services.engine.pools.{name}]\nendpoints = {urls:?}\n");
+            let _ = writeln!(text, "\n[services.engine.pools.{name}]\nendpoints = {urls:?}");
         }
+        let _ = writeln!(text, "{}", self.pool_lines);
         text.push_str(&self.tail);
         text
     }

@@ -2,6 +2,7 @@
 //! everything that may wait for a disk; letting go comes after its attempt is kept.
 
 mod act;
+mod dead;
 mod meters;
 mod record;
 
@@ -18,6 +19,8 @@ use super::office::{Office, now_ms};
 use crate::model::KillSwitch;
 pub use act::Word;
 pub(in crate::rollout) use act::scope_of;
+use dead::Dead;
+pub(in crate::rollout) use dead::down;
 use meters::Meters;
 use record::Records;
 pub(in crate::rollout) use record::{Pulled, scope_key};
@@ -49,6 +52,7 @@ struct Watching {
     specs: Option<Arc<[KillSwitch]>>,
     list: Vec<Watched>,
     meters: Meters,
+    dead: Dead,
     last: Option<Instant>,
 }
 
@@ -109,6 +113,7 @@ impl Switches {
         watching.take_up(office).await;
         let snapshot = office.switchboard.snapshot().load_full();
         self.records.look(office, &snapshot);
+        watching.dead.look(office, &snapshot);
         let elapsed = watching.last.replace(Instant::now()).map_or(Duration::ZERO, |last| last.elapsed());
         if watching.list.is_empty() {
             return self.publish(&watching);
