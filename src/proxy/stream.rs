@@ -104,7 +104,7 @@ impl Stream {
                 if let Some(asked) = asked.take() {
                     let tried = stream.upgrade(asked, *answered, &decision, &mut timer, &mut respond);
                     match Box::pin(tried).await {
-                        Some(Ok(ordinary)) => answered = Box::new(ordinary),
+                        Some(Ok(ordinary)) => *answered = ordinary,
                         Some(Err((refusal, trail))) => return stream.refuse(&refusal, &trail, 0, &mut respond),
                         None => return,
                     }
