@@ -29,7 +29,7 @@ fn read(text: &Bytes, scheme: Scheme) -> Option<Request<()>> {
     let mut authority = None;
     let mut headers = HeaderMap::with_capacity(24);
     let mut at = line_end + 2;
-    while let Some(length) = memchr::memchr(b'\r', &text[at..]).filter(|&length| length > 0) {
+    while let Some(length) = memchr::memchr(b'\r', text.get(at..)?).filter(|&length| length > 0) {
         let colon = at + memchr::memchr(b':', &text[at..at + length])?;
         let end = (colon + 2 <= at + length).then_some(at + length)?;
         let (name, value) = (&text[at..colon], text.slice(colon + 2..end));
