@@ -5,21 +5,25 @@
 //! new one over; established connections never move.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
+use std::net::{IpAddr, Ipv4Addr, TcpListener as StdListener, TcpStream as StdStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener as StdUnixListener;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_local;
 
+use super::announce;
 use super::connection;
 use super::handshake;
 use super::splice::PIPES_MAX;
 use super::via::Via;
 use super::worker::{Seat, Worker};
+use crate::routing::matcher::contains;
 
 /// How far the end of the process is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,8 +40,8 @@ pub enum Phase {
 pub struct Berth {
     /// What the worker itself needs.
     pub seat: Seat,
-    /// Its sockets, listening and not blocking, in the order of the snapshot's listeners.
-    pub listeners: Vec<StdListener>,
+    /// Its sockets, listening and not blocking, by the snapshot's listeners: each has none, one or several.
+    pub doors: Vec<Vec<Door>>,
     /// The number of the newest snapshot; changes after it is published.
     pub revision: watch::Receiver<u64>,
     /// How far the end is. Its sender being gone means [`Phase::Ended`].
@@ -47,6 +51,18 @@ pub struct Berth {
     /// Connections handed over by other workers.
     pub handed: mpsc::Receiver<Handed>,
 }
+
+/// A listening socket.
+#[derive(Debug)]
+pub enum Door {
+    /// Of the internet.
+    Tcp(StdListener),
+    /// A file on this machine.
+    Unix(StdUnixListener),
+}
+
+/// Who is at the other end of a unix socket: somebody on this machine.
+const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// All workers, as each of them sees the others.
 #[derive(Debug)]
@@ -58,7 +74,7 @@ pub struct Crew {
 #[derive(Debug)]
 pub struct Handed {
     stream: StdStream,
-    peer: SocketAddr,
+    peer: IpAddr,
     listener: usize,
 }
 
@@ -134,16 +150,16 @@ pub fn run(berth: Berth) -> io::Result<()> {
 }
 
 async fn work(berth: Berth) -> io::Result<()> {
-    let Berth { seat, listeners, mut revision, mut phase, crew, handed } = berth;
+    let Berth { seat, doors, mut revision, mut phase, crew, handed } = berth;
     let worker = Worker::new(seat);
     worker.pipes.borrow_mut().limit(pipes_max(&crew, descriptors_max()));
-    let accepting: Vec<_> = listeners
-        .into_iter()
-        .enumerate()
-        .map(|(index, listener)| {
-            let listener = TcpListener::from_std(listener)?;
+    let doors =
+        doors.into_iter().enumerate().flat_map(|(index, doors)| doors.into_iter().map(move |door| (index, door)));
+    let accepting: Vec<_> = doors
+        .map(|(index, door)| {
+            let porter = Porter::new(door)?;
             let (worker, crew, phase) = (Rc::clone(&worker), Arc::clone(&crew), phase.clone());
-            Ok(spawn_local(accept(worker, crew, listener, index, phase)))
+            Ok(spawn_local(accept(worker, crew, porter, index, phase)))
         })
         .collect::<io::Result<_>>()?;
     let receiving = spawn_local(receive(Rc::clone(&worker), Arc::clone(&crew), handed));
@@ -188,11 +204,42 @@ async fn all_closed(worker: &Worker, crew: &Crew) {
     }
 }
 
+/// Who accepts at a door.
+enum Porter {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+// === impl Porter ===
+
+impl Porter {
+    fn new(door: Door) -> io::Result<Self> {
+        match door {
+            Door::Tcp(listener) => TcpListener::from_std(listener).map(Porter::Tcp),
+            Door::Unix(listener) => UnixListener::from_std(listener).map(Porter::Unix),
+        }
+    }
+
+    /// The next connection. One by a unix socket is carried as if it were one of the internet: what is done to it is
+    /// the same to the system (read, write, peek, shutdown, splice), and options of TCP that it does not have fail
+    /// without harm.
+    async fn accept(&self) -> io::Result<(TcpStream, IpAddr)> {
+        match self {
+            Porter::Tcp(listener) => listener.accept().await.map(|(stream, peer)| (stream, peer.ip())),
+            Porter::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                let stream = StdStream::from(OwnedFd::from(stream.into_std()?));
+                Ok((TcpStream::from_std(stream)?, LOCAL))
+            }
+        }
+    }
+}
+
 /// Accepts on one socket until draining begins.
 async fn accept(
     worker: Rc<Worker>,
     crew: Arc<Crew>,
-    listener: TcpListener,
+    listener: Porter,
     index: usize,
     mut phase: watch::Receiver<Phase>,
 ) {
@@ -258,7 +305,7 @@ fn is_exhaustion(error: &io::Error) -> bool {
 }
 
 /// Serves a connection here, or hands it to worker `to`.
-fn place(worker: &Rc<Worker>, crew: &Arc<Crew>, to: usize, stream: TcpStream, peer: SocketAddr, listener: usize) {
+fn place(worker: &Rc<Worker>, crew: &Arc<Crew>, to: usize, stream: TcpStream, peer: IpAddr, listener: usize) {
     worker.shard().accepted.add(1);
     if to == worker.index {
         return begin(worker, Place::take(crew, to), stream, peer, listener);
@@ -290,12 +337,29 @@ fn take_over(worker: &Rc<Worker>, place: Place, Handed { stream, peer, listener 
     }
 }
 
-fn begin(worker: &Rc<Worker>, place: Place, stream: TcpStream, peer: SocketAddr, listener: usize) {
+/// Whether a connection from `peer` must begin with a header of the PROXY protocol.
+fn announces(worker: &Worker, peer: IpAddr, listener: usize) -> bool {
+    let snapshot = worker.snapshot();
+    let from = snapshot.listeners.get(listener).and_then(|listener| listener.proxy_protocol.as_deref());
+    from.is_some_and(|from| contains(from, peer))
+}
+
+fn begin(worker: &Rc<Worker>, place: Place, stream: TcpStream, peer: IpAddr, listener: usize) {
     let open = connection::Open::new(worker);
     let worker = Rc::clone(worker);
     match worker.site(listener).cloned() {
+        site if announces(&worker, peer, listener) => spawn_local(async move {
+            let mut stream = stream;
+            if let Some(peer) = announce::learn(&worker, &mut stream, peer).await {
+                match site {
+                    None => Box::pin(connection::run(worker, stream, Via::plain(peer, listener))).await,
+                    Some(site) => Box::pin(handshake::begin(worker, site, stream, peer, listener)).await,
+                }
+            }
+            drop((open, place));
+        }),
         None => spawn_local(async move {
-            connection::run(worker, stream, Via::plain(peer.ip(), listener)).await;
+            connection::run(worker, stream, Via::plain(peer, listener)).await;
             drop((open, place));
         }),
         Some(site) => spawn_local(async move {
@@ -312,6 +376,7 @@ async fn upkeep(worker: Rc<Worker>) {
     let mut ticks = 0_u32;
     loop {
         tick.tick().await;
+        worker.shard().beats.add(1);
         let now_ms = worker.now(std::time::Instant::now()).mono_ms;
         worker.logger.borrow_mut().flush_due(now_ms);
         ticks = ticks.wrapping_add(1);
