@@ -23,9 +23,9 @@ use crate::proxy::worker::Seat;
 use crate::switchboard::change::{Cause, Change, How};
 use crate::switchboard::writer::Switchboard;
 use crate::telemetry::access_log::AccessLog;
-use crate::upstream::discovery;
 use crate::telemetry::count::Sharded;
 use crate::telemetry::meter::WorkerShard;
+use crate::upstream::discovery;
 
 /// Time that the first lookups and probes get before the process listens.
 const FIRST_ROUND: Duration = Duration::from_secs(1);

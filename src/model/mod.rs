@@ -28,8 +28,8 @@
 //!
 //! Nothing here does I/O, reads a clock or knows of tasks.
 
-mod docker;
 mod bind;
+mod docker;
 mod fault;
 mod head;
 mod kill;
@@ -48,8 +48,8 @@ mod tls;
 mod trace;
 mod weights;
 
-pub use docker::{DockerSpec, Engine};
 pub use bind::Bind;
+pub use docker::{DockerSpec, Engine};
 pub use fault::{Fault, Why};
 pub use head::{Field, FieldId, Head, Span};
 pub use kill::{KILL_REASON_BYTES_MAX, KILL_WORD, Killed, Kills, OnKill, Scope, kill_reason};

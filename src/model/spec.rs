@@ -1,7 +1,5 @@
 //! What the configuration describes, checked: services, pools, origins, routes and listeners. No live state.
 
-use std::net::SocketAddr;
-
 use ipnet::IpNet;
 use regex::Regex;
 

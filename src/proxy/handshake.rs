@@ -58,7 +58,7 @@ pub(crate) async fn begin(worker: Rc<Worker>, site: Arc<Site>, socket: TcpStream
 /// The first byte that the client sends, which stays to be read.
 async fn first_byte(worker: &Worker, socket: &TcpStream) -> Result<u8, HandshakeFault> {
     let drained = async {
-        if worker.draining().is_none() {
+        while worker.draining().is_none() {
             worker.drain.notified().await;
         }
         tokio::time::sleep(DRAIN_IDLE).await;

@@ -11,7 +11,7 @@ use std::os::unix::net::UnixListener as StdUnixListener;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::{mpsc, watch};
@@ -19,6 +19,7 @@ use tokio::task::spawn_local;
 
 use super::announce;
 use super::connection;
+use super::exchange::is_exhaustion;
 use super::handshake;
 use super::splice::PIPES_MAX;
 use super::via::Via;
@@ -92,6 +93,9 @@ const HANDED_MAX: usize = 256;
 /// Pause after accept failed for want of descriptors or memory: long enough not to spin, short enough not to be noticed
 /// once there are some again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+
+/// Between two lines about the same want.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 
 /// How often idle endpoint connections and pipes are looked through.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -244,8 +248,11 @@ async fn accept(
     mut phase: watch::Receiver<Phase>,
 ) {
     let descriptors_max = descriptors_max();
+    let mut complaint: Option<Instant> = None;
     loop {
         while worker.shard().open.value() >= connections_max(&worker, &crew, descriptors_max) {
+            // Who waits for nothing gives way to who wants something.
+            worker.squeeze();
             tokio::select! {
                 // Draining ends the wait as well as room does.
                 biased;
@@ -267,7 +274,12 @@ async fn accept(
                 place(&worker, &crew, to, stream, peer, index);
             }
             Err(error) if is_exhaustion(&error) => {
-                tracing::warn!(%error, "cannot accept; waiting for descriptors");
+                worker.make_room();
+                worker.squeeze();
+                if complaint.is_none_or(|last| last.elapsed() > COMPLAIN_EVERY) {
+                    tracing::warn!(%error, "cannot accept; clients wait for descriptors");
+                    complaint = Some(Instant::now());
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
             // The client was gone before it was accepted.
@@ -298,10 +310,6 @@ fn descriptors_max() -> u64 {
     #[expect(unsafe_code, reason = "getrlimit has no safe form in libc")]
     let answered = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
     if answered == 0 { limit.rlim_cur } else { 1024 }
-}
-
-fn is_exhaustion(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
 }
 
 /// Serves a connection here, or hands it to worker `to`.
@@ -377,13 +385,13 @@ async fn upkeep(worker: Rc<Worker>) {
     loop {
         tick.tick().await;
         worker.shard().beats.add(1);
-        let now_ms = worker.now(std::time::Instant::now()).mono_ms;
+        let now_ms = worker.now(Instant::now()).mono_ms;
         worker.logger.borrow_mut().flush_due(now_ms);
         ticks = ticks.wrapping_add(1);
         if (u128::from(ticks) * FLUSH.as_millis()).is_multiple_of(SWEEP.as_millis()) {
             worker.conns.borrow_mut().sweep(now_ms);
             worker.any_conns.borrow_mut().sweep(now_ms);
-            worker.trunks.borrow_mut().sweep(std::time::Instant::now());
+            worker.trunks.borrow_mut().sweep(Instant::now());
             worker.pipes.borrow_mut().trim();
         }
     }

@@ -7,6 +7,7 @@ mod admin;
 mod affinity;
 mod capacity;
 mod cli;
+mod descriptors;
 mod docker;
 mod endpoints;
 mod faults;

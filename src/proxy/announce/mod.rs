@@ -52,7 +52,7 @@ async fn read(worker: &Worker, stream: &mut TcpStream) -> Result<Option<IpAddr>,
     let mut bytes = vec![0; V2_BYTES_MAX];
     let mut have = 0;
     let drained = async {
-        if worker.draining().is_none() {
+        while worker.draining().is_none() {
             worker.drain.notified().await;
         }
         tokio::time::sleep(DRAIN_IDLE).await;
