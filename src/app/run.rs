@@ -1,6 +1,7 @@
 //! From bound to serving to drained: the order in which everything starts and ends.
 
-use std::path::PathBuf;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -90,8 +91,6 @@ impl Parts {
         self.first_round().await;
         // From here on a new endpoint waits for its first pass; what was there had its round.
         self.upstreams.set_serving();
-        let addresses: Vec<_> =
-            self.listeners.iter().map(|bound| (bound.name.clone(), bound.address.clone())).collect();
         let (phase, phases) = watch::channel(Phase::Serving);
         let ends = self.start_workers(&phases)?;
         let readiness = Arc::new(Readiness::default());
@@ -111,22 +110,19 @@ impl Parts {
         let refused = |source| AppError::bind("admin".into(), Bind::Tcp(admin_address), source);
         let at_work = Some(control.start().await.map_err(refused)?);
         readiness.listening();
-        if let Some(path) = self.ports_file {
-            sockets::write_ports(&path, &addresses, admin_address).map_err(system("cannot write the ports file"))?;
+        // Who takes over is not the one to be found yet.
+        if self.heir.is_none() {
+            self.supervisor.write_pid();
         }
-        for (name, address) in &addresses {
-            tracing::info!(listener = name.as_str(), %address, "listening");
-        }
+        tell_addresses(self.ports_file.as_deref(), &self.listeners, admin_address)?;
         let (version, generation) = (env!("CARGO_PKG_VERSION"), self.switchboard.snapshot().load().generation);
         let (switchboard, access_log, meter, workers) = (self.switchboard, self.access_log, self.meter, self.workers);
         tracing::info!(admin = %admin_address, workers, version, generation, "weir serves");
         if let Some(heir) = self.heir {
             let _ = tokio::task::spawn_blocking(move || heir.serving()).await;
+            self.supervisor.write_pid();
         }
         let (supervisor, listeners) = (self.supervisor, self.listeners);
-        if let Err(error) = supervisor.write_pid() {
-            tracing::warn!(%error, "the pid file cannot be written");
-        }
         let running = Running {
             switchboard,
             access_log,
@@ -338,6 +334,18 @@ async fn due(signs: &mut Option<tokio::time::Interval>) {
         Some(signs) => drop(signs.tick().await),
         None => std::future::pending().await,
     }
+}
+
+/// Says where clients can connect from now on.
+fn tell_addresses(ports_file: Option<&Path>, listeners: &[Bound], admin: SocketAddr) -> Result<(), AppError> {
+    let addresses: Vec<_> = listeners.iter().map(|bound| (bound.name.clone(), bound.address.clone())).collect();
+    if let Some(path) = ports_file {
+        sockets::write_ports(path, &addresses, admin).map_err(system("cannot write the ports file"))?;
+    }
+    for (name, address) in &addresses {
+        tracing::info!(listener = name.as_str(), %address, "listening");
+    }
+    Ok(())
 }
 
 fn system(what: &'static str) -> impl FnOnce(std::io::Error) -> AppError {

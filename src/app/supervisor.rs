@@ -65,11 +65,13 @@ impl Supervisor {
     }
 
     /// Writes the pid file. A reader sees a whole number or the old file.
-    pub(super) fn write_pid(&self) -> io::Result<()> {
-        let Some(path) = &self.pid_file else { return Ok(()) };
+    pub(super) fn write_pid(&self) {
+        let Some(path) = &self.pid_file else { return };
         let draft = path.with_extension(format!("{}.tmp", std::process::id()));
-        std::fs::write(&draft, format!("{}\n", std::process::id()))?;
-        std::fs::rename(&draft, path)
+        let written = std::fs::write(&draft, format!("{}\n", std::process::id()));
+        if let Err(error) = written.and_then(|()| std::fs::rename(&draft, path)) {
+            tracing::warn!(path = %path.display(), %error, "the pid file cannot be written");
+        }
     }
 
     /// Takes the pid file away, if it is still this process's.
