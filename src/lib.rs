@@ -38,7 +38,8 @@
 //! # The way of a request
 //!
 //! ```text
-//! proxy/listen       accepts, hands the connection to the worker with the fewest; proxy/handshake, secure: TLS (link)
+//! proxy/listen       accepts, hands the connection to the worker with the fewest; proxy/announce: whom a balancer
+//!                    speaks for; proxy/handshake, secure: TLS (link)
 //! proxy/connection   waits for a head, holding next to nothing; tells HTTP/1 from HTTP/2
 //! proxy/h1, h2       parse it into the one canonical model::Head, or refuse           400 405 414 417 431 505
 //! proxy/serve        HTTP/1; proxy/stream the same for a stream of HTTP/2:
@@ -91,6 +92,12 @@
 //! - One **watcher** thread, which applies what it reads itself, so that a busy control thread delays no shift
 //!   ([`config::watch`]).
 //! - One **writer** of the access log ([`telemetry::access_log`]).
+//!
+//! # One process after another
+//!
+//! An upgrade of the binary (`app/upgrade`, `app/handover`) has two processes accept on the same sockets for a moment.
+//! What only one may write (history, journal, audit log) is let go of by the old one before the new one opens it, and
+//! taken up again when that one does not come to serve.
 //!
 //! # Invariants
 //!

@@ -10,7 +10,7 @@ use crate::switchboard::status::Status;
 use crate::telemetry::count::Sharded;
 use crate::telemetry::handshake::{HandshakeFault, HandshakeKind, HandshakeShard};
 use crate::telemetry::lane::Lane;
-use crate::telemetry::meter::{self, StreamGauge, WorkerShard};
+use crate::telemetry::meter::{self, StreamGauge, Unannounced, WorkerShard};
 use crate::telemetry::names::{self, Metric};
 use crate::telemetry::process::Usage;
 use crate::telemetry::reading::{LaneCounts, Reading};
@@ -94,6 +94,13 @@ fn process(text: &mut Text, facts: &Facts<'_>) {
     one(&names::CONNECTIONS, workers.sum(|shard| shard.accepted.value()));
     one(&names::CONNECTIONS_OPEN, workers.sum(|shard| shard.open.value()));
     one(&names::ACCESS_LOG_DROPPED, facts.log_dropped + workers.sum(|shard| shard.log_dropped.value()));
+    if facts.snapshot.listeners.iter().any(|listener| listener.proxy_protocol.is_some()) {
+        text.family(&names::PROXY_PROTOCOL_FAILURES);
+        for kind in Unannounced::ALL {
+            let value = workers.sum(|shard| shard.unannounced[kind as usize].value());
+            text.count(&names::PROXY_PROTOCOL_FAILURES, &[("kind", kind.as_str())], value);
+        }
+    }
     text.family(&names::REFUSED);
     for fault in Fault::ALL {
         let value = workers.sum(|shard| shard.refused[fault.index()].value());

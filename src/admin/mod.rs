@@ -29,6 +29,7 @@ pub mod routes;
 pub mod seam;
 pub mod serve;
 mod switches;
+pub mod upgrade;
 mod views;
 
 #[cfg(test)]

@@ -184,6 +184,9 @@ impl From<Refused> for Problem {
             Refused::Problems(list) => Self::new(Code::InvalidConfig, detail).with("problems", listed(&list)),
             Refused::FileBroken(list) => Self::new(Code::FileBroken, detail).with("problems", listed(&list)),
             Refused::SafeMode => Self::new(Code::SafeMode, detail),
+            Refused::Resting => {
+                Self::new(Code::Overloaded, detail).header(header::RETRY_AFTER, HeaderValue::from_static("1"))
+            }
         }
     }
 }

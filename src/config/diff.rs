@@ -61,6 +61,7 @@ pub fn restart_needed(old: &Config, new: &Config) -> Vec<String> {
         ("dns", old.dns != new.dns),
         ("docker", old.docker != new.docker),
         ("log", old.log != new.log),
+        ("pid_file", old.pid_file != new.pid_file),
         ("key_file", old.key_file != new.key_file),
     ];
     let mut fields: Vec<String> =

@@ -79,6 +79,7 @@ static TABLES: &[Table] = &[
                 "",
                 "key of the affinity cookies; default: made and kept beside the weights file",
             ),
+            key("pid_file", Kind::Text, "", "file with the process id while weir serves; needs a restart to change"),
             key("trusted_proxies", Kind::Texts, "[]", "networks whose X-Forwarded-* is believed"),
             key("admin", Kind::Table("admin"), "", "the control surface"),
             key("rollouts", Kind::Table("rollouts"), "", "the engine of the rollouts"),

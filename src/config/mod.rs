@@ -94,6 +94,8 @@ pub struct Config {
     pub log: LogSpec,
     /// The key of the affinity cookies; none: made and kept beside the weights file.
     pub key_file: Option<PathBuf>,
+    /// The file with the process id; changes need a restart.
+    pub pid_file: Option<PathBuf>,
     /// Everything of the data plane that a reload may change.
     pub plan: Arc<Plan>,
     /// What is legal and perhaps not meant.

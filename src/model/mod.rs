@@ -29,6 +29,7 @@
 //!
 //! Nothing here does I/O, reads a clock or knows of tasks.
 
+mod bind;
 mod docker;
 mod fault;
 mod head;
@@ -49,6 +50,7 @@ mod tls;
 mod trace;
 mod weights;
 
+pub use bind::Bind;
 pub use docker::{DockerSpec, Engine};
 pub use fault::{Fault, Why};
 pub use head::{Field, FieldId, Head, Span};

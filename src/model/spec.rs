@@ -1,10 +1,9 @@
 //! What the configuration describes, checked: services, pools, origins, routes and listeners. No live state.
 
-use std::net::SocketAddr;
-
 use ipnet::IpNet;
 use regex::Regex;
 
+use super::bind::Bind;
 use super::kill::OnKill;
 use super::limit::RateLimitSpec;
 use super::name::Name;
@@ -187,8 +186,8 @@ pub enum Rewrite {
 pub struct ListenerSpec {
     /// Its name.
     pub name: Name,
-    /// Where it binds; port 0 is chosen by the system.
-    pub address: SocketAddr,
+    /// Where it binds.
+    pub address: Bind,
     /// A pool that everything on this listener reaches, at any weight.
     pub pin: Option<Pin>,
     /// Clients that may use it; empty: everybody.
@@ -197,6 +196,8 @@ pub struct ListenerSpec {
     pub tls: Option<TlsSpec>,
     /// Every request is sent to `https` on this port.
     pub redirect: Option<u16>,
+    /// Networks whose connections begin with a header of the PROXY protocol; none: nobody's do.
+    pub proxy_protocol: Option<Vec<IpNet>>,
 }
 
 /// The pool that a listener is pinned to.

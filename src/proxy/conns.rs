@@ -67,6 +67,13 @@ impl<W: Wire> Conns<W> {
         }
     }
 
+    /// Closes everything; false when there was nothing.
+    pub(crate) fn clear(&mut self) -> bool {
+        let any = self.slots.iter().any(|slot| !slot.idle.is_empty());
+        self.slots.iter_mut().for_each(|slot| slot.idle.clear());
+        any
+    }
+
     /// Closes the idle connections of every endpoint that `names` does not hold by (slot, serial).
     pub(crate) fn retain(&mut self, names: impl Fn(u32, u64) -> bool) {
         for (index, slot) in self.slots.iter_mut().enumerate() {

@@ -18,9 +18,10 @@ use super::exchange::{Conn, Failure, connect};
 use super::forward::{Attempt, Course, Job, Reply, Tried};
 use super::h2up::attempt::over_http2;
 use super::h2up::exchange::AtHand;
-use super::h2up::trunk::Dial;
+use super::h2up::trunk::{Dial, NO_ROOM};
 use super::h2up::trunks::Trunks;
 use super::http1;
+use super::refusal::Refusal;
 use super::secure::Secure;
 use super::splice;
 use super::timer::Timer;
@@ -149,7 +150,10 @@ async fn open_tls(
     let deadline = Instant::now() + attempt.service().spec.timeouts.connect;
     let first = mark.preface();
     let link = connect_tls(worker, endpoint, tls, config, &first, timer, deadline).await;
-    let link = link.map_err(Failure::unconnected)?;
+    let link = link.map_err(|reason| match reason {
+        NO_ROOM => Failure::Client(Refusal::Full("weir".into())),
+        reason => Failure::unconnected(reason),
+    })?;
     Ok(match link.wants_http2() {
         true => Opened::Http2(link),
         false => Opened::Http1(new(AnyWire::Tls(link), mark)),
@@ -170,7 +174,7 @@ pub(crate) async fn connect_tls(
     let stream = match connect(addr, timer, deadline).await {
         Ok(stream) => stream,
         Err(Failure::Endpoint { reason, .. }) => return Err(reason),
-        Err(Failure::Client(_)) => return Err("connect_failed"),
+        Err(Failure::Client(_)) => return Err(NO_ROOM),
     };
     let meter = endpoint.meter.of(worker.index);
     meter.connections.add(1);

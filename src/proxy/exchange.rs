@@ -43,7 +43,7 @@ pub(crate) struct Conn<W: Wire> {
 /// Why an attempt ended without an answer.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The client's doing; the endpoint is not to blame.
+    /// The client's doing, or this process's; the endpoint is not to blame.
     Client(Refusal),
     /// The endpoint's doing.
     Endpoint {
@@ -75,6 +75,8 @@ pub(crate) async fn connect(addr: SocketAddr, timer: &mut Timer, deadline: Insta
             Ok(stream)
         }
         Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => Err(failed("connect_refused")),
+        // This process is short of something; the endpoint may be as well as ever.
+        Ok(Err(error)) if is_exhaustion(&error) => Err(Failure::Client(Refusal::Full("weir".into()))),
         Ok(Err(_)) => Err(failed("connect_failed")),
         Err(_) => Err(failed("connect_timeout")),
     }
@@ -87,6 +89,12 @@ impl Failure {
     pub(crate) fn unconnected(reason: &'static str) -> Self {
         Self::Endpoint { fault: Fault::UpstreamConnect, reason, answered: false }
     }
+}
+
+/// Whether an error says that this process, or the machine, has no descriptor, memory or port left.
+pub(crate) fn is_exhaustion(error: &std::io::Error) -> bool {
+    let short = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM, libc::EADDRNOTAVAIL];
+    error.raw_os_error().is_some_and(|code| short.contains(&code))
 }
 
 /// How an exchange is carried out.

@@ -66,9 +66,13 @@ pub(crate) async fn run<L: Link>(worker: Rc<Worker>, stream: L, read: Vec<u8>, v
         connection.graceful_shutdown();
     }
     std::future::poll_fn(|cx| {
-        if !draining && drained.as_mut().poll(cx).is_ready() {
-            draining = true;
-            connection.graceful_shutdown();
+        while !draining && drained.as_mut().poll(cx).is_ready() {
+            // It may also mean that idle connections should give way, which one with streams does not.
+            draining = worker.draining().is_some();
+            match draining {
+                true => connection.graceful_shutdown(),
+                false => drained.set(worker.drain.notified()),
+            }
         }
         if alive.poll_silent(cx).is_ready() {
             return Poll::Ready(());

@@ -32,7 +32,11 @@ pub(crate) async fn open_tcp(
         Some((stream, long)) => Ok(Conn { stream, mark: (), buf: Vec::new(), reused: true, long }),
         None => {
             let deadline = Instant::now() + attempt.service().spec.timeouts.connect;
-            let stream = connect(addr, timer, deadline).await?;
+            let stream = match connect(addr, timer, deadline).await {
+                // Out of descriptors: connections that nobody uses give way.
+                Err(Failure::Client(_)) if job.worker.make_room() => connect(addr, timer, deadline).await?,
+                connected => connected?,
+            };
             endpoint.meter.of(job.worker.index).connections.add(1);
             Ok(Conn { stream, mark: (), buf: Vec::new(), reused: false, long: false })
         }

@@ -3,6 +3,7 @@
 //!
 //! Everything runs on the worker's own thread; what is shared with other threads is read only, or written by one.
 
+pub mod announce;
 pub mod listen;
 pub mod worker;
 

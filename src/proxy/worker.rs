@@ -4,7 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Cache};
 use tokio::net::TcpStream;
@@ -79,8 +79,10 @@ pub(crate) struct Worker {
     sites: Arc<[Option<Arc<Site>>]>,
     /// When draining began.
     draining: Cell<Option<Instant>>,
-    /// Wakes connections that wait for a request when draining begins.
+    /// Wakes connections that wait for a request: when draining begins, and when some of them should give way.
     pub(crate) drain: Notify,
+    /// Who of those that wait should give way.
+    squeeze: Cell<Squeeze>,
     /// Told whenever a client connection has ended.
     pub(crate) closed: Notify,
     /// The wall clock in microseconds as read at a moment, so that a request costs one clock reading instead of two.
@@ -97,6 +99,22 @@ impl std::ops::Deref for Lease {
         &self.0
     }
 }
+/// Who gives way to new clients.
+#[derive(Debug, Clone, Copy, Default)]
+struct Squeeze {
+    /// When they were asked.
+    at: Option<Instant>,
+    /// How many still should.
+    left: u64,
+    /// How many did.
+    gone: u64,
+    /// Whether those that were served before are meant as well: only when nobody else was there to go.
+    kept_too: bool,
+}
+
+/// Between two times that idle clients are asked to give way.
+const SQUEEZE_EVERY: Duration = Duration::from_millis(50);
+
 /// Spare heads kept per worker: as many as are in use at once on a busy one.
 const HEADS_SPARE_MAX: usize = 512;
 
@@ -148,6 +166,7 @@ impl Worker {
             turns: Turns::default(),
             draining: Cell::new(None),
             drain: Notify::new(),
+            squeeze: Cell::default(),
             closed: Notify::new(),
             unix: Cell::new((Instant::now(), unix_us_now())),
         })
@@ -240,6 +259,40 @@ impl Worker {
         let conns = std::mem::take(&mut *self.any_conns.borrow_mut());
         // Each gives its buffers back when it is dropped.
         drop(conns);
+    }
+
+    /// Asks some client connections that wait for a request to close, because new clients wait for their places: an
+    /// eighth of what is open, and those that never asked anything before those that did.
+    pub(crate) fn squeeze(&self) {
+        let (now, before) = (Instant::now(), self.squeeze.get());
+        if before.at.is_some_and(|last| now.duration_since(last) < SQUEEZE_EVERY) {
+            return;
+        }
+        let kept_too = !before.kept_too && before.gone == 0;
+        let left = (self.shard().open.value() / 8).max(1);
+        self.squeeze.set(Squeeze { at: Some(now), left, gone: 0, kept_too });
+        self.drain.notify_waiters();
+    }
+
+    /// Whether a connection that waits, for its first request or a further one, and was woken without a drain is to
+    /// close.
+    pub(crate) fn gives_way(&self, first: bool) -> bool {
+        let mut squeeze = self.squeeze.get();
+        let fresh = squeeze.at.is_some_and(|last| last.elapsed() < SQUEEZE_EVERY);
+        if !fresh || squeeze.left == 0 || (!first && !squeeze.kept_too) {
+            return false;
+        }
+        squeeze.left -= 1;
+        squeeze.gone += 1;
+        self.squeeze.set(squeeze);
+        true
+    }
+
+    /// Closes all idle connections to endpoints; false when there was none.
+    pub(crate) fn make_room(&self) -> bool {
+        // Each of these gives its buffers back when it is dropped.
+        let mut any = std::mem::take(&mut *self.any_conns.borrow_mut());
+        self.conns.borrow_mut().clear() | any.clear()
     }
 
     /// Takes note of what was published: streams of pools whose weight went to 0 are to end, and idle connections of

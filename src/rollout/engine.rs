@@ -130,5 +130,5 @@ async fn take_up(office: &Arc<Office>, kept: Kept) {
     office.seats().insert(id.clone(), Arc::clone(&seat));
     let live = levers::live_share(&office.switchboard, &plan).unwrap_or(Share::ZERO);
     tracing::info!(rollout = id, service = service.as_str(), live = %live, "a rollout goes on after a restart");
-    tokio::spawn(guardian::guard(Arc::clone(office), seat, orders, Input::Recovered { live }));
+    office.spawn(guardian::guard(Arc::clone(office), seat, orders, Input::Recovered { live }));
 }

@@ -208,6 +208,23 @@ pub enum Refused {
     /// The process runs in safe mode: everything goes to stable.
     #[error("weir runs in safe mode, everything goes to stable; start it without --safe-mode to move traffic")]
     SafeMode,
+    /// Another process is about to take over; it takes the change.
+    #[error("weir hands over to a new process; ask again in a second")]
+    Resting,
+}
+
+// === impl Change ===
+
+impl Change {
+    /// Whether it may wait for the process that takes over. What brings traffic to stable never does, and what files
+    /// and names say goes live in both.
+    pub(super) fn can_wait(&self) -> bool {
+        match self {
+            Change::Weights { .. } | Change::Undo { .. } | Change::Unkill { .. } | Change::Cohort { .. } => true,
+            Change::Rollback { .. } | Change::Kill { .. } => false,
+            Change::Reload | Change::FileChanged { .. } | Change::EndpointsChanged => false,
+        }
+    }
 }
 
 fn because(reason: &str) -> String {

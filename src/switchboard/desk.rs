@@ -46,6 +46,8 @@ pub(super) struct Desk {
     pub(super) problems: Option<Problems>,
     pub(super) reload: Reload,
     pub(super) stale: Option<String>,
+    /// Another process takes over: nothing is written any more but what brings traffic to stable.
+    pub(super) rests: bool,
 }
 
 /// What readers may see of the desk without its lock.
@@ -88,7 +90,9 @@ impl Desk {
 
     /// Puts the history on disk.
     pub(super) fn keep(&mut self) {
-        self.store.save(&self.history);
+        if !self.rests {
+            self.store.save(&self.history);
+        }
     }
 
     /// Replaces what is held of `service`.

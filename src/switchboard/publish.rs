@@ -134,7 +134,8 @@ fn build_listener(listener: &ListenerSpec, services: &[ServiceSpec]) -> Listener
         Some((service, pool?))
     });
     let (name, networks) = (listener.name.clone(), listener.networks.clone().into());
-    Listener { name, pin, networks, redirect: listener.redirect }
+    let proxy_protocol = listener.proxy_protocol.clone().map(Into::into);
+    Listener { name, pin, networks, redirect: listener.redirect, proxy_protocol }
 }
 
 /// Where a service and its pool are. A plan names only what it has.

@@ -158,4 +158,6 @@ pub struct Listener {
     pub networks: Box<[IpNet]>,
     /// Every request is sent to `https` on this port.
     pub redirect: Option<u16>,
+    /// Networks whose connections begin with a header of the PROXY protocol; none: nobody's do.
+    pub proxy_protocol: Option<Box<[IpNet]>>,
 }

@@ -120,6 +120,7 @@ impl Switchboard {
             problems: None,
             reload: Reload { ok: true, at: timestamp(), success_unix_s: now.unix_s, problems: Vec::new() },
             stale: None,
+            rests: false,
         };
         desk.note_causes(&next, &Cause::by(How::Start), 1);
         desk.record(next, &Cause::by(How::Start));
@@ -181,6 +182,7 @@ impl Switchboard {
         let _ahead = self.look_ahead(&change);
         let mut desk = self.lock();
         let result = match change {
+            change if desk.rests && change.can_wait() => Err(Refused::Resting),
             Change::Reload => self.reload(&mut desk, cause),
             Change::FileChanged { config, weights } => self.take_changes(&mut desk, config, weights, cause),
             Change::Weights { service, weights } => self.set(&mut desk, &service, weights, cause, expected),
@@ -199,6 +201,17 @@ impl Switchboard {
             tracing::debug!(%refused, how = cause.how.as_str(), "a change was refused");
         }
         result
+    }
+
+    /// Another process takes over: from here on nothing is written but what brings traffic to stable, and what the
+    /// files say still goes live here. A change that is under way ends first.
+    pub fn rest(&self) {
+        self.lock().rests = true;
+    }
+
+    /// Nobody took over: everything is as before [`Switchboard::rest`].
+    pub fn go_on(&self) {
+        self.lock().rests = false;
     }
 
     /// A file can no longer be seen to change, for the reason and with the fix in `note`, which begins with its path.

@@ -66,16 +66,31 @@ pub struct EndpointShard {
 /// One worker's counts that belong to no pool.
 #[derive(Debug, Default)]
 pub struct WorkerShard {
+    /// Rises while the worker's event loop turns, about ten times a second.
+    pub beats: Count,
     /// Client connections accepted.
     pub accepted: Count,
     /// Client connections open now.
     pub open: Count,
+    /// Connections that were closed because they did not begin as they must, by [`Unannounced`].
+    pub unannounced: [Count; Unannounced::ALL.len()],
     /// Requests that weir answered itself, by fault (client or proxy).
     pub refused: [Count; 5],
     /// Access log lines dropped because the reader is slow.
     pub log_dropped: Count,
     /// Handshakes, by listener; empty where no listener speaks TLS.
     pub handshakes: Box<[HandshakeShard]>,
+}
+
+/// Why a connection had no header of the PROXY protocol, which it must have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unannounced {
+    /// The sender left.
+    Gone,
+    /// It took too long.
+    Timeout,
+    /// What came is no header, or breaks its rules.
+    Malformed,
 }
 
 /// Counters of a pool.
@@ -107,6 +122,22 @@ impl PoolShard {
     /// Counts a failed attempt.
     pub fn fault(&self, fault: Fault) {
         self.faults[fault.index()].add(1);
+    }
+}
+
+// === impl Unannounced ===
+
+impl Unannounced {
+    /// All of them, in declaration order.
+    pub const ALL: [Self; 3] = [Self::Gone, Self::Timeout, Self::Malformed];
+
+    /// As metrics name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Gone => "gone",
+            Self::Timeout => "timeout",
+            Self::Malformed => "malformed",
+        }
     }
 }
 

@@ -91,6 +91,8 @@ metrics! {
         "Client connections open now.";
     CONNECTIONS = "weir_connections_total" Counter [""]
         "Client connections accepted.";
+    PROXY_PROTOCOL_FAILURES = "weir_proxy_protocol_failures_total" Counter ["kind"]
+        "Connections closed because they did not begin with the PROXY protocol header that they must have, by kind.";
     TLS_HANDSHAKES = "weir_tls_handshakes_total" Counter ["listener,version,resumed"]
         "TLS handshakes with clients that came to their end.";
     TLS_HANDSHAKE_FAILURES = "weir_tls_handshake_failures_total" Counter ["listener,kind"]

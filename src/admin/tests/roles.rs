@@ -133,6 +133,7 @@ fn every_change_over_the_api_leaves_one_entry_with_who_why_before_and_after() {
         ("POST /api/v1/services/{service}/rollback", why.clone(), "rollback"),
         ("POST /api/v1/services/{service}/undo", why.clone(), "undo"),
         ("POST /api/v1/reload", json!({}), "reload"),
+        ("POST /api/v1/upgrade", json!({}), "upgrade"),
         ("PUT /api/v1/log-level", json!({ "level": "info" }), "log_level"),
         ("POST /api/v1/notifications/test", json!({}), "notifications.test"),
         ("PUT /api/v1/rollouts/{id}", plan(), "rollout.start"),

@@ -135,11 +135,13 @@ pub(super) fn execute(arguments: &Arguments, globals: &Globals) -> Result<(), Fa
 /// The first listener over plain HTTP that takes all pools, by loopback when it listens everywhere.
 fn listener(globals: &Globals) -> Result<Uri, Failure> {
     let config = place::config(globals)?;
-    let takes_all =
-        |listener: &&ListenerSpec| listener.pin.is_none() && listener.tls.is_none() && listener.redirect.is_none();
-    let free = config.listeners.iter().find(takes_all);
+    let takes_all = |listener: &ListenerSpec| {
+        let plain = listener.tls.is_none() && listener.redirect.is_none() && listener.proxy_protocol.is_none();
+        if plain && listener.pin.is_none() { listener.address.tcp() } else { None }
+    };
+    let free = config.listeners.iter().find_map(takes_all);
     let mut address: SocketAddr =
-        free.ok_or_else(|| Failure::wrong("no listener takes all pools over plain HTTP; name a --url"))?.address;
+        free.ok_or_else(|| Failure::wrong("no listener takes all pools over plain HTTP; name a --url"))?;
     if address.ip().is_unspecified() {
         address.set_ip(Ipv4Addr::LOCALHOST.into());
     }

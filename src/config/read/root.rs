@@ -61,6 +61,7 @@ pub(in crate::config) fn root(root: &Fields<'_>, path: &Path) -> Config {
         docker: docker(&root.table("docker", "docker")),
         log: log(&root.table("log", "log")),
         key_file,
+        pid_file: file("pid_file"),
         plan: Arc::new(plan),
         notes: Vec::new(),
     }

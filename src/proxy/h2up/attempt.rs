@@ -12,7 +12,7 @@ use super::answer::Answer;
 use super::exchange::{AtHand, exchange};
 use super::grpc;
 use super::outcome::Lost;
-use super::trunk::{Dial, HTTP1};
+use super::trunk::{Dial, HTTP1, NO_ROOM};
 use crate::model::Fault;
 
 /// An answer over HTTP/2, as far as its head.
@@ -77,6 +77,11 @@ pub(crate) async fn over_http2<'c, D: Downstream>(
             return Ok(Tried::Over(Ok(Box::new(Answered2 { answer, attempt, trail, at }))));
         }
         Err(Lost::Client(refusal)) => return Ok(Tried::Over(Err(refusal))),
+        // This process is out of descriptors; connections that nobody uses give way for the next request.
+        Err(Lost::Unconnected(NO_ROOM)) => {
+            job.worker.make_room();
+            return Ok(Tried::Over(Err(Refusal::Full("weir".into()))));
+        }
         // The endpoint does well; it only wants another connection.
         Err(Lost::Unprocessed { graceful: true, .. }) if replayable && !std::mem::replace(&mut trail.moved, true) => {
             return Ok(Tried::Next(target));

@@ -35,6 +35,9 @@ use crate::upstream::endpoint::Endpoint;
 /// Streams that one connection carries, if the peer allows as many (RFC 9113 §6.5.2 advises against fewer than 100).
 pub(crate) const STREAMS_MAX: usize = 128;
 
+/// Why a connection did not come about for want of something in this process.
+pub(crate) const NO_ROOM: &str = "no_room";
+
 /// Window of a stream: what a client that does not read keeps here.
 const STREAM_WINDOW_BYTES: u32 = 128 * 1024;
 
@@ -263,7 +266,7 @@ impl Opening<'_> {
         let stream = match connect(addr, timer, Instant::now() + self.timeouts.connect).await {
             Ok(stream) => stream,
             Err(Failure::Endpoint { reason, .. }) => return reason,
-            Err(Failure::Client(_)) => return "connect_failed",
+            Err(Failure::Client(_)) => return NO_ROOM,
         };
         self.endpoint.meter.of(self.worker.index).connections.add(1);
         watch(&stream);

@@ -47,7 +47,7 @@ impl Desk {
         }
         let window_closed = window(&seat.view.load().rollout.plan);
         self.audit(by, "rollout.start", &seat, json!({ "percent": live.percent() }), json!({ "rolloutId": id }));
-        tokio::spawn(guardian::guard(Arc::clone(office), Arc::clone(&seat), orders, Input::Start { window_closed }));
+        office.spawn(guardian::guard(Arc::clone(office), Arc::clone(&seat), orders, Input::Start { window_closed }));
         let view = self.settled(&seat).await;
         self.written(office).await;
         Ok(view)

@@ -122,6 +122,11 @@ impl Notifier {
         self.bell.notify_one();
     }
 
+    /// Tells nobody any more: another process goes on with what was kept.
+    pub(in crate::rollout) fn rest(&self) {
+        locked(&self.room).posts.clear();
+    }
+
     /// Somebody looks at what is open of a service, or of all; how much it was.
     pub(in crate::rollout) fn acknowledge(&self, which: impl Fn(&Event) -> bool) -> usize {
         let ended = locked(&self.room).incidents.end(|incident| which(&incident.event));

@@ -1,6 +1,8 @@
 //! A configuration directory, written as prose.
 
 use std::fmt::Write as _;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use super::upstream::Upstream;
 use super::weir::{Failure, Weir};
@@ -24,6 +26,7 @@ pub struct Setup {
     mounted: bool,
     descriptors: Option<u64>,
     small_state: Option<u64>,
+    sockets: Vec<(String, Arc<OwnedFd>)>,
 }
 
 impl Setup {
@@ -46,6 +49,7 @@ impl Setup {
             mounted: false,
             descriptors: None,
             small_state: None,
+            sockets: Vec::new(),
         }
     }
 
@@ -178,6 +182,17 @@ impl Setup {
     /// How many file descriptors the program may open, if that is limited.
     pub fn descriptor_limit(&self) -> Option<u64> {
         self.descriptors
+    }
+
+    /// The program is started with this socket under this name, as by systemd.
+    pub fn socket(mut self, name: &str, socket: impl Into<OwnedFd>) -> Self {
+        self.sockets.push((name.to_owned(), Arc::new(socket.into())));
+        self
+    }
+
+    /// The sockets that the program is started with.
+    pub fn sockets(&self) -> &[(String, Arc<OwnedFd>)] {
+        &self.sockets
     }
 
     /// Nobody reads the program's standard output.

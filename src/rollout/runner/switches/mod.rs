@@ -69,10 +69,11 @@ struct Watched {
 
 /// Looks at the kill switches for as long as the process runs.
 pub(in crate::rollout) fn spawn(office: &Arc<Office>) {
-    let office = Arc::clone(office);
-    tokio::spawn(async move {
+    let own = Arc::clone(office);
+    office.spawn(async move {
+        let office = own;
         loop {
-            let running = tokio::spawn(run(Arc::clone(&office)));
+            let running = office.spawn(run(Arc::clone(&office)));
             let Err(fallen) = running.await else { return };
             if fallen.is_cancelled() {
                 return;
