@@ -7,6 +7,7 @@ pub mod listen;
 pub mod worker;
 
 mod connection;
+mod frames;
 pub mod h1;
 mod h2;
 mod handshake;

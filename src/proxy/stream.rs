@@ -18,7 +18,8 @@ use super::answer::{Back, Took};
 use super::body::BodyReader;
 use super::decide::{Decision, Dice, Question, decide};
 use super::forward::{Answered, Attempt, Job, Reply, Trail, forward};
-use super::h1::request::Framing;
+use super::frames::held::Held;
+use super::h1::request::{Framing, Refused};
 use super::h1::response::Response;
 use super::h2::{Upstream, canonical, field, refusal_response};
 use super::h2up::grpc;
@@ -39,6 +40,7 @@ pub(crate) struct Stream {
     pub(crate) worker: Rc<Worker>,
     snapshot: Rc<Lease>,
     via: Via,
+    held: Rc<Held>,
     head: Head,
     framing: Framing,
     began: Instant,
@@ -51,15 +53,21 @@ pub(crate) struct Stream {
 // === impl Stream ===
 
 impl Stream {
-    /// Serves a stream to its end.
-    pub(crate) async fn serve(
-        worker: Rc<Worker>,
-        via: Via,
+    /// Serves a stream to its end. What h2 made of its head is let go at once.
+    pub(crate) fn serve(
+        worker: &Rc<Worker>,
+        via: &Via,
+        held: &Rc<Held>,
         request: Request<RecvStream>,
-        mut respond: SendResponse<Bytes>,
+        respond: SendResponse<Bytes>,
         began: Instant,
-    ) {
-        let (mut stream, read, mut down) = Self::new(worker, via, request, began);
+    ) -> impl Future<Output = ()> + 'static {
+        let (stream, read, down) = Self::new(Rc::clone(worker), via.clone(), Rc::clone(held), request, began);
+        stream.run(read, down, respond)
+    }
+
+    async fn run(self, read: Result<(), Refusal>, mut down: Upstream, mut respond: SendResponse<Bytes>) {
+        let mut stream = self;
         let decision = match read.and_then(|()| stream.decide()) {
             Ok(decision) => decision,
             Err(refusal) => return stream.refuse(&refusal, &Trail::default(), 0, &mut respond),
@@ -99,12 +107,18 @@ impl Stream {
     fn new(
         worker: Rc<Worker>,
         via: Via,
+        held: Rc<Held>,
         request: Request<RecvStream>,
         began: Instant,
     ) -> (Self, Result<(), Refusal>, Upstream) {
         let snapshot = worker.snapshot();
         let mut head = worker.take_head();
-        let (framing, read) = match canonical(&request, &snapshot.limits, &mut head) {
+        let read =
+            canonical(&request, &snapshot.limits, &mut head).and_then(|framing| match held.take(head.bytes.len()) {
+                true => Ok(framing),
+                false => Err(Refused::HeadTooLarge),
+            });
+        let (framing, read) = match read {
             Ok(framing) => (framing, Ok(())),
             Err(refused) => {
                 // What the spare head held is another request's.
@@ -117,7 +131,7 @@ impl Stream {
         let trace = worker.trace(&snapshot, &head, caller.trusted);
         let expects_continue = head.fields.iter().any(|field| field.id == FieldId::Expect);
         let down = Upstream::new(request.into_body(), framing, expects_continue);
-        (Self { worker, snapshot, via, head, framing, began, caller, id, trace, decision: None }, read, down)
+        (Self { worker, snapshot, via, held, head, framing, began, caller, id, trace, decision: None }, read, down)
     }
 
     pub(crate) fn question(&self) -> Question<'_> {
@@ -303,6 +317,7 @@ fn send(respond: &mut SendResponse<Bytes>, head: HttpResponse<()>, data: Bytes) 
 
 impl Drop for Stream {
     fn drop(&mut self) {
+        self.held.put(self.head.bytes.len());
         self.worker.put_head(std::mem::take(&mut self.head));
     }
 }
