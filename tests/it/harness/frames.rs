@@ -289,7 +289,8 @@ impl Raw {
             written += AT_ONCE;
             self.listen(Duration::from_millis(1), |reaction| reaction.goaway.is_some());
         }
-        self.listen(Duration::from_secs(3), |_| false);
+        let ends = self.reaction.goaway.is_some();
+        self.listen(Duration::from_millis(if ends { 3_000 } else { 300 }), |_| false);
         written
     }
 }

@@ -8,6 +8,7 @@ use crate::harness::frames::{
     ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PADDED, PING, PRIORITY, PUSH_PROMISE,
     RST_STREAM, SETTINGS, WINDOW_UPDATE, WITH_PRIORITY, block, frame, get, post, setting,
 };
+use crate::harness::{Behaviour, Then};
 
 fn all(frames: &[Vec<u8>]) -> Vec<u8> {
     frames.concat()
@@ -223,14 +224,15 @@ fn windows_and_settings_keep_within_their_bounds() {
 #[test]
 fn a_client_that_ignores_windows_is_stopped() {
     let house = House::new();
+    house.stable.behave_on("/frozen", Behaviour::Early(Vec::new(), Then::Freeze));
     for client in house.strangers() {
         let mut client = client.greet(b"");
-        client.send(&asking()).expect("weir reads");
+        client.send(&post(1, "/frozen")).expect("weir reads");
         // The window of a stream is 256 KiB, that of the connection 1 MiB; which of them is found to be exceeded first
         // depends on what weir has passed on by then.
-        client.flood(4_000, |_| frame(DATA, 0, 1, &[0; 16_384]));
+        client.flood(1_000, |_| frame(DATA, 0, 1, &[0; 16_384]));
         let reaction = &client.reaction;
-        let stream = reaction.resets.iter().any(|reset| *reset == (1, FLOW_CONTROL_ERROR));
+        let stream = reaction.resets.contains(&(1, FLOW_CONTROL_ERROR));
         let connection = reaction.goaway.as_ref().is_some_and(|(code, _)| *code == FLOW_CONTROL_ERROR);
         assert!(stream || connection, "§6.9: {reaction:?}");
     }
