@@ -111,6 +111,7 @@ fn tell_ended(worker: &Worker, via: &Via, flood: Flood) {
         client: Some(via.peer),
         protocol: "HTTP/2.0",
         request_id: b"",
+        trace: None,
         decision: None,
         trail: &trail,
         status: 400,
