@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::tls::Tls;
@@ -295,8 +296,7 @@ impl Raw {
     }
 }
 
-/// An endpoint that speaks HTTP/2 frame by frame: one connection after another, each handed to `script` when the
-/// greetings are done.
+/// An endpoint that speaks HTTP/2 frame by frame: each connection is handed to `script` when the greetings are done.
 #[derive(Debug)]
 pub struct RawEndpoint {
     address: SocketAddr,
@@ -304,22 +304,24 @@ pub struct RawEndpoint {
 
 impl RawEndpoint {
     /// Serves until the test ends; `script` gets the connection, and is told how many there were before.
-    pub fn serving(script: impl Fn(&mut Raw, usize) + Send + 'static) -> Self {
+    pub fn serving(script: impl Fn(&mut Raw, usize) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback can be bound");
         let address = listener.local_addr().expect("it has an address");
+        let script = Arc::new(script);
         std::thread::spawn(move || {
             for (index, stream) in listener.incoming().enumerate() {
                 let Ok(stream) = stream else { return };
-                let mut raw = Raw { wire: Wire::new(stream), reaction: Reaction::default() };
-                raw.wire.patience(Duration::from_secs(10));
-                let mut preface = Vec::new();
-                if raw.wire.exactly(PREFACE.len() as u64, &mut preface).is_err() {
-                    continue;
-                }
-                let hello = [frame(SETTINGS, 0, 0, b""), frame(SETTINGS, ACK, 0, b"")].concat();
-                if raw.send(&hello).is_ok() {
-                    script(&mut raw, index);
-                }
+                let script = Arc::clone(&script);
+                std::thread::spawn(move || {
+                    let mut raw = Raw { wire: Wire::new(stream), reaction: Reaction::default() };
+                    raw.wire.patience(Duration::from_secs(10));
+                    let mut preface = Vec::new();
+                    let greeted = raw.wire.exactly(PREFACE.len() as u64, &mut preface).is_ok();
+                    let hello = [frame(SETTINGS, 0, 0, b""), frame(SETTINGS, ACK, 0, b"")].concat();
+                    if greeted && raw.send(&hello).is_ok() {
+                        script(&mut raw, index);
+                    }
+                });
             }
         });
         Self { address }

@@ -2,6 +2,7 @@
 //! and of requests, over cleartext and over TLS.
 
 mod compression;
+mod endpoints;
 mod framing;
 mod requests;
 
