@@ -63,7 +63,7 @@ pub(crate) async fn run<L: Link>(worker: Rc<Worker>, stream: L, read: Vec<u8>, v
     let handshake = builder.handshake(watched);
     let Ok(Ok(mut connection)) = timer.limit(Instant::now() + limits.header_timeout, handshake).await else { return };
     let held = Rc::new(Held::new(&limits));
-    let mut alive = Alive { pings: connection.ping_pong(), timer, heard: Instant::now(), asked: None };
+    let mut alive = Alive::new(connection.ping_pong(), timer, limits.keep_alive);
     let mut drained = pin!(worker.drain.notified());
     let mut draining = worker.draining().is_some();
     if draining {
@@ -74,13 +74,16 @@ pub(crate) async fn run<L: Link>(worker: Rc<Worker>, stream: L, read: Vec<u8>, v
             draining = true;
             connection.graceful_shutdown();
         }
-        if alive.poll_silent(cx).is_ready() {
-            return Poll::Ready(());
+        match alive.poll_silent(cx, Rc::strong_count(&held) > 1) {
+            Poll::Ready(Silence::Gone) => return Poll::Ready(()),
+            Poll::Ready(Silence::Idle) => connection.graceful_shutdown(),
+            Poll::Pending => {}
         }
         loop {
             match connection.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, respond)))) => {
                     alive.heard = Instant::now();
+                    alive.idle_since = alive.heard;
                     let serving = Stream::serve(&worker, &via, &held, request, respond, alive.heard);
                     // Boxed, because a task is moved before it runs.
                     spawn_local(Box::pin(serving));
@@ -130,25 +133,54 @@ struct Alive {
     heard: Instant,
     /// When it was asked.
     asked: Option<Instant>,
+    /// Since when it has asked for nothing, as far as has been looked.
+    idle_since: Instant,
+    /// How long it may; none once it has been told that this is the end.
+    keep_alive: Option<Duration>,
+}
+
+/// What silence has come to.
+enum Silence {
+    /// The client asks for nothing, and has been let for long enough.
+    Idle,
+    /// It was asked whether it is there, and did not answer.
+    Gone,
 }
 
 impl Alive {
-    /// Ready when the client was asked and did not answer.
-    fn poll_silent(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn new(pings: Option<PingPong>, timer: Timer, keep_alive: Duration) -> Self {
+        let now = Instant::now();
+        Self { pings, timer, heard: now, asked: None, idle_since: now, keep_alive: Some(keep_alive) }
+    }
+
+    /// Ready when something follows from its silence; `busy`: whether it has open streams.
+    fn poll_silent(&mut self, cx: &mut Context<'_>, busy: bool) -> Poll<Silence> {
         let Some(pings) = &mut self.pings else { return Poll::Pending };
         loop {
             match self.asked {
                 None => {
-                    ready!(self.timer.poll_elapsed(cx, self.heard + PING_INTERVAL));
-                    if pings.send_ping(Ping::opaque()).is_err() {
-                        return Poll::Ready(());
+                    let ask_at = self.heard + PING_INTERVAL;
+                    let idle_at = self.keep_alive.map(|keep_alive| self.idle_since + keep_alive);
+                    ready!(self.timer.poll_elapsed(cx, idle_at.map_or(ask_at, |idle_at| idle_at.min(ask_at))));
+                    let now = Instant::now();
+                    if idle_at.is_some_and(|idle_at| now >= idle_at) {
+                        self.idle_since = now;
+                        if !busy {
+                            self.keep_alive = None;
+                            return Poll::Ready(Silence::Idle);
+                        }
+                    } else if pings.send_ping(Ping::opaque()).is_err() {
+                        return Poll::Ready(Silence::Gone);
+                    } else {
+                        self.asked = Some(now);
                     }
-                    self.asked = Some(Instant::now());
                 }
                 Some(asked) => match pings.poll_pong(cx) {
                     Poll::Ready(Ok(_)) => (self.asked, self.heard) = (None, Instant::now()),
-                    Poll::Ready(Err(_)) => return Poll::Ready(()),
-                    Poll::Pending => return self.timer.poll_elapsed(cx, asked + PING_TIMEOUT),
+                    Poll::Ready(Err(_)) => return Poll::Ready(Silence::Gone),
+                    Poll::Pending => {
+                        return self.timer.poll_elapsed(cx, asked + PING_TIMEOUT).map(|()| Silence::Gone);
+                    }
                 },
             }
         }

@@ -37,6 +37,7 @@ mod rollout_verbs;
 mod route;
 mod see;
 mod seeds;
+mod slow;
 mod smuggling;
 mod split;
 mod stage;

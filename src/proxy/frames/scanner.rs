@@ -87,31 +87,76 @@ impl Scanner {
             if bytes.is_empty() {
                 break;
             }
+            // Most frames come whole, or with what is told of them.
+            if self.have == 0
+                && let Some((head, payload)) = bytes.split_first_chunk::<HEAD_BYTES>()
+            {
+                let (length, kind) = (length_of(head), head[3]);
+                if let Some(begins) = payload.get(..kept_of(kind, length)) {
+                    tell(Frame { kind, flags: head[4], length, begins });
+                    self.told(kind, head[4], length);
+                    bytes = payload;
+                    continue;
+                }
+            }
+            let told = self.collect(&mut bytes);
+            if let Some((kind, flags, length)) = told {
+                let begins = &self.kept[HEAD_BYTES..self.need];
+                tell(Frame { kind, flags, length, begins });
+                let passed = begins.len();
+                self.told(kind, flags, length);
+                self.skip = length - passed;
+                self.have = 0;
+                self.need = HEAD_BYTES;
+            }
+        }
+    }
+
+    /// Keeps the next bytes of a frame that comes in pieces; type, flags and length, when it can be told.
+    #[cold]
+    #[inline(never)]
+    fn collect(&mut self, bytes: &mut &[u8]) -> Option<(u8, u8, usize)> {
+        loop {
             let taken = (self.need - self.have).min(bytes.len());
             self.kept[self.have..self.have + taken].copy_from_slice(&bytes[..taken]);
             self.have += taken;
-            bytes = &bytes[taken..];
+            *bytes = &bytes[taken..];
             if self.have < self.need {
-                break;
+                return None;
             }
-            let length = usize::from(self.kept[0]) << 16 | usize::from(self.kept[1]) << 8 | usize::from(self.kept[2]);
-            let (kind, flags) = (self.kept[3], self.kept[4]);
-            if self.need == HEAD_BYTES && length > 0 {
-                self.need += length.min(if kind == GOAWAY { GOAWAY_KEPT } else { PAYLOAD_KEPT });
-                continue;
+            let (head, _) = self.kept.split_first_chunk::<HEAD_BYTES>()?;
+            let (length, kind, flags) = (length_of(head), head[3], head[4]);
+            if self.need > HEAD_BYTES || length == 0 {
+                return Some((kind, flags, length));
             }
-            self.skips_block = is_of_block(kind);
-            if self.skips_block {
-                self.in_block = flags & END_HEADERS == 0;
-            }
-            tell(Frame { kind, flags, length, begins: &self.kept[HEAD_BYTES..self.need] });
-            self.skip = length - (self.need - HEAD_BYTES);
-            self.have = 0;
-            self.need = HEAD_BYTES;
+            self.need += kept_of(kind, length);
+        }
+    }
+
+    /// What follows from a frame for those behind it.
+    #[inline]
+    fn told(&mut self, kind: u8, flags: u8, length: usize) {
+        self.skip = length;
+        self.skips_block = is_of_block(kind);
+        if self.skips_block {
+            self.in_block = flags & END_HEADERS == 0;
         }
     }
 }
 
+/// Length of a payload.
+#[inline]
+fn length_of(head: &[u8; HEAD_BYTES]) -> usize {
+    usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2])
+}
+
+/// How much of a payload is told.
+#[inline]
+fn kept_of(kind: u8, length: usize) -> usize {
+    length.min(if kind == GOAWAY { GOAWAY_KEPT } else { PAYLOAD_KEPT })
+}
+
+#[inline]
 fn is_of_block(kind: u8) -> bool {
     matches!(kind, HEADERS | PUSH_PROMISE | CONTINUATION)
 }

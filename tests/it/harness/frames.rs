@@ -263,6 +263,7 @@ impl Raw {
             }
             DATA => reaction.data += frame.payload.len(),
             PING if frame.flags & ACK != 0 => reaction.pongs += 1,
+            PING => drop(self.wire.write(&self::frame(PING, ACK, 0, &frame.payload))),
             _ => {}
         }
     }
