@@ -3,6 +3,8 @@
 //!
 //! Every test lists all that is wrong, as `file:line: what`. Style that rustfmt and clippy see is theirs.
 
+#[path = "tidy/catalogue.rs"]
+mod catalogue;
 #[path = "tidy/documents.rs"]
 mod documents;
 #[path = "tidy/source.rs"]
