@@ -78,20 +78,33 @@ impl Glitches {
         None
     }
 
+    /// Whether so much is booked that more is to be expected: a quarter of what may be.
+    #[inline]
+    pub(super) fn is_wary(&mut self, now: impl FnOnce() -> Instant) -> bool {
+        self.booked > self.max / 4 && {
+            self.forgive(now());
+            self.booked > self.max / 4
+        }
+    }
+
     /// Whether it is too much. The clock is read only when it seems to be.
     fn book(&mut self, price: u32, now: impl FnOnce() -> Instant) -> bool {
         self.booked = self.booked.saturating_add(price);
         if self.booked <= self.max {
             return false;
         }
-        let now = now();
+        self.forgive(now());
+        self.booked > self.max
+    }
+
+    /// Forgives what the time since the last time does.
+    fn forgive(&mut self, now: Instant) {
         let passed = now.saturating_duration_since(self.since).as_micros();
         let forgiven = passed * u128::from(self.max) / WINDOW.as_micros();
         if forgiven > 0 {
             self.since = now;
             self.booked = self.booked.saturating_sub(u32::try_from(forgiven).unwrap_or(u32::MAX));
         }
-        self.booked > self.max
     }
 }
 
@@ -176,6 +189,17 @@ mod tests {
         let end = began + Duration::from_secs(1000);
         let burst = (0..5000).take_while(|_| account.received(&ping, || end).is_none()).count();
         assert!(burst <= 2000, "{burst}");
+    }
+
+    #[test]
+    fn an_account_is_wary_until_enough_is_forgiven() {
+        let began = Instant::now();
+        let mut account = Glitches::new(1000, began);
+        let ping = frame(PING, 0, 8, &[0; 4]);
+        assert!(!account.is_wary(|| began));
+        (0..300).for_each(|_| assert_eq!(account.received(&ping, || began), None));
+        assert!(account.is_wary(|| began));
+        assert!(!account.is_wary(|| began + WINDOW / 10));
     }
 
     #[test]

@@ -25,6 +25,10 @@ use crate::telemetry::flood::{Flood, Side};
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES_MAX: usize = 1024 * 1024;
 
+/// What is read at once from a client that has used up much of its account, before others have their turn: a flood of
+/// PINGs is 60 of them, some 100 µs of work.
+const WARY_BYTES: usize = 1024;
+
 /// What is known of a connection, shared with whoever drives it.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
@@ -61,6 +65,8 @@ pub(crate) struct Watched<S> {
     outgoing: Scanner,
     glitches: Glitches,
     watch: Rc<Watch>,
+    /// Whether others have had their turn since the last read.
+    rested: bool,
     /// Whether the peer's first frame has been seen.
     greeted: bool,
     /// Bytes read since the end was said.
@@ -133,6 +139,7 @@ impl<S> Watched<S> {
             outgoing: Scanner::after(outgoing),
             glitches: Glitches::new(if glitches_max == 0 { u32::MAX } else { glitches_max }, Instant::now()),
             watch: Rc::clone(&watch),
+            rested: false,
             greeted: false,
             lingered: 0,
         };
@@ -190,6 +197,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Watched<S> {
         io::Error::other("the endpoint abuses its connection")
     }
 
+    /// Reads little, after others have had their turn.
+    #[cold]
+    fn poll_warily(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !std::mem::replace(&mut self.rested, true) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let mut little = [0; WARY_BYTES];
+        let mut part = ReadBuf::new(&mut little[..buf.remaining().min(WARY_BYTES)]);
+        ready!(self.poll_more(cx, &mut part))?;
+        buf.put_slice(part.filled());
+        self.rested = false;
+        Poll::Ready(Ok(()))
+    }
+
     fn poll_more(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.at < self.read.len() {
             let n = buf.remaining().min(self.read.len() - self.at);
@@ -209,7 +231,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Watched<S> {
         let this = &mut *self;
         let before = buf.filled().len();
         if this.watch.flood.get().is_none() {
-            ready!(this.poll_more(cx, buf))?;
+            match this.glitches.is_wary(Instant::now) {
+                false => ready!(this.poll_more(cx, buf))?,
+                true => ready!(this.poll_warily(cx, buf))?,
+            }
             this.received(&buf.filled()[before..]);
         }
         match (this.watch.flood.get(), this.side) {
