@@ -8,6 +8,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use h2::client::ResponseFuture;
 use h2::{RecvStream, SendStream};
+use http::uri::Scheme;
 use http::{Request, Response as HttpResponse, StatusCode};
 
 use super::super::exchange::{INTERIM_MAX, say_continue};
