@@ -8,6 +8,7 @@ use crate::rollout::desk::Desk;
 use crate::switchboard::snapshot::{Pool, Service, Snapshot};
 use crate::switchboard::status::Status;
 use crate::telemetry::count::Sharded;
+use crate::telemetry::flood::{Flood, Side};
 use crate::telemetry::handshake::{HandshakeFault, HandshakeKind, HandshakeShard};
 use crate::telemetry::lane::Lane;
 use crate::telemetry::meter::{self, StreamGauge, Unannounced, WorkerShard};
@@ -100,6 +101,11 @@ fn process(text: &mut Text, facts: &Facts<'_>) {
             let value = workers.sum(|shard| shard.unannounced[kind as usize].value());
             text.count(&names::PROXY_PROTOCOL_FAILURES, &[("kind", kind.as_str())], value);
         }
+    }
+    text.family(&names::HTTP2_ENDED);
+    for (side, flood) in Side::ALL.into_iter().flat_map(|side| Flood::ALL.map(|flood| (side, flood))) {
+        let labels = [("side", side.as_str()), ("kind", flood.as_str())];
+        text.count(&names::HTTP2_ENDED, &labels, workers.sum(|shard| shard.floods.count(side, flood).value()));
     }
     text.family(&names::REFUSED);
     for fault in Fault::ALL {

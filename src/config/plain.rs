@@ -226,6 +226,7 @@ pub(super) fn limits(limits: &Limits) -> Plain {
         upstream_idle_max,
         connections_max,
         streams_max,
+        glitches_max,
         drain,
     } = *limits;
     Plain::default()
@@ -238,6 +239,7 @@ pub(super) fn limits(limits: &Limits) -> Plain {
         .add("upstream_idle_max", upstream_idle_max)
         .add("connections_max", connections_max)
         .add("streams_max", streams_max)
+        .add("glitches_max", glitches_max)
         .time("drain", drain)
 }
 

@@ -231,6 +231,8 @@ pub struct Limits {
     pub connections_max: usize,
     /// Concurrent HTTP/2 streams per connection. Default 100.
     pub streams_max: u32,
+    /// What an HTTP/2 peer may have weir do for nothing in ten seconds, in frames. Default 1000; 0: no bound.
+    pub glitches_max: u32,
     /// Time that in-flight requests get after SIGTERM. Default 10 s, as `docker stop` waits.
     pub drain: std::time::Duration,
 }
@@ -298,6 +300,7 @@ impl Default for Limits {
             upstream_idle_max: 1024,
             connections_max: 65_536,
             streams_max: 100,
+            glitches_max: 1000,
             drain: Duration::from_secs(10),
         }
     }

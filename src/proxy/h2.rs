@@ -1,11 +1,11 @@
 //! HTTP/2 from clients, by h2: each stream is one request in canonical form, forwarded as any other.
 //!
-//! h2 keeps the protocol: framing, header compression, flow control, and the limits on what a client may have it do for
-//! nothing. What is done here is accepting streams, asking silent clients, and the end in two steps (GOAWAY).
-
+//! h2 keeps the protocol: framing, header compression, flow control; [`frames`](super::frames) bounds what a client may
+//! have it do for nothing. What is done here is accepting streams, asking silent clients, and the end in two steps
+//! (GOAWAY).
 use std::cell::RefCell;
 use std::future::Future;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
@@ -14,15 +14,18 @@ use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Ping, PingPong, RecvStream};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response as HttpResponse};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::spawn_local;
 
 use super::body::{push_chunk, push_last_chunk};
+use super::forward::Trail;
+use super::frames::held::Held;
+use super::frames::watched::{Verdict, Watched};
 use super::h1::request::{Framing, Refused};
 use super::h1::response::Response;
 use super::h1::{syntax, trailers};
 use super::interim::interim_response;
 use super::link::Link;
+use super::record::{Story, tell};
 use super::refusal::Refusal;
 use super::socket;
 use super::stream::Stream;
@@ -30,7 +33,8 @@ use super::timer::Timer;
 use super::upload::{Downstream, PIECE_BYTES};
 use super::via::Via;
 use super::worker::Worker;
-use crate::model::{FieldId, Head, Limits};
+use crate::model::{Fault, FieldId, Head, Limits};
+use crate::telemetry::flood::{Flood, Side};
 
 /// Flow-control window of a stream: room for a large read on the way up without a stall per round trip.
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
@@ -57,9 +61,11 @@ pub(crate) async fn run<L: Link>(worker: Rc<Worker>, stream: L, read: Vec<u8>, v
         .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
         .initial_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
-    let handshake = builder.handshake(Prefixed { read, at: 0, stream });
+    let (watched, watch) = Watched::client(stream, read, limits.glitches_max);
+    let handshake = builder.handshake(watched);
     let Ok(Ok(mut connection)) = timer.limit(Instant::now() + limits.header_timeout, handshake).await else { return };
-    let mut alive = Alive { pings: connection.ping_pong(), timer, heard: Instant::now(), asked: None };
+    let held = Rc::new(Held::new(&limits));
+    let mut alive = Alive::new(connection.ping_pong(), timer, limits.keep_alive);
     let mut drained = pin!(worker.drain.notified());
     let mut draining = worker.draining().is_some();
     if draining {
@@ -74,19 +80,55 @@ pub(crate) async fn run<L: Link>(worker: Rc<Worker>, stream: L, read: Vec<u8>, v
                 false => drained.set(worker.drain.notified()),
             }
         }
-        if alive.poll_silent(cx).is_ready() {
-            return Poll::Ready(());
+        match alive.poll_silent(cx, Rc::strong_count(&held) > 1) {
+            Poll::Ready(Silence::Gone) => return Poll::Ready(()),
+            Poll::Ready(Silence::Idle) => connection.graceful_shutdown(),
+            Poll::Pending => {}
         }
-        while let Some(Ok((request, respond))) = ready!(connection.poll_accept(cx)) {
-            alive.heard = Instant::now();
-            let serving = Stream::serve(Rc::clone(&worker), via.clone(), request, respond, alive.heard);
-            // Boxed, because a task is moved before it runs.
-            spawn_local(Box::pin(serving));
+        loop {
+            match connection.poll_accept(cx) {
+                Poll::Ready(Some(Ok((request, respond)))) => {
+                    alive.heard = Instant::now();
+                    alive.idle_since = alive.heard;
+                    let serving = Stream::serve(&worker, &via, &held, request, respond, alive.heard);
+                    // Boxed, because a task is moved before it runs.
+                    spawn_local(Box::pin(serving));
+                }
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => match ready!(watch.poll(cx, &mut alive.timer, limits.header_timeout)) {
+                    Verdict::Tell(reason) => connection.abrupt_shutdown(reason),
+                    Verdict::Over => return Poll::Ready(()),
+                },
+            }
         }
-        Poll::Ready(())
     })
     .await;
+    if let Some(flood) = watch.flood() {
+        worker.shard().floods.ended(Side::Client, flood);
+        tell_ended(&worker, &via, flood);
+    }
     worker.timers.borrow_mut().put(alive.timer);
+}
+
+/// Logs a connection that was ended for what its client did, as a request that was refused.
+#[cold]
+fn tell_ended(worker: &Worker, via: &Via, flood: Flood) {
+    let mut trail = Trail::default();
+    trail.failed = format!("http2:{}", flood.as_str());
+    let story = Story {
+        began: Instant::now(),
+        client: Some(via.peer),
+        protocol: "HTTP/2.0",
+        request_id: b"",
+        trace: None,
+        decision: None,
+        trail: &trail,
+        status: 400,
+        fault: Some(Fault::Client),
+        bytes_in: 0,
+        bytes_out: 0,
+    };
+    tell(worker, &worker.snapshot(), &Head::default(), &story);
 }
 
 /// Asks a silent client whether it is there.
@@ -97,25 +139,54 @@ struct Alive {
     heard: Instant,
     /// When it was asked.
     asked: Option<Instant>,
+    /// Since when it has asked for nothing, as far as has been looked.
+    idle_since: Instant,
+    /// How long it may; none once it has been told that this is the end.
+    keep_alive: Option<Duration>,
+}
+
+/// What silence has come to.
+enum Silence {
+    /// The client asks for nothing, and has been let for long enough.
+    Idle,
+    /// It was asked whether it is there, and did not answer.
+    Gone,
 }
 
 impl Alive {
-    /// Ready when the client was asked and did not answer.
-    fn poll_silent(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn new(pings: Option<PingPong>, timer: Timer, keep_alive: Duration) -> Self {
+        let now = Instant::now();
+        Self { pings, timer, heard: now, asked: None, idle_since: now, keep_alive: Some(keep_alive) }
+    }
+
+    /// Ready when something follows from its silence; `busy`: whether it has open streams.
+    fn poll_silent(&mut self, cx: &mut Context<'_>, busy: bool) -> Poll<Silence> {
         let Some(pings) = &mut self.pings else { return Poll::Pending };
         loop {
             match self.asked {
                 None => {
-                    ready!(self.timer.poll_elapsed(cx, self.heard + PING_INTERVAL));
-                    if pings.send_ping(Ping::opaque()).is_err() {
-                        return Poll::Ready(());
+                    let ask_at = self.heard + PING_INTERVAL;
+                    let idle_at = self.keep_alive.map(|keep_alive| self.idle_since + keep_alive);
+                    ready!(self.timer.poll_elapsed(cx, idle_at.map_or(ask_at, |idle_at| idle_at.min(ask_at))));
+                    let now = Instant::now();
+                    if idle_at.is_some_and(|idle_at| now >= idle_at) {
+                        self.idle_since = now;
+                        if !busy {
+                            self.keep_alive = None;
+                            return Poll::Ready(Silence::Idle);
+                        }
+                    } else if pings.send_ping(Ping::opaque()).is_err() {
+                        return Poll::Ready(Silence::Gone);
+                    } else {
+                        self.asked = Some(now);
                     }
-                    self.asked = Some(Instant::now());
                 }
                 Some(asked) => match pings.poll_pong(cx) {
                     Poll::Ready(Ok(_)) => (self.asked, self.heard) = (None, Instant::now()),
-                    Poll::Ready(Err(_)) => return Poll::Ready(()),
-                    Poll::Pending => return self.timer.poll_elapsed(cx, asked + PING_TIMEOUT),
+                    Poll::Ready(Err(_)) => return Poll::Ready(Silence::Gone),
+                    Poll::Pending => {
+                        return self.timer.poll_elapsed(cx, asked + PING_TIMEOUT).map(|()| Silence::Gone);
+                    }
                 },
             }
         }
@@ -339,54 +410,4 @@ pub(crate) fn refusal_response(refusal: &Refusal, head: &Head) -> (HttpResponse<
     }
     let body = if head.method() == "HEAD" { Bytes::new() } else { Bytes::from(text) };
     (response.body(()).expect("status and fields are ours, and a head holds no byte that a field may not"), body)
-}
-
-/// A stream of which the first bytes have been read already.
-#[derive(Debug)]
-struct Prefixed<L> {
-    read: Vec<u8>,
-    at: usize,
-    stream: L,
-}
-
-impl<L: Link> AsyncRead for Prefixed<L> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
-        if self.at < self.read.len() {
-            let n = buf.remaining().min(self.read.len() - self.at);
-            buf.put_slice(&self.read[self.at..self.at + n]);
-            self.at += n;
-            if self.at == self.read.len() {
-                self.read = Vec::new();
-                self.at = 0;
-            }
-            return Poll::Ready(Ok(()));
-        }
-        Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-}
-
-impl<L: Link> AsyncWrite for Prefixed<L> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[std::io::IoSlice<'_>],
-    ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
 }

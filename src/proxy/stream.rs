@@ -18,7 +18,8 @@ use super::answer::{Back, Took};
 use super::body::BodyReader;
 use super::decide::{Decision, Dice, Question, decide};
 use super::forward::{Answered, Attempt, Job, Reply, Trail, forward};
-use super::h1::request::Framing;
+use super::frames::held::Held;
+use super::h1::request::{Framing, Refused};
 use super::h1::response::Response;
 use super::h2::{Upstream, canonical, field, refusal_response};
 use super::h2up::grpc;
@@ -41,6 +42,7 @@ pub(crate) struct Stream {
     pub(crate) worker: Rc<Worker>,
     snapshot: Rc<Lease>,
     via: Via,
+    held: Rc<Held>,
     pub(crate) head: Head,
     framing: Framing,
     began: Instant,
@@ -55,15 +57,27 @@ pub(crate) struct Stream {
 // === impl Stream ===
 
 impl Stream {
-    /// Serves a stream to its end.
-    pub(crate) async fn serve(
-        worker: Rc<Worker>,
-        via: Via,
+    /// Serves a stream to its end. What h2 made of its head is let go at once.
+    pub(crate) fn serve(
+        worker: &Rc<Worker>,
+        via: &Via,
+        held: &Rc<Held>,
         request: Request<RecvStream>,
-        mut respond: SendResponse<Bytes>,
+        respond: SendResponse<Bytes>,
         began: Instant,
+    ) -> impl Future<Output = ()> + 'static {
+        let (stream, read, down, asked) = Self::new(Rc::clone(worker), via.clone(), Rc::clone(held), request, began);
+        stream.run(read, down, asked, respond)
+    }
+
+    async fn run(
+        self,
+        read: Result<(), Refusal>,
+        mut down: Upstream,
+        mut asked: Option<Asked>,
+        mut respond: SendResponse<Bytes>,
     ) {
-        let (mut stream, read, mut down, mut asked) = Self::new(worker, via, request, began);
+        let mut stream = self;
         let decision = match read.and_then(|()| stream.decide()) {
             Ok(decision) => decision,
             Err(refusal) => return stream.refuse(&refusal, &Trail::default(), 0, &mut respond),
@@ -124,6 +138,7 @@ impl Stream {
     fn new(
         worker: Rc<Worker>,
         via: Via,
+        held: Rc<Held>,
         request: Request<RecvStream>,
         began: Instant,
     ) -> (Self, Result<(), Refusal>, Upstream, Option<Asked>) {
@@ -131,7 +146,12 @@ impl Stream {
         let mut head = worker.take_head();
         let upgrade = socket::is_asked(&request);
         let key = upgrade.then(|| socket::Key::new(&mut worker.chance.borrow_mut().rng));
-        let (framing, read) = match canonical(&request, &snapshot.limits, key.as_ref(), &mut head) {
+        let canonical = canonical(&request, &snapshot.limits, key.as_ref(), &mut head);
+        let read = canonical.and_then(|framing| match held.take(head.bytes.len()) {
+            true => Ok(framing),
+            false => Err(Refused::HeadTooLarge),
+        });
+        let (framing, read) = match read {
             Ok(framing) => (framing, Ok(())),
             Err(refused) => {
                 // What the spare head held is another request's.
@@ -148,7 +168,8 @@ impl Stream {
             true => (Upstream::none(), Some(Asked { body })),
             false => (Upstream::new(body, framing, expects_continue), None),
         };
-        let stream = Self { worker, snapshot, via, head, framing, began, caller, id, trace, decision: None, upgrade };
+        let stream =
+            Self { worker, snapshot, via, held, head, framing, began, caller, id, trace, decision: None, upgrade };
         (stream, read, down, asked)
     }
 
@@ -340,6 +361,7 @@ fn send(respond: &mut SendResponse<Bytes>, head: HttpResponse<()>, data: Bytes) 
 
 impl Drop for Stream {
     fn drop(&mut self) {
+        self.held.put(self.head.bytes.len());
         self.worker.put_head(std::mem::take(&mut self.head));
     }
 }

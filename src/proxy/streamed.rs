@@ -96,9 +96,11 @@ impl<W: Wire> Streamed<W> {
     async fn has_room(&mut self, out: &mut SendStream<Bytes>) -> bool {
         // One byte is claimed, not the whole piece, so that many waiting streams do not claim what one of them needs.
         out.reserve_capacity(1);
+        // A window that is opened byte by byte is no room before all that waits has gone through it.
+        let deadline = Instant::now() + self.idle;
         while out.capacity() == 0 {
             let room = std::future::poll_fn(|cx| out.poll_capacity(cx));
-            match self.timer.limit(Instant::now() + self.idle, room).await {
+            match self.timer.limit(deadline, room).await {
                 // The endpoint has not kept the client waiting.
                 Ok(Some(Ok(_))) => self.moved = Instant::now(),
                 Ok(_) => return false,

@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 
 use super::exchange::poll_read;
 use super::forward::Attempt;
-use super::frames::{Frames, close_frame};
+use super::socket_frames::{Frames, close_frame};
 use super::streams::Stay;
 use super::timer::Timer;
 use super::worker::Worker;

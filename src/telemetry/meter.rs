@@ -2,6 +2,7 @@
 
 use super::blame::RouteErrors;
 use super::count::{Count, Sharded};
+use super::flood::FloodShard;
 use super::handshake::HandshakeShard;
 use super::histogram::Summary;
 use super::lane::LaneShard;
@@ -80,6 +81,8 @@ pub struct WorkerShard {
     pub log_dropped: Count,
     /// Handshakes, by listener; empty where no listener speaks TLS.
     pub handshakes: Box<[HandshakeShard]>,
+    /// HTTP/2 connections that were ended for what the peer did.
+    pub floods: FloodShard,
 }
 
 /// Why a connection had no header of the PROXY protocol, which it must have.

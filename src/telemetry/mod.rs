@@ -8,6 +8,7 @@ pub mod blame;
 pub mod clock;
 pub mod control;
 pub mod count;
+pub mod flood;
 pub mod handshake;
 pub mod histogram;
 pub mod lane;

@@ -93,6 +93,8 @@ metrics! {
         "Client connections accepted.";
     PROXY_PROTOCOL_FAILURES = "weir_proxy_protocol_failures_total" Counter ["kind"]
         "Connections closed because they did not begin with the PROXY protocol header that they must have, by kind.";
+    HTTP2_ENDED = "weir_http2_ended_total" Counter ["side,kind"]
+        "HTTP/2 connections that weir ended for what the peer did, by side (client or endpoint) and kind.";
     TLS_HANDSHAKES = "weir_tls_handshakes_total" Counter ["listener,version,resumed"]
         "TLS handshakes with clients that came to their end.";
     TLS_HANDSHAKE_FAILURES = "weir_tls_handshake_failures_total" Counter ["listener,kind"]
@@ -197,7 +199,11 @@ mod tests {
             assert!(!ALL[..i].iter().any(|other| other.name == metric.name), "{} twice", metric.name);
             assert_eq!(metric.kind == Kind::Counter, metric.name.ends_with("_total"), "{}", metric.name);
             assert!(metric.name.starts_with("weir_") || metric.name.starts_with("process_"), "{}", metric.name);
-            assert!(metric.name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{}", metric.name);
+            assert!(
+                metric.name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'),
+                "{}",
+                metric.name
+            );
             assert!(metric.help.ends_with('.'), "{}", metric.name);
         }
     }

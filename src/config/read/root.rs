@@ -206,6 +206,7 @@ fn data_plane(fields: &Fields<'_>) -> Limits {
         upstream_idle_max: count("upstream_idle_max").unwrap_or(default.upstream_idle_max),
         connections_max: count("connections_max").unwrap_or(default.connections_max),
         streams_max: count("streams_max").map_or(default.streams_max, |n| n as u32),
+        glitches_max: count("glitches_max").map_or(default.glitches_max, |n| n as u32),
         drain: fields.duration("drain").unwrap_or(default.drain),
     }
 }

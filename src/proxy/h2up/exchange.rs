@@ -9,7 +9,7 @@ use bytes::Bytes;
 use h2::client::ResponseFuture;
 use h2::{RecvStream, SendStream};
 use http::uri::Scheme;
-use http::{Request, Response as HttpResponse};
+use http::{Request, Response as HttpResponse, StatusCode};
 
 use super::super::exchange::{INTERIM_MAX, say_continue};
 use super::super::forward::{Attempt, Job};
@@ -201,8 +201,10 @@ impl Wait {
         };
         while let Poll::Ready(Some(Ok(interim))) = self.response.poll_informational(cx) {
             self.interim += 1;
-            if self.interim > INTERIM_MAX {
-                let reason = "too_many_interim_answers";
+            // 101 is of HTTP/1 alone (RFC 9113 §8.6).
+            let switches = interim.status() == StatusCode::SWITCHING_PROTOCOLS;
+            if switches || self.interim > INTERIM_MAX {
+                let reason = if switches { "unasked_upgrade" } else { "too_many_interim_answers" };
                 return Poll::Ready(Event::Failed(Lost::Sent { fault: Fault::UpstreamAnswer, reason, stale: false }));
             }
             tell(cx, &interim, down);
@@ -222,14 +224,12 @@ impl Wait {
     }
 }
 
-/// Tells the client of an interim answer. 101 is of HTTP/1 alone (RFC 9113 §8.6).
+/// Tells the client of an interim answer.
 fn tell<D: Downstream>(cx: &mut Context<'_>, interim: &HttpResponse<()>, down: &mut D) {
     let fields = interim.headers().iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
     let mut bytes = Vec::new();
     let status = interim.status().as_u16();
-    if let Ok(described) = response::describe(status, fields, Ends::AtOnce, &mut bytes)
-        && status != 101
-    {
+    if let Ok(described) = response::describe(status, fields, Ends::AtOnce, &mut bytes) {
         down.interim(cx, &described, &bytes);
     }
 }

@@ -130,6 +130,8 @@ impl Poured {
     async fn has_room(&mut self, out: &mut SendStream<Bytes>) -> bool {
         // One byte is claimed, not the whole piece, so that many waiting streams do not claim what one of them needs.
         out.reserve_capacity(1);
+        // A window that is opened byte by byte is no room before all that waits has gone through it.
+        let deadline = Instant::now() + self.idle;
         while out.capacity() == 0 {
             let (answer, down) = (&mut self.answer, &mut self.down);
             let room = std::future::poll_fn(|cx| {
@@ -138,7 +140,7 @@ impl Poured {
                 }
                 out.poll_capacity(cx)
             });
-            match self.timer.limit(Instant::now() + self.idle, room).await {
+            match self.timer.limit(deadline, room).await {
                 // The endpoint has not kept the client waiting.
                 Ok(Some(Ok(_))) => self.moved = Instant::now(),
                 Ok(_) => return false,

@@ -23,11 +23,13 @@ use tokio::task::spawn_local;
 
 use super::super::dial::{connect_tls, park};
 use super::super::exchange::{Failure, connect};
+use super::super::frames::watched::{Watch, Watched};
 use super::super::h1::response::HEAD_BYTES_MAX;
 use super::super::secure::Secure;
 use super::super::timer::Timer;
 use super::super::worker::Worker;
 use crate::model::{Address, Http2Use, Timeouts};
+use crate::telemetry::flood::{Flood, Side};
 use crate::telemetry::uplink::UplinkFault;
 use crate::tls::pool::{PoolTls, Terms};
 use crate::upstream::endpoint::Endpoint;
@@ -306,6 +308,7 @@ impl Opening<'_> {
             .max_header_list_size(HEAD_BYTES_MAX as u32)
             .initial_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
+        let (stream, watch) = Watched::endpoint(stream, self.worker.snapshot().limits.glitches_max);
         let Ok((sender, mut connection)) = builder.handshake::<_, Bytes>(stream).await else { return "connect_failed" };
         let greeted = std::future::poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
             Poll::Ready(_) => Poll::Ready(false),
@@ -314,7 +317,7 @@ impl Opening<'_> {
         });
         match timer.limit(Instant::now() + timeouts.connect, greeted).await {
             Ok(true) => {}
-            Ok(false) => return "not_http2",
+            Ok(false) => return self.end_of(&watch, "not_http2"),
             Err(_) => return "connect_timeout",
         }
         match trunk.upgrade() {
@@ -322,7 +325,18 @@ impl Opening<'_> {
             None => return "closed",
         }
         let mut pulse = Pulse { pings: connection.ping_pong(), asked: None };
-        std::future::poll_fn(|cx| drive(cx, &mut connection, trunk, &mut pulse, timer)).await
+        let why = std::future::poll_fn(|cx| drive(cx, &mut connection, trunk, &mut pulse, timer)).await;
+        self.end_of(&watch, why)
+    }
+
+    /// Why a connection ended; what the peer did is counted and logged.
+    fn end_of(&self, watch: &Watch, why: &'static str) -> &'static str {
+        let Some(flood) = watch.flood() else { return why };
+        self.worker.shard().floods.ended(Side::Endpoint, flood);
+        let (endpoint, kind) = (&self.endpoint.id.addr, flood.as_str());
+        tracing::warn!(%endpoint, kind, "an HTTP/2 connection was ended for what the endpoint did");
+        // What breaks the rules from its first byte on is likely to be another protocol.
+        if flood == Flood::Protocol { why } else { "flood" }
     }
 }
 

@@ -18,6 +18,7 @@ pub mod admin;
 pub mod behaviour;
 pub mod client;
 pub mod dns;
+pub mod frames;
 pub mod h2_socket;
 pub mod h2_upstream;
 pub mod h2c;
