@@ -236,6 +236,7 @@ impl Office {
             judgement: beside.as_ref().and_then(|beside| beside.judgement.clone()),
             figures: beside.map(|beside| beside.figures).unwrap_or_default(),
             tick: None,
+            per_s: [None; 2],
             killed: None,
             window_closed: None,
             trouble: None,
