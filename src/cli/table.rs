@@ -123,6 +123,9 @@ fn warnings(text: &mut String, status: &Status, now: &Zoned, paint: Paint) {
     if let Some(stale) = &status.stale {
         let _ = writeln!(text, "\n{} {}", paint.red("!"), printable(stale));
     }
+    if let Some(journal) = &status.journal {
+        let _ = writeln!(text, "\n{} {}", paint.red("!"), printable(journal));
+    }
     if !status.last_reload.ok {
         let kept = format!("generation {} stays live", status.generation);
         let when = moment(&status.last_reload.at, now);

@@ -30,6 +30,9 @@ pub struct Status {
     pub weights_file: String,
     /// Why a file can no longer be seen to change, and what helps; none when all is well.
     pub stale: Option<String>,
+    /// Why nothing of rollouts and kill switches can be kept, and what helps; none when all is well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub journal: Option<String>,
     /// How the last reload went.
     pub last_reload: Reload,
     /// The services, in the order of the configuration.

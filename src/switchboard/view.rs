@@ -40,6 +40,8 @@ impl Switchboard {
             config_file: shown.config.path.display().to_string(),
             weights_file: shown.config.weights_path.display().to_string(),
             stale: shown.stale.clone(),
+            // The engine of the rollouts knows; whoever answers asks it.
+            journal: None,
             last_reload: shown.reload.clone(),
             services: snapshot.services.iter().map(|service| service_status(service, &shown, &sampler, now)).collect(),
             history: shown.history.iter().cloned().collect(),

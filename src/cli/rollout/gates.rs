@@ -163,7 +163,9 @@ fn short(gate: &GateView) -> String {
     if measured {
         match (gate.candidate, gate.control) {
             (Some(candidate), Some(control)) => {
-                let ratio = gate.ratio.map(|ratio| format!(" ({})", times(ratio))).unwrap_or_default();
+                // Of the two numbers that stand there; the estimate over phases of other shares may differ.
+                let ratio = if control > 0.0 { Some(candidate / control) } else { gate.ratio };
+                let ratio = ratio.map(|ratio| format!(" ({})", times(ratio))).unwrap_or_default();
                 parts.push(format!("{} against {}{ratio}", unit(candidate), unit(control)));
             }
             (Some(candidate), None) => parts.push(unit(candidate)),

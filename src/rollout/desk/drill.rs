@@ -97,7 +97,8 @@ impl Desk {
 
     fn tell(&self, office: &Office, seat: &Seat, by: &By, severity: Severity, message: String) {
         office.tell(Draft {
-            kind: Kind::Alarm,
+            // One that passes alarms nobody.
+            kind: if severity == Severity::Info { Kind::Action } else { Kind::Alarm },
             severity,
             service: seat.service.to_string(),
             rollout_id: Some(seat.id.clone()),

@@ -202,6 +202,11 @@ impl Desk {
         self.office().ok().map(|office| office.keeper.health())
     }
 
+    /// What is wrong with the journal, and what helps; none when all is well.
+    pub fn trouble(&self) -> Option<String> {
+        self.office().ok()?.trouble()
+    }
+
     /// What became of the rollouts that are known, by service or of all.
     pub async fn statistics(&self, service: Option<&str>) -> Result<Value, DeskError> {
         let (office, views) = (self.office()?, self.list().await?);
@@ -289,8 +294,11 @@ impl Desk {
 
     /// Whether its chain is whole.
     pub async fn verify_audit(&self) -> Result<Value, DeskError> {
-        let verified = self.office()?.keeper.verify_audit().await;
-        let verified = verified.ok_or_else(|| DeskError::Unavailable("the journal cannot be read".into()))?;
+        let office = self.office()?;
+        let verified = office.keeper.verify_audit().await;
+        let why = || office.trouble().unwrap_or_else(|| "it cannot be read".into());
+        let verified =
+            verified.ok_or_else(|| DeskError::Illegal(format!("no audit log can be verified: {}", why())))?;
         Ok(serde_json::to_value(verified).unwrap_or_default())
     }
 }

@@ -143,6 +143,9 @@ pub enum JournalError {
     /// It is of a newer weir.
     #[error("the journal is of version {0}, this weir knows version {1}; start the newer weir")]
     Newer(i64, i64),
+    /// It was not to be opened when the process began, and it is not empty.
+    #[error("there is a journal of an earlier process; a restart goes on with it")]
+    Earlier,
     /// It did not finish in time; it is done all the same when the disk is back.
     #[error("the journal did not answer within {} s", PATIENCE.as_secs())]
     Late,
@@ -181,25 +184,34 @@ impl Journal {
         std::fs::create_dir_all(directory)?;
         let path = directory.join(FILE);
         let (connection, found) = schema::open(&path)?;
-        Self::start(Some(path), connection, found)
+        Self::start(Some(path), connection, None, found)
+    }
+
+    /// A journal in memory that is written to `directory`, from its beginning, as soon as that can be; `why` it cannot
+    /// be now.
+    pub fn waiting_for(directory: &Path, why: String) -> Result<Self, JournalError> {
+        let connection = rusqlite::Connection::open_in_memory()?;
+        schema::prepare(&connection)?;
+        Self::start(Some(directory.join(FILE)), connection, Some(why), None)
     }
 
     /// A journal that forgets everything with the process: where no disk can be had.
     pub fn in_memory() -> Result<Self, JournalError> {
         let connection = rusqlite::Connection::open_in_memory()?;
         schema::prepare(&connection)?;
-        Self::start(None, connection, None)
+        Self::start(None, connection, None, None)
     }
 
     fn start(
         path: Option<PathBuf>,
         connection: rusqlite::Connection,
+        wanted: Option<String>,
         found: Option<String>,
     ) -> Result<Self, JournalError> {
         let (work, queue) = sync_channel(QUEUE_MAX);
-        let health = Arc::new(Mutex::new(Health { found, ..Health::default() }));
+        let health = Arc::new(Mutex::new(Health { failing: wanted.clone(), found, ..Health::default() }));
         let path: Option<Arc<Path>> = path.map(Into::into);
-        let writer = writer::Writer::new(connection, path.clone(), Arc::clone(&health));
+        let writer = writer::Writer::new(connection, path.clone(), wanted, Arc::clone(&health));
         std::thread::Builder::new().name("weir-journal".into()).spawn(move || writer.run(&queue))?;
         Ok(Self { path, work, health })
     }

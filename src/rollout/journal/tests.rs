@@ -205,7 +205,7 @@ async fn a_full_disk_is_said_quickly_and_what_could_not_be_written_waits() {
         let (file, _) = schema::open(&path).expect("a journal");
         let pages: i64 = file.query_row("PRAGMA page_count", [], |row| row.get(0)).expect("a number");
         file.execute_batch(&format!("PRAGMA max_page_count = {};", pages + 1)).expect("a small disk");
-        Journal::start(Some(path.clone()), file, None).expect("started")
+        Journal::start(Some(path.clone()), file, None, None).expect("started")
     };
     let mut large = rollout("r-1", 1);
     large.because = "x".repeat(20_000);
@@ -223,7 +223,7 @@ async fn of_what_waits_for_a_full_disk_only_the_newest_state_is_kept() {
     let (file, _) = schema::open(&path).expect("a journal");
     let pages: i64 = file.query_row("PRAGMA page_count", [], |row| row.get(0)).expect("a number");
     file.execute_batch(&format!("PRAGMA max_page_count = {};", pages + 1)).expect("a small disk");
-    let journal = Journal::start(Some(path.clone()), file, None).expect("started");
+    let journal = Journal::start(Some(path.clone()), file, None, None).expect("started");
     let mut large = rollout("r-1", 1);
     large.because = "x".repeat(20_000);
     for _ in 0..500 {

@@ -223,14 +223,9 @@ impl Seat {
         let e = format!("E = {}, limit {}", words::e_value(worse), words::grouped((1.0 / around.alpha).round() as u64));
         let detail = match () {
             () if fails => {
-                let by = ratio.estimate().map_or("infinitely many".into(), words::times);
-                let ends = ratio.interval(around.alpha, spread).map(|end| end.map_or("?".into(), words::times));
-                format!(
-                    "{e}: {by} times the control's rate [{} to {}], {rates}; a false alarm has a chance of at most {}",
-                    ends[0],
-                    ends[1],
-                    words::rate(Some(around.alpha)),
-                )
+                let by = words::how_many(ratio.estimate(), ratio.interval(around.alpha, spread));
+                let chance = words::rate(Some(around.alpha));
+                format!("{e}: {by}, {rates}; a false alarm has a chance of at most {chance}")
             }
             () if around.alone && !shown => alone((items > 0).then_some(&rates)),
             () if items == 0 => unscored(around),

@@ -31,7 +31,7 @@ pub(super) fn untimed(around: &Around<'_>) -> String {
     }
     let (settle_s, warm_s, warm) = (policy.settle.as_secs_f64(), policy.warm_up.as_secs_f64(), policy.warm_up_requests);
     format!(
-        "{placed} requests, none timed yet: the first {settle_s} s after a change, and instances that warm up ({warm_s} \
-         s and {warm} requests), do not count"
+        "{placed} requests, none timed yet: the first {settle_s} s after a change, and instances that warm up \
+         ({warm_s} s and {warm} requests), do not count"
     )
 }

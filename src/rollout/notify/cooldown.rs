@@ -1,7 +1,7 @@
 //! What is held back: after an event, further ones of its kind and service wait until the cooldown of the channel is
 //! over; then the newest of them is told, and how many there were. What matters more than what was told last is told at
-//! once, and so is a kill after the one before it was let go, and the other way round: the last word must be true. Pure:
-//! the time is handed in.
+//! once, and so is a kill after the one before it was let go, and the other way round: the last word must be true.
+//! Pure: the time is handed in.
 //!
 //! Nothing is lost by it: every event is told, or counted in a message that is.
 

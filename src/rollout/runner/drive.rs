@@ -330,6 +330,7 @@ impl Drive {
                 .or(stable)
                 .unwrap_or_else(|| self.rollout.plan.candidate.clone()),
             live_share: levers::live_share(&self.office.switchboard, &self.rollout.plan),
+            per_s: locked(&self.seat.records).per_s(),
             killed: self.killed.clone(),
             window_closed: self.window_closed.clone(),
             trouble: self.office.trouble(),

@@ -172,9 +172,16 @@ impl Keeper {
         what: impl FnOnce(&Reader) -> Result<T, JournalError> + Send + 'static,
     ) -> Option<T> {
         let path = self.path.clone()?;
-        let work = tokio::task::spawn_blocking(move || what(&Reader::open_file(&path)?));
+        let waits = self.health().failing.is_some();
+        let work = tokio::task::spawn_blocking(move || {
+            // One that was never begun is no news at every look.
+            if waits && !path.exists() {
+                return Ok(None);
+            }
+            what(&Reader::open_file(&path)?).map(Some)
+        });
         match timeout(READ, work).await {
-            Ok(Ok(Ok(value))) => Some(value),
+            Ok(Ok(Ok(value))) => value,
             Ok(Ok(Err(error))) => {
                 tracing::warn!(%error, "the journal cannot be read");
                 None

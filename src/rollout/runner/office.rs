@@ -120,7 +120,8 @@ impl Office {
         directory: Option<PathBuf>,
     ) -> Self {
         // What was found at the start is told by whoever starts.
-        let found = keeper.health().found;
+        let health = keeper.health();
+        let found = health.failing.or(health.found);
         Self {
             switchboard,
             keeper,
@@ -235,6 +236,7 @@ impl Office {
             judgement: beside.as_ref().and_then(|beside| beside.judgement.clone()),
             figures: beside.map(|beside| beside.figures).unwrap_or_default(),
             tick: None,
+            per_s: [None; 2],
             killed: None,
             window_closed: None,
             trouble: None,
@@ -287,7 +289,7 @@ impl Office {
     /// What is wrong with the journal, in words.
     pub(in crate::rollout) fn trouble(&self) -> Option<String> {
         let why = self.keeper.health().failing?;
-        Some(format!("the journal cannot be written ({why}); everything goes on in memory"))
+        Some(format!("the journal cannot be written ({why}); everything goes on in memory, a restart forgets it"))
     }
 
     /// An entry of the audit log.

@@ -113,6 +113,7 @@ impl Switches {
         let mut watching = self.watching.lock().await;
         watching.take_up(office).await;
         let snapshot = office.switchboard.snapshot().load_full();
+        office.watch_journal();
         self.records.look(office, &snapshot);
         watching.dead.look(office, &snapshot);
         let elapsed = watching.last.replace(Instant::now()).map_or(Duration::ZERO, |last| last.elapsed());

@@ -145,7 +145,22 @@ fn found(office: &Office, snapshot: &Snapshot, scope: &Scope, reason: &str) -> P
     let last = last_cause(office, snapshot, scope);
     let last = last.filter(|last| last.killed.as_ref().is_some_and(|killed| killed.reason == reason));
     let cause = last.map_or_else(|| Cause::by(How::File), |last| last.cause);
-    Pulled::new(&cause, reason, None)
+    match own_words(office, reason).filter(|_| cause.how == How::Start) {
+        // A crash came before what the switch did was kept; the file has its words.
+        Some(switch) => Pulled::new(
+            &Cause { who: format!("kill switch {switch}"), ..Cause::by(How::Rollout) },
+            reason,
+            Some(&switch),
+        ),
+        None => Pulled::new(&cause, reason, None),
+    }
+}
+
+/// The kill switch whose words these are.
+fn own_words(office: &Office, reason: &str) -> Option<Name> {
+    let (name, _) = reason.strip_prefix("kill switch ")?.split_once(": ")?;
+    let config = office.switchboard.config();
+    config.kill_switches.iter().map(|spec| &spec.name).find(|known| known.as_str() == name).cloned()
 }
 
 fn last_cause(office: &Office, snapshot: &Snapshot, scope: &Scope) -> Option<LastCause> {
