@@ -205,6 +205,16 @@ pub(super) fn busy(status: &Value, paint: Paint) -> Vec<String> {
     switches.filter(|switch| switch["state"] != "armed").map(|switch| line(switch, paint)).collect()
 }
 
+/// The countdown that ends first: `engine-errors kills service engine in 4 s`.
+pub(super) fn countdown(status: &Value) -> Option<String> {
+    let switches = status["killSwitches"].as_array().into_iter().flatten();
+    let left = |switch: &&Value| switch["leftMs"].as_u64().unwrap_or_default();
+    let first = switches.filter(|switch| switch["state"] == "grace").min_by_key(left)?;
+    let scope = first["service"].as_str().map_or("every service".into(), |name| format!("service {}", printable(name)));
+    let name = first["name"].as_str().map(printable).unwrap_or_default();
+    Some(format!("{name} kills {scope} in {} s", left(&first).div_ceil(1000)))
+}
+
 /// ` (ann by the API, 2026-11-21T08:00:00Z)`, as far as it is known.
 fn by(status: &Value, service: Option<&str>) -> String {
     let services = status["services"].as_array().into_iter().flatten();

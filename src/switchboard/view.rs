@@ -196,6 +196,9 @@ fn minute(window: &Window, effective_share: Option<f64>) -> Minute {
         requests: window.requests,
         requests_per_s: if window.seconds > 0.0 { window.requests as f64 / window.seconds } else { 0.0 },
         effective_share,
+        failed: window.errors,
+        // An attempt that began before the window may have failed within it.
+        failed_ratio: (window.attempts > 0).then(|| (window.errors as f64 / window.attempts as f64).min(1.0)),
         error_ratio: (window.attempts > 0).then(|| window.failed as f64 / window.attempts as f64),
         p50_ms: quantile(0.5),
         p95_ms: quantile(0.95),
