@@ -188,6 +188,12 @@ pub(super) fn note(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{word} {text}");
 }
 
+/// Writes to stderr what nobody may overlook.
+pub(super) fn alarm(text: &str) {
+    let word = Paint::stderr().red("WARNING:");
+    let _ = writeln!(io::stderr().lock(), "{word} {text}");
+}
+
 /// Text from a foreign source, made safe for a terminal: control characters cannot move the cursor or change colours.
 pub(super) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()

@@ -92,11 +92,13 @@ fn headline(status: &Status, extras: &Extras, paint: Paint) -> String {
     format!("{state}  {}\n", paint.dim(&facts))
 }
 
-/// Services of which no pool at all has anything that serves, with their pools.
+/// Services of which nothing serves that gets requests, by weight or by failover, with those pools.
 fn gone(status: &Status) -> Vec<String> {
-    let dead = |service: &&ServiceStatus| !service.pools.iter().any(serves);
+    let gets = |service: &ServiceStatus, pool: &PoolStatus| pool.weight > 0 || pool.name == service.stable;
+    let dead = |service: &&ServiceStatus| !service.pools.iter().any(|pool| gets(service, pool) && serves(pool));
     let named = |service: &ServiceStatus| {
-        let pools: Vec<String> = service.pools.iter().map(|pool| printable(&pool.name)).collect();
+        let pools = service.pools.iter().filter(|pool| gets(service, pool));
+        let pools: Vec<String> = pools.map(|pool| printable(&pool.name)).collect();
         format!("{} ({})", printable(&service.name), pools.join(", "))
     };
     status.services.iter().filter(dead).map(named).collect()
@@ -198,15 +200,16 @@ fn moved_by(text: &mut String, service: &ServiceStatus, extras: &Extras, paint: 
     {
         let back = if whose.is_some() { name.as_str() } else { "--all" };
         let what = paint.red("killed, everything goes to stable");
-        let _ =
-            writeln!(text, "{INDENT}{what}: {}  {}", printable(reason), paint.dim(&format!("`weir unkill {back}`")));
+        let why = if reason.is_empty() { String::new() } else { format!(": {}", printable(reason)) };
+        let _ = writeln!(text, "{INDENT}{what}{why}  {}", paint.dim(&format!("`weir unkill {back}`")));
     }
     if let Some(MaintenanceStatus { scope, pools, reason, .. }) = &service.maintenance {
         let back = if scope == "system" { "--all" } else { name.as_str() };
         let whose = if pools.is_empty() { String::new() } else { format!(" of {}", pools.join(", ")) };
         let what = paint.red(&format!("maintenance{whose}, answers 503"));
         let next = paint.dim(&format!("`weir maintenance {back} --end`"));
-        let _ = writeln!(text, "{INDENT}{what}: {}  {next}", printable(reason));
+        let why = if reason.is_empty() { String::new() } else { format!(": {}", printable(reason)) };
+        let _ = writeln!(text, "{INDENT}{what}{why}  {next}");
     }
     for rollout in extras.rollouts.iter().filter(|rollout| rollout.is_live() && rollout.service == service.name) {
         let what = format!(
@@ -293,6 +296,9 @@ fn change_row(entry: &Entry, now: &Zoned) -> [String; 4] {
         format!("{} {before}{}", printable(&change.service), record(&change.after))
     };
     let mut what = entry.changes.iter().map(one).collect::<Vec<_>>().join("; ");
+    if let Some(done) = &entry.what {
+        what = if what.is_empty() { printable(done) } else { format!("{}: {what}", printable(done)) };
+    }
     if what.is_empty() {
         what = if entry.cause.how == How::Start { "started" } else { "configuration" }.into();
     }
@@ -398,10 +404,7 @@ mod tests {
             endpoint.state = "down".into();
         }
         let table = render(&status, &Extras::default(), &now(), WIDE, Paint::plain());
-        assert!(
-            table.starts_with("NOT SERVING: nothing serves in engine (stable, canary); shop (blue, green)  "),
-            "{table}"
-        );
+        assert!(table.starts_with("NOT SERVING: nothing serves in engine (stable); shop (blue, green)  "), "{table}");
         status.services.remove(0);
         status.services[0].pools[0].weight = 0;
         let table = render(&status, &Extras::default(), &now(), WIDE, Paint::plain());

@@ -1,5 +1,6 @@
 //! Puts a [`Status`] together from what is live, what is remembered and what was counted. Changes nothing.
 
+use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
 use super::desk::Shown;
@@ -37,8 +38,8 @@ impl Switchboard {
             generation: snapshot.generation,
             revision: snapshot.revision,
             safe_mode: shown.mode == Mode::Safe,
-            config_file: shown.config.path.display().to_string(),
-            weights_file: shown.config.weights_path.display().to_string(),
+            config_file: whole(&shown.config.path),
+            weights_file: whole(&shown.config.weights_path),
             stale: shown.stale.clone(),
             last_reload: shown.reload.clone(),
             services: snapshot.services.iter().map(|service| service_status(service, &shown, &sampler, now)).collect(),
@@ -59,6 +60,11 @@ impl Switchboard {
         };
         snapshot.services.iter().map(of).collect()
     }
+}
+
+/// A path that says the same to who asks from another directory.
+fn whole(path: &Path) -> String {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
 }
 
 fn tls_status(site: &Site) -> TlsStatus {

@@ -148,6 +148,8 @@ fn every_change_over_the_api_leaves_one_entry_with_who_why_before_and_after() {
         ("POST /api/v1/rollouts/{id}/rollback", why.clone(), "rollout.rollback"),
         ("POST /api/v1/kill", kill.clone(), "killed"),
         ("POST /api/v1/unkill", kill.clone(), "unkilled"),
+        ("POST /api/v1/maintenance", kill.clone(), "maintenance"),
+        ("POST /api/v1/maintenance", json!({ "service": "engine", "reason": "why", "end": true }), "maintenance.end"),
         ("POST /api/v1/kill-switches/{name}/trigger", why.clone(), "kill_switch.killed"),
         ("POST /api/v1/kill-switches/{name}/recover", why.clone(), "kill_switch.let_go"),
         ("POST /api/v1/kill-switches/{name}/cancel", why.clone(), "kill_switch.cancelled"),
