@@ -407,7 +407,8 @@ fn a_change_to_a_pool_where_nothing_serves_warns() {
     assert_eq!(code, Some(0));
     assert_eq!(err, "WARNING: nothing serves in stable: clients of engine get 503 NOW\n");
     let some = r#"{"services":[{"name":"engine","stable":"stable","pools":[
-        {"name":"stable","weight":9,"endpoints":[{"state":"serving"}]},{"name":"canary","weight":1,"endpoints":[]}]}]}"#;
+        {"name":"stable","weight":9,"endpoints":[{"state":"serving"}]},
+        {"name":"canary","weight":1,"endpoints":[]}]}]}"#;
     let (_, _, err, _) = against(Admin::answering(&[(200, done), (200, some)]), &["rollback", "engine"]);
     assert_eq!(err, "note: nothing serves in pool canary: its traffic goes elsewhere or gets 503\n");
 }

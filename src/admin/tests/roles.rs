@@ -157,7 +157,12 @@ fn every_change_over_the_api_leaves_one_entry_with_who_why_before_and_after() {
         match action {
             // It sees at its next tick that the kill before it is over.
             "kill_switch.killed" => wait(&stage, "armed", || {}),
-            "kill_switch.cancelled" => count_down(&stage),
+            // A countdown goes on only while the canary gets requests.
+            "kill_switch.cancelled" => {
+                let both = json!({ "stable": 50, "canary": 50 }).to_string();
+                ask(&stage, Role::Admin, "PUT /api/v1/services/engine/weights", &both);
+                count_down(&stage);
+            }
             _ => {}
         }
         let before = entries(&stage);

@@ -51,7 +51,7 @@ Exit codes: 0 the split fits, 1 it does not (or could not be measured), 2 wrong 
 Examples:
   weir verify-split engine
   weir verify-split engine -n 5000 --url http://127.0.0.1:8080/healthz --method head
-  weir verify-split engine -H 'x-user: verify-{number}'   affinity by header: each request a new unit")]
+  weir verify-split engine -H 'x-user: verify-{number}'   affinity by header: each a new unit")]
 pub(super) struct Arguments {
     /// The service
     #[arg(value_parser = change::name)]
