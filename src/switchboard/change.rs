@@ -225,24 +225,6 @@ pub enum Refused {
 // === impl Change ===
 
 impl Change {
-    /// Whether it may wait for the process that takes over. What brings traffic to stable never does, and what files
-    /// and names say goes live in both.
-    pub(super) fn can_wait(&self) -> bool {
-        match self {
-            Change::Weights { .. } | Change::Undo { .. } | Change::Unkill { .. } | Change::Cohort { .. } => true,
-            Change::Rollback { .. } | Change::Kill { .. } => false,
-            Change::Reload | Change::FileChanged { .. } | Change::EndpointsChanged => false,
-        }
-    }
-}
-
-fn because(reason: &str) -> String {
-    if reason.is_empty() { String::new() } else { format!(" ({reason})") }
-}
-
-// === impl Change ===
-
-impl Change {
     /// What the history calls it; none for what is told well enough by the weights that it moved.
     pub(super) fn word(&self) -> Option<String> {
         match self {
@@ -255,6 +237,21 @@ impl Change {
             _ => None,
         }
     }
+
+    /// Whether it may wait for the process that takes over. What brings traffic to stable never does, and what files
+    /// and names say goes live in both.
+    pub(super) fn can_wait(&self) -> bool {
+        match self {
+            Change::Weights { .. } | Change::Undo { .. } | Change::Unkill { .. } => true,
+            Change::Cohort { .. } | Change::Maintenance { .. } => true,
+            Change::Rollback { .. } | Change::Kill { .. } => false,
+            Change::Reload | Change::FileChanged { .. } | Change::EndpointsChanged => false,
+        }
+    }
+}
+
+fn because(reason: &str) -> String {
+    if reason.is_empty() { String::new() } else { format!(" ({reason})") }
 }
 
 // === impl Cause ===
