@@ -195,9 +195,9 @@ fn pool_weights(
         let pool = service.pools.iter().find(|pool| pool.name.as_str() == key.value);
         if pool.is_none() {
             let found = format!("service \"{}\" has no pool \"{}\"", service.name, shorten(key.value));
-            let words = [KILL_WORD, MAINTENANCE_WORD].into_iter();
+            let mut words = [KILL_WORD, MAINTENANCE_WORD].into_iter();
             // The words only where one is meant: a pool is what usually stands here.
-            let word = words.filter(|word| strsim::jaro_winkler(word, &key.value.to_lowercase()) >= WORD_ALIKE).next();
+            let word = words.find(|word| strsim::jaro_winkler(word, &key.value.to_lowercase()) >= WORD_ALIKE);
             let help = match word {
                 Some(word) => format!("did you mean \"{word}\"?"),
                 None => meant(key.value, service.pools.iter().map(|pool| pool.name.as_str())),
