@@ -18,6 +18,7 @@ pub mod health;
 mod kills;
 mod limit_metrics;
 mod limiter;
+mod maintenance;
 pub mod metrics;
 mod notifications;
 mod plans;

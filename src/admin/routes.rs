@@ -19,7 +19,8 @@ use super::health::{self, Readiness};
 use super::problem::{Code, Problem};
 use super::serve::Peer;
 use super::{
-    audit, changes, engine, events, explain, kills, notifications, plans, reports, rollouts, switches, upgrade, views,
+    audit, changes, engine, events, explain, kills, maintenance, notifications, plans, reports, rollouts, switches,
+    upgrade, views,
 };
 use crate::telemetry::clock;
 
@@ -112,6 +113,7 @@ pub(super) fn routes() -> Vec<Route> {
         ("/api/v1/rollouts/{id}/drill", DO, told("drill")),
         ("/api/v1/kill", LOOK_DO, get(kills::kills).post(kills::kill)),
         ("/api/v1/unkill", DO, post(kills::unkill)),
+        ("/api/v1/maintenance", DO, post(maintenance::maintenance)),
         ("/api/v1/kill-switches", LOOK, get(switches::list)),
         ("/api/v1/kill-switches/{name}", LOOK, get(switches::one)),
         ("/api/v1/kill-switches/{name}/trigger", DO, post(switches::trigger)),

@@ -10,6 +10,7 @@ mod failure;
 mod figures;
 mod near;
 mod place;
+mod pools;
 mod record;
 mod screen;
 

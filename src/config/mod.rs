@@ -351,6 +351,15 @@ pub(crate) struct Parsed<'t> {
 /// Parses with recovery.
 pub(crate) fn parse_toml<'t>(file: &str, text: &'t str) -> Parsed<'t> {
     let (tree, errors) = DeTable::parse_recoverable(text);
+    if !errors.is_empty() && text.trim_start().starts_with('{') {
+        // Everything else that the parser finds follows from this.
+        let source = problem::Source::new(file, text);
+        let at = text.len() - text.trim_start().len();
+        let found = "this is JSON; weir reads TOML".to_owned();
+        let problem =
+            source.at(at..at + 1, "", found, "write key = value, and [table] where JSON opens an object".into());
+        return Parsed { tree, problems: vec![problem], lost_from: 0 };
+    }
     let source = problem::Source::new(file, text);
     let problem = |error: &toml::de::Error| {
         let message = error.message().lines().collect::<Vec<_>>().join(" ");

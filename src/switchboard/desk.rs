@@ -48,6 +48,8 @@ pub(super) struct Desk {
     pub(super) stale: Option<String>,
     /// Another process takes over: nothing is written any more but what brings traffic to stable.
     pub(super) rests: bool,
+    /// What is being done, for the history.
+    pub(super) doing: Option<String>,
 }
 
 /// What readers may see of the desk without its lock.
@@ -56,6 +58,8 @@ pub(super) struct Shown {
     pub(super) config: Arc<Config>,
     pub(super) history: History,
     pub(super) causes: Vec<(Name, LastCause)>,
+    /// What the weights file says of every service's weights, which do not count while it is killed.
+    pub(super) written: Vec<(Name, Weights)>,
     /// What is killed, by the file or by what it does not say yet.
     pub(super) kills: Kills,
     pub(super) mode: Mode,
@@ -164,7 +168,8 @@ impl Desk {
             let named = |service: &str| self.state.plan.services.iter().any(|spec| spec.name.as_str() == service);
             self.history.keep_services(named);
             let cause = cause.clone();
-            self.history.push(Entry { generation, at: timestamp(), cause, changes: next.changes });
+            let what = self.doing.clone();
+            self.history.push(Entry { generation, at: timestamp(), cause, what, changes: next.changes });
         }
         self.keep();
     }
@@ -174,6 +179,7 @@ impl Desk {
             config: self.config.clone(),
             history: self.history.clone(),
             causes: self.causes.clone(),
+            written: self.written.clone(),
             kills: self.kills_now(),
             mode: self.mode,
             reload: self.reload.clone(),

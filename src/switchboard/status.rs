@@ -203,7 +203,14 @@ pub struct Minute {
     pub requests_per_s: f64,
     /// The part of the service's requests that the pool got, `0.0..=1.0`; none without requests.
     pub effective_share: Option<f64>,
-    /// Failed attempts as a part of all attempts, `0.0..=1.0`, client faults left out; none without attempts.
+    /// Attempts in which the pool failed: no or a broken answer, a timeout, a status of 500 or above.
+    #[serde(default)]
+    pub failed: u64,
+    /// The same as a part of all attempts, `0.0..=1.0`; none without attempts.
+    #[serde(default)]
+    pub failed_ratio: Option<f64>,
+    /// Attempts without a whole answer as a part of all attempts, `0.0..=1.0`, client faults left out; a 500 is an
+    /// answer. None without attempts.
     pub error_ratio: Option<f64>,
     /// Median time of a request in milliseconds.
     pub p50_ms: Option<f64>,

@@ -1,5 +1,6 @@
 //! Puts a [`Status`] together from what is live, what is remembered and what was counted. Changes nothing.
 
+use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
 use super::desk::Shown;
@@ -37,8 +38,8 @@ impl Switchboard {
             generation: snapshot.generation,
             revision: snapshot.revision,
             safe_mode: shown.mode == Mode::Safe,
-            config_file: shown.config.path.display().to_string(),
-            weights_file: shown.config.weights_path.display().to_string(),
+            config_file: whole(&shown.config.path),
+            weights_file: whole(&shown.config.weights_path),
             stale: shown.stale.clone(),
             // The engine of the rollouts knows; whoever answers asks it.
             journal: None,
@@ -61,6 +62,11 @@ impl Switchboard {
         };
         snapshot.services.iter().map(of).collect()
     }
+}
+
+/// A path that says the same to who asks from another directory.
+fn whole(path: &Path) -> String {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
 }
 
 fn tls_status(site: &Site) -> TlsStatus {
@@ -198,6 +204,9 @@ fn minute(window: &Window, effective_share: Option<f64>) -> Minute {
         requests: window.requests,
         requests_per_s: if window.seconds > 0.0 { window.requests as f64 / window.seconds } else { 0.0 },
         effective_share,
+        failed: window.errors,
+        // An attempt that began before the window may have failed within it.
+        failed_ratio: (window.attempts > 0).then(|| (window.errors as f64 / window.attempts as f64).min(1.0)),
         error_ratio: (window.attempts > 0).then(|| window.failed as f64 / window.attempts as f64),
         p50_ms: quantile(0.5),
         p95_ms: quantile(0.95),

@@ -23,7 +23,7 @@ use super::status::Reload;
 use super::store::Store;
 use crate::config::watch::ContentHash;
 use crate::config::{Config, Problems};
-use crate::model::{Origin, Scope};
+use crate::model::{Origin, Scope, Weights};
 use crate::telemetry::clock;
 use crate::throttle::book::Book;
 use crate::tls::pools::PoolsTls;
@@ -121,6 +121,7 @@ impl Switchboard {
             reload: Reload { ok: true, at: timestamp(), success_unix_s: now.unix_s, problems: Vec::new() },
             stale: None,
             rests: false,
+            doing: None,
         };
         desk.note_causes(&next, &Cause::by(How::Start), 1);
         desk.record(next, &Cause::by(How::Start));
@@ -174,6 +175,17 @@ impl Switchboard {
         self.shown.load().kills.at(scope).map(str::to_owned)
     }
 
+    /// What answers 503 at exactly that scope, and why; none when nothing does.
+    pub fn closed_at(&self, scope: &Scope) -> Option<String> {
+        self.shown.load().kills.closed.at(scope).map(|closed| closed.reason.clone())
+    }
+
+    /// The weights that the file gives `service`; they do not count while it is killed.
+    pub fn written(&self, service: &str) -> Option<Weights> {
+        let shown = self.shown.load();
+        shown.written.iter().find(|(name, _)| name.as_str() == service).map(|(_, weights)| weights.clone())
+    }
+
     /// Applies one change. It may write a file and wait for the disk: call it from a thread that may block, within the
     /// control runtime (probes and lookups are spawned there). A reload that brings new host names waits for their
     /// first answers, up to a second, and other changes do not wait for that.
@@ -181,6 +193,7 @@ impl Switchboard {
     pub fn apply(&self, change: Change, cause: &Cause, expected: Option<u64>) -> Result<Applied, Refused> {
         let _ahead = self.look_ahead(&change);
         let mut desk = self.lock();
+        desk.doing = change.word();
         let result = match change {
             change if desk.rests && change.can_wait() => Err(Refused::Resting),
             Change::Reload => self.reload(&mut desk, cause),
@@ -190,12 +203,14 @@ impl Switchboard {
             Change::Undo { service } => self.undo(&mut desk, &service, cause, expected),
             Change::Kill { scope, reason } => self.kill(&mut desk, &scope, &reason, cause),
             Change::Unkill { scope, only } => self.unkill(&mut desk, &scope, only.as_deref(), cause),
+            Change::Maintenance { scope, reason } => self.maintenance(&mut desk, &scope, reason.as_deref(), cause),
             Change::Cohort { service, cohort } => self.set_cohort(&mut desk, &service, cohort),
             Change::EndpointsChanged => {
                 self.publish(&mut desk);
                 Ok(desk.applied(true))
             }
         };
+        desk.doing = None;
         self.shown.store(Arc::new(desk.shown()));
         if let Err(refused) = &result {
             tracing::debug!(%refused, how = cause.how.as_str(), "a change was refused");

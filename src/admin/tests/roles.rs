@@ -148,6 +148,8 @@ fn every_change_over_the_api_leaves_one_entry_with_who_why_before_and_after() {
         ("POST /api/v1/rollouts/{id}/rollback", why.clone(), "rollout.rollback"),
         ("POST /api/v1/kill", kill.clone(), "killed"),
         ("POST /api/v1/unkill", kill.clone(), "unkilled"),
+        ("POST /api/v1/maintenance", kill.clone(), "maintenance"),
+        ("POST /api/v1/maintenance", json!({ "service": "engine", "reason": "why", "end": true }), "maintenance.end"),
         ("POST /api/v1/kill-switches/{name}/trigger", why.clone(), "kill_switch.killed"),
         ("POST /api/v1/kill-switches/{name}/recover", why.clone(), "kill_switch.let_go"),
         ("POST /api/v1/kill-switches/{name}/cancel", why.clone(), "kill_switch.cancelled"),
@@ -155,7 +157,12 @@ fn every_change_over_the_api_leaves_one_entry_with_who_why_before_and_after() {
         match action {
             // It sees at its next tick that the kill before it is over.
             "kill_switch.killed" => wait(&stage, "armed", || {}),
-            "kill_switch.cancelled" => count_down(&stage),
+            // A countdown goes on only while the canary gets requests.
+            "kill_switch.cancelled" => {
+                let both = json!({ "stable": 50, "canary": 50 }).to_string();
+                ask(&stage, Role::Admin, "PUT /api/v1/services/engine/weights", &both);
+                count_down(&stage);
+            }
             _ => {}
         }
         let before = entries(&stage);
