@@ -3,34 +3,28 @@
 //! h2 keeps the protocol: framing, header compression, flow control; [`frames`](super::frames) bounds what a client may
 //! have it do for nothing. What is done here is accepting streams, asking silent clients, and the end in two steps
 //! (GOAWAY).
-use std::cell::RefCell;
 use std::future::Future;
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use h2::server::SendResponse;
 use h2::{Ping, PingPong, RecvStream};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response as HttpResponse};
 use tokio::task::spawn_local;
 
-use super::body::{push_chunk, push_last_chunk};
 use super::forward::Trail;
 use super::frames::held::Held;
 use super::frames::watched::{Verdict, Watched};
 use super::h1::request::{Framing, Refused};
-use super::h1::response::Response;
 use super::h1::{syntax, trailers};
-use super::interim::interim_response;
 use super::link::Link;
 use super::record::{Story, tell};
 use super::refusal::Refusal;
 use super::socket;
 use super::stream::Stream;
 use super::timer::Timer;
-use super::upload::{Downstream, PIECE_BYTES};
 use super::via::Via;
 use super::worker::Worker;
 use crate::model::{Fault, FieldId, Head, Limits};
@@ -253,127 +247,6 @@ pub(crate) fn canonical(
     head.redescribe(method, authority, target, fields);
     debug_assert!(head.fields.iter().all(|field| field.id != FieldId::Nominated));
     Ok(framing)
-}
-
-/// A stream's body on its way to an endpoint.
-#[derive(Debug)]
-pub(crate) struct Upstream {
-    body: Option<RecvStream>,
-    chunked: bool,
-    /// Whether the client waits for `100 Continue` before it sends the body.
-    waits: bool,
-    pub(crate) bytes_in: u64,
-}
-
-impl Upstream {
-    pub(crate) fn new(body: RecvStream, framing: Framing, expects_continue: bool) -> Self {
-        let body = Some(body).filter(|body| !body.is_end_stream());
-        let waits = expects_continue && body.is_some();
-        Self { body, chunked: framing == Framing::Chunked, waits, bytes_in: 0 }
-    }
-
-    /// None at all.
-    pub(crate) fn none() -> Self {
-        Self { body: None, chunked: false, waits: false, bytes_in: 0 }
-    }
-
-    /// The client's side of an exchange, interim answers included.
-    pub(crate) fn with<'a>(&'a mut self, respond: &'a RefCell<&'a mut SendResponse<Bytes>>) -> Awaiting<'a> {
-        Awaiting { up: self, respond }
-    }
-
-    fn poll_body(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<Result<bool, Refusal>> {
-        while let Some(body) = &mut self.body {
-            if out.len() >= PIECE_BYTES {
-                return Poll::Ready(Ok(false));
-            }
-            match body.poll_data(cx) {
-                Poll::Ready(Some(Ok(data))) => {
-                    let _ = body.flow_control().release_capacity(data.len());
-                    self.waits = false;
-                    self.bytes_in += data.len() as u64;
-                    match self.chunked {
-                        true => push_chunk(out, &data),
-                        false => out.extend_from_slice(&data),
-                    }
-                }
-                Poll::Ready(Some(Err(_))) => return Poll::Ready(Err(Refusal::ClientGone)),
-                // A stream that was reset is no body's end, and is an error here too.
-                Poll::Ready(None) => match body.poll_trailers(cx) {
-                    Poll::Ready(Ok(trailers)) => {
-                        self.body = None;
-                        if self.chunked {
-                            push_last_chunk(out, &trailer_lines(trailers.as_ref()));
-                        }
-                    }
-                    Poll::Ready(Err(_)) => return Poll::Ready(Err(Refusal::ClientGone)),
-                    Poll::Pending if out.is_empty() => return Poll::Pending,
-                    Poll::Pending => return Poll::Ready(Ok(false)),
-                },
-                Poll::Pending if out.is_empty() => return Poll::Pending,
-                Poll::Pending => return Poll::Ready(Ok(false)),
-            }
-        }
-        Poll::Ready(Ok(true))
-    }
-}
-
-impl Downstream for Upstream {
-    fn buffered(&mut self, out: &mut Vec<u8>) -> Result<bool, Refusal> {
-        match self.poll_body(&mut Context::from_waker(Waker::noop()), out) {
-            Poll::Ready(complete) => complete,
-            Poll::Pending => Ok(false),
-        }
-    }
-
-    fn poll_body(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<Result<bool, Refusal>> {
-        self.poll_body(cx, out)
-    }
-
-    fn poll_gone(&mut self, _: &mut Context<'_>) -> Poll<()> {
-        // The stream asks for its reset beside the exchange.
-        Poll::Pending
-    }
-
-    fn awaits_continue(&self) -> bool {
-        self.waits
-    }
-
-    fn interim(&mut self, _: &mut Context<'_>, _: &Response, _: &[u8]) {
-        // After the final head there are none.
-    }
-}
-
-/// A stream whose final answer has not begun.
-pub(crate) struct Awaiting<'a> {
-    up: &'a mut Upstream,
-    respond: &'a RefCell<&'a mut SendResponse<Bytes>>,
-}
-
-impl Downstream for Awaiting<'_> {
-    fn buffered(&mut self, out: &mut Vec<u8>) -> Result<bool, Refusal> {
-        self.up.buffered(out)
-    }
-
-    fn poll_body(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<Result<bool, Refusal>> {
-        self.up.poll_body(cx, out)
-    }
-
-    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.up.poll_gone(cx)
-    }
-
-    fn awaits_continue(&self) -> bool {
-        self.up.waits
-    }
-
-    fn interim(&mut self, _: &mut Context<'_>, interim: &Response, bytes: &[u8]) {
-        self.up.waits &= interim.status != 100;
-        if let Some(interim) = interim_response(interim, bytes) {
-            // A stream that is no more is told of elsewhere.
-            let _ = self.respond.borrow_mut().send_informational(interim);
-        }
-    }
 }
 
 /// Trailers that may pass, as lines.

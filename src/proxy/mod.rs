@@ -11,6 +11,7 @@ mod connection;
 mod frames;
 pub mod h1;
 mod h2;
+mod h2_body;
 mod handshake;
 mod link;
 mod secure;

@@ -15,6 +15,7 @@ pub(crate) mod attempt;
 pub(crate) mod exchange;
 pub(crate) mod grpc;
 pub(crate) mod outcome;
+mod pulse;
 mod request;
 mod socket;
 mod to_http1;

@@ -10,7 +10,8 @@ use h2::{Reason, SendStream};
 
 use super::super::decide::Decision;
 use super::super::forward::{Attempt, Trail};
-use super::super::h2::{Upstream, trailer_map};
+use super::super::h2::trailer_map;
+use super::super::h2_body::Upstream;
 use super::super::stream::Stream;
 use super::super::timer::Timer;
 use super::super::watch::Watch;

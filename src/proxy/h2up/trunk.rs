@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::client::{Connection, SendRequest};
-use h2::{Ping, PingPong};
 use rustls::ClientConnection;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -28,6 +27,7 @@ use super::super::h1::response::HEAD_BYTES_MAX;
 use super::super::secure::Secure;
 use super::super::timer::Timer;
 use super::super::worker::Worker;
+use super::pulse::Pulse;
 use crate::model::{Address, Http2Use, Timeouts};
 use crate::telemetry::flood::{Flood, Side};
 use crate::telemetry::uplink::UplinkFault;
@@ -55,9 +55,6 @@ pub(crate) const RETIRED: &str = "goaway";
 
 /// Why a connection carries no streams for which the endpoint chose HTTP/1.1.
 pub(crate) const HTTP1: &str = "http1";
-
-/// How long a peer that is asked whether it is there may take.
-const PING_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long sent bytes may stay unacknowledged, and a silent peer unasked by TCP.
 const TCP_TIMEOUT: Duration = Duration::from_secs(20);
@@ -373,36 +370,4 @@ fn drive<S: AsyncRead + AsyncWrite + Unpin>(
         *kept = Some(cx.waker().clone());
     }
     Poll::Pending
-}
-
-/// The question whether the peer is there.
-struct Pulse {
-    pings: Option<PingPong>,
-    asked: Option<Instant>,
-}
-
-impl Pulse {
-    /// Asks. Ready: it has answered, or has not (and `asked` still stands).
-    fn poll(&mut self, cx: &mut Context<'_>, timer: &mut Timer) -> Poll<()> {
-        let Some(pings) = &mut self.pings else { return Poll::Ready(()) };
-        let asked = match self.asked {
-            Some(asked) => asked,
-            None => {
-                let asked = *self.asked.insert(Instant::now());
-                if pings.send_ping(Ping::opaque()).is_err() {
-                    return Poll::Ready(());
-                }
-                cx.waker().wake_by_ref();
-                asked
-            }
-        };
-        match pings.poll_pong(cx) {
-            Poll::Ready(Ok(_)) => {
-                self.asked = None;
-                Poll::Ready(())
-            }
-            Poll::Ready(Err(_)) => Poll::Ready(()),
-            Poll::Pending => timer.poll_elapsed(cx, asked + PING_TIMEOUT),
-        }
-    }
 }
