@@ -2,7 +2,7 @@
 //!
 //! The request goes its way as the GET that it would be over HTTP/1, with a key of ours, so that routes, weights and
 //! limits see no difference. Towards an HTTP/1 endpoint that is what it stays; its 101 is checked and becomes a
-//! 200. Where both ends speak HTTP/2, and where only the endpoint does, see [`super::h2up::socket`].
+//! 200. Where both ends speak HTTP/2, and where only the endpoint does, see `h2up::socket`.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
