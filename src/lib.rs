@@ -38,8 +38,10 @@
 //! # The way of a request
 //!
 //! ```text
-//! proxy/listen       accepts, hands the connection to the worker with the fewest; proxy/handshake, secure: TLS (link)
+//! proxy/listen       accepts, hands the connection to the worker with the fewest; proxy/announce: whom a balancer
+//!                    speaks for; proxy/handshake, secure: TLS (link)
 //! proxy/connection   waits for a head, holding next to nothing; tells HTTP/1 from HTTP/2
+//! proxy/frames       watches the frames of HTTP/2 on their way to h2: floods
 //! proxy/h1, h2       parse it into the one canonical model::Head, or refuse           400 405 414 417 431 505
 //! proxy/serve        HTTP/1; proxy/stream the same for a stream of HTTP/2:
 //!   1 snapshot       one load, from the worker's own cache
@@ -52,10 +54,12 @@
 //!   3 proxy/outgoing writes the head that the endpoint gets                           508
 //!   4 proxy/forward  attempts: a pooled connection (conns) or a new one, safe retries (again, budget), hedges (hedge);
 //!                    what goes out while a worker is busy goes in bursts (turn)
+//!     proxy/http1    one attempt over HTTP/1; proxy/dial those that are not plain TCP (wire): TLS, sockets
 //!     proxy/exchange one attempt up to the head of its answer                         502 504
 //!     proxy/h2up     the same over HTTP/2, down to the end of the answer
 //!   5 proxy/answer   maps the head back; proxy/relay (HTTP/2: proxy/streamed) streams the body down,
 //!                    proxy/splice long ones without a copy, proxy/tunnel what follows a 101
+//!                (proxy/socket, duplex: over HTTP/2), proxy/streams ends what lasts when its pool goes to 0
 //!   6 proxy/record   counts and logs, in one place
 //! ```
 //!
@@ -90,6 +94,12 @@
 //! - One **watcher** thread, which applies what it reads itself, so that a busy control thread delays no shift
 //!   ([`config::watch`]).
 //! - One **writer** of the access log ([`telemetry::access_log`]).
+//!
+//! # One process after another
+//!
+//! An upgrade of the binary (`app/upgrade`, `app/handover`) has two processes accept on the same sockets for a moment.
+//! What only one may write (history, journal, audit log) is let go of by the old one before the new one opens it, and
+//! taken up again when that one does not come to serve.
 //!
 //! # Invariants
 //!

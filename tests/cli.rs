@@ -401,11 +401,16 @@ fn a_mistyped_pool_or_service_is_one_sentence_with_the_right_name() {
 #[test]
 fn a_change_to_a_pool_where_nothing_serves_warns() {
     let done = r#"{"service":"engine","generation":8,"weights":{"stable":100,"canary":0},"changed":true}"#;
-    let status = r#"{"services":[{"name":"engine","pools":[
+    let status = r#"{"services":[{"name":"engine","stable":"stable","pools":[
         {"name":"stable","weight":100,"endpoints":[{"state":"down"}]},{"name":"canary","weight":0,"endpoints":[]}]}]}"#;
     let (code, _, err, _) = against(Admin::answering(&[(200, done), (200, status)]), &["rollback", "engine"]);
     assert_eq!(code, Some(0));
-    assert_eq!(err, "note: nothing serves in pool stable: its traffic goes elsewhere or gets 503\n");
+    assert_eq!(err, "WARNING: nothing serves in stable: clients of engine get 503 NOW\n");
+    let some = r#"{"services":[{"name":"engine","stable":"stable","pools":[
+        {"name":"stable","weight":9,"endpoints":[{"state":"serving"}]},
+        {"name":"canary","weight":1,"endpoints":[]}]}]}"#;
+    let (_, _, err, _) = against(Admin::answering(&[(200, done), (200, some)]), &["rollback", "engine"]);
+    assert_eq!(err, "note: nothing serves in pool canary: its traffic goes elsewhere or gets 503\n");
 }
 
 #[test]
@@ -660,7 +665,7 @@ fn without_a_running_weir_the_verbs_say_so_and_exit_one() {
         let (code, _, err) = dir.weir(verb);
         assert_eq!(code, Some(1), "{verb:?}: {err}");
         assert!(err.contains(&format!("no weir answers at http://{address}")) && err.contains("weir run"), "{err}");
-        let offline = matches!(verb[0], "set" | "rollback");
+        let offline = matches!(verb[0], "set" | "rollback" | "undo");
         assert_eq!(err.contains("--offline"), offline, "{verb:?}: {err}");
     }
     assert_eq!(dir.weir(&["healthcheck"]).0, Some(1));

@@ -270,7 +270,7 @@ fn the_reference_loads_and_says_only_defaults() {
     let reference = Config::parse(&text, "weir.toml", &no_env).unwrap_or_else(|problems| panic!("{problems}"));
     let minimal = parse(
         "[services.engine.pools.stable]\nendpoints = [\"http://engine-stable:8080\"]\n\
-         [services.engine.pools.canary]\nendpoints = [\"http://engine-canary:8080\"]",
+         [services.engine.pools.canary]\nendpoints = [\"https://engine-canary:8443\"]",
     )
     .expect("it is enough");
     let mut engine = reference.plan.services[0].clone();
@@ -283,6 +283,32 @@ fn the_reference_loads_and_says_only_defaults() {
     assert_eq!((reference.dns, reference.log), (minimal.dns, minimal.log));
     assert_eq!((reference.admin, reference.weights_path), (minimal.admin, minimal.weights_path));
     assert_eq!(reference.listeners[0], minimal.listeners[0]);
+}
+
+#[test]
+fn every_example_loads_with_its_weights() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+    let files = |directory: &Path| -> Vec<std::path::PathBuf> {
+        let entries = std::fs::read_dir(directory).expect("it is in the repository");
+        entries.map(|entry| entry.expect("it can be read").path()).collect()
+    };
+    let mut loaded = 0;
+    for path in files(&directory).into_iter().flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }) {
+        let shown = path.display().to_string();
+        // Units of systemd stand there too.
+        if !shown.ends_with(".toml") || shown.ends_with("weights.toml") || shown.contains("/rollouts/") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).expect("it is in the repository");
+        let env = |name: &str| (!name.starts_with("WEIR_")).then(|| "https://hooks.example/x".to_owned());
+        let config = Config::parse(&text, &path, &env).unwrap_or_else(|problems| panic!("{shown}: {problems}"));
+        if config.weights_path.exists() {
+            weir::config::read_weights(&config.weights_path, &config.plan)
+                .unwrap_or_else(|problems| panic!("{shown}: {problems}"));
+        }
+        loaded += 1;
+    }
+    assert!(loaded >= 10, "{loaded} examples");
 }
 
 /// Follows a document through a schema as far as keys are concerned; says the path of the first that it does not know.

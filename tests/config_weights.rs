@@ -279,3 +279,14 @@ fn editing_weights_keeps_a_kill_and_a_kill_keeps_everything_else() {
         assert_eq!(edit_kill(&killed, &scope, None).expect("editable"), text);
     }
 }
+
+#[test]
+fn a_mistyped_kill_and_a_file_of_json_are_told_for_what_they_are() {
+    let config = engine();
+    let told = |text: &str| parse(text, &config).expect_err(text).to_string();
+    assert!(told("[engine]\nstable = 90\ncanary = 10\nkil = \"x\"\n").contains("did you mean \"kill\"?"));
+    assert!(told("kil = \"x\"\n[engine]\nstable = 90\n").contains("did you mean \"kill\"?"));
+    assert!(told("[engine]\nstable = 90\ncanray = 10\n").contains("did you mean \"canary\"?"));
+    let json = told("{ \"engine\": { \"stable\": 90 } }\n");
+    assert!(json.contains("this is JSON; weir reads TOML") && json.matches("weights.toml:").count() == 1, "{json}");
+}

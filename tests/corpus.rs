@@ -173,6 +173,7 @@ promises! {
     a_trace_that_is_read_is_what_stands_there: "traceparent";
     bodies_of_the_admin_api_say_what_any_parser_finds_in_them: "admin_json";
     a_cookie_that_verifies_was_issued: "affinity";
+    a_balancer_speaks_for_whom_a_second_reader_finds: "announced";
     what_the_client_gets_is_the_same_answer_once: "answer";
     a_chunked_body_is_what_a_second_decoder_finds_in_any_pieces: "chunked";
     a_cookie_is_the_first_of_its_name: "cookie_field";

@@ -16,7 +16,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::watch;
 use weir::model::AccessLog as Policy;
-use weir::proxy::listen::{Berth, Crew, Phase, run};
+use weir::proxy::listen::{Berth, Crew, Door, Phase, run};
 use weir::proxy::worker::Seat;
 use weir::telemetry::access_log::AccessLog;
 use weir::telemetry::count::Sharded;
@@ -63,7 +63,8 @@ impl Stage {
             spans: Arc::default(),
         };
         let handed = handed.pop().expect("one worker");
-        let berth = Berth { seat, listeners: vec![listener], revision: revisions, phase: phases, crew, handed };
+        let berth =
+            Berth { seat, doors: vec![vec![Door::Tcp(listener)]], revision: revisions, phase: phases, crew, handed };
         let worker = std::thread::spawn(move || run(berth));
         Self { address, pairs, phase: Some(phase), worker: Some(worker), _log: log, _revision: revision }
     }

@@ -3,6 +3,8 @@
 //!
 //! Every test lists all that is wrong, as `file:line: what`. Style that rustfmt and clippy see is theirs.
 
+#[path = "tidy/catalogue.rs"]
+mod catalogue;
 #[path = "tidy/documents.rs"]
 mod documents;
 #[path = "tidy/source.rs"]
@@ -32,6 +34,9 @@ const PURE: &[&str] = &[
     "src/routing/",
     "src/proxy/balance.rs",
     "src/proxy/decide.rs",
+    "src/proxy/frames/glitches.rs",
+    "src/proxy/frames/rules.rs",
+    "src/proxy/frames/scanner.rs",
     "src/proxy/h1/",
     "src/rollout/evidence/",
     "src/rollout/judge/",

@@ -77,7 +77,7 @@ pub(super) struct Caller {
 }
 
 /// Who may ask.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Access {
     address: SocketAddr,
     /// Whether nobody comes in without a certificate; then one is enough where there is no token.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::explain::Described;
+use super::upgrade::Upgrades;
 use crate::rollout::desk::Desk;
 use crate::switchboard::snapshot::Snapshot;
 use crate::switchboard::writer::Switchboard;
@@ -32,6 +33,8 @@ pub struct Board {
     pub pairs: Arc<Tap>,
     /// The rollouts.
     pub desk: Desk,
+    /// Upgrades of the binary.
+    pub upgrades: Arc<Upgrades>,
     /// Whether rollouts are switched on in the configuration.
     pub rollouts_enabled: bool,
     /// Explains a request; the data plane's own decision.

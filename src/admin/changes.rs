@@ -12,13 +12,15 @@ use serde_json::{Value, json};
 
 use super::access::Caller;
 use super::body::{self, Fields};
+use super::maintenance;
 use super::problem::{Code, Problem};
 use super::routes::Admin;
 use super::serve::Peer;
-use crate::model::{Name, Weight, Weights};
+use crate::model::{Name, Scope, Weight, Weights};
 use crate::rollout::desk::By;
 use crate::switchboard::change::{Applied, Cause, Change, How, Refused};
 use crate::switchboard::history::Record;
+use crate::switchboard::snapshot::Service;
 use crate::switchboard::status::ServiceStatus;
 use crate::switchboard::writer::Switchboard;
 use crate::telemetry::names;
@@ -70,8 +72,17 @@ pub(super) async fn rollback(
     let service = service_name(path)?;
     let mut cause = cause(&request);
     cause.reason = read_reason(request).await?.unwrap_or(cause.reason);
+    let before = admin.board.switchboard.written(&service);
     let applied = admin.apply("rollback", Change::Rollback { service: service.clone() }, cause, None).await?;
-    Ok(outcome(&admin, &service, &applied))
+    let mut body = told(&admin, &service, &applied);
+    let snapshot = admin.board.switchboard.snapshot().load_full();
+    // A killed service was at stable before; what a rollback changes is what the file says for afterwards.
+    if let Some(killed) = snapshot.services.iter().find(|it| it.name == service).and_then(|it| it.killed.as_ref()) {
+        body["killed"] = killed.reason.clone().into();
+        body["written"] = json!(admin.board.switchboard.written(&service).map(Record));
+        body["writtenBefore"] = json!(before.map(Record));
+    }
+    Ok(with_etag(applied.generation, &body))
 }
 
 /// `POST /api/v1/services/{service}/undo`.
@@ -117,7 +128,7 @@ pub(super) async fn log_level(State(admin): State<Arc<Admin>>, request: Request)
 
 impl Admin {
     /// Applies a change on a thread that may wait for a disk. It is done even when the caller goes away meanwhile.
-    async fn apply(
+    pub(super) async fn apply(
         self: &Arc<Self>,
         action: &'static str,
         change: Change,
@@ -129,11 +140,22 @@ impl Admin {
         let work = move || -> Result<Applied, Refused> {
             let board = &admin.board;
             let service = named(&change).cloned();
-            let before = live(&board.switchboard, service.as_ref());
+            let scope = match &change {
+                Change::Maintenance { scope, .. } => Some(scope.clone()),
+                _ => None,
+            };
+            let seen = || match &scope {
+                Some(scope) => maintenance::at(&admin, scope),
+                None => live(&board.switchboard, service.as_ref()),
+            };
+            let before = seen();
             let applied = board.switchboard.apply(change, &cause, expected)?;
             let by = By { who: cause.who, from: cause.from, reason: cause.reason, cli: cause.how == How::Cli };
-            let after = live(&board.switchboard, service.as_ref());
-            board.desk.note(&by, action, service.as_deref().unwrap_or_default(), before, after);
+            let after = seen();
+            // Who ends what never was has changed nothing, and the record does not say that somebody did.
+            if scope.is_none() || before != after {
+                board.desk.note(&by, action, service.as_deref().unwrap_or_default(), before, after);
+            }
             Ok(applied)
         };
         match tokio::task::spawn_blocking(work).await {
@@ -157,6 +179,7 @@ impl Admin {
 fn named(change: &Change) -> Option<&Name> {
     match change {
         Change::Weights { service, .. } | Change::Rollback { service } | Change::Undo { service } => Some(service),
+        Change::Maintenance { scope: Scope::Service(service), .. } => Some(service),
         _ => None,
     }
 }
@@ -165,7 +188,10 @@ fn named(change: &Change) -> Option<&Name> {
 fn live(switchboard: &Switchboard, service: Option<&Name>) -> Value {
     let snapshot = switchboard.snapshot().load_full();
     let found = snapshot.services.iter().find(|found| Some(&found.name) == service);
-    found.map_or_else(|| json!({ "generation": snapshot.generation }), |found| json!(Record(found.weights.clone())))
+    // While a service is killed its weights are what the file says, although they do not count.
+    let said = |found: &Service| switchboard.written(&found.name).filter(|_| found.killed.is_some());
+    let weights = |found: &Service| json!(Record(said(found).unwrap_or_else(|| found.weights.clone())));
+    found.map_or_else(|| json!({ "generation": snapshot.generation }), weights)
 }
 
 pub(super) fn service_name(path: ServicePath) -> Result<Name, Problem> {
@@ -236,7 +262,7 @@ pub(super) fn by(request: &Request) -> By {
     By { who, from, reason, cli: how == How::Cli }
 }
 
-fn cause(request: &Request) -> Cause {
+pub(super) fn cause(request: &Request) -> Cause {
     let said = request.headers().get(REASON).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
     let reason = clean(&said.unwrap_or_default());
     let text = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -265,6 +291,10 @@ fn shown(service: &ServiceStatus, generation: u64) -> Value {
 
 /// What is live after a change. When a later change came in between, the generation is still this one's.
 fn outcome(admin: &Admin, service: &Name, applied: &Applied) -> Response {
+    with_etag(applied.generation, &told(admin, service, applied))
+}
+
+fn told(admin: &Admin, service: &Name, applied: &Applied) -> Value {
     let status = admin.board.switchboard.status();
     let found = status.services.iter().find(|status| status.name == **service);
     let mut body = found.map_or_else(|| json!({ "service": service }), |found| shown(found, applied.generation));
@@ -272,7 +302,7 @@ fn outcome(admin: &Admin, service: &Name, applied: &Applied) -> Response {
     body["revision"] = applied.revision.into();
     body["changed"] = applied.changed.into();
     body["pending"] = applied.pending.clone().into();
-    with_etag(applied.generation, &body)
+    body
 }
 
 fn with_etag(generation: u64, body: &Value) -> Response {

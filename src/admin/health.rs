@@ -1,8 +1,8 @@
 //! `/healthz` says that the process lives, `/readyz` that a request would be served: it listens, it does not drain, and
-//! every service has an endpoint that serves.
+//! every service has an endpoint that serves, in a pool that gets requests by its weight or by failover (stable).
 //!
-//! A pool that is down does not make weir unready while another one serves: its share fails over. Whoever starts
-//! containers in order should wait for `/healthz`, since weir itself may be what waits for them.
+//! A pool that is down does not make weir unready while another one takes its share; one at weight 0 takes none.
+//! Whoever starts containers in order should wait for `/healthz`, since weir itself may be what waits for them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -63,12 +63,13 @@ pub(super) async fn readyz(State(admin): State<Arc<Admin>>, RawQuery(query): Raw
     (code, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()
 }
 
-/// Whether every service has an endpoint that takes requests.
+/// Whether every service has an endpoint that takes requests, in a pool that gets some.
 fn serves(admin: &Admin) -> bool {
     let (snapshot, now_ms) = (admin.board.switchboard.snapshot().load_full(), clock::now().mono_ms);
     let mut services = snapshot.services.iter();
     services.all(|service| {
-        let mut endpoints = service.pools.iter().flat_map(|pool| pool.endpoints.iter());
+        let pools = service.pools.iter().enumerate().filter(|(at, _)| service.takes_traffic(*at));
+        let mut endpoints = pools.flat_map(|(_, pool)| pool.endpoints.iter());
         endpoints.any(|endpoint| endpoint.admission(now_ms) == Admission::Serving)
     })
 }

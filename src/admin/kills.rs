@@ -6,6 +6,8 @@ use axum::Json;
 use axum::extract::{Request, State};
 use serde_json::{Value, json};
 
+use super::access::Role;
+use super::body::Fields;
 use super::changes::{self, by};
 use super::problem::{Code, Problem};
 use super::routes::Admin;
@@ -24,8 +26,12 @@ pub(super) async fn kill(State(admin): State<Arc<Admin>>, request: Request) -> R
 /// `POST /api/v1/unkill`.
 pub(super) async fn unkill(State(admin): State<Arc<Admin>>, request: Request) -> Result<Json<Value>, Problem> {
     let (scope, by) = read(request).await?;
+    let was = admin.board.switchboard.killed_at(&scope).is_some();
     let applied = admin.board.desk.unkill(&scope, &by).await?;
-    Ok(told(&admin, &scope, &applied))
+    let Json(mut body) = told(&admin, &scope, &applied);
+    // Whether there was a kill of exactly this scope to take back.
+    body["unkilled"] = was.into();
+    Ok(Json(body))
 }
 
 /// `GET /api/v1/kill`.
@@ -56,11 +62,17 @@ async fn read(request: Request) -> Result<(Scope, By), Problem> {
     let mut by = by(&request);
     let allowed = access::role(&request);
     let mut fields = body::read(request.into_body()).await?;
+    let scope = read_scope(&mut fields, &mut by, allowed)?;
+    fields.finish("scope, service or reason")?;
+    Ok((scope, by))
+}
+
+/// The scope of a body, with the reason; every service takes the role admin.
+pub(super) fn read_scope(fields: &mut Fields, by: &mut By, allowed: Role) -> Result<Scope, Problem> {
     let (scope, service) = (fields.text("scope")?, fields.text("service")?);
     if let Some(reason) = fields.text("reason")? {
         by.reason = changes::clean(&reason);
     }
-    fields.finish("scope, service or reason")?;
     let scope = match (scope.as_deref(), service) {
         (Some("system"), None) => Scope::System,
         (Some("service") | None, Some(service)) => {
@@ -76,5 +88,5 @@ async fn read(request: Request) -> Result<(Scope, By), Problem> {
     if scope == Scope::System {
         allowed.must_be_admin("stopping or starting everything")?;
     }
-    Ok((scope, by))
+    Ok(scope)
 }

@@ -3,20 +3,23 @@
 //! Labels are names from the configuration, addresses and status codes, never anything that a client chooses.
 
 use super::{limit_metrics, mirror_metrics, rollout_metrics};
-use crate::model::{Fault, Why};
+use crate::model::{Fault, Protocol, StreamKind, Why};
 use crate::rollout::desk::Desk;
 use crate::switchboard::snapshot::{Pool, Service, Snapshot};
 use crate::switchboard::status::Status;
 use crate::telemetry::count::Sharded;
+use crate::telemetry::flood::{Flood, Side};
 use crate::telemetry::handshake::{HandshakeFault, HandshakeKind, HandshakeShard};
 use crate::telemetry::lane::Lane;
-use crate::telemetry::meter::{self, PoolShard, WorkerShard};
+use crate::telemetry::meter::{self, PoolShard, StreamGauge, Unannounced, WorkerShard};
 use crate::telemetry::names::{self, Metric};
 use crate::telemetry::pair::Tap;
 use crate::telemetry::process::Usage;
 use crate::telemetry::reading::{LaneCounts, Reading};
 use crate::telemetry::text::Text;
+use crate::telemetry::uplink::UplinkFault;
 use crate::telemetry::{clock, control};
+use crate::tls::pool::PoolTls;
 use crate::upstream::endpoint::{Admission, Endpoint};
 
 /// Status codes shown per endpoint; a server that makes up more of them has the rest under `other`.
@@ -72,6 +75,7 @@ pub fn render(facts: &Facts<'_>) -> String {
     pools(&mut text, facts.snapshot);
     split(&mut text, facts);
     endpoints(&mut text, facts.snapshot);
+    upstream_tls(&mut text, facts.snapshot);
     limit_metrics::render(&mut text, facts.snapshot);
     mirror_metrics::render(&mut text, facts);
     rollout_metrics::render(&mut text, facts.desk);
@@ -95,6 +99,18 @@ fn process(text: &mut Text, facts: &Facts<'_>) {
     one(&names::CONNECTIONS, workers.sum(|shard| shard.accepted.value()));
     one(&names::CONNECTIONS_OPEN, workers.sum(|shard| shard.open.value()));
     one(&names::ACCESS_LOG_DROPPED, facts.log_dropped + workers.sum(|shard| shard.log_dropped.value()));
+    if facts.snapshot.listeners.iter().any(|listener| listener.proxy_protocol.is_some()) {
+        text.family(&names::PROXY_PROTOCOL_FAILURES);
+        for kind in Unannounced::ALL {
+            let value = workers.sum(|shard| shard.unannounced[kind as usize].value());
+            text.count(&names::PROXY_PROTOCOL_FAILURES, &[("kind", kind.as_str())], value);
+        }
+    }
+    text.family(&names::HTTP2_ENDED);
+    for (side, flood) in Side::ALL.into_iter().flat_map(|side| Flood::ALL.map(|flood| (side, flood))) {
+        let labels = [("side", side.as_str()), ("kind", flood.as_str())];
+        text.count(&names::HTTP2_ENDED, &labels, workers.sum(|shard| shard.floods.count(side, flood).value()));
+    }
     text.family(&names::REFUSED);
     for fault in Fault::ALL {
         let value = workers.sum(|shard| shard.refused[fault.index()].value());
@@ -170,6 +186,20 @@ fn pools(text: &mut Text, snapshot: &Snapshot) {
     each_pool(text, snapshot, &names::REQUESTS_IN_FLIGHT, |pool| {
         pool.state.meter.iter().fold(0_u64, |sum, shard| sum.wrapping_add(shard.in_flight.value()))
     });
+    for (metric, value) in [
+        (&names::LONG_STREAMS, (|gauge| gauge.running.value()) as fn(&StreamGauge) -> u64),
+        (&names::LONG_STREAMS_DRAINING, |gauge| gauge.draining.value()),
+    ] {
+        text.family(metric);
+        for (service, pool) in named(snapshot) {
+            for kind in StreamKind::ALL {
+                let labels = [("service", service.name.as_str()), ("pool", &pool.name), ("kind", kind.as_str())];
+                text.count(metric, &labels, pool.state.meter.sum(|shard| value(&shard.streams[kind.index()])));
+            }
+        }
+    }
+    let closed = |pool: &Pool| pool.state.meter.sum(|shard| shard.streams_closed.value());
+    each_pool(text, snapshot, &names::LONG_STREAMS_CLOSED, closed);
     let readings: Vec<_> = named(snapshot).map(|(_, pool)| Reading::of(&pool.state.meter).total()).collect();
     for (metric, value) in [
         (&names::LANE_ATTEMPTS, (|counts| counts.attempts) as fn(&LaneCounts) -> u64),
@@ -292,6 +322,39 @@ fn hedges(text: &mut Text, snapshot: &Snapshot) {
     }
 }
 
+fn upstream_tls(text: &mut Text, snapshot: &Snapshot) {
+    if snapshot.pools_tls().next().is_none() {
+        return;
+    }
+    text.family(&names::UPSTREAM_TLS_HANDSHAKES);
+    for_endpoints(snapshot, |service, pool, endpoint, address| {
+        if endpoint.id.origin.protocol != Protocol::Https {
+            return;
+        }
+        let mut count = |result: &str, value: u64| {
+            let labels = [("service", service), ("pool", pool), ("endpoint", address), ("result", result)];
+            text.count(&names::UPSTREAM_TLS_HANDSHAKES, &labels, value);
+        };
+        count("full", endpoint.meter.sum(|shard| shard.tls.full.value()));
+        count("resumed", endpoint.meter.sum(|shard| shard.tls.resumed.value()));
+        for fault in UplinkFault::ALL {
+            let value = endpoint.meter.sum(|shard| shard.tls.failures(fault).value());
+            if value > 0 {
+                count(fault.as_str(), value);
+            }
+        }
+    });
+    for (metric, value) in [
+        (&names::UPSTREAM_TLS_FILES_FAILED, (|tls| tls.failed().len() as u64) as fn(&PoolTls) -> u64),
+        (&names::UPSTREAM_TLS_UNVERIFIED, |tls| tls.spec.insecure_skip_verify.into()),
+    ] {
+        text.family(metric);
+        for tls in snapshot.pools_tls() {
+            text.count(metric, &[("service", &tls.service), ("pool", &tls.pool)], value(tls));
+        }
+    }
+}
+
 fn named(snapshot: &Snapshot) -> impl Iterator<Item = (&Service, &Pool)> {
     snapshot.services.iter().flat_map(|service| service.pools.iter().map(move |pool| (service, pool)))
 }
@@ -306,9 +369,9 @@ fn each_pool(text: &mut Text, snapshot: &Snapshot, metric: &Metric, value: impl 
 fn for_endpoints(snapshot: &Snapshot, mut each: impl FnMut(&str, &str, &Endpoint, &str)) {
     for (service, pool) in named(snapshot) {
         for (i, endpoint) in pool.endpoints.iter().enumerate() {
-            let address = endpoint.id.addr;
+            let address = &endpoint.id.addr;
             // Two origins may have one address; a series may be there only once.
-            let twin = pool.endpoints[..i].iter().any(|other| other.id.addr == address);
+            let twin = pool.endpoints[..i].iter().any(|other| other.id.addr == *address);
             let label = if twin { format!("{address}@{}", endpoint.authority) } else { address.to_string() };
             each(&service.name, &pool.name, endpoint, &label);
         }

@@ -18,6 +18,7 @@ pub mod health;
 mod kills;
 mod limit_metrics;
 mod limiter;
+mod maintenance;
 pub mod metrics;
 mod mirror_metrics;
 mod notifications;
@@ -30,6 +31,7 @@ pub mod routes;
 pub mod seam;
 pub mod serve;
 mod switches;
+pub mod upgrade;
 mod views;
 
 #[cfg(test)]

@@ -171,7 +171,10 @@ impl From<Refused> for Problem {
             Refused::UnknownService(name) => Self::unknown_service(&name),
             Refused::UnknownPool { .. } => Self::new(Code::UnknownPool, detail),
             Refused::Weights(_) | Refused::EmptyCohort => Self::new(Code::InvalidWeights, detail),
-            Refused::Killed { .. } => Self::new(Code::Conflict, detail),
+            Refused::Killed { ref service, .. } => {
+                let service = service.to_string();
+                Self::new(Code::Conflict, detail).with("killed", service)
+            }
             Refused::NothingToUndo(_) => Self::new(Code::NothingToUndo, detail),
             Refused::ReadOnly { source, .. } => {
                 tracing::warn!(error = %source.reason(), "the weights file cannot be written");
@@ -184,6 +187,9 @@ impl From<Refused> for Problem {
             Refused::Problems(list) => Self::new(Code::InvalidConfig, detail).with("problems", listed(&list)),
             Refused::FileBroken(list) => Self::new(Code::FileBroken, detail).with("problems", listed(&list)),
             Refused::SafeMode => Self::new(Code::SafeMode, detail),
+            Refused::Resting => {
+                Self::new(Code::Overloaded, detail).header(header::RETRY_AFTER, HeaderValue::from_static("1"))
+            }
         }
     }
 }

@@ -112,7 +112,7 @@ pub(super) async fn issues(State(admin): State<Arc<Admin>>, path: Id) -> Result<
         let severity = match gate.verdict {
             Verdict::Fail if !gate.dry_run => "critical",
             Verdict::Fail | Verdict::EnvironmentDegraded | Verdict::Error => "warning",
-            Verdict::NoTraffic | Verdict::Inconclusive | Verdict::ShownSafe => return None,
+            Verdict::NoTraffic | Verdict::Inconclusive | Verdict::NotCompared | Verdict::ShownSafe => return None,
         };
         Some(json!({ "gate": gate.name, "severity": severity, "verdict": gate.verdict, "detail": gate.detail }))
     };

@@ -18,6 +18,7 @@ use super::problem::{Code, Problem};
 use super::routes::Admin;
 use crate::model::rollout::RolloutPlan;
 use crate::rollout::desk::{By, DeskError, Start};
+use crate::rollout::event::Event;
 use crate::rollout::machine::Command;
 use crate::rollout::view::View;
 
@@ -97,7 +98,8 @@ pub(super) async fn list(State(admin): State<Arc<Admin>>, wanted: Query<Wanted>)
 /// `GET /api/v1/rollouts/{id}`.
 pub(super) async fn one(State(admin): State<Arc<Admin>>, path: Id) -> Result<Response, Problem> {
     let view = admin.board.desk.one(&read_id(path)?).await?;
-    Ok(Json(whole(&admin, &view)).into_response())
+    let events = admin.board.desk.history_of(&view.rollout.id, EVENTS_SHOWN).await;
+    Ok(Json(with_events(&view, &events)).into_response())
 }
 
 /// `POST /api/v1/rollouts/{id}/pause` and the other verbs.
@@ -179,8 +181,11 @@ fn created(admin: &Admin, view: &View) -> Response {
 
 /// One rollout with its newest events.
 fn whole(admin: &Admin, view: &View) -> Value {
+    with_events(view, &admin.board.desk.events_of(&view.rollout.id, EVENTS_SHOWN))
+}
+
+fn with_events(view: &View, events: &[Arc<Event>]) -> Value {
     let mut body = view.json();
-    let events = admin.board.desk.events_of(&view.rollout.id, EVENTS_SHOWN);
     body["events"] = json!(events.iter().map(|event| &**event).collect::<Vec<_>>());
     body
 }

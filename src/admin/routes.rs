@@ -18,7 +18,10 @@ use super::guard::Guard;
 use super::health::{self, Readiness};
 use super::problem::{Code, Problem};
 use super::serve::Peer;
-use super::{audit, changes, engine, events, explain, kills, notifications, plans, reports, rollouts, switches, views};
+use super::{
+    audit, changes, engine, events, explain, kills, maintenance, notifications, plans, reports, rollouts, switches,
+    upgrade, views,
+};
 use crate::telemetry::clock;
 
 /// Requests worked on at once; more than the connections can ask would be a mistake somewhere.
@@ -58,6 +61,8 @@ const ASK: Roles = &[("POST", Role::Viewer)];
 const DO: Roles = &[("POST", Role::Operator)];
 const SET: Roles = &[("PUT", Role::Operator)];
 const LOOK_DO: Roles = &[("GET", Role::Viewer), ("POST", Role::Operator)];
+/// It starts a program, so it takes more than an operator.
+const LOOK_ORDER: Roles = &[("GET", Role::Viewer), ("POST", Role::Admin)];
 const LOOK_SET: Roles = &[("GET", Role::Viewer), ("PUT", Role::Operator)];
 
 // === impl Admin ===
@@ -108,6 +113,7 @@ pub(super) fn routes() -> Vec<Route> {
         ("/api/v1/rollouts/{id}/drill", DO, told("drill")),
         ("/api/v1/kill", LOOK_DO, get(kills::kills).post(kills::kill)),
         ("/api/v1/unkill", DO, post(kills::unkill)),
+        ("/api/v1/maintenance", DO, post(maintenance::maintenance)),
         ("/api/v1/kill-switches", LOOK, get(switches::list)),
         ("/api/v1/kill-switches/{name}", LOOK, get(switches::one)),
         ("/api/v1/kill-switches/{name}/trigger", DO, post(switches::trigger)),
@@ -121,6 +127,7 @@ pub(super) fn routes() -> Vec<Route> {
         ("/api/v1/notifications/acknowledge", DO, post(notifications::acknowledge)),
         ("/api/v1/explain", ASK, post(explain::explain)),
         ("/api/v1/reload", DO, post(changes::reload)),
+        ("/api/v1/upgrade", LOOK_ORDER, get(upgrade::look).post(upgrade::ask)),
         ("/api/v1/log-level", SET, put(changes::log_level)),
         ("/api/v1/openapi.json", LOOK, get(views::openapi)),
     ]

@@ -19,7 +19,7 @@ pub(super) const OPENAPI: &str = include_str!("openapi.json");
 /// `GET /api/v1/status`: the state of the switchboard, and of each service the rollout that holds it and
 /// who killed it; and the kill switches.
 pub(super) async fn status(State(admin): State<Arc<Admin>>) -> Json<Value> {
-    let status: Status = admin.board.switchboard.status();
+    let status = Status { journal: admin.board.desk.trouble(), ..admin.board.switchboard.status() };
     let mut body = serde_json::to_value(&status).unwrap_or_default();
     let desk = &admin.board.desk;
     let (live, mut kills) = (desk.live(), desk.kills());

@@ -5,14 +5,21 @@
 //! runs the admin API, names, probes and signals. Workers are threads of their own (`workers`); files are watched by
 //! another, which applies what it reads itself, so that a busy control thread delays no shift.
 
+mod activation;
+mod control;
+mod handover;
+pub mod inherited;
 pub mod log;
 mod otlp;
 mod plane;
 mod run;
 mod sockets;
 mod stop;
+mod supervisor;
 mod tasks;
 pub(crate) mod tls;
+mod unix;
+mod upgrade;
 mod workers;
 
 use std::io;
@@ -24,15 +31,19 @@ use std::time::Duration;
 use socket2::Socket;
 use tokio::runtime::Runtime;
 
+use self::activation::ActivationError;
+use self::handover::{HandoverError, Heir};
+use self::inherited::Inherited;
 use self::log::LogLevelSwitch;
 use self::sockets::Bound;
+use self::supervisor::Supervisor;
 use self::tls::Sites;
 use crate::admin::access::{Access, AccessError, Grant, Role, Token};
 use crate::config::{Config, Problems, TokenRole, TokenSpec};
-use crate::model::Name;
+use crate::model::Bind;
 use crate::switchboard::writer::{Mode, StartError, Switchboard};
 use crate::telemetry::access_log::AccessLog;
-use crate::telemetry::control;
+use crate::telemetry::control::install as install_metrics;
 use crate::telemetry::count::Sharded;
 use crate::telemetry::meter::WorkerShard;
 use crate::telemetry::pair::Tap;
@@ -66,6 +77,9 @@ struct Parts {
     access: Access,
     log_level: LogLevelSwitch,
     ports_file: Option<PathBuf>,
+    supervisor: Supervisor,
+    /// The process before this one, which waits until this one serves.
+    heir: Option<Heir>,
     workers: usize,
 }
 
@@ -96,7 +110,7 @@ pub enum AppError {
         /// `listeners.NAME` or `admin`.
         what: String,
         /// The address.
-        address: SocketAddr,
+        address: Bind,
     },
     /// An address cannot be bound for another reason.
     #[error("cannot listen on {address} ({what})")]
@@ -104,7 +118,7 @@ pub enum AppError {
         /// `listeners.NAME` or `admin`.
         what: String,
         /// The address.
-        address: SocketAddr,
+        address: Bind,
         /// What the system said.
         #[source]
         source: io::Error,
@@ -118,6 +132,12 @@ pub enum AppError {
         #[source]
         source: io::Error,
     },
+    /// A socket from systemd belongs to nothing.
+    #[error(transparent)]
+    Activation(#[from] ActivationError),
+    /// The process before this one does not let this one take over.
+    #[error("cannot take over from the process before this one")]
+    Handover(#[from] HandoverError),
     /// A worker thread ended although nobody asked it to.
     #[error("worker {0} ended by itself")]
     WorkerLost(usize),
@@ -126,9 +146,15 @@ pub enum AppError {
 // === impl App ===
 
 impl App {
-    /// Reads the rest of what `config` names and binds every address.
-    pub fn build(config: Config, mode: Mode, log_level: LogLevelSwitch) -> Result<Self, AppError> {
-        control::install();
+    /// Reads the rest of what `config` names and binds every address that was not handed to this process. One that
+    /// takes over waits here until it is its turn: only then it reads what the process before it may still write.
+    pub fn build(
+        config: Config,
+        mode: Mode,
+        log_level: LogLevelSwitch,
+        mut inherited: Inherited,
+    ) -> Result<Self, AppError> {
+        install_metrics();
         let workers = workers::count(config.workers);
         let grants = config.tokens.iter().map(grant).collect::<Result<_, _>>()?;
         let access = Access::with_grants(
@@ -142,17 +168,17 @@ impl App {
             Err(error) => tracing::warn!(%error, "the limit of open descriptors stays as it was"),
         }
         let (sites, admin_site) = tls::open(&config).map_err(AppError::Problems)?;
-        for note in tls::notes(&config, sites.iter().flatten().chain(&admin_site), jiff::Timestamp::now()) {
+        let own = tls::open_pools(&config).map_err(AppError::Problems)?.identities();
+        for note in tls::notes(&config, sites.iter().flatten().chain(&admin_site), own, jiff::Timestamp::now()) {
             tracing::warn!("{}", note.headline());
         }
-        let mut listeners = Vec::with_capacity(config.listeners.len());
-        for spec in &config.listeners {
-            let bound = Bound::new(&spec.name, spec.address, workers);
-            let refused = |source| AppError::bind(format!("listeners.{}", spec.name), spec.address, source);
-            listeners.push(bound.map_err(refused)?);
+        let (listeners, admin) = open_sockets(&config, workers, &mut inherited)?;
+        let heir = inherited.heir().cloned();
+        if let Some(heir) = &heir {
+            heir.wait_for_turn()?;
         }
-        let address = config.admin.address;
-        let admin = sockets::bind_admin(address).map_err(|source| AppError::bind("admin".into(), address, source))?;
+        // What nobody takes closes: listeners that are no longer named.
+        drop(inherited);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().thread_name("weir-control").build();
         let runtime =
             runtime.map_err(|source| AppError::System { what: "no runtime for the control thread", source })?;
@@ -160,6 +186,7 @@ impl App {
         let lookups = Lookups { servers: config.dns.servers.clone(), ttl: config.dns.min_ttl..=config.dns.max_ttl };
         let upstreams = Upstreams::start(workers, lookups);
         let access_log = Arc::new(AccessLog::start(&config.plan.access_log));
+        let supervisor = Supervisor::find(config.pid_file.clone());
         let switchboard = Switchboard::open(config, mode, workers, upstreams.clone()).map_err(AppError::from)?;
         switchboard.show_sites(sites.iter().flatten().chain(&admin_site).cloned().collect());
         drop(within);
@@ -177,6 +204,8 @@ impl App {
             access,
             log_level,
             ports_file: std::env::var_os(PORTS_ENV).map(PathBuf::from),
+            supervisor,
+            heir,
             workers,
         };
         Ok(Self { runtime, parts })
@@ -190,16 +219,34 @@ impl App {
         runtime.shutdown_timeout(Duration::from_millis(200));
         ended
     }
+}
 
-    /// The address of each listener, port 0 replaced by what the system chose.
-    pub fn addresses(&self) -> Vec<(Name, SocketAddr)> {
-        self.parts.listeners.iter().map(|bound| (bound.name.clone(), bound.address)).collect()
+/// The sockets of every listener and of the admin API: handed to this process, or opened here.
+fn open_sockets(
+    config: &Config,
+    workers: usize,
+    inherited: &mut Inherited,
+) -> Result<(Vec<Bound>, (SocketAddr, Socket)), AppError> {
+    let admin = Bind::Tcp(config.admin.address);
+    let named = config.listeners.iter().map(|spec| (format!("listeners.{}", spec.name), spec.address.to_string()));
+    let known: Vec<_> = named.chain([("admin".to_owned(), admin.to_string())]).collect();
+    inherited.name_by_address(&known);
+    let mut listeners = Vec::with_capacity(config.listeners.len());
+    for spec in &config.listeners {
+        let (what, asked) = (format!("listeners.{}", spec.name), &spec.address);
+        let bound = match inherited.take(&what, &asked.to_string()) {
+            Some(sockets) => Bound::taken_over(&spec.name, asked, sockets),
+            None => Bound::new(&spec.name, asked, workers),
+        };
+        listeners.push(bound.map_err(|source| AppError::bind(what, asked.clone(), source))?);
     }
-
-    /// The address of the admin API.
-    pub fn admin_address(&self) -> SocketAddr {
-        self.parts.admin.0
-    }
+    let bound = match inherited.take("admin", &admin.to_string()) {
+        Some(sockets) => sockets::take_admin(sockets),
+        None => sockets::bind_admin(config.admin.address),
+    };
+    let bound = bound.map_err(|source| AppError::bind("admin".into(), admin, source))?;
+    inherited.refuse_rest()?;
+    Ok((listeners, bound))
 }
 
 /// A token of the configuration, read.
@@ -223,7 +270,7 @@ impl From<StartError> for AppError {
 
 impl AppError {
     /// What the system said to binding or listening.
-    fn bind(what: String, address: SocketAddr, source: io::Error) -> Self {
+    fn bind(what: String, address: Bind, source: io::Error) -> Self {
         match source.kind() {
             io::ErrorKind::AddrInUse => AppError::Taken { what, address },
             _ => AppError::Bind { what, address, source },
@@ -234,7 +281,9 @@ impl AppError {
     pub fn blames_config(&self) -> bool {
         match self {
             AppError::Problems(_) | AppError::Access(_) | AppError::Start(_) => true,
-            AppError::Taken { .. } | AppError::Bind { .. } | AppError::System { .. } | AppError::WorkerLost(_) => false,
+            AppError::Activation(_) => true,
+            AppError::Taken { .. } | AppError::Bind { .. } | AppError::System { .. } => false,
+            AppError::Handover(_) | AppError::WorkerLost(_) => false,
         }
     }
 }

@@ -1,27 +1,32 @@
 //! From bound to serving to drained: the order in which everything starts and ends.
 
-use std::net::TcpListener;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, interval, timeout, timeout_at};
 
+use super::control::{AtWork, Control};
+use super::sockets::Bound;
 use super::stop::{Signals, Wish};
+use super::supervisor::Supervisor;
+use super::upgrade::{self, Outcome};
 use super::workers::{self, Ends};
-use super::{AppError, Ended, Parts, otlp, plane, sockets, tasks, tls};
-use crate::admin::board::Board;
+use super::{AppError, Ended, Parts, otlp, sockets, tasks, tls};
 use crate::admin::health::Readiness;
-use crate::admin::routes::Admin;
-use crate::admin::serve::serve;
-use crate::model::Origin;
-use crate::proxy::listen::{self, Berth, Crew, Phase};
+use crate::admin::upgrade::{Upgrades, Wanted};
+use crate::model::{Bind, Origin};
+use crate::proxy::listen::{self, Berth, Crew, Door, Phase};
 use crate::proxy::worker::Seat;
-use crate::rollout::engine;
 use crate::switchboard::change::{Cause, Change, How};
 use crate::switchboard::writer::Switchboard;
 use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::count::Sharded;
+use crate::telemetry::meter::WorkerShard;
+use crate::upstream::discovery;
 
 /// Time that the first lookups and probes get before the process listens.
 const FIRST_ROUND: Duration = Duration::from_secs(1);
@@ -33,25 +38,26 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 const LOG_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A process that serves.
-struct Running {
-    switchboard: Arc<Switchboard>,
-    access_log: Arc<AccessLog>,
+pub(super) struct Running {
+    pub(super) switchboard: Arc<Switchboard>,
+    pub(super) access_log: Arc<AccessLog>,
     readiness: Arc<Readiness>,
     phase: watch::Sender<Phase>,
     ends: Ends,
     workers: usize,
-    admin: AdminTask,
+    meter: Arc<Sharded<WorkerShard>>,
+    /// The sockets, for a process that takes over; workers have copies.
+    pub(super) listeners: Vec<Bound>,
+    pub(super) control: Control,
+    /// None while another process takes over.
+    pub(super) at_work: Option<AtWork>,
+    asked: mpsc::Receiver<Wanted>,
+    pub(super) supervisor: Supervisor,
+    /// What a new process is started from.
+    pub(super) binary: PathBuf,
     /// Dropped at the end, which ends its thread.
     _watcher: Arc<crate::config::watch::Watcher>,
     tasks: Vec<JoinHandle<()>>,
-}
-
-/// The admin API under way; it ends when `stop` is dropped.
-struct AdminTask {
-    stop: oneshot::Sender<()>,
-    task: JoinHandle<()>,
-    /// Hands on who is told what happens.
-    follow: JoinHandle<()>,
 }
 
 // === impl Parts ===
@@ -60,43 +66,83 @@ impl Parts {
     /// Starts everything, serves, ends everything.
     pub(super) async fn run(self) -> Result<Ended, AppError> {
         let mut signals = Signals::new().map_err(system("cannot listen to signals"))?;
-        let mut running = self.start().await?;
+        let binary = upgrade::own_binary();
+        let mut running = self.start(binary).await?;
         let ended = running.serve(&mut signals).await;
         running.end().await;
         ended
     }
 
-    async fn start(mut self) -> Result<Running, AppError> {
+    async fn start(mut self, binary: PathBuf) -> Result<Running, AppError> {
         let switchboard = &self.switchboard;
         let watcher = tasks::watch_files(switchboard).map_err(system("cannot start the file watcher"))?;
         let watcher = Arc::new(watcher);
         let tasks = vec![
             tokio::spawn(tasks::follow_names(switchboard.clone(), self.upstreams.names().changes())),
             tokio::spawn(tasks::follow_config(switchboard.clone(), self.access_log.clone(), watcher.clone())),
+            tokio::spawn(discovery::follow(self.upstreams.clone(), switchboard.config().docker.clone())),
             tokio::spawn(tasks::every_second(switchboard.clone())),
-            tokio::spawn(tls::keep_fresh(self.sites.iter().flatten().chain(&self.admin_site).cloned().collect())),
+            tokio::spawn(tls::keep_fresh(
+                self.sites.iter().flatten().chain(&self.admin_site).cloned().collect(),
+                switchboard.clone(),
+            )),
             tokio::spawn(otlp::send(self.switchboard.clone(), self.spans.clone())),
         ];
         self.first_round().await;
         // From here on a new endpoint waits for its first pass; what was there had its round.
         self.upstreams.set_serving();
-        let addresses: Vec<_> = self.listeners.iter().map(|bound| (bound.name.clone(), bound.address)).collect();
         let (phase, phases) = watch::channel(Phase::Serving);
         let ends = self.start_workers(&phases)?;
         let readiness = Arc::new(Readiness::default());
-        let (ports_file, workers, admin_address) = (self.ports_file.take(), self.workers, self.admin.0);
-        let (switchboard, access_log) = (self.switchboard.clone(), self.access_log.clone());
-        let admin = self.start_admin(readiness.clone()).await?;
+        let (upgrades, asked) = Upgrades::new();
+        let (admin_address, socket) = self.admin;
+        let control = Control {
+            socket,
+            access: self.access,
+            site: self.admin_site,
+            log_level: self.log_level,
+            switchboard: self.switchboard.clone(),
+            workers: self.meter.clone(),
+            access_log: self.access_log.clone(),
+            pairs: self.pairs.clone(),
+            readiness: readiness.clone(),
+            upgrades,
+        };
+        let refused = |source| AppError::bind("admin".into(), Bind::Tcp(admin_address), source);
+        let at_work = Some(control.start().await.map_err(refused)?);
         readiness.listening();
-        if let Some(path) = ports_file {
-            sockets::write_ports(&path, &addresses, admin_address).map_err(system("cannot write the ports file"))?;
+        // Who takes over is not the one to be found yet.
+        if self.heir.is_none() {
+            self.supervisor.write_pid();
         }
-        for (name, address) in &addresses {
-            tracing::info!(listener = name.as_str(), %address, "listening");
-        }
-        let (version, generation) = (env!("CARGO_PKG_VERSION"), switchboard.snapshot().load().generation);
+        tell_addresses(self.ports_file.as_deref(), &self.listeners, admin_address)?;
+        let (version, generation) = (env!("CARGO_PKG_VERSION"), self.switchboard.snapshot().load().generation);
+        let (switchboard, access_log, meter, workers) = (self.switchboard, self.access_log, self.meter, self.workers);
         tracing::info!(admin = %admin_address, workers, version, generation, "weir serves");
-        Ok(Running { switchboard, access_log, readiness, phase, ends, workers, admin, _watcher: watcher, tasks })
+        if let Some(heir) = self.heir {
+            let _ = tokio::task::spawn_blocking(move || heir.serving()).await;
+            self.supervisor.write_pid();
+        }
+        let (supervisor, listeners) = (self.supervisor, self.listeners);
+        let running = Running {
+            switchboard,
+            access_log,
+            readiness,
+            phase,
+            ends,
+            workers,
+            meter,
+            listeners,
+            control,
+            at_work,
+            asked,
+            supervisor,
+            binary,
+            _watcher: watcher,
+            tasks,
+        };
+        running.supervisor.ready(&running.status());
+        Ok(running)
     }
 
     /// Gives names and probes a moment, so that the first request meets what is there.
@@ -111,11 +157,11 @@ impl Parts {
     }
 
     fn start_workers(&mut self, phases: &watch::Receiver<Phase>) -> Result<Ends, AppError> {
-        let mut of_worker: Vec<Vec<TcpListener>> = (0..self.workers).map(|_| Vec::new()).collect();
-        for bound in self.listeners.drain(..) {
-            let (what, address) = (format!("listeners.{}", bound.name), bound.address);
-            let sockets = bound.listen().map_err(|source| AppError::bind(what, address, source))?;
-            of_worker.iter_mut().zip(sockets).for_each(|(own, socket)| own.push(socket));
+        let mut of_worker: Vec<Vec<Vec<Door>>> = (0..self.workers).map(|_| Vec::new()).collect();
+        for bound in &mut self.listeners {
+            let doors = bound.listen().and_then(|()| bound.doors(self.workers));
+            let refused = |source| AppError::bind(format!("listeners.{}", bound.name), bound.address.clone(), source);
+            of_worker.iter_mut().zip(doors.map_err(refused)?).for_each(|(own, doors)| own.push(doors));
         }
         let hurry = self.upstreams.names().hurried();
         let hurry: Arc<dyn Fn(&Origin) + Send + Sync> = Arc::new(move |origin| hurry.call(origin));
@@ -132,9 +178,9 @@ impl Parts {
             sites: self.sites.clone(),
             pairs: self.pairs.clone(),
         };
-        let berth = |(index, (listeners, handed))| Berth {
+        let berth = |(index, (doors, handed))| Berth {
             seat: seat(index),
-            listeners,
+            doors,
             revision: self.switchboard.subscribe(),
             phase: phases.clone(),
             crew: crew.clone(),
@@ -143,67 +189,92 @@ impl Parts {
         let berths = of_worker.into_iter().zip(handed).enumerate().map(berth).collect();
         workers::spawn(berths, listen::run).map_err(system("cannot start a worker thread"))
     }
-
-    async fn start_admin(self, readiness: Arc<Readiness>) -> Result<AdminTask, AppError> {
-        let (address, socket) = self.admin;
-        let listener =
-            sockets::listen_admin(socket).map_err(|source| AppError::bind("admin".into(), address, source))?;
-        let log_level = self.log_level;
-        let config = self.switchboard.config();
-        let spec = config.rollouts.clone();
-        let enabled = spec.enabled;
-        let main = std::path::absolute(&config.path).unwrap_or_else(|_| config.path.clone());
-        let directory = main.parent().map(Into::into);
-        let (state_dir, notifications) = (Some(spec.state_dir), config.notifications.clone());
-        let parts = engine::Parts { enabled, tick: spec.tick, state_dir, directory, notifications };
-        let desk = engine::start(self.switchboard.clone(), parts).await;
-        let follow = tokio::spawn(tasks::follow_notifications(self.switchboard.clone(), desk.clone()));
-        let board = Board {
-            switchboard: self.switchboard,
-            desk,
-            rollouts_enabled: enabled,
-            workers: self.meter,
-            access_log: self.access_log,
-            pairs: self.pairs,
-            explain: Box::new(plane::explain),
-            log_level: Box::new(move |text| log_level.set(text).map_err(|error| error.to_string())),
-        };
-        board.desk.retain(config.rollouts.retention);
-        let (stop, stopped) = oneshot::channel::<()>();
-        let admin = Admin::new(board, self.access, readiness);
-        let served = serve(listener, self.admin_site, admin, async {
-            // The sender being dropped is the sign.
-            let _ = stopped.await;
-        });
-        let task = tokio::spawn(async {
-            if let Err(error) = served.await {
-                tracing::error!(%error, "the admin API ended; traffic goes on");
-            }
-        });
-        Ok(AdminTask { stop, task, follow })
-    }
 }
 
 // === impl Running ===
 
 impl Running {
-    /// Waits for signals until one of them, or a lost worker, ends the process; then drains.
+    /// Waits for signals until one of them, another process that takes over, or a lost worker, ends this one; then
+    /// drains.
     async fn serve(&mut self, signals: &mut Signals) -> Result<Ended, AppError> {
+        let mut signs = self.supervisor.watchdog().map(interval);
+        let mut beats = vec![0; self.workers];
         loop {
             let wish = tokio::select! {
                 wish = signals.next() => wish,
                 worker = self.ends.recv() => return Err(AppError::WorkerLost(worker.unwrap_or_default())),
+                Some(wanted) = self.asked.recv() => {
+                    match self.upgrade(wanted, signals).await {
+                        Outcome::Failed => continue,
+                        outcome => return Ok(self.give_way(outcome, signals).await),
+                    }
+                }
+                () = due(&mut signs) => {
+                    if self.all_turn(&mut beats) {
+                        self.supervisor.alive();
+                    } else {
+                        tracing::error!("a worker stands still; systemd gets no sign of life");
+                    }
+                    continue;
+                }
             };
             match wish {
-                Wish::Reload => {
-                    let cause = Cause::by(How::Signal).from("SIGHUP");
-                    tokio::spawn(tasks::apply(self.switchboard.clone(), Change::Reload, cause));
-                    self.access_log.reopen();
-                }
+                Wish::Reload => self.reload(),
                 Wish::Reopen => self.access_log.reopen(),
-                Wish::Stop(signal) => return Ok(self.drain(signal, signals).await),
+                Wish::Upgrade => {
+                    let wanted = Wanted { binary: None, who: "SIGUSR2".into() };
+                    match self.upgrade(wanted, signals).await {
+                        Outcome::Failed => {}
+                        outcome => return Ok(self.give_way(outcome, signals).await),
+                    }
+                }
+                Wish::Stop(signal) => return Ok(self.give_way(Outcome::Stop(signal), signals).await),
             }
         }
+    }
+
+    /// Reads the files again, on a thread that may wait for a disk.
+    pub(super) fn reload(&self) {
+        self.supervisor.reloading();
+        let cause = Cause::by(How::Signal).from("SIGHUP");
+        let (switchboard, supervisor, status) = (self.switchboard.clone(), self.supervisor.clone(), self.status());
+        tokio::spawn(async move {
+            tasks::apply(switchboard, Change::Reload, cause).await;
+            supervisor.ready(&status);
+        });
+        self.access_log.reopen();
+    }
+
+    /// One line on what is served, for systemd.
+    fn status(&self) -> String {
+        let generation = self.switchboard.snapshot().load().generation;
+        format!("serving on {} listeners, generation {generation}", self.listeners.len())
+    }
+
+    /// Whether every worker's event loop has turned since `beats` was taken; takes it anew.
+    fn all_turn(&self, beats: &mut [u64]) -> bool {
+        let mut all = true;
+        for (index, before) in beats.iter_mut().enumerate() {
+            let now = self.meter.of(index).beats.value();
+            all &= std::mem::replace(before, now) != now;
+        }
+        all
+    }
+
+    /// Ends this process's part, for whatever reason.
+    async fn give_way(&mut self, outcome: Outcome, signals: &mut Signals) -> Ended {
+        let why = match outcome {
+            Outcome::Stop(signal) => {
+                self.supervisor.stopping();
+                self.supervisor.remove_pid();
+                self.listeners.iter().for_each(Bound::remove);
+                signal
+            }
+            Outcome::HandedOver | Outcome::Failed => "upgrade",
+        };
+        // Workers have copies of their own; with the last one a socket refuses who comes.
+        self.listeners.clear();
+        self.drain(why, signals).await
     }
 
     /// Lets requests in flight finish; a second signal ends the wait.
@@ -247,9 +318,9 @@ impl Running {
     /// Ends what runs beside the workers.
     async fn end(self) {
         self.tasks.iter().for_each(JoinHandle::abort);
-        self.admin.follow.abort();
-        drop(self.admin.stop);
-        let _ = timeout(LAST_WORDS, self.admin.task).await;
+        if let Some(at_work) = self.at_work {
+            at_work.end(LAST_WORDS).await;
+        }
         let access_log = self.access_log;
         let written = tokio::task::spawn_blocking(move || access_log.stop(LOG_PATIENCE)).await;
         if !written.unwrap_or(false) {
@@ -257,6 +328,26 @@ impl Running {
         }
         tracing::info!("stopped");
     }
+}
+
+/// Waits until the next sign of life is due; for ever when nobody asks for one.
+async fn due(signs: &mut Option<tokio::time::Interval>) {
+    match signs {
+        Some(signs) => drop(signs.tick().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// Says where clients can connect from now on.
+fn tell_addresses(ports_file: Option<&Path>, listeners: &[Bound], admin: SocketAddr) -> Result<(), AppError> {
+    let addresses: Vec<_> = listeners.iter().map(|bound| (bound.name.clone(), bound.address.clone())).collect();
+    if let Some(path) = ports_file {
+        sockets::write_ports(path, &addresses, admin).map_err(system("cannot write the ports file"))?;
+    }
+    for (name, address) in &addresses {
+        tracing::info!(listener = name.as_str(), %address, "listening");
+    }
+    Ok(())
 }
 
 fn system(what: &'static str) -> impl FnOnce(std::io::Error) -> AppError {

@@ -13,6 +13,8 @@ pub(super) enum Wish {
     Reload,
     /// SIGUSR1: open the access log anew.
     Reopen,
+    /// SIGUSR2: let a new process take over.
+    Upgrade,
 }
 
 /// The signals that weir listens to.
@@ -22,6 +24,7 @@ pub(super) struct Signals {
     interrupt: Signal,
     hang_up: Signal,
     user: Signal,
+    upgrade: Signal,
     /// A limit of file sizes that is met: taken over, it is an error of that write and not the end of the process.
     _file_size: Signal,
 }
@@ -36,6 +39,7 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
             user: signal(SignalKind::user_defined1())?,
+            upgrade: signal(SignalKind::user_defined2())?,
             _file_size: signal(SignalKind::from_raw(libc::SIGXFSZ))?,
         })
     }
@@ -49,6 +53,7 @@ impl Signals {
             _ = self.interrupt.recv() => Wish::Stop("SIGINT"),
             _ = self.hang_up.recv() => Wish::Reload,
             _ = self.user.recv() => Wish::Reopen,
+            _ = self.upgrade.recv() => Wish::Upgrade,
         }
     }
 }

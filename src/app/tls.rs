@@ -1,4 +1,5 @@
-//! The certificates of all listeners: opened when the process starts (and by `weir check`), kept fresh while it runs.
+//! The certificates of all listeners, and what pools speak TLS to endpoints with: opened when the process starts
+//! (and by `weir check`), kept fresh while it runs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +9,10 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::config::{Config, Problem, Problems};
 use crate::model::{Name, TlsSpec};
+use crate::switchboard::reload;
+use crate::switchboard::writer::Switchboard;
+use crate::tls::certificate::Certificate;
+use crate::tls::pools::PoolsTls;
 use crate::tls::site::Site;
 
 /// What each listener speaks TLS from, in the order of the configuration; none: plain HTTP.
@@ -43,12 +48,22 @@ pub(crate) fn open(config: &Config) -> Result<(Sites, Option<Arc<Site>>), Proble
     Problems::new(problems).map_or(Ok((sites.into(), admin)), Err)
 }
 
-/// What is legal and perhaps not meant: certificates that are not valid now, or soon are not.
-pub(crate) fn notes<'a>(config: &Config, sites: impl Iterator<Item = &'a Arc<Site>>, now: Timestamp) -> Vec<Problem> {
+/// Reads what pools speak TLS to endpoints with; every problem at once.
+pub(crate) fn open_pools(config: &Config) -> Result<PoolsTls, Problems> {
+    reload::open_tls(config, &PoolsTls::default())
+}
+
+/// What is legal and perhaps not meant: certificates that are not valid now, or soon are not. `own` are those that weir
+/// shows to endpoints.
+pub(crate) fn notes<'a>(
+    config: &Config,
+    sites: impl Iterator<Item = &'a Arc<Site>>,
+    own: Vec<Certificate>,
+    now: Timestamp,
+) -> Vec<Problem> {
     let (file, now) = (config.path.display().to_string(), now.as_second());
-    let shown = sites.flat_map(|site| site.view().certificates.clone());
-    let note = |shown: crate::tls::site::Shown| {
-        let certificate = shown.certificate?;
+    let served = sites.flat_map(|site| site.view().certificates.clone());
+    let note = |certificate: Certificate| {
         let day = |unix_s: i64| Timestamp::from_second(unix_s).map_or_else(|_| "never".into(), |at| at.to_string());
         let (from, until) = (certificate.not_before_unix_s, certificate.not_after_unix_s);
         let found = match () {
@@ -60,20 +75,23 @@ pub(crate) fn notes<'a>(config: &Config, sites: impl Iterator<Item = &'a Arc<Sit
         let place = certificate.files.cert.display().to_string();
         Some(Problem::without_place(&file, format!("{place} ({}) {found}", certificate.label()), "renew it"))
     };
-    shown.filter_map(note).collect()
+    served.filter_map(|shown| shown.certificate).chain(own).filter_map(note).collect()
 }
 
 /// Looks at the files for ever, on a thread that may wait for a disk.
-pub(super) async fn keep_fresh(sites: Vec<Arc<Site>>) {
-    if sites.is_empty() {
-        return;
-    }
+pub(super) async fn keep_fresh(sites: Vec<Arc<Site>>, switchboard: Arc<Switchboard>) {
     let mut looks = interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         looks.tick().await;
-        let sites = sites.clone();
-        let look = move || sites.iter().for_each(|site| site.look());
+        let (sites, snapshot) = (sites.clone(), switchboard.snapshot().load_full());
+        if sites.is_empty() && snapshot.pools_tls().next().is_none() {
+            continue;
+        }
+        let look = move || {
+            sites.iter().for_each(|site| site.look());
+            snapshot.pools_tls().for_each(|tls| tls.look());
+        };
         if let Err(error) = tokio::task::spawn_blocking(look).await {
             tracing::error!(%error, "the look at the certificates failed inside weir");
         }

@@ -69,7 +69,8 @@ fn show(arguments: &Arguments, globals: &Globals) -> Result<(), Failure> {
     if globals.json() {
         return screen::print_json(&serde_json::json!({ "entries": entries }));
     }
-    screen::print(&render(&entries, &Timestamp::now().to_zoned(TimeZone::system()), Paint::stdout()))
+    let text = render(&entries, &Timestamp::now().to_zoned(TimeZone::system()), Paint::stdout());
+    screen::print(&screen::wrapped(&text, screen::columns()))
 }
 
 fn verify(offline: &Offline, globals: &Globals) -> Result<(), Failure> {
@@ -138,6 +139,8 @@ fn row(entry: &Value, now: &Zoned) -> [String; 4] {
     let change = [short(&entry["before"]), short(&entry["after"])];
     if change[0] != change[1] {
         let _ = write!(what, "  {} → {}", change[0], change[1]);
+    } else if entry["before"].is_object() {
+        what += "  (nothing changed)";
     }
     if !member("reason").is_empty() {
         let _ = write!(what, "  \"{}\"", member("reason"));
@@ -151,12 +154,30 @@ fn short(value: &Value) -> String {
     let plain = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let text = match value {
         Value::Null => "-".into(),
-        Value::Object(members) => {
-            members.iter().map(|(key, value)| format!("{key}={}", plain(value))).collect::<Vec<_>>().join(" ")
-        }
+        Value::Object(members) if members.contains_key("killed") => killed(value),
+        Value::Object(members) => members
+            .iter()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(key, value)| format!("{key}={}", plain(value)))
+            .collect::<Vec<_>>()
+            .join(" "),
         other => plain(other),
     };
     printable(&text)
+}
+
+/// What is killed, in words: `engine killed (leaks)`.
+fn killed(value: &Value) -> String {
+    let why = |it: &Value| match it["reason"].as_str().unwrap_or_default() {
+        "" => String::new(),
+        reason => format!(" ({reason})"),
+    };
+    if value["system"].is_object() {
+        return format!("everything killed{}", why(&value["system"]));
+    }
+    let one = |it: &Value| format!("{} killed{}", it["service"].as_str().unwrap_or("?"), why(it));
+    let list: Vec<String> = value["killed"].as_array().into_iter().flatten().map(one).collect();
+    if list.is_empty() { "nothing killed".into() } else { list.join(", ") }
 }
 
 #[cfg(test)]
@@ -179,6 +200,16 @@ mod tests {
             " 7  03:00:10 (2 min ago)  ada from 127.0.0.1:4711  rollout.pause  engine  engine-2-01  \
              state=rolling_out percent=5.0 → state=paused percent=5.0  \"lunch\u{fffd}[2J\"\n\
              12                        weir                     kill\n"
+        );
+        let kill = json!({ "seq": 13, "who": "ada", "action": "killed", "service": "engine",
+            "before": { "system": null, "killed": [], "switches": [{}] },
+            "after": { "system": null, "killed": [{ "service": "engine", "reason": "leaks" }], "switches": [{}] } });
+        let noop = json!({ "seq": 14, "who": "ada", "action": "weights", "service": "engine",
+            "before": { "stable": 1 }, "after": { "stable": 1 } });
+        assert_eq!(
+            render(&[&kill, &noop], &now, Paint::plain()),
+            "13    ada  killed  engine  nothing killed → engine killed (leaks)\n\
+             14    ada  weights  engine  (nothing changed)\n"
         );
     }
 }

@@ -13,7 +13,7 @@ const SOON_DAYS: i64 = 14;
 /// Certificates that are shown for one listener; all are in the JSON.
 const SHOWN_MAX: usize = 12;
 
-/// Writes a block for each listener that speaks TLS.
+/// Writes a block for each listener that speaks TLS, and a line for what is not well towards endpoints.
 pub(super) fn render(text: &mut String, status: &Status, now: &Zoned, paint: Paint) {
     for tls in &status.tls {
         for failed in &tls.failed {
@@ -31,6 +31,21 @@ pub(super) fn render(text: &mut String, status: &Status, now: &Zoned, paint: Pai
         }
         if tls.certificates.len() > SHOWN_MAX {
             let _ = writeln!(text, "  and {} more certificates", tls.certificates.len() - SHOWN_MAX);
+        }
+    }
+    for tls in &status.upstream_tls {
+        let place = printable(&format!("services.{}.pools.{}.tls", tls.service, tls.pool));
+        for failed in &tls.failed {
+            let _ = writeln!(text, "\n{} {place}: {}", paint.red("!"), printable(failed));
+            let _ = writeln!(text, "    what was in use before is in use still");
+        }
+        if !tls.verified {
+            let _ = writeln!(text, "\n{} {place}: insecure_skip_verify is on", paint.red("!"));
+            let _ = writeln!(text, "    nobody checks who the endpoints are");
+        }
+        if let Some(certificate) = &tls.certificate {
+            let until = until(certificate, now.timestamp(), paint);
+            let _ = writeln!(text, "\n{place}  shows {}  {until}", printable(&certificate.name));
         }
     }
 }

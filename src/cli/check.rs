@@ -42,12 +42,12 @@ pub(super) fn execute(globals: &Globals) -> Result<(), Failure> {
                 let plural = if plans.len() == 1 { "" } else { "s" };
                 line = format!("{line}; {} plan{plural}", plans.len());
             }
-            match tls::open(&config) {
-                Ok((sites, admin)) => {
-                    let sites = sites.iter().flatten().chain(&admin);
-                    report.notes.extend(tls::notes(&config, sites, jiff::Timestamp::now()));
+            match (tls::open(&config), tls::open_pools(&config)) {
+                (Ok((sites, admin)), Ok(pools)) => {
+                    let (sites, now) = (sites.iter().flatten().chain(&admin), jiff::Timestamp::now());
+                    report.notes.extend(tls::notes(&config, sites, pools.identities(), now));
                 }
-                Err(problems) => report.add(&problems),
+                (sites, pools) => sites.err().iter().chain(&pools.err()).for_each(|problems| report.add(problems)),
             }
             if let Err(error) = exposure(&config) {
                 report.add(&Problems::one(Problem::without_place(&path.display().to_string(), error.to_string(), "")));

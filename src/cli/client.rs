@@ -47,7 +47,7 @@ pub(super) struct Client {
     place: Place,
     json: bool,
     timeout: Duration,
-    /// What may be done all the same while no weir runs.
+    /// What may be done all the same while no weir runs, as a sentence.
     instead: Option<String>,
 }
 
@@ -109,7 +109,7 @@ impl Client {
     /// One at a known address, without a token.
     pub(super) fn at(authority: String) -> Self {
         Self {
-            place: Place { authority, token_file: None, tls: None },
+            place: Place { authority, token_file: None, tls: None, guessed: false },
             json: false,
             timeout: ANSWER_TIMEOUT,
             instead: None,
@@ -118,7 +118,13 @@ impl Client {
 
     /// With a command that helps while no weir runs.
     pub(super) fn instead(mut self, command: String) -> Self {
-        self.instead = Some(command);
+        self.instead = Some(format!("to change the weights file all the same: {command}"));
+        self
+    }
+
+    /// With another sentence for the time in which no weir runs.
+    pub(super) fn elsewise(mut self, sentence: &str) -> Self {
+        self.instead = Some(sentence.to_owned());
         self
     }
 
@@ -278,8 +284,11 @@ impl Client {
             ClientError::Token { .. } => "\n  name another with --token-file or WEIR_ADMIN_TOKEN_FILE",
         };
         let mut text = causes(&error);
-        if let (ClientError::NotRunning { .. }, Some(command)) = (&error, &self.instead) {
-            let _ = write!(text, "\n  to change the weights file all the same: {command}");
+        if let (ClientError::NotRunning { .. }, Some(sentence)) = (&error, &self.instead) {
+            let _ = write!(text, "\n  {sentence}");
+        }
+        if self.place.guessed {
+            text += "\n  no configuration was found here, so the usual address was asked; name it with --config FILE";
         }
         Failure::failed(text + advice)
     }
@@ -337,10 +346,17 @@ fn unauthorized(token_file: Option<&std::path::Path>) -> String {
     }
 }
 
+/// Whether the refusal is that a service is killed: nobody was first, and there is nothing to look at.
+fn killed(document: &Value) -> bool {
+    document["code"] == "conflict" && document["killed"].is_string()
+}
+
 /// A problem document in words: what, why, every single problem, and what to do.
 fn words(status: StatusCode, document: &Value) -> String {
     // The title would only say the same once more.
-    if document["code"] == "unknown_service" && document["detail"].is_string() {
+    let alone = matches!(document["code"].as_str(), Some("unknown_service" | "unknown_plan" | "rollout_running"))
+        || killed(document);
+    if alone && document["detail"].is_string() {
         return document["detail"].as_str().map(printable).unwrap_or_default();
     }
     let member = |key: &str| document[key].as_str().map(printable).unwrap_or_default();

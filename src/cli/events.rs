@@ -17,7 +17,7 @@ use super::record::Offline;
 use super::rollout::picture::event_line;
 use super::rollout::view::EventView;
 use super::screen::Paint;
-use super::{Globals, screen};
+use super::{Globals, near, screen};
 
 /// Without `--follow`: what was kept has arrived when nothing came for so long.
 const QUIET: Duration = Duration::from_millis(700);
@@ -53,6 +53,14 @@ pub(super) fn execute(arguments: &Arguments, globals: &Globals) -> Result<(), Fa
         return recorded(arguments, globals);
     }
     let client = Client::new(globals)?;
+    if let Some(service) = &arguments.service {
+        // None are known when it cannot be asked, which is said below.
+        let known = near::services(&client);
+        if !known.is_empty() && !known.contains(service) {
+            let advice = near::advice(service, &known.iter().map(String::as_str).collect::<Vec<_>>());
+            screen::note(&format!("this weir has no service \"{service}\"{advice}"));
+        }
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -81,7 +89,9 @@ async fn read(client: &Client, arguments: &Arguments, globals: &Globals) -> Resu
         match ended {
             Ok(()) if !arguments.follow => return Ok(()),
             // The first try tells what is wrong; later ones wait for weir to come back.
-            Err(failure) if !reached || matches!(failure, Failure::Said(_)) => return Err(failure),
+            Err(failure) if !arguments.follow || !reached || matches!(failure, Failure::Said(_)) => {
+                return Err(failure);
+            }
             Ok(()) | Err(_) => tokio::time::sleep(AGAIN).await,
         }
     }

@@ -75,6 +75,7 @@ pub(super) fn percent(percent: f64) -> String {
 pub(super) fn evidence(value: f64) -> String {
     match value {
         value if !value.is_finite() => "∞".into(),
+        value if value > 1e12 => ">10^12".into(),
         value if value < 0.005 => "0.00".into(),
         value if (1.0..1e4).contains(&value) && value.fract() < 1e-9 => count(value as u64),
         value if value < 10.0 => format!("{value:.2}"),

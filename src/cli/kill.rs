@@ -15,6 +15,7 @@ use crate::config::switch_text;
 use crate::model::Name;
 
 #[derive(Debug, Args)]
+#[command(override_usage = "weir kill [OPTIONS] SERVICE or --all, --switch NAME, --cancel NAME, --status, --from FILE")]
 #[command(after_help = "\
 A killed service sends every request to its stable pool: weights, routes, paths, overrides and
 rollouts do not count until `weir unkill`.
@@ -67,11 +68,15 @@ pub(super) struct Unkill {
     reason: String,
 }
 
+/// What helps while no weir runs.
+const BY_HAND: &str = "to kill all the same: write kill = \"why\" into the weights file, at its top or in \
+                       [SERVICE]; it counts from the start on";
+
 pub(super) fn kill(arguments: &Kill, globals: &Globals) -> Result<(), Failure> {
     if let Some(file) = &arguments.from {
         return from(file);
     }
-    let client = Client::new(globals)?;
+    let client = Client::new(globals)?.elsewise(BY_HAND);
     if arguments.status {
         return status(&client, globals);
     }
@@ -105,17 +110,64 @@ fn send(client: &Client, path: &str, service: Option<&Name>, reason: &str, globa
     }
     let paint = Paint::stdout();
     let whose = service.map_or_else(|| "every service".to_owned(), |service| format!("service {service}"));
-    let told = if path.ends_with("unkill") {
-        format!("{whose} {}; its weights count again\n", paint.green("is let go"))
+    let back = service.map_or_else(|| "--all".to_owned(), Name::to_string);
+    let lets_go = path.ends_with("unkill");
+    if lets_go {
+        let status = client.ask(Question::get("/api/v1/status")).unwrap_or_default();
+        screen::print(&let_go(&answer, &status, service.map(Name::as_str), paint))?;
     } else {
-        let back = service.map_or_else(|| "--all".to_owned(), Name::to_string);
-        format!("{whose} {}: everything goes to stable; `weir unkill {back}` lets it go\n", paint.red("is killed"))
-    };
-    screen::print(&told)?;
+        let what = paint.red("is killed");
+        screen::print(&format!("{whose} {what}: everything goes to stable; `weir unkill {back}` lets it go\n"))?;
+    }
     if let Some(pending) = answer["pending"].as_str() {
         screen::note(&printable(pending));
     }
+    let back = if lets_go { "`weir undo`".to_owned() } else { format!("`weir unkill {back}`") };
+    match service {
+        Some(_) => change::warn(client, &answer, &back),
+        None => change::warn_all(client, &back),
+    }
     Ok(())
+}
+
+/// What is so after a kill was to be taken back: still killed by another one, never killed, or what counts again.
+fn let_go(answer: &Value, status: &Value, service: Option<&str>, paint: Paint) -> String {
+    let whose = service.map_or_else(|| "every service".to_owned(), |name| format!("service {}", printable(name)));
+    let by = |killed: &Value| match killed["reason"].as_str().unwrap_or_default() {
+        "" => String::new(),
+        reason => format!(" by \"{}\"", printable(reason)),
+    };
+    let still = answer["killed"].as_array().into_iter().flatten();
+    let mut still = still.filter(|it| service.is_none_or(|name| it["service"] == name)).peekable();
+    if let Some(killed) = still.peek() {
+        if killed["scope"] == "system" {
+            return format!("{whose} is still killed{} at the top: `weir unkill --all`\n", by(killed));
+        }
+        let one = |it: &Value| {
+            let name = it["service"].as_str().map(printable).unwrap_or_default();
+            format!("service {name} is still killed{} of its own: `weir unkill {name}`\n", by(it))
+        };
+        return still.map(one).collect();
+    }
+    if answer["unkilled"] == false {
+        return format!("{whose} was not killed\n");
+    }
+    if status["services"].is_null() {
+        return format!("{whose} {}; its weights count again\n", paint.green("is let go"));
+    }
+    let mut text = format!("{whose} {}\n", paint.green("is let go"));
+    let services = status["services"].as_array().into_iter().flatten();
+    for it in services.filter(|it| service.is_none_or(|name| it["name"] == name)) {
+        let name = it["name"].as_str().map(printable).unwrap_or_default();
+        let _ = write!(text, "  {name} is at {} again", paint.bold(&change::weights(&it["weights"])));
+        let rollout = &it["rollout"];
+        if let (Some(id), Some("paused" | "rolling_out")) = (rollout["rolloutId"].as_str(), rollout["state"].as_str()) {
+            let id = printable(id);
+            let _ = write!(text, "; rollout {id} stays paused: `weir rollout resume {id}`");
+        }
+        text.push('\n');
+    }
+    text
 }
 
 /// Prints the switches of another system as they stand in `weir.toml`.
@@ -153,6 +205,7 @@ fn line(switch: &Value, paint: Paint) -> String {
         "grace" => format!("{} {scope} in {} s", paint.red("kills"), left.unwrap_or_default()),
         "killed" => match left {
             Some(left) => format!("{} {scope}; it tries to come back in {left} s", paint.red("killed")),
+            None if switch["byPerson"] == true => format!("stands aside: {scope} was {} by hand", paint.red("killed")),
             None => format!("{} {scope}", paint.red("holds killed")),
         },
         "recovering" => format!("{} {scope} on probation, attempt {attempt} of {most}", paint.bold("has let go of")),
@@ -203,6 +256,16 @@ fn status(client: &Client, globals: &Globals) -> Result<(), Failure> {
 pub(super) fn busy(status: &Value, paint: Paint) -> Vec<String> {
     let switches = status["killSwitches"].as_array().into_iter().flatten();
     switches.filter(|switch| switch["state"] != "armed").map(|switch| line(switch, paint)).collect()
+}
+
+/// The countdown that ends first: `engine-errors kills service engine in 4 s`.
+pub(super) fn countdown(status: &Value) -> Option<String> {
+    let switches = status["killSwitches"].as_array().into_iter().flatten();
+    let left = |switch: &&Value| switch["leftMs"].as_u64().unwrap_or_default();
+    let first = switches.filter(|switch| switch["state"] == "grace").min_by_key(left)?;
+    let scope = first["service"].as_str().map_or("every service".into(), |name| format!("service {}", printable(name)));
+    let name = first["name"].as_str().map(printable).unwrap_or_default();
+    Some(format!("{name} kills {scope} in {} s", left(&first).div_ceil(1000)))
 }
 
 /// ` (ann by the API, 2026-11-21T08:00:00Z)`, as far as it is known.
@@ -278,6 +341,28 @@ mod tests {
         assert!(busy(&all, plain).is_empty());
         let fresh = line(&all["killSwitches"][0], plain);
         assert_eq!(fresh, "kill switch all is armed to kill every service");
+    }
+
+    #[test]
+    fn letting_go_says_what_is_so_afterwards() {
+        let plain = Paint::plain();
+        let said = |answer: Value| {
+            let rollout = json!({ "rolloutId": "w1", "state": "paused" });
+            let weights = json!({ "stable": 80, "canary": 20 });
+            let status = json!({ "services": [{ "name": "engine", "weights": weights, "rollout": rollout }] });
+            let_go(&answer, &status, Some("engine"), plain)
+        };
+        let by = |scope: &str| json!([{ "service": "engine", "scope": scope, "reason": "freeze" }]);
+        assert_eq!(
+            said(json!({ "unkilled": true, "killed": by("system") })),
+            "service engine is still killed by \"freeze\" at the top: `weir unkill --all`\n"
+        );
+        assert_eq!(said(json!({ "unkilled": false, "killed": [] })), "service engine was not killed\n");
+        assert_eq!(
+            said(json!({ "unkilled": true, "killed": [] })),
+            "service engine is let go\n  engine is at stable=80 canary=20 again; rollout w1 stays paused: \
+             `weir rollout resume w1`\n"
+        );
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod failure;
 mod figures;
 mod near;
 mod place;
+mod pools;
 mod record;
 mod screen;
 
@@ -40,6 +41,7 @@ mod verify_split;
 mod healthcheck;
 mod log_level;
 mod reload;
+mod upgrade;
 
 mod completions;
 mod schema;
@@ -154,6 +156,8 @@ enum Verb {
     Healthcheck(healthcheck::Arguments),
     /// Have a running weir read its files again
     Reload,
+    /// Have a new process of weir take over, without a gap
+    Upgrade(upgrade::Arguments),
     /// Change how much a running weir logs
     LogLevel(log_level::Arguments),
     /// Print the JSON Schema of weir.toml, for editors
@@ -202,6 +206,7 @@ impl Verb {
             Verb::Explain(arguments) => explain::execute(&arguments, globals),
             Verb::Healthcheck(arguments) => healthcheck::execute(&arguments, globals),
             Verb::Reload => reload::execute(globals),
+            Verb::Upgrade(arguments) => upgrade::execute(&arguments, globals),
             Verb::LogLevel(arguments) => log_level::execute(&arguments, globals),
             Verb::Schema(arguments) => schema::execute(&arguments),
             Verb::Completions(arguments) => completions::execute(&arguments),

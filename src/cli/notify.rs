@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::client::{Client, Question};
 use super::failure::Failure;
 use super::screen::{Paint, printable};
-use super::{Globals, change, screen};
+use super::{Globals, change, near, rollout, screen};
 
 #[derive(Debug, Args)]
 #[command(
@@ -72,12 +72,24 @@ pub(super) fn execute(arguments: &Arguments, globals: &Globals) -> Result<(), Fa
             }
             let count = answer["acknowledged"].as_u64().unwrap_or_default();
             screen::print(&match count {
-                0 => "nothing was open\n".to_owned(),
+                0 => {
+                    if let Some(name) = which {
+                        rollout::find(&client, name)
+                            .map(drop)
+                            .or_else(|failure| known_service(&client, name, failure))?;
+                    }
+                    "nothing was open\n".to_owned()
+                }
                 1 => "1 incident is acknowledged; it is not escalated\n".to_owned(),
                 count => format!("{count} incidents are acknowledged; they are not escalated\n"),
             })
         }
     }
+}
+
+/// A service that has had no rollout is a name all the same.
+fn known_service(client: &Client, name: &str, failure: Failure) -> Result<(), Failure> {
+    if near::services(client).iter().any(|service| service == name) { Ok(()) } else { Err(failure) }
 }
 
 fn status(answer: &Value, paint: Paint) -> String {

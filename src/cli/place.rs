@@ -25,6 +25,8 @@ pub(super) struct Place {
     pub(super) token_file: Option<PathBuf>,
     /// Whom to trust over TLS; none: plain HTTP.
     pub(super) tls: Option<Trust>,
+    /// Nobody named an address and no configuration was found that could: it is the usual one.
+    pub(super) guessed: bool,
 }
 
 /// The configuration file: named, else the first that exists, else the first of those that are looked for.
@@ -34,8 +36,17 @@ pub(super) fn config_path(globals: &Globals) -> PathBuf {
     named.or_else(existing).unwrap_or_else(|| CONFIG_PATHS[0].into())
 }
 
+/// Whether nobody named a configuration and none is where one is looked for.
+fn nowhere(globals: &Globals) -> bool {
+    globals.config.is_none() && !CONFIG_PATHS.iter().any(|path| Path::new(path).exists())
+}
+
 /// The configuration, or every problem of it.
 pub(super) fn config(globals: &Globals) -> Result<Config, Failure> {
+    if nowhere(globals) {
+        let places = CONFIG_PATHS.join(", ");
+        return Err(Failure::wrong(format!("there is none of {places}; name the file with --config or WEIR_CONFIG")));
+    }
     Config::load_with(config_path(globals), globals.token_file())
         .map_err(|problems| Failure::wrong(problems.to_string()))
 }
@@ -55,7 +66,8 @@ pub(super) fn admin(globals: &Globals) -> Result<Place, Failure> {
     let file = |file: &Option<PathBuf>| file.clone().filter(|file| !file.as_os_str().is_empty());
     let (authorities, own) = (file(&globals.admin_ca), file(&globals.admin_cert));
     let tls = tls.then(|| Trust { pinned: found.pinned.unwrap_or_default(), authorities, own });
-    Ok(Place { authority, token_file, tls })
+    let guessed = globals.admin.as_deref().is_none_or(str::is_empty) && nowhere(globals);
+    Ok(Place { authority, token_file, tls, guessed })
 }
 
 /// What a configuration says of the admin API.

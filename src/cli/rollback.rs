@@ -41,7 +41,8 @@ pub(super) fn execute(arguments: &Arguments, globals: &Globals) -> Result<(), Fa
     let question = Question::post(change::path(&arguments.service, "rollback"), body);
     let offline = format!("weir rollback {} --offline", arguments.service);
     let client = Client::new(globals)?.instead(offline);
-    change::tell(&client.ask(change::signed(question, ""))?, globals)?;
-    change::warn(&client, arguments.service.as_str());
+    let answer = client.ask(change::signed(question, ""))?;
+    change::tell(&answer, globals)?;
+    change::warn(&client, &answer, &format!("`weir undo {}`", arguments.service));
     Ok(())
 }

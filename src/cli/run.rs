@@ -5,6 +5,7 @@ use clap::builder::FalseyValueParser;
 
 use super::failure::Failure;
 use super::{Globals, place};
+use crate::app::inherited::Inherited;
 use crate::app::{App, AppError, Ended, log};
 use crate::switchboard::writer::Mode;
 
@@ -14,6 +15,7 @@ Signals:
   SIGTERM, SIGINT   finish what is in flight for up to 10 s, then end; a second one ends at once
   SIGHUP            read the files again
   SIGUSR1           open the access log anew
+  SIGUSR2           start a new process that takes over, as weir upgrade does
 
 Examples:
   weir run --config /etc/weir/weir.toml
@@ -29,6 +31,18 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn execute(arguments: &Arguments, globals: &Globals) -> Result<(), Failure> {
+    // First of all: what was handed to this process stands at known descriptors.
+    let inherited = Inherited::find().map_err(|error| Failure::Failed(error.into()))?;
+    let complaint = inherited.complaint();
+    let ended = serve(arguments, globals, inherited);
+    if let Err(failure) = &ended {
+        // A process that takes over tells the one before it, which goes on.
+        complaint.tell(&failure.to_string());
+    }
+    ended
+}
+
+fn serve(arguments: &Arguments, globals: &Globals, inherited: Inherited) -> Result<(), Failure> {
     let config = place::config(globals)?;
     let log_level =
         log::start(config.log, arguments.log_level.as_deref()).map_err(|error| Failure::Wrong(error.into()))?;
@@ -36,7 +50,7 @@ pub(super) fn execute(arguments: &Arguments, globals: &Globals) -> Result<(), Fa
     if mode == Mode::Safe {
         tracing::warn!("safe mode: everything goes to stable, whatever the weights file says");
     }
-    match App::build(config, mode, log_level).and_then(App::run) {
+    match App::build(config, mode, log_level, inherited).and_then(App::run) {
         Ok(Ended::Gracefully) => Ok(()),
         Ok(Ended::ByForce) => Err(Failure::failed("a second signal ended it before everything in flight was done")),
         Err(error) => Err(refused(error)),

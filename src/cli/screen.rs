@@ -73,6 +73,60 @@ pub(super) fn size() -> Option<(usize, usize)> {
     (done == 0 && size.ws_col > 0 && size.ws_row > 0).then_some((size.ws_col.into(), size.ws_row.into()))
 }
 
+/// Columns of the terminal; without one, more than any line has.
+pub(super) fn columns() -> usize {
+    size().map_or(usize::MAX, |(columns, _)| columns)
+}
+
+/// The text with its long lines broken between words, what follows further in. Colours take no column; a word that is
+/// longer than a line stays whole.
+pub(super) fn wrapped(text: &str, columns: usize) -> String {
+    let mut out = String::with_capacity(text.len());
+    for line in text.split_inclusive('\n') {
+        let (line, end) = line.strip_suffix('\n').map_or((line, ""), |line| (line, "\n"));
+        if breadth(line) <= columns {
+            out.push_str(line);
+        } else {
+            broken(line, columns, &mut out);
+        }
+        out.push_str(end);
+    }
+    out
+}
+
+/// Breaks one line.
+fn broken(line: &str, columns: usize, out: &mut String) {
+    let indent = line.len() - line.trim_start_matches(' ').len();
+    let further = " ".repeat((indent + 4).min(columns / 2));
+    let mut at = 0;
+    for word in line.split_inclusive(' ') {
+        let long = breadth(word);
+        if at + breadth(word.trim_end()) > columns && at > further.len() {
+            out.truncate(out.trim_end_matches(' ').len());
+            out.push('\n');
+            out.push_str(&further);
+            at = further.len();
+        }
+        out.push_str(word);
+        at += long;
+    }
+    out.truncate(out.trim_end_matches(' ').len());
+}
+
+/// Columns that a text takes: its characters without the sequences that colour it.
+fn breadth(text: &str) -> usize {
+    let (mut columns, mut escape) = (0, false);
+    for c in text.chars() {
+        match c {
+            '\x1b' => escape = true,
+            'm' if escape => escape = false,
+            _ if escape => {}
+            _ => columns += 1,
+        }
+    }
+    columns
+}
+
 /// What draws `text` over what was there: home, each line erased to its end, then everything below; no flicker. Lines
 /// are not wrapped and rows beyond the last are left out, because either would scroll the first ones away.
 pub(super) fn frame(text: &str, rows: usize) -> String {
@@ -134,6 +188,12 @@ pub(super) fn note(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{word} {text}");
 }
 
+/// Writes to stderr what nobody may overlook.
+pub(super) fn alarm(text: &str) {
+    let word = Paint::stderr().red("WARNING:");
+    let _ = writeln!(io::stderr().lock(), "{word} {text}");
+}
+
 /// Text from a foreign source, made safe for a terminal: control characters cannot move the cursor or change colours.
 pub(super) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
@@ -142,6 +202,17 @@ pub(super) fn printable(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_lines_break_between_words_and_colours_take_no_column() {
+        let text = "  one two three four\nshort\n";
+        assert_eq!(wrapped(text, 80), text);
+        assert_eq!(wrapped(text, 14), "  one two\n      three\n      four\nshort\n");
+        assert_eq!(wrapped("\x1b[31mone two\x1b[0m\n", 7), "\x1b[31mone two\x1b[0m\n");
+        assert_eq!(wrapped("\x1b[31mone two\x1b[0m\n", 5), "\x1b[31mone\n  two\x1b[0m\n");
+        assert_eq!(wrapped("wordlongerthanaline x", 8), "wordlongerthanaline\n    x");
+        assert_eq!(wrapped(text, usize::MAX), text);
+    }
 
     #[test]
     fn a_frame_never_scrolls_its_first_line_away() {

@@ -52,8 +52,9 @@ pub(super) fn execute(arguments: &Arguments, globals: &Globals) -> Result<(), Fa
         Some(generation) => question.header("if-match", &format!("\"{generation}\"")),
         None => question,
     };
-    change::tell(&client.ask(change::signed(question, &arguments.reason))?, globals)?;
-    change::warn(&client, arguments.service.as_str());
+    let answer = client.ask(change::signed(question, &arguments.reason))?;
+    change::tell(&answer, globals)?;
+    change::warn(&client, &answer, &format!("`weir undo {}`", arguments.service));
     Ok(())
 }
 

@@ -56,12 +56,14 @@ fn shown(client: &Client, globals: &Globals) -> Result<String, Failure> {
         return Ok(format!("{}\n", serde_json::to_string_pretty(&answer)?));
     }
     let (killed, switches) = (kill::killed(&answer), kill::busy(&answer, Paint::stdout()));
+    let countdown = kill::countdown(&answer);
     let status: Status = serde_json::from_value(answer).map_err(|error| {
         Failure::failed(format!(
             "the running weir tells its status in another way ({error}); see it with --output json"
         ))
     })?;
-    let extras = Extras { rollouts: rollout::running(client), killed, switches };
+    let extras = Extras { rollouts: rollout::running(client), killed, switches, countdown };
     let now = Timestamp::now();
-    Ok(table::render(&status, &extras, &now.to_zoned(TimeZone::system()), Paint::stdout()))
+    let now = now.to_zoned(TimeZone::system());
+    Ok(screen::wrapped(&table::render(&status, &extras, &now, screen::columns(), Paint::stdout()), screen::columns()))
 }

@@ -8,6 +8,9 @@ use super::failure::Failure;
 use super::{Globals, change};
 use crate::model::Name;
 
+/// What helps while no weir runs: what was before is in its record, which it keeps for itself.
+const ELSEWISE: &str = "to change the weights file all the same: weir set SERVICE POOL=WEIGHT… --offline";
+
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Doing it twice comes back to where you were. `weir status` shows where it would go.")]
@@ -29,5 +32,9 @@ pub(super) fn execute(arguments: &Arguments, globals: &Globals) -> Result<(), Fa
         Some(generation) => question.header("if-match", &format!("\"{generation}\"")),
         None => question,
     };
-    change::tell(&Client::new(globals)?.ask(change::signed(question, ""))?, globals)
+    let client = Client::new(globals)?.elsewise(ELSEWISE);
+    let answer = client.ask(change::signed(question, ""))?;
+    change::tell(&answer, globals)?;
+    change::warn(&client, &answer, &format!("`weir undo {}`", arguments.service));
+    Ok(())
 }

@@ -61,7 +61,9 @@ pub fn restart_needed(old: &Config, new: &Config) -> Vec<String> {
         ("rollouts", old.rollouts != new.rollouts),
         ("workers", old.workers != new.workers),
         ("dns", old.dns != new.dns),
+        ("docker", old.docker != new.docker),
         ("log", old.log != new.log),
+        ("pid_file", old.pid_file != new.pid_file),
         ("key_file", old.key_file != new.key_file),
     ];
     let mut fields: Vec<String> =
@@ -125,6 +127,13 @@ fn service_changes(old: &ServiceSpec, new: &ServiceSpec, weights: Option<(&Weigh
                 changes.extend(origin_change(before, pool));
                 let caps = (plain::cap(before.max_in_flight), plain::cap(pool.max_in_flight));
                 changes.extend(one(&format!("pool {}: max_in_flight", pool.name), caps));
+                let show = |streams: Option<_>| streams.map_or_else(|| "as the service".into(), plain::on_zero_streams);
+                let streams = (show(before.on_zero_streams), show(pool.on_zero_streams));
+                changes.extend(one(&format!("pool {}: on_zero_streams", pool.name), streams));
+                let proxy = (plain::proxy_protocol(before.proxy_protocol), plain::proxy_protocol(pool.proxy_protocol));
+                changes.extend(one(&format!("pool {}: proxy_protocol", pool.name), proxy));
+                let tls = (plain::pool_tls(&before.tls), plain::pool_tls(&pool.tls));
+                changes.extend(part(&format!("pool {}: tls", pool.name), tls.0, tls.1));
             }
         }
     }
@@ -136,6 +145,8 @@ fn service_changes(old: &ServiceSpec, new: &ServiceSpec, weights: Option<(&Weigh
     let down = (plain::on_pool_down(old.on_pool_down), plain::on_pool_down(new.on_pool_down));
     changes.extend(one("on_pool_down", down));
     changes.extend(one("on_kill", (plain::on_kill(old.on_kill), plain::on_kill(new.on_kill))));
+    let streams = (plain::on_zero_streams(old.on_zero_streams), plain::on_zero_streams(new.on_zero_streams));
+    changes.extend(one("on_zero_streams", streams));
     changes.extend(one("preserve_host", (old.preserve_host.to_string(), new.preserve_host.to_string())));
     changes.extend(one("server_timing", (old.server_timing.to_string(), new.server_timing.to_string())));
     changes.extend(one("forwarded", (old.forwarded.to_string(), new.forwarded.to_string())));

@@ -2,7 +2,7 @@
 //! it. The cursor takes bounds and words from it, the schema is made from it, and `config/reference.toml` is compared
 //! with it; a key that is read but not listed here, or listed but not read, fails a test.
 
-use super::{limit_keys, mirror_keys, switch_keys};
+use super::{limit_keys, mirror_keys, pool_keys, switch_keys};
 
 /// One table of the file. `*` in a path stands for a name that the operator chooses, `[]` for an entry of a list.
 #[derive(Debug)]
@@ -79,6 +79,7 @@ static TABLES: &[Table] = &[
                 "",
                 "key of the affinity cookies; default: made and kept beside the weights file",
             ),
+            key("pid_file", Kind::Text, "", "file with the process id while weir serves; needs a restart to change"),
             key("trusted_proxies", Kind::Texts, "[]", "networks whose X-Forwarded-* is believed"),
             key("admin", Kind::Table("admin"), "", "the control surface"),
             key("rollouts", Kind::Table("rollouts"), "", "the engine of the rollouts"),
@@ -89,6 +90,7 @@ static TABLES: &[Table] = &[
             key("access_log", Kind::Table("access_log"), "", "one line per request"),
             key("tracing", Kind::Table("tracing"), "", "W3C trace contexts; default: their fields pass like any other"),
             key("dns", Kind::Table("dns"), "", "how host names of endpoints are looked up"),
+            key("docker", Kind::Table("docker"), "", "where containers are looked for, for docker:// endpoints"),
             key("limits", Kind::Table("limits"), "", "limits of the data plane"),
             key("listeners", Kind::Named("listeners.*"), "", "where clients connect; default: public, 0.0.0.0:8080"),
             key("services", Kind::Named("services.*"), "", "what clients reach; at least one"),
@@ -178,6 +180,20 @@ static TABLES: &[Table] = &[
         ],
     },
     Table {
+        path: "docker",
+        doc: "where containers are looked for by their labels, for endpoints that are docker://",
+        keys: &[
+            key("engine", Kind::Text, "\"unix:///var/run/docker.sock\"", "unix:///PATH or tcp://HOST:PORT"),
+            key(
+                "label",
+                Kind::Text,
+                "\"weir\"",
+                "what stands before .service, .pool, .port and .network in the labels",
+            ),
+            key("network", Kind::Text, "", "whose addresses are used; default: one shared with weir, else any"),
+        ],
+    },
+    Table {
         path: "dns",
         doc: "how host names of endpoints are looked up",
         keys: &[
@@ -210,6 +226,8 @@ static TABLES: &[Table] = &[
                 "\"stable\"",
                 "what a killed service does with its requests",
             ),
+            key("on_zero_streams", limit_keys::ON_ZERO_STREAMS, "\"drain\"", "long streams of a pool that goes to 0"),
+            key("streams_drain", Kind::Duration(1), "\"30s\"", "the time over which they are closed, with drain"),
             key("max_in_flight", COUNT, "", "requests in flight in all pools together; default: as many as come"),
             key("slow_start", Kind::Duration(0), "\"0s\"", "time in which the share of a server that came back grows"),
             key("preserve_host", Kind::Flag, "true", "whether the client's Host goes upstream"),
@@ -227,14 +245,8 @@ static TABLES: &[Table] = &[
             key("pools", Kind::Named("services.*.pools.*"), "", "the versions of the service; at least one"),
         ],
     },
-    Table {
-        path: "services.*.pools.*",
-        doc: "the endpoints that run one version",
-        keys: &[
-            key("endpoints", Kind::Texts, "", "http:// or h2c://HOST[:PORT]; a name may stand for many endpoints"),
-            key("max_in_flight", COUNT, "", "requests in flight; what a full canary cannot take spills to stable"),
-        ],
-    },
+    pool_keys::POOL,
+    pool_keys::TLS,
     Table {
         path: "services.*.direct_paths",
         doc: "whether /POOL/... reaches that pool, and for whom",
@@ -290,9 +302,10 @@ static TABLES: &[Table] = &[
         path: "services.*.timeouts",
         doc: "time limits of the forward path; there is no total limit",
         keys: &[
-            key("connect", Kind::Duration(1), "\"1s\"", "TCP connect"),
+            key("connect", Kind::Duration(1), "\"1s\"", "connect, with the TLS handshake"),
             key("response_header", Kind::Duration(1), "\"30s\"", "from the last request byte to the response head"),
             key("idle", Kind::Duration(1), "\"5m\"", "without a byte in either direction inside a body"),
+            key("tunnel_idle", Kind::Duration(1), "", "without a byte either way in a WebSocket; default: none"),
         ],
     },
     Table {
@@ -310,16 +323,7 @@ static TABLES: &[Table] = &[
     limit_keys::QUEUE,
     mirror_keys::WARM_UP,
     mirror_keys::MIRROR,
-    Table {
-        path: "services.*.override",
-        doc: "the header that lets a request choose its pool",
-        keys: &[
-            key("header", Kind::Text, "\"x-weir-pool\"", "header that names the pool"),
-            key("token", Kind::Text, "", "a request with this x-weir-override-token may override"),
-            key("token_file", Kind::Text, "", "a file that holds the token instead"),
-            key("networks", Kind::Texts, "[]", "clients that may override without a token"),
-        ],
-    },
+    pool_keys::OVERRIDE,
     Table {
         path: "routes[]",
         doc: "one rule of the route table",

@@ -16,6 +16,12 @@ pub(super) const LIMITS: Table = Table {
         key("upstream_idle_max", Kind::Integer(0, 1_000_000), "1024", "idle connections per endpoint and worker"),
         key("connections_max", COUNT, "65536", "client connections in all"),
         key("streams_max", Kind::Integer(1, 100_000), "100", "concurrent HTTP/2 streams per connection"),
+        key(
+            "glitches_max",
+            Kind::Integer(0, 100_000_000),
+            "1000",
+            "frames that an HTTP/2 peer may send for nothing in 10 s; over it the connection ends; 0: no bound",
+        ),
         key("drain", Kind::Duration(0), "\"10s\"", "time for in-flight requests after SIGTERM"),
     ],
 };
@@ -29,6 +35,9 @@ pub(super) const QUEUE: Table = Table {
         key("wait", Kind::Duration(0), "\"1s\"", "how long one waits; then 503"),
     ],
 };
+
+/// What becomes of long streams at weight 0.
+pub(super) const ON_ZERO_STREAMS: Kind = Kind::Word(&["keep", "drain", "close"]);
 
 /// `[[rate_limits]]`.
 pub(super) const RATE_LIMIT: Table = Table {

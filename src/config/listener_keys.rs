@@ -8,7 +8,9 @@ pub(super) static TABLES: &[Table] = &[
         path: "listeners.*",
         doc: "a place where clients connect",
         keys: &[
-            key("address", Kind::Text, "", "ADDRESS:PORT; needs a restart to change"),
+            key("address", Kind::Text, "", "ADDRESS:PORT, or unix:/FILE; needs a restart or `weir upgrade` to change"),
+            key("mode", Kind::Text, "\"0660\"", "of a unix socket: permission bits of its file, in octal"),
+            key("proxy_protocol", Kind::Table("listeners.*.proxy_protocol"), "", "connections begin with that header"),
             key("service", Kind::Text, "", "with `pool`: its service; default: the only one"),
             key("pool", Kind::Text, "", "a pool that everything on this listener reaches, at any weight"),
             key("networks", Kind::Texts, "[]", "clients that may use it; none named: everybody"),
@@ -16,6 +18,11 @@ pub(super) static TABLES: &[Table] = &[
             key("redirect", Kind::Word(&["https"]), "", "every request is answered 308 to https, host and path kept"),
             key("redirect_port", Kind::Integer(1, 65_535), "443", "with `redirect`: the port that it leads to"),
         ],
+    },
+    Table {
+        path: "listeners.*.proxy_protocol",
+        doc: "the PROXY protocol, version 1 or 2, from balancers in front",
+        keys: &[key("from", Kind::Texts, "", "networks whose connections must begin with it; others send none")],
     },
     Table {
         path: "listeners.*.tls",

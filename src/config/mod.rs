@@ -20,6 +20,7 @@ mod maintenance;
 mod mirror_keys;
 mod origin;
 mod plain;
+mod pool_keys;
 mod problem;
 mod read;
 pub mod rollouts;
@@ -51,7 +52,7 @@ pub use write::{WriteError, Written, write_weights};
 use crate::model::notify::Notifications;
 use crate::model::rollout::Share;
 pub(crate) use crate::model::time::parse_duration;
-use crate::model::{KillSwitch, ListenerSpec, Plan, TlsSpec};
+use crate::model::{DockerSpec, KillSwitch, ListenerSpec, Plan, TlsSpec};
 
 /// Largest configuration file that is read; it holds tens of thousands of routes.
 pub(crate) const FILE_BYTES_MAX: u64 = 4 << 20;
@@ -88,10 +89,14 @@ pub struct Config {
     pub workers: Option<usize>,
     /// Name lookups; changes of the servers need a restart.
     pub dns: DnsSpec,
+    /// Containers that are found by their labels; changes need a restart.
+    pub docker: DockerSpec,
     /// The program's own log.
     pub log: LogSpec,
     /// The key of the affinity cookies; none: made and kept beside the weights file.
     pub key_file: Option<PathBuf>,
+    /// The file with the process id; changes need a restart.
+    pub pid_file: Option<PathBuf>,
     /// Everything of the data plane that a reload may change.
     pub plan: Arc<Plan>,
     /// What is legal and perhaps not meant.
@@ -347,6 +352,15 @@ pub(crate) struct Parsed<'t> {
 /// Parses with recovery.
 pub(crate) fn parse_toml<'t>(file: &str, text: &'t str) -> Parsed<'t> {
     let (tree, errors) = DeTable::parse_recoverable(text);
+    if !errors.is_empty() && text.trim_start().starts_with('{') {
+        // Everything else that the parser finds follows from this.
+        let source = problem::Source::new(file, text);
+        let at = text.len() - text.trim_start().len();
+        let found = "this is JSON; weir reads TOML".to_owned();
+        let problem =
+            source.at(at..at + 1, "", found, "write key = value, and [table] where JSON opens an object".into());
+        return Parsed { tree, problems: vec![problem], lost_from: 0 };
+    }
     let source = problem::Source::new(file, text);
     let problem = |error: &toml::de::Error| {
         let message = error.message().lines().collect::<Vec<_>>().join(" ");

@@ -10,9 +10,10 @@ use ipnet::IpNet;
 use super::value::show_size;
 use crate::model::time::show_duration;
 use crate::model::{
-    AccessLog, Affinity, AffinityBy, Believe, Breaker, Direct, FieldMatch, Health, Hedge, HostMatch, KeyPart, Limits,
-    LogFormat, LogSink, Matches, MirrorSpec, OnKill, OnPoolDown, OnZero, Override, PathMatch, ProbeKind, Queue,
-    RateLimitSpec, Retry, Rewrite, RouteSpec, Timeouts, Tracing, ValueMatch, WarmUp,
+    AccessLog, Affinity, AffinityBy, Believe, Breaker, Direct, FieldMatch, Health, Hedge, HostMatch, Http2Use, KeyPart,
+    Limits, LogFormat, LogSink, Matches, MirrorSpec, OnKill, OnPoolDown, OnZero, OnZeroStreams, Override, PathMatch,
+    PoolTlsSpec, ProbeKind, ProxyVersion, Queue, RateLimitSpec, Retry, Rewrite, RouteSpec, Timeouts, Tracing,
+    ValueMatch, WarmUp,
 };
 
 /// What stands in place of a key that has no value.
@@ -68,6 +69,31 @@ pub(super) fn joined<T: ToString>(values: &[T]) -> String {
 
 pub(super) fn cap(max: Option<u32>) -> String {
     max.map_or_else(|| NONE.to_owned(), |max| max.to_string())
+}
+
+pub(super) fn proxy_protocol(version: Option<ProxyVersion>) -> String {
+    match version {
+        None => NONE,
+        Some(ProxyVersion::V1) => "v1",
+        Some(ProxyVersion::V2) => "v2",
+    }
+    .to_owned()
+}
+
+pub(super) fn pool_tls(tls: &PoolTlsSpec) -> Plain {
+    let PoolTlsSpec { roots, name, identity, insecure_skip_verify, http2 } = tls;
+    let http2 = match http2 {
+        Http2Use::Auto => "auto",
+        Http2Use::Off => "off",
+        Http2Use::Only => "only",
+    };
+    Plain::default()
+        .some("roots", roots.as_ref().map(|path| path.display()))
+        .some("name", name.as_ref())
+        .some("cert", identity.as_ref().map(|files| files.cert.display()))
+        .some("key", identity.as_ref().map(|files| files.key.display()))
+        .add("http2", http2)
+        .add("insecure_skip_verify", insecure_skip_verify)
 }
 
 pub(super) fn queue(queue: Queue) -> Plain {
@@ -142,8 +168,20 @@ pub(super) fn breaker(breaker: &Breaker) -> Plain {
 }
 
 pub(super) fn timeouts(timeouts: &Timeouts) -> Plain {
-    let Timeouts { connect, response_header, idle } = timeouts;
-    Plain::default().time("connect", *connect).time("response_header", *response_header).time("idle", *idle)
+    let Timeouts { connect, response_header, idle, tunnel_idle } = timeouts;
+    Plain::default()
+        .time("connect", *connect)
+        .time("response_header", *response_header)
+        .time("idle", *idle)
+        .add("tunnel_idle", tunnel_idle.map_or_else(|| "off".into(), show_duration))
+}
+
+pub(super) fn on_zero_streams(streams: OnZeroStreams) -> String {
+    match streams {
+        OnZeroStreams::Keep => "keep".into(),
+        OnZeroStreams::Drain(time) => format!("drain over {}", show_duration(time)),
+        OnZeroStreams::Close => "close".into(),
+    }
 }
 
 pub(super) fn retry(retry: &Retry) -> Plain {
@@ -219,6 +257,7 @@ pub(super) fn limits(limits: &Limits) -> Plain {
         upstream_idle_max,
         connections_max,
         streams_max,
+        glitches_max,
         drain,
     } = *limits;
     Plain::default()
@@ -231,6 +270,7 @@ pub(super) fn limits(limits: &Limits) -> Plain {
         .add("upstream_idle_max", upstream_idle_max)
         .add("connections_max", connections_max)
         .add("streams_max", streams_max)
+        .add("glitches_max", glitches_max)
         .time("drain", drain)
 }
 

@@ -68,7 +68,8 @@ impl WeightsFile {
                 kills.closed.system = maintenance::read(&sink, key, value, None);
             } else if !plan.services.iter().any(|service| service.name.as_str() == key.value) {
                 let found = format!("there is no service \"{}\"", shorten(key.value));
-                let help = meant(key.value, plan.services.iter().map(|service| service.name.as_str()));
+                let words = plan.services.iter().map(|service| service.name.as_str());
+                let help = meant(key.value, words.chain([KILL_WORD, MAINTENANCE_WORD]));
                 sink.local(key.span.clone(), &key.path, found, help);
             }
         }
@@ -114,6 +115,9 @@ impl WeightsFile {
         }
     }
 }
+
+/// How alike a key must be to `kill` or `maintenance` to be taken for it: one letter that is missing or wrong.
+const WORD_ALIKE: f64 = 0.85;
 
 /// Whether a key says something else than a weight.
 pub(super) fn is_word(key: &str) -> bool {
@@ -191,7 +195,13 @@ fn pool_weights(
         let pool = service.pools.iter().find(|pool| pool.name.as_str() == key.value);
         if pool.is_none() {
             let found = format!("service \"{}\" has no pool \"{}\"", service.name, shorten(key.value));
-            let help = meant(key.value, service.pools.iter().map(|pool| pool.name.as_str()));
+            let mut words = [KILL_WORD, MAINTENANCE_WORD].into_iter();
+            // The words only where one is meant: a pool is what usually stands here.
+            let word = words.find(|word| strsim::jaro_winkler(word, &key.value.to_lowercase()) >= WORD_ALIKE);
+            let help = match word {
+                Some(word) => format!("did you mean \"{word}\"?"),
+                None => meant(key.value, service.pools.iter().map(|pool| pool.name.as_str())),
+            };
             sink.local(key.span.clone(), &key.path, found, help);
         }
         complete &= pool.is_some() && weight.is_ok();

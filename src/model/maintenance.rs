@@ -64,6 +64,14 @@ impl Closures {
         system.or_else(|| own().map(|(_, it)| Closed { system: false, maintenance: it.clone() }))
     }
 
+    /// What this says of exactly that scope.
+    pub fn at(&self, scope: &Scope) -> Option<&Maintenance> {
+        match scope {
+            Scope::System => self.system.as_ref(),
+            Scope::Service(name) => self.services.iter().find(|(it, _)| it == name).map(|(_, it)| it),
+        }
+    }
+
     /// Begins or ends the maintenance of a scope.
     pub fn put(&mut self, scope: &Scope, maintenance: Option<Maintenance>) {
         match scope {

@@ -21,6 +21,7 @@
 //! - **mirror**: a part of a pool's requests is copied to another pool; whoever sent the request notices nothing, and a
 //!   **copy** is no attempt: it counts for no pool, no breaker and no rollout
 //! - **lane**: by what an attempt came to its pool: placed by the weights (in two halves), or named by something else
+//! - **long stream**: a tunnel, server-sent events, or another answer of unknown length that has lasted for a while
 //! - **probe**: an active health check; **ejection**: an endpoint taken out by its answers; **rest**: what the breaker
 //!   of a pool gives it
 //!
@@ -30,6 +31,8 @@
 //!
 //! Nothing here does I/O, reads a clock or knows of tasks.
 
+mod bind;
+mod docker;
 mod fault;
 mod head;
 mod kill;
@@ -39,15 +42,19 @@ mod mirror;
 mod name;
 pub mod notify;
 mod now;
+mod origin;
 mod policy;
 pub mod rollout;
 mod spec;
+mod stream;
 mod switch;
 pub mod time;
 mod tls;
 mod trace;
 mod weights;
 
+pub use bind::Bind;
+pub use docker::{DockerSpec, Engine};
 pub use fault::{Fault, Why};
 pub use head::{Field, FieldId, Head, Span};
 pub use kill::{KILL_REASON_BYTES_MAX, KILL_WORD, Killed, Kills, OnKill, Scope, kill_reason};
@@ -58,15 +65,17 @@ pub use maintenance::{
 pub use mirror::{MIRROR_WHOLE, MirrorSpec};
 pub use name::{InvalidName, NAME_BYTES_MAX, Name};
 pub use now::Now;
+pub use origin::{Address, Origin, Protocol, ProxyVersion};
 pub use policy::{
     Affinity, AffinityBy, Breaker, Health, Hedge, OnPoolDown, OnZero, Override, ProbeKind, Queue, Retry, Timeouts,
     WarmUp,
 };
 pub use spec::{
-    AccessLog, Direct, FieldMatch, HostMatch, Limits, ListenerSpec, LogFormat, LogSink, Matches, Origin, PathMatch,
-    Pin, Plan, PoolSpec, Protocol, Rewrite, RouteSpec, ServiceSpec, ValueMatch,
+    AccessLog, Direct, FieldMatch, HostMatch, Limits, ListenerSpec, LogFormat, LogSink, Matches, PathMatch, Pin, Plan,
+    PoolSpec, Rewrite, RouteSpec, ServiceSpec, ValueMatch,
 };
+pub use stream::{OnZeroStreams, StreamKind};
 pub use switch::{KillSwitch, Limit, Pools, Priority, Recovery, Trigger};
-pub use tls::{CertificateFiles, ClientAuth, TlsSpec, TlsVersion};
+pub use tls::{CertificateFiles, ClientAuth, Http2Use, PoolTlsSpec, TlsSpec, TlsVersion};
 pub use trace::{Believe, Collector, Tracing};
 pub use weights::{BUCKETS, InvalidWeight, InvalidWeights, WEIGHT_MAX, Weight, Weights};

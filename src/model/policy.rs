@@ -136,6 +136,8 @@ pub struct Timeouts {
     pub response_header: Duration,
     /// Without a byte in either direction inside a body. Default 5 min (Envoy).
     pub idle: Duration,
+    /// Without a byte in either direction inside a tunnel. Default none: a WebSocket may be silent for hours.
+    pub tunnel_idle: Option<Duration>,
 }
 
 /// Retries: safe ones, within a budget.
@@ -224,6 +226,7 @@ impl Default for Timeouts {
             connect: Duration::from_secs(1),
             response_header: Duration::from_secs(30),
             idle: Duration::from_secs(300),
+            tunnel_idle: None,
         }
     }
 }

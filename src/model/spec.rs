@@ -1,16 +1,17 @@
 //! What the configuration describes, checked: services, pools, origins, routes and listeners. No live state.
 
-use std::net::{IpAddr, SocketAddr};
-
 use ipnet::IpNet;
 use regex::Regex;
 
+use super::bind::Bind;
 use super::kill::OnKill;
 use super::limit::RateLimitSpec;
 use super::mirror::MirrorSpec;
 use super::name::Name;
+use super::origin::{Origin, ProxyVersion};
 use super::policy::{Affinity, Breaker, Health, OnPoolDown, Override, Queue, Retry, Timeouts};
-use super::tls::TlsSpec;
+use super::stream::OnZeroStreams;
+use super::tls::{PoolTlsSpec, TlsSpec};
 use super::trace::Tracing;
 
 /// One service: what clients reach under its routes.
@@ -44,6 +45,8 @@ pub struct ServiceSpec {
     pub mirrors: Vec<MirrorSpec>,
     /// What a pool with nothing to serve does with its share.
     pub on_pool_down: OnPoolDown,
+    /// What becomes of long streams of a pool whose weight goes to 0, where the pool does not say.
+    pub on_zero_streams: OnZeroStreams,
     /// What it answers while it is killed.
     pub on_kill: OnKill,
     /// The pool override.
@@ -76,28 +79,12 @@ pub struct PoolSpec {
     pub origins: Vec<Origin>,
     /// Most requests in flight; none: as many as come.
     pub max_in_flight: Option<u32>,
-}
-
-/// A place that endpoints are found at: `http://HOST:PORT` or `h2c://HOST:PORT`. A host name may stand for many
-/// endpoints.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Origin {
-    /// What is spoken there.
-    pub protocol: Protocol,
-    /// Host name or address, lower case, without brackets.
-    pub host: String,
-    /// Port.
-    pub port: u16,
-}
-
-/// What an endpoint speaks.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub enum Protocol {
-    /// HTTP/1.1.
-    #[default]
-    Http1,
-    /// HTTP/2 without TLS, by prior knowledge (RFC 9113 §3.3).
-    H2c,
+    /// What becomes of its long streams when its weight goes to 0; none: what the service says.
+    pub on_zero_streams: Option<OnZeroStreams>,
+    /// How TLS is spoken to its `https` endpoints.
+    pub tls: PoolTlsSpec,
+    /// How its endpoints are told whom a connection is opened for; none: not at all.
+    pub proxy_protocol: Option<ProxyVersion>,
 }
 
 /// One rule of the route table.
@@ -202,8 +189,8 @@ pub enum Rewrite {
 pub struct ListenerSpec {
     /// Its name.
     pub name: Name,
-    /// Where it binds; port 0 is chosen by the system.
-    pub address: SocketAddr,
+    /// Where it binds.
+    pub address: Bind,
     /// A pool that everything on this listener reaches, at any weight.
     pub pin: Option<Pin>,
     /// Clients that may use it; empty: everybody.
@@ -212,6 +199,8 @@ pub struct ListenerSpec {
     pub tls: Option<TlsSpec>,
     /// Every request is sent to `https` on this port.
     pub redirect: Option<u16>,
+    /// Networks whose connections begin with a header of the PROXY protocol; none: nobody's do.
+    pub proxy_protocol: Option<Vec<IpNet>>,
 }
 
 /// The pool that a listener is pinned to.
@@ -245,6 +234,8 @@ pub struct Limits {
     pub connections_max: usize,
     /// Concurrent HTTP/2 streams per connection. Default 100.
     pub streams_max: u32,
+    /// What an HTTP/2 peer may have weir do for nothing in ten seconds, in frames. Default 1000; 0: no bound.
+    pub glitches_max: u32,
     /// Time that in-flight requests get after SIGTERM. Default 10 s, as `docker stop` waits.
     pub drain: std::time::Duration,
 }
@@ -312,6 +303,7 @@ impl Default for Limits {
             upstream_idle_max: 1024,
             connections_max: 65_536,
             streams_max: 100,
+            glitches_max: 1000,
             drain: Duration::from_secs(10),
         }
     }
@@ -320,34 +312,6 @@ impl Default for Limits {
 impl Default for AccessLog {
     fn default() -> Self {
         Self { sink: LogSink::Off, format: LogFormat::Json, sample: 1.0 }
-    }
-}
-
-// === impl Origin ===
-
-impl Origin {
-    /// The address, when the host is one and needs no lookup.
-    pub fn literal(&self) -> Option<SocketAddr> {
-        self.host.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, self.port))
-    }
-
-    /// `host:port`, with brackets around an IPv6 address.
-    pub fn authority(&self) -> String {
-        if self.host.contains(':') {
-            format!("[{}]:{}", self.host, self.port)
-        } else {
-            format!("{}:{}", self.host, self.port)
-        }
-    }
-}
-
-impl std::fmt::Display for Origin {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let scheme = match self.protocol {
-            Protocol::Http1 => "http",
-            Protocol::H2c => "h2c",
-        };
-        write!(f, "{scheme}://{}", self.authority())
     }
 }
 

@@ -1,4 +1,4 @@
-//! How a listener speaks TLS, as the file says it.
+//! How a listener speaks TLS to clients, and weir to endpoints, as the file says it.
 
 use std::path::PathBuf;
 
@@ -42,4 +42,32 @@ pub struct ClientAuth {
     pub ca: PathBuf,
     /// Whether a client without one is served. One that shows a certificate which does not hold never is.
     pub optional: bool,
+}
+
+/// `[services.NAME.pools.NAME.tls]`: how TLS is spoken to the `https` endpoints of a pool.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PoolTlsSpec {
+    /// PEM: the authorities that endpoints' certificates must be issued by; none: the public ones, and those of
+    /// `SSL_CERT_FILE`.
+    pub roots: Option<PathBuf>,
+    /// The name that is asked for (SNI) and that certificates must be for; none: the endpoint's host.
+    pub name: Option<String>,
+    /// What is shown to an endpoint that asks for a certificate.
+    pub identity: Option<CertificateFiles>,
+    /// Any certificate is taken from anybody: who can get in between reads and changes everything.
+    pub insecure_skip_verify: bool,
+    /// Which version of HTTP is spoken.
+    pub http2: Http2Use,
+}
+
+/// Whether HTTP/2 is spoken where an endpoint can do it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Http2Use {
+    /// Where the endpoint chooses it (ALPN); HTTP/1.1 elsewhere, and for upgrades.
+    #[default]
+    Auto,
+    /// Never.
+    Off,
+    /// Always; an endpoint that does not choose it cannot be used.
+    Only,
 }

@@ -44,7 +44,7 @@ pub enum InvalidWeights {
     #[error("percents and plain weights are mixed; write all as percents or none")]
     Mixed,
     /// Percents that do not sum to 100.
-    #[error("the percents sum to {}.{:04}; they must sum to 100", .0 / 10_000, .0 % 10_000)]
+    #[error("the percents sum to {}; they must sum to 100", *.0 as f64 / 10_000.0)]
     NotHundred(u64),
     /// One pool twice.
     #[error("pool \"{0}\" is named twice")]

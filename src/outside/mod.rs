@@ -4,6 +4,7 @@
 //! No error here holds a secret: neither query strings, nor fields, nor variables of the environment.
 
 pub mod command;
+pub mod docker;
 pub mod http;
 pub mod mail;
 mod tls;

@@ -16,6 +16,7 @@ use super::refusal::Refusal;
 use super::replay::Replay;
 use super::timer::Timer;
 use super::upload::{Downstream, Upload};
+use super::wire::Wire;
 use crate::model::{Fault, Retry};
 use crate::telemetry::lane::Lane;
 
@@ -35,17 +36,31 @@ pub(crate) enum Retriable {
     At((usize, usize)),
 }
 
+// === impl Retriable ===
+
+impl Retriable {
+    /// `stale`: the connection was idle and may have been closed just as we wrote, so the endpoint is worth a second
+    /// try where there is no other.
+    pub(crate) fn after(repeatable: bool, stale: bool) -> Self {
+        match (repeatable, stale) {
+            (false, _) => Self::No,
+            (true, true) => Self::Anywhere,
+            (true, false) => Self::Elsewhere,
+        }
+    }
+}
+
 /// Whether an attempt of which something may have been sent can be made again.
-pub(crate) fn retriable(job: &Job<'_>, conn: &Conn, upload: &Upload, at_hand: bool, failure: &Failure) -> Retriable {
+pub(crate) fn retriable<W: Wire>(
+    job: &Job<'_>,
+    conn: &Conn<W>,
+    upload: &Upload,
+    at_hand: bool,
+    failure: &Failure,
+) -> Retriable {
     let Failure::Endpoint { fault, answered, .. } = *failure else { return Retriable::No };
     let repeatable = job.question.repeatable || upload.is_unsent();
-    match at_hand && fault != Fault::UpstreamTimeout && repeatable {
-        false => Retriable::No,
-        // A connection that was idle may have been closed just as we wrote, so the endpoint is worth a second try where
-        // there is no other.
-        true if conn.reused && !answered => Retriable::Anywhere,
-        true => Retriable::Elsewhere,
-    }
+    Retriable::after(at_hand && fault != Fault::UpstreamTimeout && repeatable, conn.reused && !answered)
 }
 
 /// The lane of the attempt that has just failed.

@@ -28,6 +28,12 @@ pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// gets an answer instead of a reset.
 pub(crate) const DRAIN_IDLE: Duration = Duration::from_millis(500);
 
+/// How long a connection has waited at least when it gives way to new clients: for its first request, and for a further
+/// one. One whose request is on its way this very moment should not be met by the end, and a crowd that says nothing
+/// should not push clients out that are served.
+const SILENT_ENOUGH: Duration = Duration::from_secs(1);
+const IDLE_ENOUGH: Duration = Duration::from_secs(5);
+
 /// How long and how much is read from a client after the last answer, so that a reset does not destroy the answer
 /// before the client has read it (RFC 9112 §9.6).
 const LINGER: Duration = Duration::from_secs(1);
@@ -46,7 +52,8 @@ enum Burst {
 }
 
 /// Serves one client connection until its end.
-pub(crate) async fn run<L: Link>(worker: Rc<Worker>, mut stream: L, via: Via) {
+pub(crate) async fn run<L: Link>(worker: Rc<Worker>, mut stream: L, mut via: Via) {
+    via.look(&worker, stream.socket());
     let mut timer = worker.timers.borrow_mut().take();
     let mut first = true;
     let burst = {
@@ -71,15 +78,16 @@ pub(crate) async fn run<L: Link>(worker: Rc<Worker>, mut stream: L, via: Via) {
 }
 
 /// Waits for the first byte of a request; false when the connection should be closed.
-async fn wait<L: Link>(
-    worker: &Worker,
+async fn wait<'a, L: Link>(
+    worker: &'a Worker,
     stream: &mut L,
     timer: &mut Timer,
     first: bool,
-    mut drained: Pin<&mut tokio::sync::futures::Notified<'_>>,
+    mut drained: Pin<&mut tokio::sync::futures::Notified<'a>>,
 ) -> bool {
     let limits = worker.snapshot().limits;
-    let mut deadline = Instant::now() + if first { limits.header_timeout } else { limits.keep_alive };
+    let began = Instant::now();
+    let mut deadline = began + if first { limits.header_timeout } else { limits.keep_alive };
     let mut draining = worker.draining().is_some();
     if draining {
         deadline = deadline.min(Instant::now() + DRAIN_IDLE);
@@ -96,6 +104,13 @@ async fn wait<L: Link>(
         });
         match timer.limit(deadline, readable).await {
             Ok(Some(readable)) => return readable,
+            // New clients need the place, and nobody needs this connection now.
+            Ok(None) if worker.draining().is_none() => {
+                drained.set(worker.drain.notified());
+                if began.elapsed() >= (if first { SILENT_ENOUGH } else { IDLE_ENOUGH }) && worker.gives_way(first) {
+                    return false;
+                }
+            }
             Ok(None) => {
                 draining = true;
                 deadline = deadline.min(Instant::now() + DRAIN_IDLE);

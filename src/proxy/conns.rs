@@ -1,28 +1,26 @@
 //! A worker's idle connections to endpoints: last in, first out, bounded per endpoint, no lock.
 
-use std::io::ErrorKind;
-
-use tokio::net::TcpStream;
-
 use super::exchange::Conn;
+use super::wire::Wire;
 use crate::upstream::endpoint::Endpoint;
 
 /// Idle connections by endpoint slot.
-#[derive(Debug, Default)]
-pub(crate) struct Conns {
-    slots: Vec<Slot>,
-}
-
-#[derive(Debug, Default)]
-struct Slot {
-    /// Which endpoint the slot belongs to now; see [`Endpoint::serial`].
-    serial: u64,
-    idle: Vec<Idle>,
+#[derive(Debug)]
+pub(crate) struct Conns<W: Wire> {
+    slots: Vec<Slot<W>>,
 }
 
 #[derive(Debug)]
-struct Idle {
-    stream: TcpStream,
+struct Slot<W: Wire> {
+    /// Which endpoint the slot belongs to now; see [`Endpoint::serial`].
+    serial: u64,
+    idle: Vec<Idle<W>>,
+}
+
+#[derive(Debug)]
+struct Idle<W: Wire> {
+    stream: W,
+    mark: W::Mark,
     until_ms: u64,
     /// See [`super::exchange::Conn::long`].
     long: bool,
@@ -30,12 +28,13 @@ struct Idle {
 
 // === impl Conns ===
 
-impl Conns {
-    /// The connection that was used last and is still whole, and whether its last answer was long.
-    pub(crate) fn take(&mut self, endpoint: &Endpoint, now_ms: u64) -> Option<(TcpStream, bool)> {
+impl<W: Wire> Conns<W> {
+    /// The connection with that mark that was used last and is still whole, and whether its last answer was long.
+    pub(crate) fn take(&mut self, endpoint: &Endpoint, mark: W::Mark, now_ms: u64) -> Option<(W, bool)> {
         let slot = self.slots.get_mut(endpoint.slot as usize).filter(|slot| slot.serial == endpoint.serial)?;
-        while let Some(idle) = slot.idle.pop() {
-            if now_ms < idle.until_ms && is_quiet(&idle.stream) {
+        while let Some(at) = slot.idle.iter().rposition(|idle| idle.mark == mark) {
+            let mut idle = slot.idle.swap_remove(at);
+            if now_ms < idle.until_ms && idle.stream.is_quiet() {
                 return Some((idle.stream, idle.long));
             }
         }
@@ -43,7 +42,7 @@ impl Conns {
     }
 
     /// Keeps a connection until `until_ms`; over `idle_max` it is closed instead.
-    pub(crate) fn put(&mut self, endpoint: &Endpoint, conn: Conn, until_ms: u64, idle_max: usize) {
+    pub(crate) fn put(&mut self, endpoint: &Endpoint, conn: Conn<W>, until_ms: u64, idle_max: usize) {
         let index = endpoint.slot as usize;
         if self.slots.len() <= index {
             self.slots.resize_with(index + 1, Slot::default);
@@ -57,15 +56,22 @@ impl Conns {
             slot.idle.clear();
         }
         if slot.idle.len() < idle_max {
-            slot.idle.push(Idle { stream: conn.stream, until_ms, long: conn.long });
+            slot.idle.push(Idle { stream: conn.stream, mark: conn.mark, until_ms, long: conn.long });
         }
     }
 
     /// Closes what has been idle too long or was closed by the endpoint.
     pub(crate) fn sweep(&mut self, now_ms: u64) {
         for slot in &mut self.slots {
-            slot.idle.retain(|idle| now_ms < idle.until_ms && is_quiet(&idle.stream));
+            slot.idle.retain_mut(|idle| now_ms < idle.until_ms && idle.stream.is_quiet());
         }
+    }
+
+    /// Closes everything; false when there was nothing.
+    pub(crate) fn clear(&mut self) -> bool {
+        let any = self.slots.iter().any(|slot| !slot.idle.is_empty());
+        self.slots.iter_mut().for_each(|slot| slot.idle.clear());
+        any
     }
 
     /// Closes the idle connections of every endpoint that `names` does not hold by (slot, serial).
@@ -79,8 +85,14 @@ impl Conns {
     }
 }
 
-/// Whether an idle connection has neither been closed nor said something unasked. Costs no system call unless the
-/// reactor has seen an event.
-fn is_quiet(stream: &TcpStream) -> bool {
-    matches!(stream.try_read(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock)
+impl<W: Wire> Default for Conns<W> {
+    fn default() -> Self {
+        Self { slots: Vec::new() }
+    }
+}
+
+impl<W: Wire> Default for Slot<W> {
+    fn default() -> Self {
+        Self { serial: 0, idle: Vec::new() }
+    }
 }

@@ -17,6 +17,7 @@ use super::replay::Patience;
 use super::splice;
 use super::timer::Timer;
 use super::upload::{Downstream, Upload};
+use super::wire::Wire;
 use crate::model::{Fault, Timeouts};
 
 /// Interim answers (1xx) that one request may get; curl and browsers expect one or two.
@@ -27,8 +28,10 @@ const BITE_BYTES: usize = 2048;
 
 /// A connection to an endpoint, in use.
 #[derive(Debug)]
-pub(crate) struct Conn {
-    pub(crate) stream: TcpStream,
+pub(crate) struct Conn<W: Wire> {
+    pub(crate) stream: W,
+    /// Which requests it may serve beside this one.
+    pub(crate) mark: W::Mark,
     /// What has been read and not been used; without room until there is something to read.
     pub(crate) buf: Vec<u8>,
     /// Whether it served another request before.
@@ -41,7 +44,7 @@ pub(crate) struct Conn {
 /// Why an attempt ended without an answer.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The client's doing; the endpoint is not to blame.
+    /// The client's doing, or this process's; the endpoint is not to blame.
     Client(Refusal),
     /// The endpoint's doing.
     Endpoint {
@@ -65,17 +68,34 @@ enum Event {
 }
 
 /// Opens a connection.
-pub(crate) async fn connect(addr: SocketAddr, timer: &mut Timer, timeouts: &Timeouts) -> Result<TcpStream, Failure> {
-    let failed = |reason| Failure::Endpoint { fault: Fault::UpstreamConnect, reason, answered: false };
-    match timer.limit(Instant::now() + timeouts.connect, TcpStream::connect(addr)).await {
+pub(crate) async fn connect(addr: SocketAddr, timer: &mut Timer, deadline: Instant) -> Result<TcpStream, Failure> {
+    let failed = Failure::unconnected;
+    match timer.limit(deadline, TcpStream::connect(addr)).await {
         Ok(Ok(stream)) => {
             let _ = stream.set_nodelay(true);
             Ok(stream)
         }
         Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => Err(failed("connect_refused")),
+        // This process is short of something; the endpoint may be as well as ever.
+        Ok(Err(error)) if is_exhaustion(&error) => Err(Failure::Client(Refusal::Full("weir".into()))),
         Ok(Err(_)) => Err(failed("connect_failed")),
         Err(_) => Err(failed("connect_timeout")),
     }
+}
+
+// === impl Failure ===
+
+impl Failure {
+    /// No connection, so nothing was sent.
+    pub(crate) fn unconnected(reason: &'static str) -> Self {
+        Self::Endpoint { fault: Fault::UpstreamConnect, reason, answered: false }
+    }
+}
+
+/// Whether an error says that this process, or the machine, has no descriptor, memory or port left.
+pub(crate) fn is_exhaustion(error: &std::io::Error) -> bool {
+    let short = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM, libc::EADDRNOTAVAIL];
+    error.raw_os_error().is_some_and(|code| short.contains(&code))
 }
 
 /// How an exchange is carried out.
@@ -91,8 +111,8 @@ pub(crate) struct Terms<'a> {
 }
 
 /// Sends the request and waits for the head of the final answer.
-pub(crate) async fn exchange<D: Downstream>(
-    conn: &mut Conn,
+pub(crate) async fn exchange<W: Wire, D: Downstream>(
+    conn: &mut Conn<W>,
     upload: &mut Upload,
     down: &mut D,
     timer: &mut Timer,
@@ -148,10 +168,10 @@ struct Wait<'a> {
 // === impl Wait ===
 
 impl Wait<'_> {
-    fn poll<D: Downstream>(
+    fn poll<W: Wire, D: Downstream>(
         &mut self,
         cx: &mut Context<'_>,
-        conn: &mut Conn,
+        conn: &mut Conn<W>,
         upload: &mut Upload,
         down: &mut D,
     ) -> Poll<Event> {
@@ -170,14 +190,24 @@ impl Wait<'_> {
             let answered = !conn.buf.is_empty() || self.interim > 0;
             let failed = |fault, reason| Poll::Ready(Event::Failed(Failure::Endpoint { fault, reason, answered }));
             match read {
+                Err(error) if !W::IS_TCP && error.kind() == std::io::ErrorKind::UnexpectedEof => {
+                    return failed(Fault::UpstreamAnswer, if answered { "closed_in_head" } else { "closed" });
+                }
                 Ok(0) if answered => return failed(Fault::UpstreamAnswer, "closed_in_head"),
                 Ok(0) => return failed(Fault::UpstreamAnswer, "closed"),
+                // What is no TLS any more, such as an alert because of the certificate that was shown.
+                Err(error) if !W::IS_TCP && error.kind() == std::io::ErrorKind::InvalidData => {
+                    return failed(Fault::UpstreamAnswer, "tls_broken");
+                }
                 Err(_) => return failed(Fault::UpstreamAnswer, "reset"),
                 Ok(n) => match self.parse(cx, conn, down) {
                     Ok(Some(response)) => {
-                        if n == bite && !splice::is_long(response.framing) {
+                        if n == bite
+                            && !splice::is_long(response.framing)
+                            && let Some(stream) = conn.stream.tcp().filter(|_| W::IS_TCP)
+                        {
                             // It was not long after all. What an error means shows when the body is read.
-                            let _ = conn.stream.try_read_buf(&mut conn.buf);
+                            let _ = stream.try_read_buf(&mut conn.buf);
                         }
                         return Poll::Ready(Event::Head(response));
                     }
@@ -195,9 +225,14 @@ impl Wait<'_> {
     }
 
     /// Reads; many requests wait at once, so none holds a buffer before there is something to read.
-    fn poll_read(&self, cx: &mut Context<'_>, conn: &mut Conn, bytes_max: usize) -> Poll<std::io::Result<usize>> {
+    fn poll_read<W: Wire>(
+        &self,
+        cx: &mut Context<'_>,
+        conn: &mut Conn<W>,
+        bytes_max: usize,
+    ) -> Poll<std::io::Result<usize>> {
         if conn.buf.capacity() == 0 {
-            ready!(conn.stream.poll_read_ready(cx))?;
+            ready!(conn.stream.poll_readable(cx))?;
             conn.buf = self.terms.buffers.borrow_mut().take();
         }
         let read = poll_read_some(cx, &mut conn.stream, &mut conn.buf, bytes_max);
@@ -208,10 +243,10 @@ impl Wait<'_> {
     }
 
     /// The final head in the buffer; interim ones go to the client.
-    fn parse<D: Downstream>(
+    fn parse<W: Wire, D: Downstream>(
         &mut self,
         cx: &mut Context<'_>,
-        conn: &mut Conn,
+        conn: &mut Conn<W>,
         down: &mut D,
     ) -> Result<Option<Response>, &'static str> {
         loop {

@@ -7,24 +7,31 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use tokio::net::TcpStream;
+
 use super::admit::{self, Places};
-use super::again::{Elsewhere, Retriable, again, lane_of, lose, pause, retriable};
+use super::again::pause;
 use super::balance;
 use super::decide::{Decision, Question};
-use super::exchange::{Conn, Failure, Terms, connect, exchange};
+use super::exchange::Conn;
 use super::h1::response::Response;
-use super::h2up::attempt::{Answered2, over_http2};
-use super::hedge;
+use super::h2up::attempt::Answered2;
+use super::lines::Purpose;
 use super::mirror;
 use super::outgoing::Outgoing;
+use super::reach::{self, Reach};
 use super::refusal::Refusal;
-use super::replay::{Patience, Replay};
+use super::replay::Replay;
+use super::streams::Stay;
 use super::timer::Timer;
 use super::upload::{Downstream, Upload};
+use super::wire::{AnyWire, Wire};
 use super::worker::{Lease, Worker};
-use crate::model::{Fault, Protocol};
+use super::{dial, http1};
+use crate::model::{Fault, StreamKind};
 use crate::switchboard::snapshot::{Pool, Service};
 use crate::upstream::endpoint::{Endpoint, Outcome};
+use crate::upstream::preface::Ends;
 
 /// What is forwarded.
 pub(crate) struct Job<'a> {
@@ -33,13 +40,15 @@ pub(crate) struct Job<'a> {
     pub(crate) question: &'a Question<'a>,
     pub(crate) outgoing: &'a Outgoing<'a>,
     pub(crate) decision: &'a Decision,
+    /// The ends of the client's connection, as far as they are known.
+    pub(crate) ends: Option<Ends>,
     /// When the request's head was read.
     pub(crate) began: Instant,
 }
 
 /// An answer, as far as its head.
-pub(crate) struct Answered {
-    pub(crate) conn: Conn,
+pub(crate) struct Answered<W: Wire> {
+    pub(crate) conn: Conn<W>,
     pub(crate) response: Response,
     pub(crate) upload: Upload,
     pub(crate) attempt: Attempt,
@@ -51,8 +60,19 @@ pub(crate) struct Answered {
 /// An answer, by the protocol that it came in.
 #[expect(clippy::large_enum_variant, reason = "a box for the smaller one only: most answers come over HTTP/1")]
 pub(crate) enum Reply {
-    Http1(Answered),
+    /// HTTP/1 over TCP.
+    Http1(Answered<TcpStream>),
+    /// HTTP/1 over anything else.
+    Any(Box<Answered<AnyWire>>),
     Http2(Box<Answered2>),
+}
+
+/// What became of one attempt.
+pub(crate) enum Tried<A> {
+    /// It failed, and another may be made there.
+    Next((usize, usize)),
+    /// There is an answer, or no other attempt.
+    Over(Result<A, Refusal>),
 }
 
 /// What became of the attempts, for telemetry.
@@ -94,6 +114,16 @@ pub(crate) struct Attempt {
     reported: Cell<bool>,
 }
 
+/// What an attempt knows of those before it.
+pub(crate) struct Course<'a> {
+    /// Whether it goes over a connection that is opened for it.
+    pub(crate) fresh: bool,
+    /// When it began.
+    pub(crate) began: Instant,
+    pub(crate) trail: &'a mut Trail,
+    pub(crate) places: &'a mut Places,
+}
+
 /// Forwards until there is an answer or no permitted attempt is left.
 pub(crate) async fn forward<D: Downstream>(
     job: &Job<'_>,
@@ -113,105 +143,27 @@ pub(crate) async fn forward<D: Downstream>(
     let mut target = (job.decision.pool, job.decision.endpoint);
     loop {
         let attempt = Attempt::begin(job, target);
-        let so_far = (&mut trail, &mut places);
-        let tried = match attempt.endpoint().id.origin.protocol {
-            Protocol::Http1 => over_http1(job, attempt, &mut replay, timer, so_far).await,
-            Protocol::H2c => Box::pin(over_http2(job, attempt, &mut replay, timer, so_far)).await,
+        // A second try over another idle connection could meet the same fate as the first.
+        let fresh = trail.last.replace(target).is_some();
+        let began = if trail.retried { Instant::now() } else { job.began };
+        let course = Course { fresh, began, trail: &mut trail, places: &mut places };
+        let tried = match TcpStream::carries(attempt.pool(), attempt.endpoint()) {
+            true => {
+                let opened = TcpStream::open(&attempt.reach(job, fresh), timer).await;
+                http1::attempt(job, attempt, opened, &mut replay, timer, course).await.map(Reply::Http1)
+            }
+            false => Box::pin(dial::attempt(job, attempt, &mut replay, timer, course)).await,
         };
         match tried {
             Tried::Next(next) => target = next,
             Tried::Over(over) => return over.map_err(|refusal| (refusal, trail)),
         }
-        if let Err(refusal) = pause(job, &mut trail, &mut replay, timer).await {
+        if trail.pauses != trail.paused
+            && let Err(refusal) = Box::pin(pause(job, &mut trail, &mut replay, timer)).await
+        {
             return Err((refusal, trail));
         }
     }
-}
-
-/// What became of one attempt.
-#[expect(clippy::large_enum_variant, reason = "most attempts are answered, and an answer moves once")]
-pub(crate) enum Tried {
-    /// It failed, and another may be made there.
-    Next((usize, usize)),
-    /// There is an answer, or no other attempt.
-    Over(Result<Reply, Refusal>),
-}
-
-/// One attempt over HTTP/1.
-async fn over_http1<D: Downstream>(
-    job: &Job<'_>,
-    attempt: Attempt,
-    replay: &mut Replay<'_, D>,
-    timer: &mut Timer,
-    (trail, places): (&mut Trail, &mut Places),
-) -> Tried {
-    let target = (attempt.pool, attempt.endpoint);
-    // A second try over another idle connection could meet the same fate as the first.
-    let fresh = trail.last.replace(target).is_some();
-    let began = if trail.retried { Instant::now() } else { job.began };
-    let elsewhere = Elsewhere::new(job, trail, target);
-    let secure = || elsewhere.secure();
-    let (attempt, failure, retriable) =
-        match prepare(job, &attempt, fresh, (&replay.body, replay.complete), timer).await {
-            Ok((conn, upload)) => {
-                let terms = Terms {
-                    timeouts: &job.snapshot.services[job.decision.service].spec.timeouts,
-                    began: if conn.reused { began } else { Instant::now() },
-                    to_head: job.question.head.method() == "HEAD",
-                    buffers: &job.worker.buffers,
-                    patience: elsewhere.patience(replay).map(|after| Patience { after, secure: &secure }),
-                };
-                let mut sent = Sent { attempt, conn, upload };
-                let done = match hedge::delay(job, replay) {
-                    None => exchange(&mut sent.conn, &mut sent.upload, replay, timer, &terms).await,
-                    Some(delay) => Box::pin(hedge::race(job, &mut sent, replay, timer, &terms, delay)).await,
-                };
-                match done {
-                    Ok(response) => {
-                        let at = Instant::now();
-                        let upstream_us = at.saturating_duration_since(began).as_micros() as u64;
-                        hedge::note(job, upstream_us);
-                        (trail.upstream_us, trail.last) = (Some(upstream_us), Some((target.0, sent.attempt.endpoint)));
-                        sent.attempt.answer(response.status, job.question);
-                        sent.attempt.places = std::mem::take(places);
-                        let Sent { attempt, conn, upload } = sent;
-                        let trail = std::mem::take(trail);
-                        return Tried::Over(Ok(Reply::Http1(Answered { conn, response, upload, attempt, trail, at })));
-                    }
-                    Err(failure) => {
-                        trail.sends += 1;
-                        let retriable = retriable(job, &sent.conn, &sent.upload, replay.is_at_hand(), &failure);
-                        (sent.attempt, failure, elsewhere.found.take().map_or(retriable, Retriable::At))
-                    }
-                }
-            }
-            Err(failure) => {
-                if matches!(failure, Failure::Endpoint { .. }) {
-                    (job.worker.hurry)(&attempt.endpoint().id.origin);
-                }
-                (attempt, failure, Retriable::Elsewhere)
-            }
-        };
-    let (fault, reason) = match failure {
-        Failure::Client(refusal) => return Tried::Over(Err(refusal)),
-        Failure::Endpoint { fault, reason, .. } => (fault, reason),
-    };
-    attempt.fail(fault, job.question);
-    let lane = lane_of(job, trail);
-    match again(job, trail, places, (target, reason), retriable) {
-        Some(next) => {
-            lose(job, target.0, lane, began);
-            Tried::Next(next)
-        }
-        None => Tried::Over(Err(Refusal::Upstream { fault, reason })),
-    }
-}
-
-/// A request on its way to an endpoint over HTTP/1.
-pub(super) struct Sent {
-    pub(super) attempt: Attempt,
-    pub(super) conn: Conn,
-    pub(super) upload: Upload,
 }
 
 /// What has arrived of the body, and whether that is all of it.
@@ -226,33 +178,26 @@ fn at_hand<D: Downstream>(job: &Job<'_>, down: &mut D) -> Result<(Vec<u8>, bool)
     }
 }
 
-/// A connection and the bytes to send over it.
-pub(super) async fn prepare(
-    job: &Job<'_>,
-    attempt: &Attempt,
-    fresh: bool,
-    (body, complete): (&[u8], bool),
-    timer: &mut Timer,
-) -> Result<(Conn, Upload), Failure> {
-    let worker = job.worker;
-    let endpoint = attempt.endpoint();
-    let idle = match fresh {
-        true => None,
-        false => worker.conns.borrow_mut().take(endpoint, job.question.now.mono_ms),
-    };
-    let reused = idle.is_some();
-    let (stream, long) = match idle {
-        Some(kept) => kept,
-        None => {
-            let stream = connect(endpoint.id.addr, timer, &attempt.service().spec.timeouts).await?;
-            endpoint.meter.of(worker.index).connections.add(1);
-            (stream, false)
+// === impl Answered ===
+
+impl<W: Wire> Answered<W> {
+    /// It switches to a protocol that nobody asked for.
+    pub(crate) fn unasked(self, question: &Question<'_>) -> (Refusal, Trail) {
+        self.attempt.fail(Fault::UpstreamAnswer, question);
+        (Refusal::Upstream { fault: Fault::UpstreamAnswer, reason: "unasked_upgrade" }, self.trail)
+    }
+}
+
+// === impl Tried ===
+
+impl<A> Tried<A> {
+    /// The same with another kind of answer.
+    pub(crate) fn map<B>(self, answer: impl FnOnce(A) -> B) -> Tried<B> {
+        match self {
+            Self::Next(next) => Tried::Next(next),
+            Self::Over(over) => Tried::Over(over.map(answer)),
         }
-    };
-    let mut out = worker.buffers.borrow_mut().take();
-    job.outgoing.write(&endpoint.authority, &mut out).map_err(Failure::Client)?;
-    out.extend_from_slice(body);
-    Ok((Conn { stream, buf: Vec::new(), reused, long }, Upload::new(out, complete)))
+    }
 }
 
 // === impl Attempt ===
@@ -286,6 +231,25 @@ impl Attempt {
 
     pub(crate) fn endpoint(&self) -> &Arc<Endpoint> {
         &self.pool().endpoints[self.endpoint]
+    }
+
+    /// How its endpoint is reached. `fresh`: over a connection that is opened for it.
+    pub(crate) fn reach(&self, job: &Job<'_>, fresh: bool) -> Reach<'_> {
+        Reach {
+            worker: &self.worker,
+            purpose: Purpose::Clients,
+            pool: self.pool(),
+            endpoint: self.endpoint(),
+            connect: self.service().spec.timeouts.connect,
+            now_ms: job.question.now.mono_ms,
+            named: reach::named(job, self.pool()),
+            fresh,
+        }
+    }
+
+    /// Takes a place among the streams that may last.
+    pub(crate) fn stay(&self, kind: StreamKind) -> Stay {
+        Stay::new(&self.worker, self.pool(), kind)
     }
 
     /// An answer's head came. 502, 503 and 504 are the endpoint saying that it cannot serve.
@@ -325,8 +289,16 @@ impl Attempt {
     }
 
     /// Keeps the connection for the next request, or closes it.
-    pub(crate) fn give_back(&self, mut conn: Conn, upload: Upload, response: &Response, whole: bool, now_ms: u64) {
-        let reusable = whole && response.keep_alive && upload.is_whole() && conn.buf.is_empty();
+    pub(crate) fn give_back<W: Wire>(
+        &self,
+        mut conn: Conn<W>,
+        upload: Upload,
+        response: &Response,
+        whole: bool,
+        now_ms: u64,
+    ) {
+        let reusable =
+            whole && response.keep_alive && upload.is_whole() && conn.buf.is_empty() && !conn.stream.is_laden();
         let mut buffers = self.worker.buffers.borrow_mut();
         buffers.put(std::mem::take(&mut conn.buf));
         buffers.put(upload.into_buffer());
@@ -336,7 +308,7 @@ impl Attempt {
             // A second less than the endpoint says, so that it does not close just as we write.
             let theirs_ms = response.keep_alive_s.map_or(u64::MAX, |s| s.saturating_sub(1).saturating_mul(1000));
             let until_ms = now_ms.saturating_add(ours_ms.min(theirs_ms));
-            self.worker.conns.borrow_mut().put(self.endpoint(), conn, until_ms, limits.upstream_idle_max);
+            W::idle(&self.worker.lines).borrow_mut().put(self.endpoint(), conn, until_ms, limits.upstream_idle_max);
         }
     }
 }

@@ -1,36 +1,34 @@
 //! HTTP/2 from clients, by h2: each stream is one request in canonical form, forwarded as any other.
 //!
-//! h2 keeps the protocol: framing, header compression, flow control, and the limits on what a client may have it do for
-//! nothing. What is done here is accepting streams, asking silent clients, and the end in two steps (GOAWAY).
-
-use std::cell::RefCell;
+//! h2 keeps the protocol: framing, header compression, flow control; [`frames`](super::frames) bounds what a client may
+//! have it do for nothing. What is done here is accepting streams, asking silent clients, and the end in two steps
+//! (GOAWAY).
 use std::future::Future;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use h2::server::SendResponse;
 use h2::{Ping, PingPong, RecvStream};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response as HttpResponse};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::spawn_local;
 
-use super::body::{push_chunk, push_last_chunk};
+use super::forward::Trail;
+use super::frames::held::Held;
+use super::frames::watched::{Verdict, Watched};
 use super::h1::request::{Framing, Refused};
-use super::h1::response::Response;
 use super::h1::{syntax, trailers};
-use super::interim::interim_response;
 use super::link::Link;
-use super::mirror::Aside;
+use super::record::{Story, tell};
 use super::refusal::Refusal;
+use super::socket;
 use super::stream::Stream;
 use super::timer::Timer;
-use super::upload::{Downstream, PIECE_BYTES};
 use super::via::Via;
 use super::worker::Worker;
-use crate::model::{FieldId, Head, Limits};
+use crate::model::{Fault, FieldId, Head, Limits};
+use crate::telemetry::flood::{Flood, Side};
 
 /// Flow-control window of a stream: room for a large read on the way up without a stall per round trip.
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
@@ -51,37 +49,79 @@ pub(crate) async fn run<L: Link>(worker: Rc<Worker>, stream: L, read: Vec<u8>, v
     let mut timer = worker.timers.borrow_mut().take();
     let mut builder = h2::server::Builder::new();
     builder
+        .enable_connect_protocol()
         .max_concurrent_streams(limits.streams_max)
         .max_header_list_size(limits.head_bytes_max as u32)
         .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
         .initial_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
-    let handshake = builder.handshake(Prefixed { read, at: 0, stream });
+    let (watched, watch) = Watched::client(stream, read, limits.glitches_max);
+    let handshake = builder.handshake(watched);
     let Ok(Ok(mut connection)) = timer.limit(Instant::now() + limits.header_timeout, handshake).await else { return };
-    let mut alive = Alive { pings: connection.ping_pong(), timer, heard: Instant::now(), asked: None };
+    let held = Rc::new(Held::new(&limits));
+    let mut alive = Alive::new(connection.ping_pong(), timer, limits.keep_alive);
     let mut drained = pin!(worker.drain.notified());
     let mut draining = worker.draining().is_some();
     if draining {
         connection.graceful_shutdown();
     }
     std::future::poll_fn(|cx| {
-        if !draining && drained.as_mut().poll(cx).is_ready() {
-            draining = true;
-            connection.graceful_shutdown();
+        while !draining && drained.as_mut().poll(cx).is_ready() {
+            // It may also mean that idle connections should give way, which one with streams does not.
+            draining = worker.draining().is_some();
+            match draining {
+                true => connection.graceful_shutdown(),
+                false => drained.set(worker.drain.notified()),
+            }
         }
-        if alive.poll_silent(cx).is_ready() {
-            return Poll::Ready(());
+        match alive.poll_silent(cx, Rc::strong_count(&held) > 1) {
+            Poll::Ready(Silence::Gone) => return Poll::Ready(()),
+            Poll::Ready(Silence::Idle) => connection.graceful_shutdown(),
+            Poll::Pending => {}
         }
-        while let Some(Ok((request, respond))) = ready!(connection.poll_accept(cx)) {
-            alive.heard = Instant::now();
-            let serving = Stream::serve(Rc::clone(&worker), via.clone(), request, respond, alive.heard);
-            // Boxed, because a task is moved before it runs.
-            spawn_local(Box::pin(serving));
+        loop {
+            match connection.poll_accept(cx) {
+                Poll::Ready(Some(Ok((request, respond)))) => {
+                    alive.heard = Instant::now();
+                    alive.idle_since = alive.heard;
+                    let serving = Stream::serve(&worker, &via, &held, request, respond, alive.heard);
+                    // Boxed, because a task is moved before it runs.
+                    spawn_local(Box::pin(serving));
+                }
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => match ready!(watch.poll(cx, &mut alive.timer, limits.header_timeout)) {
+                    Verdict::Tell(reason) => connection.abrupt_shutdown(reason),
+                    Verdict::Over => return Poll::Ready(()),
+                },
+            }
         }
-        Poll::Ready(())
     })
     .await;
+    if let Some(flood) = watch.flood() {
+        worker.shard().floods.ended(Side::Client, flood);
+        tell_ended(&worker, &via, flood);
+    }
     worker.timers.borrow_mut().put(alive.timer);
+}
+
+/// Logs a connection that was ended for what its client did, as a request that was refused.
+#[cold]
+fn tell_ended(worker: &Worker, via: &Via, flood: Flood) {
+    let trail = Trail { failed: format!("http2:{}", flood.as_str()), ..Trail::default() };
+    let story = Story {
+        began: Instant::now(),
+        client: Some(via.peer),
+        protocol: "HTTP/2.0",
+        request_id: b"",
+        trace: None,
+        decision: None,
+        trail: &trail,
+        status: 400,
+        fault: Some(Fault::Client),
+        bytes_in: 0,
+        bytes_out: 0,
+    };
+    tell(worker, &worker.snapshot(), &Head::default(), &story);
 }
 
 /// Asks a silent client whether it is there.
@@ -92,25 +132,54 @@ struct Alive {
     heard: Instant,
     /// When it was asked.
     asked: Option<Instant>,
+    /// Since when it has asked for nothing, as far as has been looked.
+    idle_since: Instant,
+    /// How long it may; none once it has been told that this is the end.
+    keep_alive: Option<Duration>,
+}
+
+/// What silence has come to.
+enum Silence {
+    /// The client asks for nothing, and has been let for long enough.
+    Idle,
+    /// It was asked whether it is there, and did not answer.
+    Gone,
 }
 
 impl Alive {
-    /// Ready when the client was asked and did not answer.
-    fn poll_silent(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn new(pings: Option<PingPong>, timer: Timer, keep_alive: Duration) -> Self {
+        let now = Instant::now();
+        Self { pings, timer, heard: now, asked: None, idle_since: now, keep_alive: Some(keep_alive) }
+    }
+
+    /// Ready when something follows from its silence; `busy`: whether it has open streams.
+    fn poll_silent(&mut self, cx: &mut Context<'_>, busy: bool) -> Poll<Silence> {
         let Some(pings) = &mut self.pings else { return Poll::Pending };
         loop {
             match self.asked {
                 None => {
-                    ready!(self.timer.poll_elapsed(cx, self.heard + PING_INTERVAL));
-                    if pings.send_ping(Ping::opaque()).is_err() {
-                        return Poll::Ready(());
+                    let ask_at = self.heard + PING_INTERVAL;
+                    let idle_at = self.keep_alive.map(|keep_alive| self.idle_since + keep_alive);
+                    ready!(self.timer.poll_elapsed(cx, idle_at.map_or(ask_at, |idle_at| idle_at.min(ask_at))));
+                    let now = Instant::now();
+                    if idle_at.is_some_and(|idle_at| now >= idle_at) {
+                        self.idle_since = now;
+                        if !busy {
+                            self.keep_alive = None;
+                            return Poll::Ready(Silence::Idle);
+                        }
+                    } else if pings.send_ping(Ping::opaque()).is_err() {
+                        return Poll::Ready(Silence::Gone);
+                    } else {
+                        self.asked = Some(now);
                     }
-                    self.asked = Some(Instant::now());
                 }
                 Some(asked) => match pings.poll_pong(cx) {
                     Poll::Ready(Ok(_)) => (self.asked, self.heard) = (None, Instant::now()),
-                    Poll::Ready(Err(_)) => return Poll::Ready(()),
-                    Poll::Pending => return self.timer.poll_elapsed(cx, asked + PING_TIMEOUT),
+                    Poll::Ready(Err(_)) => return Poll::Ready(Silence::Gone),
+                    Poll::Pending => {
+                        return self.timer.poll_elapsed(cx, asked + PING_TIMEOUT).map(|()| Silence::Gone);
+                    }
                 },
             }
         }
@@ -119,12 +188,16 @@ impl Alive {
 
 /// Writes the request in canonical form into `head`. h2 has refused what RFC 9113 §8.2 forbids; what is left
 /// is what its types cannot say.
-pub(crate) fn canonical(request: &Request<RecvStream>, limits: &Limits, head: &mut Head) -> Result<Framing, Refused> {
+/// `key`: of the WebSocket that it asks for.
+pub(crate) fn canonical(
+    request: &Request<RecvStream>,
+    limits: &Limits,
+    key: Option<&socket::Key>,
+    head: &mut Head,
+) -> Result<Framing, Refused> {
     let malformed = |why| Err(Refused::Malformed(why));
-    if matches!(request.method(), &http::Method::CONNECT | &http::Method::TRACE) {
-        return Err(Refused::Method);
-    }
-    if !syntax::is_method(request.method().as_str().as_bytes()) {
+    let method = socket::method(request)?;
+    if !syntax::is_method(method.as_bytes()) {
         return malformed("the method is not in upper case letters");
     }
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
@@ -161,152 +234,18 @@ pub(crate) fn canonical(request: &Request<RecvStream>, limits: &Limits, head: &m
     }
     let length = request.headers().get(http::header::CONTENT_LENGTH);
     let framing = match length.map(|value| syntax::content_length(value.as_bytes())) {
-        _ if request.body().is_end_stream() => Framing::None,
+        _ if request.body().is_end_stream() || key.is_some() => Framing::None,
         None => Framing::Chunked,
         Some(Some(length)) => Framing::Length(length),
         Some(None) => return malformed("the Content-Length is not a number"),
     };
     let authority = std::str::from_utf8(authority).unwrap_or_default();
     let fields = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes().trim_ascii()));
-    head.redescribe(request.method().as_str(), authority, target, fields);
+    let own = ("sec-websocket-key", key.map_or(&b""[..], socket::Key::as_bytes));
+    let fields = fields.filter(|(name, _)| key.is_none() || *name != own.0).chain(key.map(|_| own));
+    head.redescribe(method, authority, target, fields);
     debug_assert!(head.fields.iter().all(|field| field.id != FieldId::Nominated));
     Ok(framing)
-}
-
-/// A stream's body on its way to an endpoint.
-#[derive(Debug)]
-pub(crate) struct Upstream {
-    body: Option<RecvStream>,
-    chunked: bool,
-    /// Whether the client waits for `100 Continue` before it sends the body.
-    waits: bool,
-    pub(crate) bytes_in: u64,
-    /// What stands beside a request that is copied.
-    pub(crate) aside: Option<Box<Aside>>,
-}
-
-impl Upstream {
-    pub(crate) fn new(body: RecvStream, framing: Framing, expects_continue: bool) -> Self {
-        let body = Some(body).filter(|body| !body.is_end_stream());
-        let waits = expects_continue && body.is_some();
-        Self { body, chunked: framing == Framing::Chunked, waits, bytes_in: 0, aside: None }
-    }
-
-    /// The client's side of an exchange, interim answers included.
-    pub(crate) fn with<'a>(&'a mut self, respond: &'a RefCell<&'a mut SendResponse<Bytes>>) -> Awaiting<'a> {
-        Awaiting { up: self, respond }
-    }
-
-    /// Takes more of it, and where it is copied, into the copy.
-    fn poll_body(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<Result<bool, Refusal>> {
-        let before = out.len();
-        let taken = self.poll_framed(cx, out);
-        if let (Some(aside), Poll::Ready(Ok(complete))) = (&mut self.aside, &taken) {
-            aside.tee(&out[before..], *complete);
-        }
-        taken
-    }
-
-    fn poll_framed(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<Result<bool, Refusal>> {
-        while let Some(body) = &mut self.body {
-            if out.len() >= PIECE_BYTES {
-                return Poll::Ready(Ok(false));
-            }
-            match body.poll_data(cx) {
-                Poll::Ready(Some(Ok(data))) => {
-                    let _ = body.flow_control().release_capacity(data.len());
-                    self.waits = false;
-                    self.bytes_in += data.len() as u64;
-                    match self.chunked {
-                        true => push_chunk(out, &data),
-                        false => out.extend_from_slice(&data),
-                    }
-                }
-                Poll::Ready(Some(Err(_))) => return Poll::Ready(Err(Refusal::ClientGone)),
-                // A stream that was reset is no body's end, and is an error here too.
-                Poll::Ready(None) => match body.poll_trailers(cx) {
-                    Poll::Ready(Ok(trailers)) => {
-                        self.body = None;
-                        if self.chunked {
-                            push_last_chunk(out, &trailer_lines(trailers.as_ref()));
-                        }
-                    }
-                    Poll::Ready(Err(_)) => return Poll::Ready(Err(Refusal::ClientGone)),
-                    Poll::Pending if out.is_empty() => return Poll::Pending,
-                    Poll::Pending => return Poll::Ready(Ok(false)),
-                },
-                Poll::Pending if out.is_empty() => return Poll::Pending,
-                Poll::Pending => return Poll::Ready(Ok(false)),
-            }
-        }
-        Poll::Ready(Ok(true))
-    }
-}
-
-impl Downstream for Upstream {
-    fn buffered(&mut self, out: &mut Vec<u8>) -> Result<bool, Refusal> {
-        match self.poll_body(&mut Context::from_waker(Waker::noop()), out) {
-            Poll::Ready(complete) => complete,
-            Poll::Pending => Ok(false),
-        }
-    }
-
-    fn poll_body(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<Result<bool, Refusal>> {
-        self.poll_body(cx, out)
-    }
-
-    fn poll_gone(&mut self, _: &mut Context<'_>) -> Poll<()> {
-        // The stream asks for its reset beside the exchange.
-        Poll::Pending
-    }
-
-    fn awaits_continue(&self) -> bool {
-        self.waits
-    }
-
-    fn interim(&mut self, _: &mut Context<'_>, _: &Response, _: &[u8]) {
-        // After the final head there are none.
-    }
-
-    fn set_aside(&mut self, aside: Box<Aside>) {
-        self.aside = Some(aside);
-    }
-}
-
-/// A stream whose final answer has not begun.
-pub(crate) struct Awaiting<'a> {
-    up: &'a mut Upstream,
-    respond: &'a RefCell<&'a mut SendResponse<Bytes>>,
-}
-
-impl Downstream for Awaiting<'_> {
-    fn buffered(&mut self, out: &mut Vec<u8>) -> Result<bool, Refusal> {
-        self.up.buffered(out)
-    }
-
-    fn poll_body(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<Result<bool, Refusal>> {
-        self.up.poll_body(cx, out)
-    }
-
-    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.up.poll_gone(cx)
-    }
-
-    fn awaits_continue(&self) -> bool {
-        self.up.waits
-    }
-
-    fn interim(&mut self, _: &mut Context<'_>, interim: &Response, bytes: &[u8]) {
-        self.up.waits &= interim.status != 100;
-        if let Some(interim) = interim_response(interim, bytes) {
-            // A stream that is no more is told of elsewhere.
-            let _ = self.respond.borrow_mut().send_informational(interim);
-        }
-    }
-
-    fn set_aside(&mut self, aside: Box<Aside>) {
-        self.up.set_aside(aside);
-    }
 }
 
 /// Trailers that may pass, as lines.
@@ -343,54 +282,4 @@ pub(crate) fn refusal_response(refusal: &Refusal, head: &Head) -> (HttpResponse<
     }
     let body = if head.method() == "HEAD" { Bytes::new() } else { Bytes::from(text) };
     (response.body(()).expect("status and fields are ours, and a head holds no byte that a field may not"), body)
-}
-
-/// A stream of which the first bytes have been read already.
-#[derive(Debug)]
-struct Prefixed<L> {
-    read: Vec<u8>,
-    at: usize,
-    stream: L,
-}
-
-impl<L: Link> AsyncRead for Prefixed<L> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
-        if self.at < self.read.len() {
-            let n = buf.remaining().min(self.read.len() - self.at);
-            buf.put_slice(&self.read[self.at..self.at + n]);
-            self.at += n;
-            if self.at == self.read.len() {
-                self.read = Vec::new();
-                self.at = 0;
-            }
-            return Poll::Ready(Ok(()));
-        }
-        Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-}
-
-impl<L: Link> AsyncWrite for Prefixed<L> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[std::io::IoSlice<'_>],
-    ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
 }

@@ -1,7 +1,7 @@
 //! The beginning of a connection on a listener that speaks TLS: wait holding next to nothing, shake hands in bounded
 //! time, and go on as any connection. What fails is counted by kind, and logged for who looks for it.
 
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 
 use super::connection::{DRAIN_IDLE, linger, run};
 use super::h2;
+use super::link::Link;
 use super::refusal::Refusal;
 use super::secure::Secure;
 use super::serve::{send, tell_unread};
@@ -20,10 +21,10 @@ use crate::telemetry::handshake::HandshakeFault;
 use crate::tls::site::Site;
 
 /// Serves one client connection until its end.
-pub(crate) async fn begin(worker: Rc<Worker>, site: Arc<Site>, socket: TcpStream, peer: SocketAddr, listener: usize) {
+pub(crate) async fn begin(worker: Rc<Worker>, site: Arc<Site>, socket: TcpStream, peer: IpAddr, listener: usize) {
     let mut timer = worker.timers.borrow_mut().take();
     let patience = worker.snapshot().limits.header_timeout;
-    let mut via = Via::plain(peer.ip(), listener);
+    let mut via = Via::plain(peer, listener);
     // Whoever opens a connection and says nothing costs a socket and a timer, and is told nothing.
     let shaken = match timer.limit(Instant::now() + patience, first_byte(&worker, &socket)).await {
         Ok(Ok(first)) if is_http(first) => return refuse_plain(&worker, socket, &via, timer).await,
@@ -40,6 +41,7 @@ pub(crate) async fn begin(worker: Rc<Worker>, site: Arc<Site>, socket: TcpStream
                 counts.done(link.kind());
             }
             worker.timers.borrow_mut().put(timer);
+            via.look(&worker, link.socket());
             via.tls = Some(Rc::new(TlsFacts { asks: site.asks_clients(), identity: link.identity() }));
             return match link.wants_http2() {
                 true => h2::run(worker, link, Vec::new(), via).await,
@@ -56,7 +58,7 @@ pub(crate) async fn begin(worker: Rc<Worker>, site: Arc<Site>, socket: TcpStream
 /// The first byte that the client sends, which stays to be read.
 async fn first_byte(worker: &Worker, socket: &TcpStream) -> Result<u8, HandshakeFault> {
     let drained = async {
-        if worker.draining().is_none() {
+        while worker.draining().is_none() {
             worker.drain.notified().await;
         }
         tokio::time::sleep(DRAIN_IDLE).await;

@@ -13,15 +13,17 @@ use std::time::{Duration, Instant};
 use super::again::pay;
 use super::balance::pick;
 use super::exchange::{Failure, Terms, exchange};
-use super::forward::{Attempt, Job, Sent, prepare};
+use super::forward::{Attempt, Job};
 use super::h1::request::Framing;
 use super::h1::response::Response;
+use super::http1::{Sent, load};
 use super::mirror::Aside;
 use super::refusal::Refusal;
 use super::replay::Replay;
 use super::timer::Timer;
 use super::upload::Downstream;
-use crate::model::{Hedge, Protocol};
+use super::wire::Wire;
+use crate::model::Hedge;
 
 /// Answers after which a quantile is believed.
 const SEEN_MIN: u32 = 100;
@@ -48,9 +50,9 @@ struct Pace {
 struct Second;
 
 /// Who answered first.
-enum Won {
+enum Won<W: Wire> {
     First(Result<Response, Failure>),
-    Hedge(Sent, Response),
+    Hedge(Sent<W>, Response),
 }
 
 // === impl Paces ===
@@ -110,9 +112,9 @@ pub(super) fn note(job: &Job<'_>, upstream_us: u64) {
 
 /// Waits for the head of the first answer: that of `first`, or that of the hedge which follows it after `delay` and
 /// takes its place.
-pub(super) async fn race<D: Downstream>(
+pub(super) async fn race<W: Wire, D: Downstream>(
     job: &Job<'_>,
-    first: &mut Sent,
+    first: &mut Sent<W>,
     down: &mut D,
     timer: &mut Timer,
     terms: &Terms<'_>,
@@ -164,24 +166,25 @@ pub(super) async fn race<D: Downstream>(
 }
 
 /// The second request, after `delay`: its answer, or nothing when there is no other endpoint, no budget, or no answer.
-async fn hedge(
+async fn hedge<W: Wire>(
     job: &Job<'_>,
     (pool, endpoint): (usize, usize),
     terms: &Terms<'_>,
     delay: Duration,
     begun: &Cell<bool>,
-) -> Option<(Sent, Response)> {
+) -> Option<(Sent<W>, Response)> {
     let mut timer = job.worker.timers.borrow_mut().take();
     let _ = timer.limit(terms.began + delay, std::future::pending::<()>()).await;
     let endpoints = &job.snapshot.services[job.decision.service].pools[pool];
-    let not = |index: usize| index == endpoint || endpoints.endpoints[index].id.origin.protocol != Protocol::Http1;
+    let not = |index: usize| index == endpoint || !W::carries(endpoints, &endpoints.endpoints[index]);
     let other = pick(job.question, endpoints, not, &mut job.worker.chance.borrow_mut().rng)?;
     if !pay(job) {
         return None;
     }
     begun.set(true);
     let attempt = Attempt::begin(job, (pool, other));
-    let done = match prepare(job, &attempt, false, (&[], true), &mut timer).await {
+    let opened = W::open(&attempt.reach(job, false), &mut timer).await;
+    let done = match opened.and_then(|conn| Ok((conn, load(job, &attempt, &[], true)?))) {
         Ok((mut conn, mut upload)) => {
             let terms = Terms { began: Instant::now(), patience: None, ..*terms };
             let done = exchange(&mut conn, &mut upload, &mut Second, &mut timer, &terms).await;

@@ -5,21 +5,26 @@
 //! new one over; established connections never move.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
+use std::net::{IpAddr, Ipv4Addr, TcpListener as StdListener, TcpStream as StdStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener as StdUnixListener;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_local;
 
+use super::announce;
 use super::connection;
+use super::exchange::is_exhaustion;
 use super::handshake;
 use super::splice::PIPES_MAX;
 use super::via::Via;
 use super::worker::{Seat, Worker};
+use crate::routing::matcher::contains;
 
 /// How far the end of the process is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,8 +41,8 @@ pub enum Phase {
 pub struct Berth {
     /// What the worker itself needs.
     pub seat: Seat,
-    /// Its sockets, listening and not blocking, in the order of the snapshot's listeners.
-    pub listeners: Vec<StdListener>,
+    /// Its sockets, listening and not blocking, by the snapshot's listeners: each has none, one or several.
+    pub doors: Vec<Vec<Door>>,
     /// The number of the newest snapshot; changes after it is published.
     pub revision: watch::Receiver<u64>,
     /// How far the end is. Its sender being gone means [`Phase::Ended`].
@@ -47,6 +52,18 @@ pub struct Berth {
     /// Connections handed over by other workers.
     pub handed: mpsc::Receiver<Handed>,
 }
+
+/// A listening socket.
+#[derive(Debug)]
+pub enum Door {
+    /// Of the internet.
+    Tcp(StdListener),
+    /// A file on this machine.
+    Unix(StdUnixListener),
+}
+
+/// Who is at the other end of a unix socket: somebody on this machine.
+const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// All workers, as each of them sees the others.
 #[derive(Debug)]
@@ -58,7 +75,7 @@ pub struct Crew {
 #[derive(Debug)]
 pub struct Handed {
     stream: StdStream,
-    peer: SocketAddr,
+    peer: IpAddr,
     listener: usize,
 }
 
@@ -76,6 +93,9 @@ const HANDED_MAX: usize = 256;
 /// Pause after accept failed for want of descriptors or memory: long enough not to spin, short enough not to be noticed
 /// once there are some again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+
+/// Between two lines about the same want.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 
 /// How often idle endpoint connections and pipes are looked through.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -134,16 +154,16 @@ pub fn run(berth: Berth) -> io::Result<()> {
 }
 
 async fn work(berth: Berth) -> io::Result<()> {
-    let Berth { seat, listeners, mut revision, mut phase, crew, handed } = berth;
+    let Berth { seat, doors, mut revision, mut phase, crew, handed } = berth;
     let worker = Worker::new(seat);
     worker.pipes.borrow_mut().limit(pipes_max(&crew, descriptors_max()));
-    let accepting: Vec<_> = listeners
-        .into_iter()
-        .enumerate()
-        .map(|(index, listener)| {
-            let listener = TcpListener::from_std(listener)?;
+    let doors =
+        doors.into_iter().enumerate().flat_map(|(index, doors)| doors.into_iter().map(move |door| (index, door)));
+    let accepting: Vec<_> = doors
+        .map(|(index, door)| {
+            let porter = Porter::new(door)?;
             let (worker, crew, phase) = (Rc::clone(&worker), Arc::clone(&crew), phase.clone());
-            Ok(spawn_local(accept(worker, crew, listener, index, phase)))
+            Ok(spawn_local(accept(worker, crew, porter, index, phase)))
         })
         .collect::<io::Result<_>>()?;
     let receiving = spawn_local(receive(Rc::clone(&worker), Arc::clone(&crew), handed));
@@ -153,7 +173,7 @@ async fn work(berth: Berth) -> io::Result<()> {
             // Ending goes first, so that a stream of publications cannot delay it.
             biased;
             changed = phase.changed() => if changed.is_err() || *phase.borrow() != Phase::Serving { break },
-            published = revision.changed() => if published.is_err() { break } else { worker.prune() },
+            published = revision.changed() => if published.is_err() { break } else { worker.follow() },
         }
     }
     // Connections that the system has accepted already are accepted still; then the sockets close.
@@ -176,6 +196,7 @@ async fn work(berth: Berth) -> io::Result<()> {
     }
     receiving.abort();
     upkeep.abort();
+    worker.let_go();
     worker.logger.borrow_mut().flush();
     Ok(())
 }
@@ -187,17 +208,51 @@ async fn all_closed(worker: &Worker, crew: &Crew) {
     }
 }
 
+/// Who accepts at a door.
+enum Porter {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+// === impl Porter ===
+
+impl Porter {
+    fn new(door: Door) -> io::Result<Self> {
+        match door {
+            Door::Tcp(listener) => TcpListener::from_std(listener).map(Porter::Tcp),
+            Door::Unix(listener) => UnixListener::from_std(listener).map(Porter::Unix),
+        }
+    }
+
+    /// The next connection. One by a unix socket is carried as if it were one of the internet: what is done to it is
+    /// the same to the system (read, write, peek, shutdown, splice), and options of TCP that it does not have fail
+    /// without harm.
+    async fn accept(&self) -> io::Result<(TcpStream, IpAddr)> {
+        match self {
+            Porter::Tcp(listener) => listener.accept().await.map(|(stream, peer)| (stream, peer.ip())),
+            Porter::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                let stream = StdStream::from(OwnedFd::from(stream.into_std()?));
+                Ok((TcpStream::from_std(stream)?, LOCAL))
+            }
+        }
+    }
+}
+
 /// Accepts on one socket until draining begins.
 async fn accept(
     worker: Rc<Worker>,
     crew: Arc<Crew>,
-    listener: TcpListener,
+    listener: Porter,
     index: usize,
     mut phase: watch::Receiver<Phase>,
 ) {
     let descriptors_max = descriptors_max();
+    let mut complaint: Option<Instant> = None;
     loop {
         while worker.shard().open.value() >= connections_max(&worker, &crew, descriptors_max) {
+            // Who waits for nothing gives way to who wants something.
+            worker.squeeze();
             tokio::select! {
                 // Draining ends the wait as well as room does.
                 biased;
@@ -219,7 +274,12 @@ async fn accept(
                 place(&worker, &crew, to, stream, peer, index);
             }
             Err(error) if is_exhaustion(&error) => {
-                tracing::warn!(%error, "cannot accept; waiting for descriptors");
+                worker.make_room();
+                worker.squeeze();
+                if complaint.is_none_or(|last| last.elapsed() > COMPLAIN_EVERY) {
+                    tracing::warn!(%error, "cannot accept; clients wait for descriptors");
+                    complaint = Some(Instant::now());
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
             // The client was gone before it was accepted.
@@ -252,12 +312,8 @@ fn descriptors_max() -> u64 {
     if answered == 0 { limit.rlim_cur } else { 1024 }
 }
 
-fn is_exhaustion(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
-}
-
 /// Serves a connection here, or hands it to worker `to`.
-fn place(worker: &Rc<Worker>, crew: &Arc<Crew>, to: usize, stream: TcpStream, peer: SocketAddr, listener: usize) {
+fn place(worker: &Rc<Worker>, crew: &Arc<Crew>, to: usize, stream: TcpStream, peer: IpAddr, listener: usize) {
     worker.shard().accepted.add(1);
     if to == worker.index {
         return begin(worker, Place::take(crew, to), stream, peer, listener);
@@ -289,12 +345,29 @@ fn take_over(worker: &Rc<Worker>, place: Place, Handed { stream, peer, listener 
     }
 }
 
-fn begin(worker: &Rc<Worker>, place: Place, stream: TcpStream, peer: SocketAddr, listener: usize) {
+/// Whether a connection from `peer` must begin with a header of the PROXY protocol.
+fn announces(worker: &Worker, peer: IpAddr, listener: usize) -> bool {
+    let snapshot = worker.snapshot();
+    let from = snapshot.listeners.get(listener).and_then(|listener| listener.proxy_protocol.as_deref());
+    from.is_some_and(|from| contains(from, peer))
+}
+
+fn begin(worker: &Rc<Worker>, place: Place, stream: TcpStream, peer: IpAddr, listener: usize) {
     let open = connection::Open::new(worker);
     let worker = Rc::clone(worker);
     match worker.site(listener).cloned() {
+        site if announces(&worker, peer, listener) => spawn_local(async move {
+            let mut stream = stream;
+            if let Some(peer) = announce::learn(&worker, &mut stream, peer).await {
+                match site {
+                    None => Box::pin(connection::run(worker, stream, Via::plain(peer, listener))).await,
+                    Some(site) => Box::pin(handshake::begin(worker, site, stream, peer, listener)).await,
+                }
+            }
+            drop((open, place));
+        }),
         None => spawn_local(async move {
-            connection::run(worker, stream, Via::plain(peer.ip(), listener)).await;
+            connection::run(worker, stream, Via::plain(peer, listener)).await;
             drop((open, place));
         }),
         Some(site) => spawn_local(async move {
@@ -311,18 +384,17 @@ async fn upkeep(worker: Rc<Worker>) {
     let mut ticks = 0_u32;
     loop {
         tick.tick().await;
-        let now_ms = worker.now(std::time::Instant::now()).mono_ms;
+        worker.shard().beats.add(1);
+        let now_ms = worker.now(Instant::now()).mono_ms;
         worker.logger.borrow_mut().flush_due(now_ms);
+        worker.streams.borrow_mut().tick(worker.index, std::time::Instant::now());
         ticks = ticks.wrapping_add(1);
         if (u128::from(ticks) * FLUSH.as_millis()).is_multiple_of(SWEEP.as_millis()) {
-            let now = std::time::Instant::now();
-            for conns in [&worker.conns, &worker.lines.conns] {
-                conns.borrow_mut().sweep(now_ms);
-            }
-            for trunks in [&worker.trunks, &worker.lines.trunks] {
-                trunks.borrow_mut().sweep(now);
+            for lines in [&worker.lines, &worker.copies] {
+                lines.sweep(now_ms, Instant::now());
             }
             worker.pipes.borrow_mut().trim();
+            worker.streams.borrow_mut().tell(worker.index, std::time::Instant::now());
         }
     }
 }

@@ -3,16 +3,20 @@
 //!
 //! Everything runs on the worker's own thread; what is shared with other threads is read only, or written by one.
 
+pub mod announce;
 pub mod listen;
 pub mod worker;
 
 mod connection;
+mod frames;
 pub mod h1;
 mod h2;
+mod h2_body;
 mod handshake;
 mod link;
 mod secure;
 mod via;
+mod wire;
 
 pub mod balance;
 pub mod decide;
@@ -28,22 +32,31 @@ mod admit;
 mod again;
 mod budget;
 mod conns;
+mod dial;
 mod exchange;
 mod forward;
 mod h2up;
 mod hedge;
+mod http1;
 mod interim;
+mod lines;
 mod mirror;
+mod reach;
 mod replay;
 
 mod answer;
 mod body;
 mod client;
+mod duplex;
 mod relay;
 mod serve;
+mod socket;
+mod socket_frames;
 mod stream;
 mod streamed;
+mod streams;
 mod tunnel;
+mod watch;
 
 mod buffers;
 mod digits;

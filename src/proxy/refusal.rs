@@ -58,6 +58,9 @@ pub enum Refusal {
     /// The service or pool is under maintenance.
     #[error("{}", .0.text)]
     Closed(Arc<Notice>),
+    /// An extended CONNECT to an endpoint that answers it as any other request, but cannot say so to an HTTP/2 client.
+    #[error("the endpoint speaks no WebSocket here")]
+    NoWebSocket,
     /// Every permitted attempt failed.
     #[error("{reason}")]
     Upstream {
@@ -81,6 +84,7 @@ impl Refusal {
             Refusal::Redirect(_) => 308,
             Refusal::Head(Refused::Version) => 505,
             Refusal::Head(Refused::Method) => 405,
+            Refusal::Head(Refused::Protocol) | Refusal::NoWebSocket => 501,
             Refusal::Head(Refused::Expectation) => 417,
             Refusal::Head(Refused::TargetTooLong) => 414,
             Refusal::Head(Refused::HeadTooLarge) => 431,
@@ -109,6 +113,7 @@ impl Refusal {
             | Refusal::Redirect(_)
             | Refusal::PlainHttp
             | Refusal::Forbidden
+            | Refusal::NoWebSocket
             | Refusal::RateLimited(_) => Fault::Client,
             Refusal::NoRoute
             | Refusal::Loop
@@ -173,7 +178,9 @@ impl Refusal {
             Refusal::Full(_) => "connection_limit_reached",
             Refusal::Upstream { reason: "connect_refused", .. } => "connection_refused",
             Refusal::Upstream { reason: "connect_timeout", .. } => "connection_timeout",
-            Refusal::Upstream { reason: "unasked_upgrade", .. } => "http_upgrade_failed",
+            Refusal::Upstream { reason: "unasked_upgrade" | "bad_websocket_accept", .. } | Refusal::NoWebSocket => {
+                "http_upgrade_failed"
+            }
             Refusal::Upstream { reason: "closed" | "reset" | "goaway", .. } => "connection_terminated",
             Refusal::Upstream { fault: Fault::UpstreamConnect, .. } => "destination_unavailable",
             Refusal::Upstream { fault: Fault::UpstreamTimeout, .. } => "http_response_timeout",
@@ -235,6 +242,7 @@ pub fn phrase(status: u16) -> &'static str {
         417 => "Expectation Failed",
         429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
+        501 => "Not Implemented",
         502 => "Bad Gateway",
         503 => "Service Unavailable",
         504 => "Gateway Timeout",

@@ -12,6 +12,7 @@ use super::body::{BodyReader, push_chunk, push_last_chunk};
 use super::buffers::{BUFFER_BYTES, LARGE_BYTES};
 use super::client::Client;
 use super::exchange::{Conn, poll_read};
+use super::forward::Attempt;
 use super::h1::chunked::Piece;
 use super::h1::response::{Response, ResponseFraming};
 use super::link::Link;
@@ -19,6 +20,8 @@ use super::mirror::Aside;
 use super::splice::{self, Pipe};
 use super::timer::Timer;
 use super::upload::{Downstream, Upload};
+use super::watch::Watch;
+use super::wire::Wire;
 use super::worker::Worker;
 use crate::model::Fault;
 
@@ -37,10 +40,10 @@ pub(crate) enum End {
 }
 
 /// One answer on its way down.
-pub(crate) struct Relay<'r, 'c, L> {
+pub(crate) struct Relay<'r, 'c, L, W: Wire> {
     worker: &'r Worker,
     pub(crate) client: &'r mut Client<'c, L>,
-    pub(crate) conn: &'r mut Conn,
+    pub(crate) conn: &'r mut Conn<W>,
     pub(crate) upload: &'r mut Upload,
     pub(crate) body: BodyReader,
     /// Whether the client gets chunks.
@@ -63,6 +66,8 @@ pub(crate) struct Relay<'r, 'c, L> {
     hastened: bool,
     /// Bytes written since others had their turn.
     turn_bytes: usize,
+    /// Whether it has to end before its end.
+    watch: Watch,
 }
 
 /// Writes the framing of an answer; true when the body goes out in chunks.
@@ -90,21 +95,25 @@ pub(crate) fn write_framing(response: &Response, http10: bool, out: &mut Vec<u8>
 
 // === impl Relay ===
 
-impl<'r, 'c, L: Link> Relay<'r, 'c, L> {
+impl<'r, 'c, L: Link, W: Wire> Relay<'r, 'c, L, W> {
     pub(crate) fn new(
         worker: &'r Worker,
         client: &'r mut Client<'c, L>,
-        conn: &'r mut Conn,
+        conn: &'r mut Conn<W>,
         upload: &'r mut Upload,
         response: &Response,
         chunked: bool,
         out: Vec<u8>,
     ) -> Self {
+        let watch = Watch::of(response, &conn.buf);
         conn.buf.drain(..response.head_bytes);
         conn.long = false;
         let body = BodyReader::of_response(response.framing);
         // What goes through a pipe is seen by nobody.
-        let long = L::IS_PLAIN && splice::is_long(response.framing) && Aside::witness(&mut client.aside).is_none();
+        let long = L::IS_PLAIN
+            && W::IS_TCP
+            && splice::is_long(response.framing)
+            && Aside::witness(&mut client.aside).is_none();
         Self {
             worker,
             client,
@@ -122,17 +131,21 @@ impl<'r, 'c, L: Link> Relay<'r, 'c, L> {
             long,
             hastened: false,
             turn_bytes: 0,
+            watch,
         }
     }
 
     /// Streams until the end. `idle`: how long nothing may move.
-    pub(crate) async fn run(&mut self, timer: &mut Timer, idle: Duration) -> End {
+    pub(crate) async fn run(&mut self, timer: &mut Timer, idle: Duration, attempt: &Attempt) -> End {
         if let Err(fault) = self.gather() {
             return End::Unsent(fault);
         }
         self.look_ahead();
         loop {
-            let step = std::future::poll_fn(|cx| self.poll(cx));
+            let step = std::future::poll_fn(|cx| match self.poll(cx) {
+                Poll::Pending => self.watch.poll_over(cx, attempt).map(|()| Some(End::Cut(Fault::Proxy))),
+                step => step,
+            });
             match timer.limit(Instant::now() + idle, step).await {
                 Ok(Some(end)) => {
                     if let Some(witness) = Aside::witness(&mut self.client.aside).filter(|_| end == End::Whole) {
@@ -226,9 +239,10 @@ impl<'r, 'c, L: Link> Relay<'r, 'c, L> {
     /// Fills a pipe before the head is written, so that both leave in full segments.
     fn look_ahead(&mut self) {
         let Some(left) = self.body.length().filter(|_| self.long) else { return };
+        let Some(stream) = self.conn.stream.tcp() else { return };
         let Some(mut pipe) = self.worker.pipes.borrow_mut().take() else { return };
         self.conn.long = true;
-        match pipe.try_fill(&self.conn.stream, left) {
+        match pipe.try_fill(stream, left) {
             Ok(n) if n > 0 => {
                 self.body.pass(n as u64);
                 self.pipe = Some(pipe);
@@ -248,7 +262,9 @@ impl<'r, 'c, L: Link> Relay<'r, 'c, L> {
             // Linux holds an acknowledgement back for 40 ms in the hope of a request to carry it, and none comes before
             // the body is whole; an endpoint that sends with `TCP_CORK`, as nginx with `tcp_nopush`, waits for it
             // before it sends the rest. Measured on 0.7 % of 100 kB answers.
-            let _ = socket2::SockRef::from(&self.conn.stream).set_tcp_quickack(true);
+            if let Some(stream) = self.conn.stream.tcp() {
+                let _ = socket2::SockRef::from(stream).set_tcp_quickack(true);
+            }
         }
         got
     }
@@ -261,7 +277,11 @@ impl<'r, 'c, L: Link> Relay<'r, 'c, L> {
             self.long = false;
             return Poll::Ready(Ok(false));
         };
-        let filled = pipe.poll_fill(cx, &self.conn.stream, left);
+        let filled = match self.conn.stream.tcp() {
+            Some(stream) => pipe.poll_fill(cx, stream, left),
+            // Only what is TCP is long.
+            None => return Poll::Ready(Ok(false)),
+        };
         match filled {
             Poll::Ready(Ok(n)) if n > 0 => {
                 self.body.pass(n as u64);

@@ -1,84 +1,72 @@
-//! A client's connection over TLS, by rustls: the handshake, and then a [`Link`] as any other.
+//! A connection over TLS, by rustls, from a client or to an endpoint: the handshake, and then a [`Link`] as any other,
+//! or what [`super::wire`] takes.
 //!
 //! Records are read from the socket in large pieces through a buffer of the worker's, which the connection holds only
 //! while there is something in it (rustls alone would read 4 KiB at a time), and written with one `writev` for all that
 //! is pending. What is written is encrypted at once and at most [`PENDING_BYTES_MAX`] of it wait for the socket.
 
 use std::io::{self, BufRead, IoSlice, Write};
+use std::ops::{Deref, DerefMut};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use rustls::{ProtocolVersion, ServerConfig, ServerConnection};
+use rustls::pki_types::ServerName;
+use rustls::{
+    ClientConfig, ClientConnection, ConnectionCommon, ProtocolVersion, ServerConfig, ServerConnection, SideData,
+};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::link::{Gone, Link};
 use super::worker::Worker;
 use crate::telemetry::handshake::{HandshakeFault, HandshakeKind};
+use crate::telemetry::uplink::UplinkFault;
 use crate::tls::identity::Identity;
 
 /// Plaintext that may wait encrypted for the socket: what rustls itself takes as a default.
 const PENDING_BYTES_MAX: usize = 64 * 1024;
 
-/// A connection over TLS.
-pub(crate) struct Secure {
+/// A connection over TLS; `C` is one of the two sides of rustls.
+pub(crate) struct Secure<C> {
     socket: TcpStream,
     /// Boxed, because it is large and the futures that hold the link are moved.
-    tls: Box<ServerConnection>,
+    tls: Box<C>,
     worker: Rc<Worker>,
     /// Records that have been read from the socket and not been handed to rustls; without room while there are none.
     ahead: Vec<u8>,
     used: usize,
-    /// The client has ended its side of the socket.
+    /// The peer has ended its side of the socket.
     ended: bool,
     /// The end has been said.
     closing: bool,
 }
 
+/// Why a handshake failed.
+enum Unshaken {
+    /// The peer left.
+    Gone,
+    /// What rustls says; the alert has been sent.
+    Tls(rustls::Error),
+}
+
 // === impl Secure ===
 
-impl Secure {
-    /// Shakes hands.
+impl Secure<ServerConnection> {
+    /// Shakes hands with a client.
     pub(crate) async fn accept(
         worker: &Rc<Worker>,
         socket: TcpStream,
         config: Arc<ServerConfig>,
     ) -> Result<Self, HandshakeFault> {
-        let mut tls = ServerConnection::new(config).map_err(|_| HandshakeFault::Malformed)?;
-        tls.set_buffer_limit(Some(PENDING_BYTES_MAX));
-        let (worker, tls) = (Rc::clone(worker), Box::new(tls));
-        let (ahead, used, ended, closing) = (Vec::new(), 0, false, false);
-        let mut link = Self { socket, tls, worker, ahead, used, ended, closing };
-        std::future::poll_fn(|cx| link.poll_handshake(cx)).await?;
-        Ok(link)
-    }
-
-    fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), HandshakeFault>> {
-        loop {
-            // What is left to send when it is over, such as tickets, goes with the first answer.
-            if !self.tls.is_handshaking() {
-                return Poll::Ready(Ok(()));
-            }
-            if self.tls.wants_write() {
-                ready!(self.poll_push(cx)).map_err(|_| HandshakeFault::Gone)?;
-            }
-            match ready!(self.poll_fill(cx)) {
-                Ok(n) if n > 0 => {}
-                _ => return Poll::Ready(Err(HandshakeFault::Gone)),
-            }
-            if let Err(error) = self.digest() {
-                // The alert says why.
-                let _ = self.poll_push(cx);
-                return Poll::Ready(Err(fault_of(&error)));
-            }
-        }
-    }
-
-    /// Whether the client wants HTTP/2 (RFC 7301).
-    pub(crate) fn wants_http2(&self) -> bool {
-        self.tls.alpn_protocol() == Some(b"h2")
+        let tls = ServerConnection::new(config).map_err(|_| HandshakeFault::Malformed)?;
+        let mut link = Self::over(worker, socket, tls);
+        let shaken = std::future::poll_fn(|cx| link.poll_handshake(cx)).await;
+        shaken.map(|()| link).map_err(|error| match error {
+            Unshaken::Gone => HandshakeFault::Gone,
+            Unshaken::Tls(error) => HandshakeFault::of(&error),
+        })
     }
 
     /// The client, if it showed a certificate; one that does not hold has ended the handshake.
@@ -88,8 +76,103 @@ impl Secure {
 
     /// What was agreed on.
     pub(crate) fn kind(&self) -> HandshakeKind {
-        let resumed = self.tls.handshake_kind() == Some(rustls::HandshakeKind::Resumed);
-        HandshakeKind { v13: self.tls.protocol_version() == Some(ProtocolVersion::TLSv1_3), resumed }
+        HandshakeKind { v13: self.tls.protocol_version() == Some(ProtocolVersion::TLSv1_3), resumed: self.is_resumed() }
+    }
+}
+
+impl Secure<ClientConnection> {
+    /// Shakes hands with an endpoint, which must prove `name`. What is left to send goes with the first request.
+    pub(crate) async fn connect(
+        worker: &Rc<Worker>,
+        socket: TcpStream,
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+    ) -> Result<Self, UplinkFault> {
+        let tls = ClientConnection::new(config, name).map_err(|error| UplinkFault::of(&error))?;
+        let mut link = Self::over(worker, socket, tls);
+        let shaken = std::future::poll_fn(|cx| link.poll_handshake(cx)).await;
+        shaken.map(|()| link).map_err(|error| match error {
+            Unshaken::Gone => UplinkFault::Closed,
+            Unshaken::Tls(error) => {
+                tracing::debug!(%error, "the handshake with an endpoint failed");
+                UplinkFault::of(&error)
+            }
+        })
+    }
+
+    /// Whether the endpoint ended its side of the socket without saying that it does: what came last may have been cut
+    /// off by anybody in between (RFC 9112 §9.8).
+    pub(crate) fn is_torn(&mut self) -> bool {
+        self.ended && self.used >= self.ahead.len() && self.tls.reader().fill_buf().is_err()
+    }
+
+    /// Whether an endpoint that nobody has asked anything has neither ended nor said something.
+    pub(crate) fn is_quiet(&mut self) -> bool {
+        // Tickets and key updates are taken in on the way; they say nothing.
+        self.poll_plain(&mut Context::from_waker(std::task::Waker::noop())).is_pending()
+    }
+}
+
+impl<C> Secure<C> {
+    fn put_ahead(&mut self) {
+        if self.ahead.capacity() > 0 {
+            self.worker.buffers.borrow_mut().put(std::mem::take(&mut self.ahead));
+            self.used = 0;
+        }
+    }
+
+    /// The socket, for its options.
+    pub(crate) fn tcp(&self) -> &TcpStream {
+        &self.socket
+    }
+}
+
+impl<C, S> Secure<C>
+where
+    C: Deref<Target = ConnectionCommon<S>> + DerefMut,
+    S: SideData,
+{
+    fn over(worker: &Rc<Worker>, socket: TcpStream, mut tls: C) -> Self {
+        tls.set_buffer_limit(Some(PENDING_BYTES_MAX));
+        let (worker, tls) = (Rc::clone(worker), Box::new(tls));
+        let (ahead, used, ended, closing) = (Vec::new(), 0, false, false);
+        Self { socket, tls, worker, ahead, used, ended, closing }
+    }
+
+    fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Unshaken>> {
+        loop {
+            // What is left to send when it is over, such as tickets, goes with the first answer.
+            if !self.tls.is_handshaking() {
+                return Poll::Ready(Ok(()));
+            }
+            if self.tls.wants_write() {
+                ready!(self.poll_push(cx)).map_err(|_| Unshaken::Gone)?;
+            }
+            match ready!(self.poll_fill(cx)) {
+                Ok(n) if n > 0 => {}
+                _ => return Poll::Ready(Err(Unshaken::Gone)),
+            }
+            if let Err(error) = self.digest() {
+                // The alert says why.
+                let _ = self.poll_push(cx);
+                return Poll::Ready(Err(Unshaken::Tls(error)));
+            }
+        }
+    }
+
+    /// Whether HTTP/2 was agreed on (RFC 7301).
+    pub(crate) fn wants_http2(&self) -> bool {
+        self.tls.alpn_protocol() == Some(b"h2")
+    }
+
+    /// Whether an earlier session was resumed.
+    pub(crate) fn is_resumed(&self) -> bool {
+        self.tls.handshake_kind() == Some(rustls::HandshakeKind::Resumed)
+    }
+
+    /// Whether something that was written has yet to reach the socket.
+    pub(crate) fn wants_write(&self) -> bool {
+        self.tls.wants_write()
     }
 
     /// Reads records into `ahead`, when there are none; how many bytes there are, 0 at the end.
@@ -140,20 +223,13 @@ impl Secure {
         Ok(())
     }
 
-    fn put_ahead(&mut self) {
-        if self.ahead.capacity() > 0 {
-            self.worker.buffers.borrow_mut().put(std::mem::take(&mut self.ahead));
-            self.used = 0;
-        }
-    }
-
     /// Ready when decrypted bytes are at hand: false at their end.
-    fn poll_plain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+    pub(crate) fn poll_plain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         loop {
             match self.tls.reader().fill_buf() {
                 Ok(bytes) => return Poll::Ready(Ok(!bytes.is_empty())),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                // The client closed its socket without a word, as many do. Framing tells whether anything is missing.
+                // The peer closed its socket without a word, as many do. Framing tells whether anything is missing.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Poll::Ready(Ok(false)),
                 Err(error) => return Poll::Ready(Err(error)),
             }
@@ -195,13 +271,13 @@ impl Secure {
     }
 }
 
-impl Drop for Secure {
+impl<C> Drop for Secure<C> {
     fn drop(&mut self) {
         self.put_ahead();
     }
 }
 
-impl Link for Secure {
+impl Link for Secure<ServerConnection> {
     const IS_PLAIN: bool = false;
     // Encryption takes about 1 ms for 4 MiB.
     const TURN_BYTES_MAX: usize = 512 * 1024;
@@ -230,7 +306,11 @@ impl Link for Secure {
     }
 }
 
-impl AsyncRead for Secure {
+impl<C, S> AsyncRead for Secure<C>
+where
+    C: Deref<Target = ConnectionCommon<S>> + DerefMut,
+    S: SideData,
+{
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let mut got = false;
         // Everything that is at hand, so that a burst of records is one read.
@@ -258,7 +338,11 @@ impl AsyncRead for Secure {
     }
 }
 
-impl AsyncWrite for Secure {
+impl<C, S> AsyncWrite for Secure<C>
+where
+    C: Deref<Target = ConnectionCommon<S>> + DerefMut,
+    S: SideData,
+{
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
     }
@@ -294,17 +378,6 @@ impl AsyncWrite for Secure {
         }
         ready!(self.poll_push(cx))?;
         Pin::new(&mut self.socket).poll_shutdown(cx)
-    }
-}
-
-/// Why rustls gave a handshake up.
-fn fault_of(error: &rustls::Error) -> HandshakeFault {
-    use rustls::Error;
-    match error {
-        Error::PeerIncompatible(_) | Error::NoApplicationProtocol => HandshakeFault::Unlike,
-        Error::NoCertificatesPresented | Error::InvalidCertificate(_) => HandshakeFault::ClientCertificate,
-        Error::AlertReceived(_) => HandshakeFault::Alert,
-        _ => HandshakeFault::Malformed,
     }
 }
 

@@ -10,7 +10,8 @@ use super::admit::{Places, admit};
 use super::answer::{Back, Took};
 use super::client::Client;
 use super::decide::{Decision, Dice, Question, decide};
-use super::forward::{Answered, Job, Reply, Trail, forward};
+use super::exchange::Conn;
+use super::forward::{Answered, Attempt, Job, Reply, Trail, forward};
 use super::h1::request::{Framing, Parsed};
 use super::h1::response::ResponseFraming;
 use super::link::Link;
@@ -21,9 +22,10 @@ use super::refusal::Refusal;
 use super::relay::{End, Relay, write_framing};
 use super::timer::Timer;
 use super::trace::Trace;
-use super::tunnel;
+use super::tunnel::{self, Tunnel};
 use super::upload::Downstream;
 use super::via::Via;
+use super::wire::Wire;
 use super::worker::{Lease, Worker};
 use crate::model::{Fault, Head};
 use crate::switchboard::snapshot::Snapshot;
@@ -135,11 +137,13 @@ impl Request<'_> {
             question: &question,
             outgoing: &outgoing,
             decision: &decision,
+            ends: self.via.ends,
             began: self.began,
         };
         self.worker.turns.up().await;
         match forward(&job, places, client, timer).await {
             Ok(Reply::Http1(answered)) => told.relay(&question, &decision, client, answered, timer).await,
+            Ok(Reply::Any(answered)) => Box::pin(told.relay(&question, &decision, client, *answered, timer)).await,
             Ok(Reply::Http2(answered)) => {
                 Box::pin(told.relay_http2(&question, &decision, client, answered, timer)).await
             }
@@ -174,12 +178,12 @@ pub(crate) struct Told<'a> {
 
 impl Told<'_> {
     /// Sends the endpoint's answer down.
-    async fn relay<L: Link>(
+    async fn relay<L: Link, W: Wire>(
         &self,
         question: &Question<'_>,
         decision: &Decision,
         client: &mut Client<'_, L>,
-        answered: Answered,
+        answered: Answered<W>,
         timer: &mut Timer,
     ) -> After {
         let Answered { mut conn, response, mut upload, attempt, mut trail, .. } = answered;
@@ -217,11 +221,11 @@ impl Told<'_> {
         });
         let mut relay = Relay::new(worker, client, &mut conn, &mut upload, &response, chunked, out);
         worker.turns.down().await;
-        let end = relay.run(timer, attempt.service().spec.timeouts.idle).await;
+        let end = relay.run(timer, attempt.service().spec.timeouts.idle, &attempt).await;
         let mut bytes_out = relay.bytes_out;
         worker.buffers.borrow_mut().put(relay.out);
         if upgraded && end == End::Whole {
-            bytes_out += tunnel::run(client, &mut conn, &mut trail.reset).await;
+            bytes_out += self.tunnel(client, &mut conn, &attempt, &mut trail, timer).await;
         }
         if let End::Unsent(fault) = end {
             attempt.fail(fault, question);
@@ -252,6 +256,28 @@ impl Told<'_> {
         };
         attempt.give_back(conn, upload, &response, whole, question.now.mono_ms);
         after
+    }
+
+    /// Carries what follows a 101; the bytes that went to the client.
+    async fn tunnel<L: Link, W: Wire>(
+        &self,
+        client: &mut Client<'_, L>,
+        conn: &mut Conn<W>,
+        attempt: &Attempt,
+        trail: &mut Trail,
+        timer: &mut Timer,
+    ) -> u64 {
+        tunnel::keep_alive(client.stream.socket());
+        conn.stream.tcp().into_iter().for_each(tunnel::keep_alive);
+        let tunnel = Tunnel::new(self.request.worker, attempt, client.unused(), &std::mem::take(&mut conn.buf));
+        let ended = tunnel.run(client.stream, &mut conn.stream, timer).await;
+        trail.reset = ended.endpoint_reset;
+        client.bytes_in += ended.up;
+        if ended.client_reset {
+            // It broke off, and so does this.
+            conn.stream.tcp().into_iter().for_each(tunnel::reset);
+        }
+        ended.down
     }
 
     /// Answers in the proxy's own name.

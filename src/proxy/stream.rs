@@ -18,19 +18,24 @@ use super::answer::{Back, Took};
 use super::body::BodyReader;
 use super::decide::{Decision, Dice, Question, decide};
 use super::forward::{Answered, Attempt, Job, Reply, Trail, forward};
-use super::h1::request::Framing;
+use super::frames::held::Held;
+use super::h1::request::{Framing, Refused};
 use super::h1::response::Response;
-use super::h2::{Upstream, canonical, field, refusal_response};
+use super::h2::{canonical, field, refusal_response};
+use super::h2_body::Upstream;
 use super::h2up::grpc;
 use super::h2up::to_http2::Poured;
 use super::mirror::Aside;
 use super::outgoing::{Caller, Outgoing, RequestId};
 use super::record::{Story, tell};
 use super::refusal::Refusal;
+use super::socket::{self, Asked};
 use super::streamed::Streamed;
 use super::timer::Timer;
 use super::trace::Trace;
 use super::via::Via;
+use super::watch::Watch;
+use super::wire::Wire;
 use super::worker::{Lease, Worker};
 use crate::model::{Fault, FieldId, Head};
 
@@ -39,27 +44,42 @@ pub(crate) struct Stream {
     pub(crate) worker: Rc<Worker>,
     snapshot: Rc<Lease>,
     via: Via,
-    head: Head,
+    held: Rc<Held>,
+    pub(crate) head: Head,
     framing: Framing,
     began: Instant,
     caller: Caller,
     id: RequestId,
     trace: Option<Box<Trace>>,
     decision: Option<Decision>,
+    /// Whether it asks for a WebSocket.
+    upgrade: bool,
 }
 
 // === impl Stream ===
 
 impl Stream {
-    /// Serves a stream to its end.
-    pub(crate) async fn serve(
-        worker: Rc<Worker>,
-        via: Via,
+    /// Serves a stream to its end. What h2 made of its head is let go at once.
+    pub(crate) fn serve(
+        worker: &Rc<Worker>,
+        via: &Via,
+        held: &Rc<Held>,
         request: Request<RecvStream>,
-        mut respond: SendResponse<Bytes>,
+        respond: SendResponse<Bytes>,
         began: Instant,
+    ) -> impl Future<Output = ()> + 'static {
+        let (stream, read, down, asked) = Self::new(Rc::clone(worker), via.clone(), Rc::clone(held), request, began);
+        stream.run(read, down, asked, respond)
+    }
+
+    async fn run(
+        self,
+        read: Result<(), Refusal>,
+        mut down: Upstream,
+        mut asked: Option<Asked>,
+        mut respond: SendResponse<Bytes>,
     ) {
-        let (mut stream, read, mut down) = Self::new(worker, via, request, began);
+        let mut stream = self;
         let decision = match read.and_then(|()| stream.decide()) {
             Ok(decision) => decision,
             Err(refusal) => return stream.refuse(&refusal, &Trail::default(), 0, &mut respond),
@@ -74,12 +94,39 @@ impl Stream {
         };
         stream.decision = Some(decision);
         match stream.forward(&decision, places, &mut down, &mut timer, &mut respond).await {
-            Some(Ok(Reply::Http2(answered))) => {
+            Some(Ok(Reply::Http2(mut answered))) => {
+                if let Some(asked) = asked.take() {
+                    let tried = stream.upgrade_http2(asked, answered, &decision, &mut timer, &mut respond);
+                    let Some(ordinary) = Box::pin(tried).await else { return };
+                    answered = ordinary;
+                }
                 return Poured::run(stream, &decision, answered, down, timer, &mut respond).await;
             }
-            Some(Ok(Reply::Http1(answered))) => {
+            Some(Ok(Reply::Http1(mut answered))) => {
+                if let Some(asked) = asked.take() {
+                    let tried = stream.upgrade(asked, answered, &decision, &mut timer, &mut respond);
+                    match Box::pin(tried).await {
+                        Some(Ok(ordinary)) => answered = ordinary,
+                        Some(Err((refusal, trail))) => return stream.refuse(&refusal, &trail, 0, &mut respond),
+                        None => return,
+                    }
+                }
                 if let Some((body, out)) = stream.answer(answered, &decision, down, timer, &mut respond) {
                     body.pour(out).await;
+                }
+                return;
+            }
+            Some(Ok(Reply::Any(mut answered))) => {
+                if let Some(asked) = asked.take() {
+                    let tried = stream.upgrade(asked, *answered, &decision, &mut timer, &mut respond);
+                    match Box::pin(tried).await {
+                        Some(Ok(ordinary)) => *answered = ordinary,
+                        Some(Err((refusal, trail))) => return stream.refuse(&refusal, &trail, 0, &mut respond),
+                        None => return,
+                    }
+                }
+                if let Some((body, out)) = stream.answer(*answered, &decision, down, timer, &mut respond) {
+                    Box::pin(body.pour(out)).await;
                 }
                 return;
             }
@@ -93,12 +140,20 @@ impl Stream {
     fn new(
         worker: Rc<Worker>,
         via: Via,
+        held: Rc<Held>,
         request: Request<RecvStream>,
         began: Instant,
-    ) -> (Self, Result<(), Refusal>, Upstream) {
+    ) -> (Self, Result<(), Refusal>, Upstream, Option<Asked>) {
         let snapshot = worker.snapshot();
         let mut head = worker.take_head();
-        let (framing, read) = match canonical(&request, &snapshot.limits, &mut head) {
+        let upgrade = socket::is_asked(&request);
+        let key = upgrade.then(|| socket::Key::new(&mut worker.chance.borrow_mut().rng));
+        let canonical = canonical(&request, &snapshot.limits, key.as_ref(), &mut head);
+        let read = canonical.and_then(|framing| match held.take(head.bytes.len()) {
+            true => Ok(framing),
+            false => Err(Refused::HeadTooLarge),
+        });
+        let (framing, read) = match read {
             Ok(framing) => (framing, Ok(())),
             Err(refused) => {
                 // What the spare head held is another request's.
@@ -110,8 +165,14 @@ impl Stream {
         let id = RequestId::new(&head, &mut worker.chance.borrow_mut().rng);
         let trace = worker.trace(&snapshot, &head, caller.trusted);
         let expects_continue = head.fields.iter().any(|field| field.id == FieldId::Expect);
-        let down = Upstream::new(request.into_body(), framing, expects_continue);
-        (Self { worker, snapshot, via, head, framing, began, caller, id, trace, decision: None }, read, down)
+        let body = request.into_body();
+        let (down, asked) = match upgrade {
+            true => (Upstream::none(), Some(Asked { body })),
+            false => (Upstream::new(body, framing, expects_continue), None),
+        };
+        let stream =
+            Self { worker, snapshot, via, held, head, framing, began, caller, id, trace, decision: None, upgrade };
+        (stream, read, down, asked)
     }
 
     pub(crate) fn question(&self) -> Question<'_> {
@@ -123,7 +184,7 @@ impl Stream {
             client: self.client(),
             now: self.worker.now(self.began),
             worker: self.worker.index,
-            repeatable: idempotent,
+            repeatable: idempotent && !self.upgrade,
             at: Some(self.began),
         }
     }
@@ -173,10 +234,11 @@ impl Stream {
             instance: &self.worker.instance,
             tls: self.via.tls.as_deref(),
             framing: self.framing,
-            upgrade: false,
+            upgrade: self.upgrade,
         };
         let (worker, snapshot, began) = (&self.worker, &self.snapshot, self.began);
-        let job = Job { worker, snapshot, question: &question, outgoing: &outgoing, decision, began };
+        let ends = self.via.ends;
+        let job = Job { worker, snapshot, question: &question, outgoing: &outgoing, decision, ends, began };
         let _in_flight = worker.turns.begin();
         worker.turns.up().await;
         let respond = RefCell::new(respond);
@@ -187,16 +249,17 @@ impl Stream {
             Poll::Pending => respond.borrow_mut().poll_reset(cx).map(|_| None),
         });
         match forwarded.await? {
-            Ok(Reply::Http1(answered)) if answered.response.status == 101 => {
-                answered.attempt.fail(Fault::UpstreamAnswer, &question);
-                let refusal = Refusal::Upstream { fault: Fault::UpstreamAnswer, reason: "unasked_upgrade" };
-                Some(Err((refusal, answered.trail)))
+            Ok(Reply::Http1(answered)) if answered.response.status == 101 && !self.upgrade => {
+                Some(Err(answered.unasked(&question)))
+            }
+            Ok(Reply::Any(answered)) if answered.response.status == 101 && !self.upgrade => {
+                Some(Err(answered.unasked(&question)))
             }
             forwarded => Some(forwarded),
         }
     }
 
-    fn refuse(&self, refusal: &Refusal, trail: &Trail, bytes_in: u64, respond: &mut SendResponse<Bytes>) {
+    pub(crate) fn refuse(&self, refusal: &Refusal, trail: &Trail, bytes_in: u64, respond: &mut SendResponse<Bytes>) {
         self.tell(trail, refusal.status(), Some(refusal.fault()), (bytes_in, 0));
         if grpc::is_call(&self.head) {
             let _ = respond.send_response(grpc::refusal_response(refusal), true);
@@ -207,16 +270,17 @@ impl Stream {
     }
 
     /// Sends the endpoint's answer when all of it is at hand; else its head, and the body that is to be poured.
-    fn answer(
+    fn answer<W: Wire>(
         self,
-        answered: Answered,
+        answered: Answered<W>,
         decision: &Decision,
         mut down: Upstream,
         timer: Timer,
         respond: &mut SendResponse<Bytes>,
-    ) -> Option<(Box<Streamed>, SendStream<Bytes>)> {
+    ) -> Option<(Box<Streamed<W>>, SendStream<Bytes>)> {
         let Answered { mut conn, response, upload, attempt, trail, at } = answered;
         let head = self.head_for_client(&response, &conn.buf, &attempt, decision, trail.upstream_us);
+        let watch = Watch::of(&response, &conn.buf);
         Aside::note(&mut down.aside, &response, &conn.buf, &attempt);
         conn.buf.drain(..response.head_bytes);
         let body = BodyReader::of_response(response.framing);
@@ -239,8 +303,8 @@ impl Stream {
             self.worker.timers.borrow_mut().put(timer);
             return None;
         }
-        let streamed =
-            Box::new(Streamed::new(self, down, Answered { conn, response, upload, attempt, trail, at }, timer));
+        let answered = Answered { conn, response, upload, attempt, trail, at };
+        let streamed = Box::new(Streamed::new(self, down, answered, timer, watch));
         // A client that has reset the stream is told of when the body is dropped.
         respond.send_response(head, false).ok().map(|out| (streamed, out))
     }
@@ -304,6 +368,7 @@ fn send(respond: &mut SendResponse<Bytes>, head: HttpResponse<()>, data: Bytes) 
 
 impl Drop for Stream {
     fn drop(&mut self) {
+        self.held.put(self.head.bytes.len());
         self.worker.put_head(std::mem::take(&mut self.head));
     }
 }

@@ -11,18 +11,21 @@ use super::exchange::{Conn, poll_read};
 use super::forward::{Answered, Attempt, Trail};
 use super::h1::chunked::Piece;
 use super::h1::response::Response;
-use super::h2::{Upstream, trailer_map};
+use super::h2::trailer_map;
+use super::h2_body::Upstream;
 use super::mirror::Aside;
 use super::stream::Stream;
 use super::timer::Timer;
 use super::upload::Upload;
+use super::watch::Watch;
+use super::wire::Wire;
 use crate::model::Fault;
 
 /// A body under way.
-pub(crate) struct Streamed {
+pub(crate) struct Streamed<W: Wire> {
     stream: Stream,
     down: Upstream,
-    conn: Option<Conn>,
+    conn: Option<Conn<W>>,
     upload: Option<Upload>,
     response: Response,
     attempt: Attempt,
@@ -35,13 +38,15 @@ pub(crate) struct Streamed {
     moved: Instant,
     bytes_out: u64,
     told: bool,
+    /// Whether it has to end before its end.
+    watch: Watch,
 }
 
 // === impl Streamed ===
 
-impl Streamed {
+impl<W: Wire> Streamed<W> {
     /// The body of `answered`, whose head has been taken off its buffer.
-    pub(crate) fn new(stream: Stream, down: Upstream, answered: Answered, timer: Timer) -> Self {
+    pub(crate) fn new(stream: Stream, down: Upstream, answered: Answered<W>, timer: Timer, watch: Watch) -> Self {
         let Answered { conn, response, upload, attempt, trail, at } = answered;
         Self {
             stream,
@@ -58,6 +63,7 @@ impl Streamed {
             moved: at,
             bytes_out: 0,
             told: false,
+            watch,
         }
     }
 
@@ -92,9 +98,11 @@ impl Streamed {
     async fn has_room(&mut self, out: &mut SendStream<Bytes>) -> bool {
         // One byte is claimed, not the whole piece, so that many waiting streams do not claim what one of them needs.
         out.reserve_capacity(1);
+        // A window that is opened byte by byte is no room before all that waits has gone through it.
+        let deadline = Instant::now() + self.idle;
         while out.capacity() == 0 {
             let room = std::future::poll_fn(|cx| out.poll_capacity(cx));
-            match self.timer.limit(Instant::now() + self.idle, room).await {
+            match self.timer.limit(deadline, room).await {
                 // The endpoint has not kept the client waiting.
                 Ok(Some(Ok(_))) => self.moved = Instant::now(),
                 Ok(_) => return false,
@@ -169,6 +177,7 @@ impl Streamed {
                 Poll::Ready(Ok(n)) if n > 0 => {}
                 Poll::Ready(Ok(_)) if self.body.close() => {}
                 Poll::Ready(_) => return self.cut(Fault::UpstreamAnswer),
+                Poll::Pending if self.watch.poll_over(cx, &self.attempt).is_ready() => return self.cut(Fault::Proxy),
                 Poll::Pending => {
                     ready!(self.timer.poll_elapsed(cx, self.moved + self.idle));
                     return self.cut(if waits_for_client { Fault::Client } else { Fault::UpstreamTimeout });
@@ -183,7 +192,7 @@ impl Streamed {
     }
 }
 
-impl Drop for Streamed {
+impl<W: Wire> Drop for Streamed<W> {
     fn drop(&mut self) {
         // A body is dropped before its end only when the client is gone or resets the stream.
         self.finish(Some(Fault::Client));

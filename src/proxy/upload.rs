@@ -3,12 +3,10 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::AsyncWrite;
-use tokio::net::TcpStream;
-
 use super::h1::response::Response;
 use super::mirror::Aside;
 use super::refusal::Refusal;
+use super::wire::Wire;
 
 /// Body bytes that are written to an endpoint at once.
 pub(crate) const PIECE_BYTES: usize = 64 * 1024;
@@ -90,10 +88,10 @@ impl Upload {
     }
 
     /// Sends what there is and what comes. Ready: all is sent, or the endpoint takes no more.
-    pub(crate) fn poll<D: Downstream>(
+    pub(crate) fn poll<W: Wire, D: Downstream>(
         &mut self,
         cx: &mut Context<'_>,
-        stream: &mut TcpStream,
+        stream: &mut W,
         down: &mut D,
     ) -> Poll<Result<(), Refusal>> {
         loop {
@@ -105,6 +103,9 @@ impl Upload {
                     }
                     _ => self.broken = true,
                 }
+            }
+            if !W::IS_TCP && !self.broken && stream.is_laden() {
+                self.broken = ready!(Pin::new(&mut *stream).poll_flush(cx)).is_err();
             }
             if self.complete || self.broken {
                 return Poll::Ready(Ok(()));

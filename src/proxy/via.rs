@@ -3,7 +3,11 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 
+use tokio::net::TcpStream;
+
+use super::worker::Worker;
 use crate::tls::identity::Identity;
+use crate::upstream::preface::Ends;
 
 /// The connection that a request came by.
 #[derive(Debug, Clone)]
@@ -14,6 +18,8 @@ pub(crate) struct Via {
     pub(crate) listener: usize,
     /// What TLS says of the client; none over plain HTTP.
     pub(crate) tls: Option<Rc<TlsFacts>>,
+    /// The ends of the connection, where some pool's endpoints are told of them.
+    pub(crate) ends: Option<Ends>,
 }
 
 /// What TLS says of a client.
@@ -30,6 +36,15 @@ pub(crate) struct TlsFacts {
 impl Via {
     /// A connection over plain HTTP.
     pub(crate) fn plain(peer: IpAddr, listener: usize) -> Self {
-        Self { peer, listener, tls: None }
+        Self { peer, listener, tls: None, ends: None }
+    }
+
+    /// Takes note of the connection's ends, if anybody is told of them.
+    #[inline]
+    pub(crate) fn look(&mut self, worker: &Worker, socket: &TcpStream) {
+        if worker.snapshot().names_clients && self.ends.is_none() {
+            let ends = socket.peer_addr().ok().zip(socket.local_addr().ok());
+            self.ends = ends.map(|(source, destination)| Ends { source, destination });
+        }
     }
 }

@@ -4,19 +4,18 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Cache};
 use tokio::sync::Notify;
 
 use super::budget::Budgets;
 use super::buffers::{BUFFER_BYTES, Buffers};
-use super::conns::Conns;
 use super::dice::{Rng, Splitters};
-use super::h2up::trunks::Trunks;
 use super::hedge::Paces;
-use super::mirror::Lines;
+use super::lines::{Lines, Purpose};
 use super::splice::Pipes;
+use super::streams::Streams;
 use super::timer::Timers;
 use super::trace::Trace;
 use super::turn::Turns;
@@ -61,11 +60,13 @@ pub(crate) struct Worker {
     cache: RefCell<Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>>,
     current: RefCell<Rc<Lease>>,
     pub(crate) chance: RefCell<Chance>,
-    pub(crate) conns: RefCell<Conns>,
-    pub(crate) trunks: RefCell<Trunks>,
-    /// Connections for copies.
+    /// Connections to endpoints for clients' requests.
     pub(crate) lines: Lines,
+    /// Those for copies of requests.
+    pub(crate) copies: Lines,
     pub(crate) pairs: Arc<Tap>,
+    /// Streams that may last.
+    pub(crate) streams: RefCell<Streams>,
     pub(crate) buffers: RefCell<Buffers>,
     pub(crate) pipes: RefCell<Pipes>,
     pub(crate) budgets: RefCell<Budgets>,
@@ -81,8 +82,10 @@ pub(crate) struct Worker {
     sites: Arc<[Option<Arc<Site>>]>,
     /// When draining began.
     draining: Cell<Option<Instant>>,
-    /// Wakes connections that wait for a request when draining begins.
+    /// Wakes connections that wait for a request: when draining begins, and when some of them should give way.
     pub(crate) drain: Notify,
+    /// Who of those that wait should give way.
+    squeeze: Cell<Squeeze>,
     /// Told whenever a client connection has ended.
     pub(crate) closed: Notify,
     /// The wall clock in microseconds as read at a moment, so that a request costs one clock reading instead of two.
@@ -99,6 +102,22 @@ impl std::ops::Deref for Lease {
         &self.0
     }
 }
+/// Who gives way to new clients.
+#[derive(Debug, Clone, Copy, Default)]
+struct Squeeze {
+    /// When they were asked.
+    at: Option<Instant>,
+    /// How many still should.
+    left: u64,
+    /// How many did.
+    gone: u64,
+    /// Whether those that were served before are meant as well: only when nobody else was there to go.
+    kept_too: bool,
+}
+
+/// Between two times that idle clients are asked to give way.
+const SQUEEZE_EVERY: Duration = Duration::from_millis(50);
+
 /// Spare heads kept per worker: as many as are in use at once on a busy one.
 const HEADS_SPARE_MAX: usize = 512;
 
@@ -132,10 +151,10 @@ impl Worker {
             cache: RefCell::new(cache),
             current: RefCell::new(current),
             chance: RefCell::new(chance),
-            conns: RefCell::default(),
-            trunks: RefCell::default(),
             lines: Lines::default(),
+            copies: Lines::default(),
             pairs: seat.pairs,
+            streams: RefCell::default(),
             buffers: RefCell::default(),
             pipes: RefCell::default(),
             budgets: RefCell::default(),
@@ -151,6 +170,7 @@ impl Worker {
             turns: Turns::default(),
             draining: Cell::new(None),
             drain: Notify::new(),
+            squeeze: Cell::default(),
             closed: Notify::new(),
             unix: Cell::new((Instant::now(), unix_us_now())),
         })
@@ -238,17 +258,66 @@ impl Worker {
         self.drain.notify_waiters();
     }
 
-    /// Closes idle connections of endpoints that the published snapshot no longer names.
-    pub(crate) fn prune(&self) {
+    /// Closes idle connections over TLS, each of which holds the worker.
+    pub(crate) fn let_go(&self) {
+        for lines in [&self.lines, &self.copies] {
+            lines.let_go();
+        }
+    }
+
+    /// The connections for a purpose.
+    #[inline]
+    pub(crate) fn lines_for(&self, purpose: Purpose) -> &Lines {
+        match purpose {
+            Purpose::Clients => &self.lines,
+            Purpose::Copies => &self.copies,
+        }
+    }
+
+    /// Asks some client connections that wait for a request to close, because new clients wait for their places: an
+    /// eighth of what is open, and those that never asked anything before those that did.
+    pub(crate) fn squeeze(&self) {
+        let (now, before) = (Instant::now(), self.squeeze.get());
+        if before.at.is_some_and(|last| now.duration_since(last) < SQUEEZE_EVERY) {
+            return;
+        }
+        let kept_too = !before.kept_too && before.gone == 0;
+        let left = (self.shard().open.value() / 8).max(1);
+        self.squeeze.set(Squeeze { at: Some(now), left, gone: 0, kept_too });
+        self.drain.notify_waiters();
+    }
+
+    /// Whether a connection that waits, for its first request or a further one, and was woken without a drain is to
+    /// close.
+    pub(crate) fn gives_way(&self, first: bool) -> bool {
+        let mut squeeze = self.squeeze.get();
+        let fresh = squeeze.at.is_some_and(|last| last.elapsed() < SQUEEZE_EVERY);
+        if !fresh || squeeze.left == 0 || (!first && !squeeze.kept_too) {
+            return false;
+        }
+        squeeze.left -= 1;
+        squeeze.gone += 1;
+        self.squeeze.set(squeeze);
+        true
+    }
+
+    /// Closes all idle connections to endpoints; false when there was none.
+    pub(crate) fn make_room(&self) -> bool {
+        self.lines.clear() | self.copies.clear()
+    }
+
+    /// Takes note of what was published: streams of pools whose weight went to 0 are to end, and idle connections of
+    /// endpoints that are no longer named are closed.
+    pub(crate) fn follow(&self) {
         let snapshot = self.snapshot();
+        let mut chance = self.chance.borrow_mut();
+        self.streams.borrow_mut().review(self.index, &snapshot, Instant::now(), &mut || chance.rng.draw());
+        drop(chance);
         let pools = snapshot.services.iter().flat_map(|service| service.pools.iter());
         let endpoints: std::collections::HashSet<(u32, u64)> =
             pools.flat_map(|pool| pool.endpoints.iter()).map(|endpoint| (endpoint.slot, endpoint.serial)).collect();
-        for conns in [&self.conns, &self.lines.conns] {
-            conns.borrow_mut().retain(|slot, serial| endpoints.contains(&(slot, serial)));
-        }
-        for trunks in [&self.trunks, &self.lines.trunks] {
-            trunks.borrow_mut().retain(|slot, serial| endpoints.contains(&(slot, serial)));
+        for lines in [&self.lines, &self.copies] {
+            lines.retain(|slot, serial| endpoints.contains(&(slot, serial)));
         }
     }
 }

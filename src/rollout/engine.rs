@@ -82,11 +82,11 @@ async fn begin(switchboard: Arc<Switchboard>, parts: Parts) -> Result<Desk, Jour
     Ok(Desk::of(office))
 }
 
-/// The journal of the directory, else one in memory and why.
+/// The journal of the directory, else one in memory that is written there as soon as it can be, and why.
 async fn open(directory: Option<PathBuf>) -> Result<(Journal, Option<String>), JournalError> {
     let Some(directory) = directory else { return Ok((Journal::in_memory()?, None)) };
-    let shown = directory.display().to_string();
-    let work = tokio::task::spawn_blocking(move || Journal::open(&directory));
+    let place = directory.clone();
+    let work = tokio::task::spawn_blocking(move || Journal::open(&place));
     let why = match timeout(OPEN, work).await {
         Ok(Ok(Ok(journal))) => return Ok((journal, None)),
         // Its rollouts are not ours to judge; the operator chose the version.
@@ -95,10 +95,17 @@ async fn open(directory: Option<PathBuf>) -> Result<(Journal, Option<String>), J
         Ok(Err(error)) => error.to_string(),
         Err(_) => format!("it did not open within {} s", OPEN.as_secs()),
     };
-    let message = format!(
-        "rollouts are kept in memory only, a restart forgets them: the journal in {shown} cannot be used ({why})"
-    );
-    Ok((Journal::in_memory()?, Some(message)))
+    let why = format!("{}: {why}; {}", directory.display(), remedy());
+    let message = format!("rollouts are kept in memory only, a restart forgets them ({why})");
+    Ok((Journal::waiting_for(&directory, why)?, Some(message)))
+}
+
+/// What helps against a state directory that cannot be used.
+fn remedy() -> String {
+    use std::os::unix::fs::MetadataExt as _;
+    let user = std::fs::metadata("/proc/self").map(|own| format!("user {}", own.uid()));
+    let user = user.unwrap_or_else(|_| "the user of weir".into());
+    format!("let {user} write there, or set state_dir")
 }
 
 fn reasons(error: &JournalError) -> String {
@@ -130,5 +137,5 @@ async fn take_up(office: &Arc<Office>, kept: Kept) {
     office.seats().insert(id.clone(), Arc::clone(&seat));
     let live = levers::live_share(&office.switchboard, &plan).unwrap_or(Share::ZERO);
     tracing::info!(rollout = id, service = service.as_str(), live = %live, "a rollout goes on after a restart");
-    tokio::spawn(guardian::guard(Arc::clone(office), seat, orders, Input::Recovered { live }));
+    office.spawn(guardian::guard(Arc::clone(office), seat, orders, Input::Recovered { live }));
 }

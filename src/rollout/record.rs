@@ -10,6 +10,9 @@ use super::verdict::{GateVerdict, Judgement, Verdict};
 /// Records that are kept of one rollout; half an hour of seconds, then two seconds each, and so on.
 pub const RECORDS_MAX: usize = 2_000;
 
+/// What counts as lately.
+const LATELY_MS: u64 = 60_000;
+
 /// One tick, or several neighbours.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -106,6 +109,20 @@ impl Records {
         }
     }
 
+    /// Requests per second of candidate and control over the last minute, or over what there is of it; none without.
+    pub fn per_s(&self) -> [Option<f64>; 2] {
+        let (mut ms, mut attempts) = (0_u64, [0_u64; 2]);
+        for record in self.0.iter().rev() {
+            if ms >= LATELY_MS {
+                break;
+            }
+            ms += record.tick.elapsed_ms;
+            attempts[0] += record.tick.candidate.attempts;
+            attempts[1] += record.tick.control.attempts;
+        }
+        attempts.map(|attempts| (ms > 0).then(|| attempts as f64 * 1000.0 / ms as f64))
+    }
+
     /// All of them, oldest first.
     pub fn list(&self) -> &[Record] {
         &self.0
@@ -142,15 +159,15 @@ impl Record {
 // === impl Record, from the journal ===
 
 impl Record {
-    /// As the journal kept it; it keeps no latencies and no limits.
+    /// As the journal kept it.
     pub fn of(kept: KeptTick) -> Self {
         let gate = |gate: KeptGate| SaidGate {
             name: gate.name,
             verdict: gate.verdict,
             e_value: gate.e_value,
-            limit: None,
+            limit: gate.limit,
             safe_e_value: gate.safe_e_value,
-            safe_limit: None,
+            safe_limit: gate.safe_limit,
             bound: gate.bound,
         };
         let judgement = Said {
@@ -160,14 +177,7 @@ impl Record {
             self_test: None,
             sample_ratio: None,
         };
-        Self {
-            n: kept.n,
-            at_ms: kept.at_ms,
-            phase: kept.phase,
-            tick: kept.tick,
-            latency: Latencies::default(),
-            judgement,
-        }
+        Self { n: kept.n, at_ms: kept.at_ms, phase: kept.phase, tick: kept.tick, latency: kept.latency, judgement }
     }
 }
 
@@ -210,6 +220,18 @@ mod tests {
         let arm = Arm { attempts: 3, errors: 1, ..Arm::default() };
         let tick = Tick { elapsed_ms: 1_000, share: 0.05, candidate: arm, control: arm, ..Tick::default() };
         Record { n, at_ms: n * 1_000, phase: 0, tick, latency: Latencies::default(), judgement }
+    }
+
+    #[test]
+    fn a_rate_is_of_the_last_minute_and_of_no_time_before_the_rollout() {
+        let mut records = Records::default();
+        assert_eq!(records.per_s(), [None, None]);
+        (1..=4).for_each(|n| records.push(record(n)));
+        assert_eq!(records.per_s(), [Some(3.0), Some(3.0)], "four seconds, not sixty");
+        (5..=600).for_each(|n| {
+            records.push(Record { tick: Tick { candidate: Arm::default(), ..record(n).tick }, ..record(n) })
+        });
+        assert_eq!(records.per_s(), [Some(0.0), Some(3.0)]);
     }
 
     #[test]

@@ -39,6 +39,9 @@ pub struct Tick {
     pub settling: bool,
     /// Whether the candidate has an endpoint to serve with.
     pub serving: bool,
+    /// What is wrong with the control when it has no endpoint to serve with, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control_down: Option<String>,
     /// The candidate.
     pub candidate: Arm,
     /// What it is compared with: the baseline pool or stable.

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 pub enum Verdict {
     /// Shown not to be worse than what must be excluded, or simply holding (outside gates, plain rules).
     ShownSafe,
+    /// One of the two has everything, or the candidate nothing: there is nothing to compare, and nothing is shown. Such
+    /// a gate stands in nobody's way.
+    NotCompared,
     /// Neither shown safe nor shown bad.
     Inconclusive,
     /// The candidate had no request to be judged by.
@@ -100,4 +103,13 @@ pub struct Judgement {
     pub self_test: Option<f64>,
     /// e-value of the sample-ratio check.
     pub sample_ratio: Option<f64>,
+}
+
+// === impl Verdict ===
+
+impl Verdict {
+    /// Whether it stands in the way of nothing.
+    pub fn holds(self) -> bool {
+        matches!(self, Verdict::ShownSafe | Verdict::NotCompared)
+    }
 }

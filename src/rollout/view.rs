@@ -31,6 +31,8 @@ pub struct View {
     pub control: Name,
     /// What the weights give the candidate now; none when the service is gone.
     pub live_share: Option<Share>,
+    /// Requests per second of candidate and control, of the last minute or since it began.
+    pub per_s: [Option<f64>; 2],
     /// Why the service or the system is killed, while it is.
     pub killed: Option<String>,
     /// The freeze window in force.
@@ -115,7 +117,6 @@ impl View {
             "startedBy": rollout.started_by,
             "reason": rollout.reason,
             "phaseMs": rollout.phase_ms,
-            "watchedMs": rollout.watched_ms,
             "dryRun": plan.dry_run,
             "autoAdvance": plan.auto_advance,
             "autoRollback": plan.auto_rollback,
@@ -161,6 +162,8 @@ impl View {
             "verdict": rollout.verdict,
             "bound": self.judgement.as_ref().and_then(|judgement| judgement.bound),
             "because": rollout.because,
+            "begun": rollout.inner.begun,
+            "watchedMs": rollout.watched_ms,
         });
         if let Value::Object(short) = short { short } else { Map::new() }
     }
@@ -225,6 +228,7 @@ impl View {
             "errors": arm.errors,
             "clientErrors": arm.client_errors,
             "disconnects": arm.disconnects,
+            "requestsPerS": self.per_s[side],
             "inFlight": self.tick.as_ref().map(|tick| tick.in_flight[side]),
             "errorRatioSinceStart": ratio(arm.errors, arm.attempts),
             "sinceStart": { "p50Ms": p50, "p95Ms": p95, "p99Ms": p99 },
@@ -240,6 +244,7 @@ impl View {
                 State::RollingOut => "running",
                 State::Paused => "paused",
                 State::Completed => "passed",
+                State::RolledBack if !rollout.inner.begun => "pending",
                 State::RolledBack if rollout.verdict == Verdict::Fail => "failed",
                 State::RolledBack => "rolled_back",
             },

@@ -63,6 +63,13 @@ pub enum Change {
         /// Only a kill with exactly this reason: any other stays, and nothing changes. None: whatever stands.
         only: Option<String>,
     },
+    /// Has the scope answer 503 until it ends. Written to the weights file, then live.
+    Maintenance {
+        /// What answers 503.
+        scope: Scope,
+        /// What clients are told (may be empty); none ends it.
+        reason: Option<String>,
+    },
     /// Names resolved to other addresses, or a drain came to its end; neither is a new generation.
     EndpointsChanged,
 }
@@ -171,15 +178,17 @@ pub enum Refused {
     #[error("a cohort names no header; use weights to send everybody to a pool")]
     EmptyCohort,
     /// The service is killed; its weights do not move before that is taken back.
-    #[error("{service} is killed{}; `weir unkill` comes first", because(reason))]
+    #[error("{service} is killed{}: `weir unkill {}` first", because(reason), if *system { "--all" } else { service })]
     Killed {
         /// The service.
         service: Name,
+        /// Whether every service is.
+        system: bool,
         /// The reason that was given; may be empty.
         reason: String,
     },
     /// No change of that service is on record.
-    #[error("nothing to undo: no change of service \"{0}\" is on record")]
+    #[error("no change of service \"{0}\" is on record")]
     NothingToUndo(Name),
     /// The weights file cannot be written here.
     #[error("the weights file {path} is read-only for weir; edit it on the host")]
@@ -208,6 +217,37 @@ pub enum Refused {
     /// The process runs in safe mode: everything goes to stable.
     #[error("weir runs in safe mode, everything goes to stable; start it without --safe-mode to move traffic")]
     SafeMode,
+    /// Another process is about to take over; it takes the change.
+    #[error("weir hands over to a new process; ask again in a second")]
+    Resting,
+}
+
+// === impl Change ===
+
+impl Change {
+    /// What the history calls it; none for what is told well enough by the weights that it moved.
+    pub(super) fn word(&self) -> Option<String> {
+        match self {
+            Change::Rollback { .. } => Some("rollback".into()),
+            Change::Undo { .. } => Some("undo".into()),
+            Change::Kill { scope, .. } => Some(format!("kill of {scope}")),
+            Change::Unkill { scope, .. } => Some(format!("unkill of {scope}")),
+            Change::Maintenance { scope, reason: Some(_) } => Some(format!("maintenance of {scope}")),
+            Change::Maintenance { scope, reason: None } => Some(format!("end of maintenance of {scope}")),
+            _ => None,
+        }
+    }
+
+    /// Whether it may wait for the process that takes over. What brings traffic to stable never does, and what files
+    /// and names say goes live in both.
+    pub(super) fn can_wait(&self) -> bool {
+        match self {
+            Change::Weights { .. } | Change::Undo { .. } | Change::Unkill { .. } => true,
+            Change::Cohort { .. } | Change::Maintenance { .. } => true,
+            Change::Rollback { .. } | Change::Kill { .. } => false,
+            Change::Reload | Change::FileChanged { .. } | Change::EndpointsChanged => false,
+        }
+    }
 }
 
 fn because(reason: &str) -> String {

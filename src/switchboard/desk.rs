@@ -14,6 +14,7 @@ use super::store::Store;
 use super::writer::{Mode, timestamp};
 use crate::config::{Config, Problems};
 use crate::model::{Killed, Kills, Name, Scope, ServiceSpec, Weights};
+use crate::tls::pools::PoolsTls;
 
 /// Everything that the writer's lock guards.
 pub(super) struct Desk {
@@ -32,6 +33,10 @@ pub(super) struct Desk {
     pub(super) history: History,
     pub(super) store: Store,
     pub(super) keyring: Keyring,
+    /// What pools speak TLS with.
+    pub(super) tls: PoolsTls,
+    /// The same for a configuration that is about to be live.
+    pub(super) next_tls: Option<PoolsTls>,
     pub(super) mode: Mode,
     /// There was no weights file at the start and none was saved since.
     pub(super) started_without_weights: bool,
@@ -41,6 +46,10 @@ pub(super) struct Desk {
     pub(super) problems: Option<Problems>,
     pub(super) reload: Reload,
     pub(super) stale: Option<String>,
+    /// Another process takes over: nothing is written any more but what brings traffic to stable.
+    pub(super) rests: bool,
+    /// What is being done, for the history.
+    pub(super) doing: Option<String>,
 }
 
 /// What readers may see of the desk without its lock.
@@ -49,6 +58,8 @@ pub(super) struct Shown {
     pub(super) config: Arc<Config>,
     pub(super) history: History,
     pub(super) causes: Vec<(Name, LastCause)>,
+    /// What the weights file says of every service's weights, which do not count while it is killed.
+    pub(super) written: Vec<(Name, Weights)>,
     /// What is killed, by the file or by what it does not say yet.
     pub(super) kills: Kills,
     pub(super) mode: Mode,
@@ -83,7 +94,9 @@ impl Desk {
 
     /// Puts the history on disk.
     pub(super) fn keep(&mut self) {
-        self.store.save(&self.history);
+        if !self.rests {
+            self.store.save(&self.history);
+        }
     }
 
     /// Replaces what is held of `service`.
@@ -155,7 +168,8 @@ impl Desk {
             let named = |service: &str| self.state.plan.services.iter().any(|spec| spec.name.as_str() == service);
             self.history.keep_services(named);
             let cause = cause.clone();
-            self.history.push(Entry { generation, at: timestamp(), cause, changes: next.changes });
+            let what = self.doing.clone();
+            self.history.push(Entry { generation, at: timestamp(), cause, what, changes: next.changes });
         }
         self.keep();
     }
@@ -165,6 +179,7 @@ impl Desk {
             config: self.config.clone(),
             history: self.history.clone(),
             causes: self.causes.clone(),
+            written: self.written.clone(),
             kills: self.kills_now(),
             mode: self.mode,
             reload: self.reload.clone(),

@@ -134,6 +134,27 @@ impl Files {
         reason: Option<&str>,
         written: &[(Name, Weights)],
     ) -> Result<Content, Refused> {
+        self.with_word(content, scope, written, &|text| config::edit_kill(text, scope, reason))
+    }
+
+    /// The same with a maintenance.
+    pub(super) fn edited_maintenance(
+        &self,
+        content: &Content,
+        scope: &Scope,
+        reason: Option<&str>,
+        written: &[(Name, Weights)],
+    ) -> Result<Content, Refused> {
+        self.with_word(content, scope, written, &|text| config::edit_maintenance(text, scope, reason))
+    }
+
+    fn with_word(
+        &self,
+        content: &Content,
+        scope: &Scope,
+        written: &[(Name, Weights)],
+        edit: &dyn Fn(&str) -> Result<String, config::NotEditable>,
+    ) -> Result<Content, Refused> {
         let broken = |why: &str, help: &str| Refused::FileBroken(problem(&self.weights, why, help));
         let (mut text, whole) = match content {
             Content::Text(text) => (text.clone(), config::is_blank(text)),
@@ -147,8 +168,7 @@ impl Files {
                     .map_err(|error| broken(&error.to_string(), "mend it by hand"))?;
             }
         }
-        let text = config::edit_kill(&text, scope, reason);
-        text.map(Content::Text).map_err(|error| broken(&error.to_string(), "mend it by hand"))
+        edit(&text).map(Content::Text).map_err(|error| broken(&error.to_string(), "mend it by hand"))
     }
 
     /// Puts a text on disk.

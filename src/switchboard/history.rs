@@ -37,6 +37,9 @@ pub struct Entry {
     pub at: String,
     /// Who, how and why.
     pub cause: Cause,
+    /// What was done, where the weights do not say it: `rollback`, `undo`, `kill of service engine`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub what: Option<String>,
     /// What it did to weights; empty for a change of anything else.
     pub changes: Vec<WeightsChange>,
 }
@@ -210,7 +213,7 @@ mod tests {
 
     fn entry(generation: u64, service: &str, before: Option<Weights>, after: Weights) -> Entry {
         let change = WeightsChange { service: service.into(), before: before.map(Record), after: Record(after) };
-        Entry { generation, at: String::new(), cause: Cause::by(How::Api), changes: vec![change] }
+        Entry { generation, at: String::new(), cause: Cause::by(How::Api), what: None, changes: vec![change] }
     }
 
     #[test]

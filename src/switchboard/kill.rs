@@ -84,6 +84,37 @@ impl Switchboard {
         Ok(desk.applied(changed))
     }
 
+    /// Has the scope answer 503 for this reason (any text is one), or ends that (none): in the file, then live.
+    pub(super) fn maintenance(
+        &self,
+        desk: &mut Desk,
+        scope: &Scope,
+        reason: Option<&str>,
+        cause: &Cause,
+    ) -> Result<Applied, Refused> {
+        let disk = self.catch_up(desk);
+        known(desk, scope)?;
+        if reason.is_none() && desk.kills.closed.at(scope).is_none() {
+            return Ok(desk.applied(false));
+        }
+        let reason = reason.map(kill_reason);
+        let content = desk.files.edited_maintenance(&disk, scope, reason.as_deref(), &desk.written)?;
+        // A kill that could not be written before can be now.
+        let content = desk.with_held_kills(content)?;
+        let file = desk.files.parse_weights(&content, &desk.config.plan).map_err(Refused::FileBroken)?;
+        desk.files.write(&content)?;
+        desk.seen.weights = content;
+        desk.written = file.services;
+        desk.kills = file.kills;
+        desk.history.hold_kills(Vec::new());
+        let changed = self.commit(desk, desk.wanted(), cause)?;
+        if desk.problems.is_some() {
+            let _ = self.reload(desk, cause);
+        }
+        desk.keep();
+        Ok(desk.applied(changed))
+    }
+
     /// Says which requests of a service go to one pool whatever its weight. No new generation: no weight moved.
     pub(super) fn set_cohort(
         &self,

@@ -14,7 +14,7 @@ impl Switchboard {
     /// Writes what is still held; whether anything was written.
     pub(super) fn write_what_is_held(&self, desk: &mut Desk) -> bool {
         let nothing = desk.history.held().is_empty() && desk.history.held_kills().is_empty();
-        if nothing || desk.mode == Mode::Safe {
+        if nothing || desk.rests || desk.mode == Mode::Safe {
             return false;
         }
         let mut disk = self.catch_up(desk);

@@ -15,7 +15,7 @@ mod desk;
 mod files;
 mod kill;
 mod later;
-mod reload;
+pub(crate) mod reload;
 mod weights;
 
 pub mod publish;

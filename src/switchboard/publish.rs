@@ -2,18 +2,18 @@
 //!
 //! It publishes nothing; the one store is in [`super::writer`].
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::change;
 use super::reconcile::{Drain, ServiceState, State};
 use super::snapshot::{Cohort, Draining, Listener, Mirror, Pool, Service, Snapshot};
-use crate::model::{ListenerSpec, MirrorSpec, Name, Origin, Plan, PoolSpec, RateLimitSpec, ServiceSpec};
+use crate::model::{Address, ListenerSpec, MirrorSpec, Name, Origin, Plan, PoolSpec, RateLimitSpec, ServiceSpec};
 use crate::routing::cookie::Keys;
 use crate::routing::split::Split;
 use crate::routing::table::Table;
 use crate::throttle::book::Book;
 use crate::throttle::limit::RateLimit;
+use crate::tls::pools::PoolsTls;
 use crate::upstream::endpoint::EndpointId;
 use crate::upstream::registry::Registry;
 
@@ -24,11 +24,13 @@ pub struct Sources<'a> {
     /// Buckets by identity.
     pub throttles: &'a Book,
     /// The addresses that an origin stands for now; none when its name has not resolved yet.
-    pub resolve: &'a dyn Fn(&Origin) -> Vec<SocketAddr>,
+    pub resolve: &'a dyn Fn(&Origin) -> Vec<Address>,
     /// The listeners of the process.
     pub listeners: &'a [ListenerSpec],
     /// Keys of the affinity cookies.
     pub keys: &'a Arc<Keys>,
+    /// What pools speak TLS with.
+    pub tls: &'a PoolsTls,
 }
 
 /// Builds the snapshot of `state`.
@@ -71,6 +73,7 @@ pub fn build(state: &State, revision: u64, sources: &Sources<'_>) -> Snapshot {
         access_log: plan.access_log.clone(),
         tracing: plan.tracing.clone(),
         keys: sources.keys.clone(),
+        names_clients: plan.services.iter().any(|spec| spec.pools.iter().any(|pool| pool.proxy_protocol.is_some())),
     }
 }
 
@@ -96,9 +99,12 @@ fn build_pool(service: &ServiceSpec, pool: &PoolSpec, live: &ServiceState, sourc
         prefix: format!("/{}", pool.name),
         weight: live.weights.of(&pool.name),
         slow_start_ms: service.slow_start.as_millis() as u64,
+        on_zero_streams: pool.on_zero_streams.unwrap_or(service.on_zero_streams),
         notice: closed.map(|closed| Arc::new(closed.notice(&service.name, &pool.name))),
         state: sources.registry.pool(&service.name, &pool.name),
         cap: pool.max_in_flight.map(|max| sources.throttles.cap(&service.name, Some(&pool.name), max)),
+        tls: sources.tls.of(service, pool).cloned(),
+        proxy_protocol: pool.proxy_protocol,
         endpoints: ids.iter().map(find).collect(),
     }
 }
@@ -143,7 +149,8 @@ fn build_listener(listener: &ListenerSpec, services: &[ServiceSpec]) -> Listener
         Some((service, pool?))
     });
     let (name, networks) = (listener.name.clone(), listener.networks.clone().into());
-    Listener { name, pin, networks, redirect: listener.redirect }
+    let proxy_protocol = listener.proxy_protocol.clone().map(Into::into);
+    Listener { name, pin, networks, redirect: listener.redirect, proxy_protocol }
 }
 
 /// Where a service and its pool are. A plan names only what it has.

@@ -11,6 +11,7 @@ use super::writer::{Switchboard, timestamp};
 use crate::config::watch::ContentHash;
 use crate::config::{self, Config, Problem, Problems, WeightsFile};
 use crate::telemetry::{clock, names};
+use crate::tls::pools::PoolsTls;
 use crate::upstream::names::Ahead;
 
 /// Time that the first answers for new host names get before they are published: as at the start of the process.
@@ -113,6 +114,7 @@ impl Switchboard {
             let plan_changed = judged.config.is_some();
             if let Some(config) = judged.config {
                 desk.files.weights = config.weights_path.clone();
+                desk.tls = desk.next_tls.take().unwrap_or_default();
                 desk.config = config;
             }
             let wanted = Wanted { plan_changed, ..desk.wanted() };
@@ -152,6 +154,11 @@ fn judge(desk: &mut Desk, look: &mut Look) -> Judged {
         OnDisk::Broken(problems) if look.config == desk.seen.config => Err(problems.clone()),
         OnDisk::Live | OnDisk::Broken(_) | OnDisk::Waiting => read_config(desk, look),
     };
+    let config = config.and_then(|config| {
+        let open = |config: &Arc<Config>| open_tls(config, &desk.tls);
+        desk.next_tls = config.as_ref().map(open).transpose()?;
+        Ok(config)
+    });
     let mut files = desk.files.clone();
     if let Ok(Some(config)) = &config
         && config.weights_path != files.weights
@@ -200,6 +207,15 @@ fn read_config(desk: &Desk, look: &Look) -> Result<Option<Arc<Config>>, Problems
         tracing::warn!("{}", note.headline());
     }
     Ok((!same(&config, &desk.config)).then(|| Arc::new(config)))
+}
+
+/// Reads what pools speak TLS with, but for what is `known`.
+pub(crate) fn open_tls(config: &Config, known: &PoolsTls) -> Result<PoolsTls, Problems> {
+    PoolsTls::open(&config.plan.services, known).map_err(|problems| {
+        let help = "mend the file, or name another one";
+        let told = problems.iter().map(|told| problem(&config.path, &told.to_string(), help));
+        told.reduce(Problems::join).expect("there is a problem where there is an error")
+    })
 }
 
 /// Whether two configurations say the same. Regular expressions cannot be compared, what they print can.

@@ -32,6 +32,8 @@ pub(super) struct Window {
     pub(super) attempts: u64,
     /// Attempts that the pool is to blame for.
     pub(super) failed: u64,
+    /// The same, and answers of 500 or above.
+    pub(super) errors: u64,
     /// Latencies, over the last whole multiple of five seconds.
     pub(super) latency: Summary,
 }
@@ -47,6 +49,7 @@ struct Sums {
     requests: u64,
     attempts: u64,
     failed: u64,
+    errors: u64,
     latency: Option<Summary>,
 }
 
@@ -96,6 +99,7 @@ impl Sampler {
             requests: sums.requests.saturating_sub(start.1.requests),
             attempts: sums.attempts.saturating_sub(start.1.attempts),
             failed: sums.failed.saturating_sub(start.1.failed),
+            errors: sums.errors.saturating_sub(start.1.errors),
             latency,
         })
     }
@@ -110,6 +114,7 @@ impl Sums {
             requests: meter.sum(|shard| shard.requests.value()),
             attempts: meter.sum(|shard| shard.attempts.value()),
             failed: Fault::ALL.iter().filter(|fault| fault.blames_pool()).map(failed).sum(),
+            errors: meter.sum(|shard| shard.lanes.iter().map(|lane| lane.errors.value()).sum()),
             latency: None,
         }
     }

@@ -5,13 +5,17 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::model::rollout::CohortMatch;
-use crate::model::{AccessLog, Closed, Killed, Limits, MirrorSpec, Name, Notice, ServiceSpec, Tracing, Weights};
+use crate::model::{
+    AccessLog, Closed, Killed, Limits, MirrorSpec, Name, Notice, OnZeroStreams, ProxyVersion, ServiceSpec, Tracing,
+    Weights,
+};
 use crate::routing::cookie::Keys;
 use crate::routing::split::Split;
 use crate::routing::table::Table;
 use crate::telemetry::mirror::MirrorMeter;
 use crate::throttle::gate::Cap;
 use crate::throttle::limit::RateLimit;
+use crate::tls::pool::PoolTls;
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::pool::PoolState;
 use crate::upstream::units::UnitLedger;
@@ -41,6 +45,8 @@ pub struct Snapshot {
     pub tracing: Option<Tracing>,
     /// Keys of the affinity cookies.
     pub keys: Arc<Keys>,
+    /// Whether any pool tells its endpoints whom a connection is opened for.
+    pub names_clients: bool,
 }
 
 /// A service within a snapshot.
@@ -76,6 +82,15 @@ pub struct Service {
     pub cohort: Option<Cohort>,
     /// Pools at 0 whose bound clients may stay for a while.
     pub draining: Option<Draining>,
+}
+
+// === impl Snapshot ===
+
+impl Snapshot {
+    /// What the `https` endpoints of each pool that has some are spoken to with.
+    pub fn pools_tls(&self) -> impl Iterator<Item = &Arc<PoolTls>> {
+        self.services.iter().flat_map(|service| &service.pools).filter_map(|pool| pool.tls.as_ref())
+    }
 }
 
 // === impl Service ===
@@ -124,8 +139,14 @@ pub struct Pool {
     pub cap: Option<Cap>,
     /// Time in which the share of an endpoint that came back grows to a whole one, in milliseconds.
     pub slow_start_ms: u64,
+    /// What becomes of its long streams when its weight goes to 0.
+    pub on_zero_streams: OnZeroStreams,
     /// What it answers instead of sending anything on.
     pub notice: Option<Arc<Notice>>,
+    /// What its `https` endpoints are spoken to with; none where it has none.
+    pub tls: Option<Arc<PoolTls>>,
+    /// How its endpoints are told whom a connection is opened for; none: not at all.
+    pub proxy_protocol: Option<ProxyVersion>,
     /// Its endpoints, by identity; empty when no name has resolved yet.
     pub endpoints: Box<[Arc<Endpoint>]>,
 }
@@ -154,4 +175,6 @@ pub struct Listener {
     pub networks: Box<[IpNet]>,
     /// Every request is sent to `https` on this port.
     pub redirect: Option<u16>,
+    /// Networks whose connections begin with a header of the PROXY protocol; none: nobody's do.
+    pub proxy_protocol: Option<Box<[IpNet]>>,
 }

@@ -30,6 +30,9 @@ pub struct Status {
     pub weights_file: String,
     /// Why a file can no longer be seen to change, and what helps; none when all is well.
     pub stale: Option<String>,
+    /// Why nothing of rollouts and kill switches can be kept, and what helps; none when all is well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub journal: Option<String>,
     /// How the last reload went.
     pub last_reload: Reload,
     /// The services, in the order of the configuration.
@@ -39,6 +42,24 @@ pub struct Status {
     /// Listeners that speak TLS, in the order of the configuration.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tls: Vec<TlsStatus>,
+    /// Pools with `https` endpoints, in the order of the configuration.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub upstream_tls: Vec<UpstreamTlsStatus>,
+}
+
+/// A pool whose endpoints speak TLS.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpstreamTlsStatus {
+    /// The service.
+    pub service: String,
+    /// The pool.
+    pub pool: String,
+    /// Whether anybody checks who the endpoints are: not with `insecure_skip_verify`.
+    pub verified: bool,
+    /// What weir shows to endpoints that ask for a certificate.
+    pub certificate: Option<CertificateStatus>,
+    /// What is wrong with the files as they are now: what was in use before is in use still.
+    pub failed: Vec<String>,
 }
 
 /// A listener that speaks TLS.
@@ -151,8 +172,24 @@ pub struct PoolStatus {
     pub in_flight: u64,
     /// The last minute; none before the first second is over.
     pub last_minute: Option<Minute>,
+    /// Its long streams by kind, as of about a second ago; kinds without any are left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub streams: Vec<StreamStatus>,
     /// Its endpoints.
     pub endpoints: Vec<EndpointStatus>,
+}
+
+/// Long streams of one kind in one pool.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamStatus {
+    /// `websocket`, `events` (server-sent), `grpc` or `other`.
+    pub kind: String,
+    /// How many run.
+    pub running: u64,
+    /// How many of them are about to be closed, because the weight of the pool went to 0.
+    pub draining: u64,
+    /// Seconds that the oldest has lasted.
+    pub oldest_s: u64,
 }
 
 /// What a pool did over the last minute.
@@ -166,7 +203,14 @@ pub struct Minute {
     pub requests_per_s: f64,
     /// The part of the service's requests that the pool got, `0.0..=1.0`; none without requests.
     pub effective_share: Option<f64>,
-    /// Failed attempts as a part of all attempts, `0.0..=1.0`, client faults left out; none without attempts.
+    /// Attempts in which the pool failed: no or a broken answer, a timeout, a status of 500 or above.
+    #[serde(default)]
+    pub failed: u64,
+    /// The same as a part of all attempts, `0.0..=1.0`; none without attempts.
+    #[serde(default)]
+    pub failed_ratio: Option<f64>,
+    /// Attempts without a whole answer as a part of all attempts, `0.0..=1.0`, client faults left out; a 500 is an
+    /// answer. None without attempts.
     pub error_ratio: Option<f64>,
     /// Median time of a request in milliseconds.
     pub p50_ms: Option<f64>,

@@ -1,6 +1,7 @@
 //! Puts a [`Status`] together from what is live, what is remembered and what was counted. Changes nothing.
 
-use std::sync::PoisonError;
+use std::path::Path;
+use std::sync::{Arc, PoisonError};
 
 use super::desk::Shown;
 use super::history::Record;
@@ -8,12 +9,14 @@ use super::sample::{Sampler, Window};
 use super::snapshot::{Pool, Service, Snapshot};
 use super::status::{
     CertificateStatus, DrainStatus, EndpointStatus, KillStatus, MaintenanceStatus, Minute, PoolStatus, ServiceStatus,
-    Status, TlsStatus,
+    Status, StreamStatus, TlsStatus, UpstreamTlsStatus,
 };
 use super::writer::{Mode, Switchboard};
-use crate::model::{Closed, Maintenance, Now};
+use crate::model::{Closed, Maintenance, Now, StreamKind};
 use crate::telemetry::clock;
 use crate::telemetry::histogram::Summary;
+use crate::tls::certificate::Certificate;
+use crate::tls::pool::PoolTls;
 use crate::tls::site::Site;
 
 /// The window of `status`, in seconds.
@@ -35,13 +38,16 @@ impl Switchboard {
             generation: snapshot.generation,
             revision: snapshot.revision,
             safe_mode: shown.mode == Mode::Safe,
-            config_file: shown.config.path.display().to_string(),
-            weights_file: shown.config.weights_path.display().to_string(),
+            config_file: whole(&shown.config.path),
+            weights_file: whole(&shown.config.weights_path),
             stale: shown.stale.clone(),
+            // The engine of the rollouts knows; whoever answers asks it.
+            journal: None,
             last_reload: shown.reload.clone(),
             services: snapshot.services.iter().map(|service| service_status(service, &shown, &sampler, now)).collect(),
             history: shown.history.iter().cloned().collect(),
             tls: self.sites.get().into_iter().flatten().map(|site| tls_status(site)).collect(),
+            upstream_tls: snapshot.pools_tls().map(upstream_tls_status).collect(),
         }
     }
 
@@ -58,22 +64,39 @@ impl Switchboard {
     }
 }
 
+/// A path that says the same to who asks from another directory.
+fn whole(path: &Path) -> String {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
+}
+
 fn tls_status(site: &Site) -> TlsStatus {
     let view = site.view();
     let certificates = view.certificates.iter().filter_map(|shown| shown.certificate.as_ref());
     let failed = view.certificates.iter().filter_map(|shown| shown.failed.as_ref()).chain(&view.problems);
     TlsStatus {
         listener: site.name.to_string(),
-        certificates: certificates
-            .map(|certificate| CertificateStatus {
-                name: certificate.label(),
-                names: certificate.names.clone(),
-                file: certificate.files.cert.display().to_string(),
-                expires: jiff::Timestamp::from_second(certificate.not_after_unix_s).unwrap_or_default().to_string(),
-                expires_unix_s: certificate.not_after_unix_s,
-            })
-            .collect(),
+        certificates: certificates.map(certificate_status).collect(),
         failed: failed.map(ToString::to_string).collect(),
+    }
+}
+
+fn certificate_status(certificate: &Certificate) -> CertificateStatus {
+    CertificateStatus {
+        name: certificate.label(),
+        names: certificate.names.clone(),
+        file: certificate.files.cert.display().to_string(),
+        expires: jiff::Timestamp::from_second(certificate.not_after_unix_s).unwrap_or_default().to_string(),
+        expires_unix_s: certificate.not_after_unix_s,
+    }
+}
+
+fn upstream_tls_status(tls: &Arc<PoolTls>) -> UpstreamTlsStatus {
+    UpstreamTlsStatus {
+        service: tls.service.to_string(),
+        pool: tls.pool.to_string(),
+        verified: !tls.spec.insecure_skip_verify,
+        certificate: tls.identity().as_ref().map(certificate_status),
+        failed: tls.failed().iter().map(ToString::to_string).collect(),
     }
 }
 
@@ -145,8 +168,23 @@ fn pool_status(pool: &Pool, service: &Service, now: Now) -> PoolStatus {
         state: pool.state.phase().as_str().into(),
         in_flight: pool.state.meter.sum(|shard| shard.in_flight.value()),
         last_minute: None,
+        streams: streams(pool, now),
         endpoints: endpoints.collect(),
     }
+}
+
+fn streams(pool: &Pool, now: Now) -> Vec<StreamStatus> {
+    let of = |kind: StreamKind| {
+        let shards = || pool.state.meter.iter().map(move |shard| &shard.streams[kind.index()]);
+        let oldest_ms = shards().map(|gauge| gauge.oldest_ms.value()).filter(|&ms| ms > 0).min()?;
+        Some(StreamStatus {
+            kind: kind.as_str().into(),
+            running: shards().map(|gauge| gauge.running.value()).sum(),
+            draining: shards().map(|gauge| gauge.draining.value()).sum(),
+            oldest_s: now.mono_ms.saturating_sub(oldest_ms) / 1000,
+        })
+    };
+    StreamKind::ALL.into_iter().filter_map(of).collect()
 }
 
 fn windows(service: &Service, sampler: &Sampler, seconds: u64, now: Now) -> Vec<Option<Window>> {
@@ -166,6 +204,9 @@ fn minute(window: &Window, effective_share: Option<f64>) -> Minute {
         requests: window.requests,
         requests_per_s: if window.seconds > 0.0 { window.requests as f64 / window.seconds } else { 0.0 },
         effective_share,
+        failed: window.errors,
+        // An attempt that began before the window may have failed within it.
+        failed_ratio: (window.attempts > 0).then(|| (window.errors as f64 / window.attempts as f64).min(1.0)),
         error_ratio: (window.attempts > 0).then(|| window.failed as f64 / window.attempts as f64),
         p50_ms: quantile(0.5),
         p95_ms: quantile(0.95),

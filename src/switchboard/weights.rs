@@ -7,7 +7,7 @@ use super::files::Content;
 use super::history::Held;
 use super::reconcile::{Wanted, all_to_stable, check_pools};
 use super::writer::{Mode, Switchboard};
-use crate::model::{Name, ServiceSpec, Weight, Weights};
+use crate::model::{Killed, Name, ServiceSpec, Weight, Weights};
 
 // === impl Switchboard ===
 
@@ -28,7 +28,8 @@ impl Switchboard {
             return Err(Refused::SafeMode);
         }
         if let Some(killed) = desk.killed(service) {
-            return Err(Refused::Killed { service: service.clone(), reason: killed.reason });
+            let Killed { system, reason } = killed;
+            return Err(Refused::Killed { service: service.clone(), system, reason });
         }
         check_pools(&spec, &weights)?;
         let weights = complete(&spec, weights)?;

@@ -16,16 +16,17 @@ use super::files::{Content, Files};
 use super::keyring::{KeyError, Keyring};
 use super::publish::{self, Sources};
 use super::reconcile::{self, Wanted};
-use super::reload::OnDisk;
+use super::reload::{self, OnDisk};
 use super::sample::Sampler;
 use super::snapshot::{Pool, Service, Snapshot};
 use super::status::Reload;
 use super::store::Store;
 use crate::config::watch::ContentHash;
 use crate::config::{Config, Problems};
-use crate::model::{Origin, Scope};
+use crate::model::{Origin, Scope, Weights};
 use crate::telemetry::clock;
 use crate::throttle::book::Book;
+use crate::tls::pools::PoolsTls;
 use crate::tls::site::Site;
 use crate::upstream::probe::Target;
 use crate::upstream::upstreams::{PoolTarget, Upstreams};
@@ -85,6 +86,7 @@ impl Switchboard {
         for note in config.notes.iter().chain(&written.notes) {
             tracing::warn!("{}", note.headline());
         }
+        let tls = reload::open_tls(&config, &PoolsTls::default()).map_err(StartError::Problems)?;
         let keyring = Keyring::open(config.key_file.as_deref(), &config.weights_path)?;
         let store = Store::beside(&config.weights_path);
         let mut history = store.load();
@@ -110,12 +112,16 @@ impl Switchboard {
             history,
             store,
             keyring,
+            tls,
+            next_tls: None,
             mode,
             // The caller read it a moment before the first look.
             on_disk: OnDisk::Waiting,
             problems: None,
             reload: Reload { ok: true, at: timestamp(), success_unix_s: now.unix_s, problems: Vec::new() },
             stale: None,
+            rests: false,
+            doing: None,
         };
         desk.note_causes(&next, &Cause::by(How::Start), 1);
         desk.record(next, &Cause::by(How::Start));
@@ -169,6 +175,17 @@ impl Switchboard {
         self.shown.load().kills.at(scope).map(str::to_owned)
     }
 
+    /// What answers 503 at exactly that scope, and why; none when nothing does.
+    pub fn closed_at(&self, scope: &Scope) -> Option<String> {
+        self.shown.load().kills.closed.at(scope).map(|closed| closed.reason.clone())
+    }
+
+    /// The weights that the file gives `service`; they do not count while it is killed.
+    pub fn written(&self, service: &str) -> Option<Weights> {
+        let shown = self.shown.load();
+        shown.written.iter().find(|(name, _)| name.as_str() == service).map(|(_, weights)| weights.clone())
+    }
+
     /// Applies one change. It may write a file and wait for the disk: call it from a thread that may block, within the
     /// control runtime (probes and lookups are spawned there). A reload that brings new host names waits for their
     /// first answers, up to a second, and other changes do not wait for that.
@@ -176,7 +193,9 @@ impl Switchboard {
     pub fn apply(&self, change: Change, cause: &Cause, expected: Option<u64>) -> Result<Applied, Refused> {
         let _ahead = self.look_ahead(&change);
         let mut desk = self.lock();
+        desk.doing = change.word();
         let result = match change {
+            change if desk.rests && change.can_wait() => Err(Refused::Resting),
             Change::Reload => self.reload(&mut desk, cause),
             Change::FileChanged { config, weights } => self.take_changes(&mut desk, config, weights, cause),
             Change::Weights { service, weights } => self.set(&mut desk, &service, weights, cause, expected),
@@ -184,17 +203,30 @@ impl Switchboard {
             Change::Undo { service } => self.undo(&mut desk, &service, cause, expected),
             Change::Kill { scope, reason } => self.kill(&mut desk, &scope, &reason, cause),
             Change::Unkill { scope, only } => self.unkill(&mut desk, &scope, only.as_deref(), cause),
+            Change::Maintenance { scope, reason } => self.maintenance(&mut desk, &scope, reason.as_deref(), cause),
             Change::Cohort { service, cohort } => self.set_cohort(&mut desk, &service, cohort),
             Change::EndpointsChanged => {
                 self.publish(&mut desk);
                 Ok(desk.applied(true))
             }
         };
+        desk.doing = None;
         self.shown.store(Arc::new(desk.shown()));
         if let Err(refused) = &result {
             tracing::debug!(%refused, how = cause.how.as_str(), "a change was refused");
         }
         result
+    }
+
+    /// Another process takes over: from here on nothing is written but what brings traffic to stable, and what the
+    /// files say still goes live here. A change that is under way ends first.
+    pub fn rest(&self) {
+        self.lock().rests = true;
+    }
+
+    /// Nobody took over: everything is as before [`Switchboard::rest`].
+    pub fn go_on(&self) {
+        self.lock().rests = false;
     }
 
     /// A file can no longer be seen to change, for the reason and with the fix in `note`, which begins with its path.
@@ -305,7 +337,12 @@ impl Switchboard {
             endpoints: pool
                 .endpoints
                 .iter()
-                .map(|endpoint| Target { endpoint: endpoint.clone(), health: service.spec.health.clone() })
+                .map(|endpoint| Target {
+                    endpoint: endpoint.clone(),
+                    health: service.spec.health.clone(),
+                    tls: pool.tls.clone(),
+                    proxy: pool.proxy_protocol,
+                })
                 .collect(),
         };
         self.upstreams.set_targets(pools.map(target).collect());
@@ -320,6 +357,7 @@ fn build(desk: &Desk, upstreams: &Upstreams, throttles: &Book) -> Snapshot {
         resolve: &resolve,
         listeners: &desk.config.listeners,
         keys: desk.keyring.keys(),
+        tls: &desk.tls,
     };
     publish::build(&desk.state, desk.revision, &sources)
 }

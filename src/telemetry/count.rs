@@ -31,6 +31,12 @@ impl Count {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_sub(n), Ordering::Relaxed);
     }
 
+    /// Sets it, for gauges; only the owning thread may call it.
+    #[inline]
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+
     /// The value; any thread.
     #[inline]
     pub fn value(&self) -> u64 {

@@ -75,6 +75,17 @@ impl HandshakeFault {
         Self::Malformed,
     ];
 
+    /// Why rustls gave a handshake up.
+    pub fn of(error: &rustls::Error) -> Self {
+        use rustls::Error;
+        match error {
+            Error::PeerIncompatible(_) | Error::NoApplicationProtocol => Self::Unlike,
+            Error::NoCertificatesPresented | Error::InvalidCertificate(_) => Self::ClientCertificate,
+            Error::AlertReceived(_) => Self::Alert,
+            _ => Self::Malformed,
+        }
+    }
+
     /// As metrics name it.
     pub fn as_str(self) -> &'static str {
         match self {

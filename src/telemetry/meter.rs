@@ -2,9 +2,11 @@
 
 use super::blame::RouteErrors;
 use super::count::{Count, Sharded};
+use super::flood::FloodShard;
 use super::handshake::HandshakeShard;
 use super::histogram::Summary;
 use super::lane::LaneShard;
+use super::uplink::UplinkShard;
 use crate::model::Fault;
 
 /// One worker's counts for a pool.
@@ -34,6 +36,21 @@ pub struct PoolShard {
     pub bytes_in: Count,
     /// Body bytes sent to clients.
     pub bytes_out: Count,
+    /// Long streams that run now, by [`crate::model::StreamKind`].
+    pub streams: [StreamGauge; 4],
+    /// Long streams that were closed because the weight went to 0.
+    pub streams_closed: Count,
+}
+
+/// One worker's long streams of one kind; written about once a second.
+#[derive(Debug, Default)]
+pub struct StreamGauge {
+    /// How many run.
+    pub running: Count,
+    /// How many of them are about to be closed.
+    pub draining: Count,
+    /// When the oldest began, on the monotonic clock of [`crate::model::Now`]; 0 when none runs.
+    pub oldest_ms: Count,
 }
 
 /// One worker's counts for an endpoint.
@@ -47,21 +64,40 @@ pub struct EndpointShard {
     pub in_flight: Count,
     /// Connections opened.
     pub connections: Count,
+    /// TLS handshakes.
+    pub tls: UplinkShard,
 }
 
 /// One worker's counts that belong to no pool.
 #[derive(Debug, Default)]
 pub struct WorkerShard {
+    /// Rises while the worker's event loop turns, about ten times a second.
+    pub beats: Count,
     /// Client connections accepted.
     pub accepted: Count,
     /// Client connections open now.
     pub open: Count,
+    /// Connections that were closed because they did not begin as they must, by [`Unannounced`].
+    pub unannounced: [Count; Unannounced::ALL.len()],
     /// Requests that weir answered itself, by fault (client or proxy).
     pub refused: [Count; 5],
     /// Access log lines dropped because the reader is slow.
     pub log_dropped: Count,
     /// Handshakes, by listener; empty where no listener speaks TLS.
     pub handshakes: Box<[HandshakeShard]>,
+    /// HTTP/2 connections that were ended for what the peer did.
+    pub floods: FloodShard,
+}
+
+/// Why a connection had no header of the PROXY protocol, which it must have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unannounced {
+    /// The sender left.
+    Gone,
+    /// It took too long.
+    Timeout,
+    /// What came is no header, or breaks its rules.
+    Malformed,
 }
 
 /// Counters of a pool.
@@ -82,6 +118,7 @@ impl Default for EndpointShard {
             faults: Default::default(),
             in_flight: Count::default(),
             connections: Count::default(),
+            tls: UplinkShard::default(),
         }
     }
 }
@@ -92,6 +129,22 @@ impl PoolShard {
     /// Counts a failed attempt.
     pub fn fault(&self, fault: Fault) {
         self.faults[fault.index()].add(1);
+    }
+}
+
+// === impl Unannounced ===
+
+impl Unannounced {
+    /// All of them, in declaration order.
+    pub const ALL: [Self; 3] = [Self::Gone, Self::Timeout, Self::Malformed];
+
+    /// As metrics name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Gone => "gone",
+            Self::Timeout => "timeout",
+            Self::Malformed => "malformed",
+        }
     }
 }
 

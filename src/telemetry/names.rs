@@ -57,6 +57,12 @@ metrics! {
         "Requests sent to a pool, by why they went there.";
     REQUESTS_IN_FLIGHT = "weir_requests_in_flight" Gauge ["service,pool"]
         "Requests between their head and the end of their response.";
+    LONG_STREAMS = "weir_long_streams" Gauge ["service,pool,kind"]
+        "Long streams that run, by kind: websocket, events, grpc or other (of unknown length, 5 s or more).";
+    LONG_STREAMS_DRAINING = "weir_long_streams_draining" Gauge ["service,pool,kind"]
+        "Long streams that are about to be closed because the weight of their pool went to 0.";
+    LONG_STREAMS_CLOSED = "weir_long_streams_closed_total" Counter ["service,pool"]
+        "Long streams that were closed because the weight of their pool went to 0.";
     REFUSED = "weir_refused_total" Counter ["kind"]
         "Requests that weir answered itself, by whose fault it was.";
     RATE_LIMITED = "weir_rate_limited_total" Counter ["limit,outcome"]
@@ -101,10 +107,20 @@ metrics! {
         "Client connections open now.";
     CONNECTIONS = "weir_connections_total" Counter [""]
         "Client connections accepted.";
+    PROXY_PROTOCOL_FAILURES = "weir_proxy_protocol_failures_total" Counter ["kind"]
+        "Connections closed because they did not begin with the PROXY protocol header that they must have, by kind.";
+    HTTP2_ENDED = "weir_http2_ended_total" Counter ["side,kind"]
+        "HTTP/2 connections that weir ended for what the peer did, by side (client or endpoint) and kind.";
     TLS_HANDSHAKES = "weir_tls_handshakes_total" Counter ["listener,version,resumed"]
         "TLS handshakes with clients that came to their end.";
     TLS_HANDSHAKE_FAILURES = "weir_tls_handshake_failures_total" Counter ["listener,kind"]
         "TLS handshakes with clients that failed, by kind.";
+    UPSTREAM_TLS_HANDSHAKES = "weir_upstream_tls_handshakes_total" Counter ["service,pool,endpoint,result"]
+        "TLS handshakes with endpoints, by result: full, resumed, or why they failed.";
+    UPSTREAM_TLS_FILES_FAILED = "weir_upstream_tls_files_failed" Gauge ["service,pool"]
+        "Files for TLS to endpoints that do not hold as they are now, so that what was in use before is in use still.";
+    UPSTREAM_TLS_UNVERIFIED = "weir_upstream_tls_unverified" Gauge ["service,pool"]
+        "Whether nobody checks who the endpoints are: 1 with insecure_skip_verify, 0 without.";
     TLS_CERTIFICATE_EXPIRY = "weir_tls_certificate_expiry_timestamp_seconds" Gauge ["listener,name"]
         "When a certificate that is served expires, in Unix time.";
     TLS_FILES_FAILED = "weir_tls_files_failed" Gauge ["listener"]
@@ -199,7 +215,11 @@ mod tests {
             assert!(!ALL[..i].iter().any(|other| other.name == metric.name), "{} twice", metric.name);
             assert_eq!(metric.kind == Kind::Counter, metric.name.ends_with("_total"), "{}", metric.name);
             assert!(metric.name.starts_with("weir_") || metric.name.starts_with("process_"), "{}", metric.name);
-            assert!(metric.name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{}", metric.name);
+            assert!(
+                metric.name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'),
+                "{}",
+                metric.name
+            );
             assert!(metric.help.ends_with('.'), "{}", metric.name);
         }
     }

@@ -1,9 +1,10 @@
-//! TLS towards clients: certificates are read, checked, chosen by name and kept fresh.
+//! TLS towards clients and endpoints: certificates are read, checked, chosen by name and kept fresh.
 //!
 //! - [`certificate`]: one certificate with its key, from its files; what it says of itself is read by [`der`]
 //! - [`directory`]: which pairs of files a directory holds
 //! - [`table`]: which certificate a client gets, by the name that it asks for
 //! - [`site`]: what one listener serves from, and the look at its files that keeps it fresh
+//! - [`pool`]: what `https` endpoints of one pool are spoken to with, kept fresh too; [`pools`]: all of them
 //! - [`identity`]: what endpoints are told of a client that showed a certificate
 //!
 //! It opens no socket: that is [`crate::proxy`]. The one provider of cryptography is aws-lc-rs.
@@ -11,7 +12,10 @@
 pub mod certificate;
 mod der;
 mod directory;
+mod failing;
 pub mod identity;
+pub mod pool;
+pub mod pools;
 pub mod site;
 mod stamp;
 mod table;
@@ -19,7 +23,10 @@ mod table;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
+use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 
 /// Why files cannot be served from.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -68,6 +75,9 @@ pub enum TlsError {
         /// The certificate's file.
         cert: PathBuf,
     },
+    /// The library of TLS refuses what holds by itself.
+    #[error("TLS cannot be spoken: {0}")]
+    Unusable(String),
     /// The directory holds no certificate with its key.
     #[error("{}: holds no certificate with its key, such as NAME.crt and NAME.key", .0.display())]
     Empty(PathBuf),
@@ -91,4 +101,15 @@ fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     let file = std::fs::File::open(path).map_err(failed)?;
     file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > FILE_BYTES_MAX { Err(TlsError::TooLarge(path.to_owned())) } else { Ok(bytes) }
+}
+
+/// The authorities of a PEM file, at least one.
+fn authorities(path: &Path) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for root in CertificateDer::pem_slice_iter(&read(path)?) {
+        let root = root.map_err(|error| TlsError::Pem { path: path.to_owned(), why: error.to_string() })?;
+        let malformed = |why: String| TlsError::Certificate { path: path.to_owned(), why };
+        roots.add(root).map_err(|error| malformed(error.to_string()))?;
+    }
+    if roots.is_empty() { Err(TlsError::NoCertificate(path.to_owned())) } else { Ok(roots) }
 }

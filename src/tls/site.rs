@@ -7,23 +7,19 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, ProducesTickets, WebPkiClientVerifier};
-use rustls::{RootCertStore, ServerConfig, crypto, version};
+use rustls::{ServerConfig, crypto, version};
 
 use super::certificate::Certificate;
+use super::failing::Failing;
 use super::stamp::Stamp;
 use super::table::Table;
-use super::{TlsError, directory, provider, read};
+use super::{TlsError, authorities, directory, provider};
 use crate::model::{CertificateFiles, ClientAuth, Name, TlsSpec, TlsVersion};
 
 /// Protocols over TLS (RFC 7301), the preferred one first.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
-
-/// Looks in a row that must find the same thing wrong.
-const TOLD_AT: u32 = 2;
 
 /// The TLS side of one listener.
 #[derive(Debug)]
@@ -82,13 +78,6 @@ struct Authorities {
     seen: Option<Stamp>,
     verifier: Arc<dyn ClientCertVerifier>,
     failing: Failing,
-}
-
-/// What is wrong, and at how many looks in a row it was.
-#[derive(Debug, Default)]
-struct Failing {
-    error: Option<TlsError>,
-    looks: u32,
 }
 
 // === impl Site ===
@@ -161,7 +150,7 @@ impl Shelf {
                 let names = entry.live.as_ref().map(|it| it.names.join(", ")).unwrap_or_default();
                 tracing::info!(%listener, cert = %entry.files.cert.display(), names, "a certificate is served anew");
             }
-            entry.failing.tell(listener);
+            tell(&entry.failing, listener);
         }
         if let (Some(authorities), Some(auth)) = (&mut self.authorities, &spec.client_auth) {
             if authorities.look(auth) {
@@ -170,7 +159,7 @@ impl Shelf {
                 self.tickets = if spec.session_tickets { new_tickets() } else { None };
                 tracing::info!(%listener, "other authorities of clients are in use");
             }
-            authorities.failing.tell(listener);
+            tell(&authorities.failing, listener);
         }
         changed
     }
@@ -181,7 +170,7 @@ impl Shelf {
             Ok(pairs) => pairs,
             Err(error) => {
                 self.directory.note(TlsError::Read { path: dir.to_owned(), why: error.to_string() });
-                self.directory.tell(listener);
+                tell(&self.directory, listener);
                 return false;
             }
         };
@@ -189,7 +178,7 @@ impl Shelf {
         if pairs.is_empty() && !named {
             // Somebody is about to put others there; what was served is served.
             self.directory.note(TlsError::Empty(dir.to_owned()));
-            self.directory.tell(listener);
+            tell(&self.directory, listener);
             return false;
         }
         self.directory = Failing::default();
@@ -314,14 +303,7 @@ impl Authorities {
 
 fn verifier(auth: &ClientAuth) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
     let malformed = |why: String| TlsError::Certificate { path: auth.ca.clone(), why };
-    let mut roots = RootCertStore::empty();
-    for root in CertificateDer::pem_slice_iter(&read(&auth.ca)?) {
-        let root = root.map_err(|error| TlsError::Pem { path: auth.ca.clone(), why: error.to_string() })?;
-        roots.add(root).map_err(|error| malformed(error.to_string()))?;
-    }
-    if roots.is_empty() {
-        return Err(TlsError::NoCertificate(auth.ca.clone()));
-    }
+    let roots = authorities(&auth.ca)?;
     let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
     let builder = if auth.optional { builder.allow_unauthenticated() } else { builder };
     builder.build().map_err(|error| malformed(error.to_string()))
@@ -333,23 +315,8 @@ impl std::fmt::Debug for Authorities {
     }
 }
 
-// === impl Failing ===
-
-impl Failing {
-    fn note(&mut self, error: TlsError) {
-        let looks = if self.error.as_ref() == Some(&error) { self.looks.saturating_add(1) } else { 1 };
-        *self = Self { error: Some(error), looks };
-    }
-
-    /// Says what is wrong at the look after the one that found it.
-    fn tell(&self, listener: &Name) {
-        if let Some(error) = self.error.as_ref().filter(|_| self.looks == TOLD_AT) {
-            tracing::error!(%listener, "{error}; what was served before is served still");
-        }
-    }
-
-    /// What is wrong, once it has been told.
-    fn shown(&self) -> Option<TlsError> {
-        self.error.clone().filter(|_| self.looks >= TOLD_AT)
+fn tell(failing: &Failing, listener: &Name) {
+    if let Some(error) = failing.due() {
+        tracing::error!(%listener, "{error}; what was served before is served still");
     }
 }

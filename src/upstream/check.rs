@@ -3,20 +3,25 @@
 //! It has a connection of its own, so that what it proves holds for a new connection too. The body is not read.
 
 use std::io;
-use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::pin::pin;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http_body_util::Empty;
 use hyper::Request;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
 
 use super::check_h2;
-use crate::model::{Health, ProbeKind, Protocol, WarmUp};
+use super::endpoint::Endpoint;
+use super::preface;
+use crate::model::{Address, Health, ProbeKind, Protocol, ProxyVersion};
+use crate::telemetry::uplink::UplinkFault;
+use crate::tls::pool::PoolTls;
 
 /// Why a probe failed.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +32,14 @@ pub(crate) enum CheckError {
     /// The probe could not be made here: descriptors or ports ran out. Says nothing about the endpoint.
     #[error("the probe could not be made: {0}")]
     Ours(io::Error),
+    /// The TLS handshake failed.
+    #[error("{}: {error}", fault.as_str())]
+    Tls {
+        /// In a word.
+        fault: UplinkFault,
+        /// In its own words.
+        error: io::Error,
+    },
     /// The answer is missing or no HTTP.
     #[error("answer: {0}")]
     Answer(hyper::Error),
@@ -68,64 +81,102 @@ fn said(status: u64) -> &'static str {
 /// Who asks.
 pub(super) const USER_AGENT: &str = concat!("weir/", env!("CARGO_PKG_VERSION"), " probe");
 
-/// Probes `addr` once, within the timeout of `health`, in the endpoint's `protocol`. `authority` is the `Host` when
-/// none is configured.
-pub(crate) async fn check(
-    addr: SocketAddr,
-    protocol: Protocol,
-    authority: &str,
-    health: &Health,
-) -> Result<(), CheckError> {
+/// Who is probed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Whom<'a> {
+    /// Where.
+    pub(crate) addr: &'a Address,
+    /// What it speaks.
+    pub(crate) protocol: Protocol,
+    /// The host of its origin, whose name its certificate is for.
+    pub(crate) host: &'a str,
+    /// The `Host` when none is configured.
+    pub(crate) authority: &'a str,
+    /// What it is spoken to with, where it speaks TLS.
+    pub(crate) tls: Option<&'a PoolTls>,
+    /// How it is told that the connection is weir's own; none: not at all.
+    pub(crate) proxy: Option<ProxyVersion>,
+}
+
+// === impl Whom ===
+
+impl<'a> Whom<'a> {
+    pub(crate) fn of(endpoint: &'a Endpoint, tls: Option<&'a PoolTls>, proxy: Option<ProxyVersion>) -> Self {
+        let origin = &endpoint.id.origin;
+        let (protocol, host, authority) = (origin.protocol, &*origin.host, &*endpoint.authority);
+        Self { addr: &endpoint.id.addr, protocol, host, authority, tls, proxy }
+    }
+}
+
+/// Probes once, within the timeout of `health`, over what requests go over: TLS where the endpoint speaks it.
+pub(crate) async fn check(whom: &Whom<'_>, health: &Health) -> Result<(), CheckError> {
     let probe = async {
-        let stream = TcpStream::connect(addr).await.map_err(connect_error)?;
-        match &health.kind {
-            ProbeKind::Tcp => Ok(()),
-            ProbeKind::Http { path, host, expect } => {
-                let host = host.as_deref().unwrap_or(authority);
-                let got = match protocol {
-                    Protocol::Http1 => status(stream, path, host).await?,
-                    Protocol::H2c => check_h2::status(stream, addr, path, host).await?,
-                };
-                match got {
-                    got if expect.contains(&got) => Ok(()),
-                    got => Err(CheckError::Status { got, expected: expect.clone() }),
-                }
+        let addr = match whom.addr {
+            Address::Unix(path) => {
+                let mut stream = UnixStream::connect(path).await.map_err(connect_error)?;
+                introduce(&mut stream, whom.proxy).await?;
+                return ask(stream, false, whom, health).await;
             }
-            ProbeKind::Grpc { service, host } => {
-                check_h2::grpc(stream, addr, service, host.as_deref().unwrap_or(authority)).await
-            }
-        }
+            Address::Ip(addr) => *addr,
+        };
+        let mut stream = TcpStream::connect(addr).await.map_err(connect_error)?;
+        introduce(&mut stream, whom.proxy).await?;
+        let Some(tls) = whom.tls.filter(|_| whom.protocol == Protocol::Https) else {
+            return ask(stream, whom.protocol == Protocol::H2c, whom, health).await;
+        };
+        let bad_name = |error| CheckError::Tls { fault: UplinkFault::Name, error: io::Error::other(error) };
+        let name = tls.server_name(whom.host).map_err(bad_name)?;
+        // Nobody speaks HTTP/2 on a connection that is one client's.
+        let terms = tls.terms();
+        let config = if whom.proxy.is_some() { &terms.probes.http1 } else { &terms.probes.any };
+        let connector = TlsConnector::from(Arc::clone(config));
+        let stream = connector.connect(name, stream).await.map_err(handshake_error)?;
+        let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        ask(stream, http2, whom, health).await
     };
     let timed = tokio::time::timeout(health.timeout, probe).await;
     timed.unwrap_or(Err(CheckError::Timeout(health.timeout)))
 }
 
-/// Asks for `path` as often as `warm_up` says, within its deadline; how many answers there were, of whatever status.
-pub(crate) async fn warm_up(
-    (addr, protocol, host): (SocketAddr, Protocol, &str),
-    warm_up: &WarmUp,
-    turns: &Semaphore,
-) -> u32 {
-    let mut answers = 0;
-    let asking = async {
-        for _ in 0..warm_up.requests {
-            let Ok(_turn) = turns.acquire().await else { return };
-            let one = async {
-                let stream = TcpStream::connect(addr).await.map_err(connect_error)?;
-                match protocol {
-                    Protocol::Http1 => status(stream, &warm_up.path, host).await,
-                    Protocol::H2c => check_h2::status(stream, addr, &warm_up.path, host).await,
-                }
-            };
-            answers += u32::from(one.await.is_ok());
-        }
-    };
-    // What is not done by then is left undone.
-    let _ = tokio::time::timeout(warm_up.deadline, asking).await;
-    answers
+/// Says that the connection is weir's own, where that has to be said.
+async fn introduce<S: AsyncWrite + Unpin>(stream: &mut S, proxy: Option<ProxyVersion>) -> Result<(), CheckError> {
+    let Some(version) = proxy else { return Ok(()) };
+    stream.write_all(&preface::header(version, None)).await.map_err(CheckError::Connect)
 }
 
-async fn status(stream: TcpStream, path: &str, host: &str) -> Result<u16, CheckError> {
+/// Asks over a connection, of which it is known whether HTTP/2 is spoken.
+async fn ask<S>(stream: S, http2: bool, whom: &Whom<'_>, health: &Health) -> Result<(), CheckError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let site = |host: &Option<String>| check_h2::Site {
+        scheme: if whom.protocol == Protocol::Https { "https" } else { "http" },
+        host: host.clone().unwrap_or_else(|| whom.authority.to_owned()),
+    };
+    match &health.kind {
+        ProbeKind::Tcp => Ok(()),
+        ProbeKind::Http { path, host, expect } => {
+            let got = match http2 {
+                true => check_h2::status(stream, &site(host), path).await?,
+                false => status(stream, path, &site(host).host).await?,
+            };
+            match got {
+                got if expect.contains(&got) => Ok(()),
+                got => Err(CheckError::Status { got, expected: expect.clone() }),
+            }
+        }
+        ProbeKind::Grpc { .. } if whom.protocol == Protocol::Https && !http2 => {
+            let error = io::Error::other("the endpoint did not choose HTTP/2 (ALPN), which gRPC needs");
+            Err(CheckError::Tls { fault: UplinkFault::Unlike, error })
+        }
+        ProbeKind::Grpc { service, host } => check_h2::grpc(stream, &site(host), service).await,
+    }
+}
+
+async fn status<S>(stream: S, path: &str, host: &str) -> Result<u16, CheckError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let request = Request::get(path)
         .header("host", host)
         .header("user-agent", USER_AGENT)
@@ -143,6 +194,11 @@ async fn status(stream: TcpStream, path: &str, host: &str) -> Result<u16, CheckE
     Ok(answer.map_err(CheckError::Answer)?.status().as_u16())
 }
 
+fn handshake_error(error: io::Error) -> CheckError {
+    let told = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()).map(UplinkFault::of);
+    CheckError::Tls { fault: told.unwrap_or(UplinkFault::Closed), error }
+}
+
 fn connect_error(error: io::Error) -> CheckError {
     let ours = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM, libc::EADDRNOTAVAIL];
     match error.raw_os_error() {
@@ -153,6 +209,7 @@ fn connect_error(error: io::Error) -> CheckError {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
     use std::time::Duration;
 
     use super::*;
@@ -163,9 +220,15 @@ mod tests {
         Health { kind, timeout: Duration::from_millis(300), ..Health::default() }
     }
 
+    async fn plain(addr: SocketAddr, health: &Health) -> Result<(), CheckError> {
+        let (addr, protocol) = (addr.into(), Protocol::Http1);
+        check(&Whom { addr: &addr, protocol, host: "engine", authority: "engine:8080", tls: None, proxy: None }, health)
+            .await
+    }
+
     async fn verdict(manners: Manners, health: &Health) -> Result<(), String> {
         let upstream = Upstream::start(manners).await;
-        check(upstream.addr, Protocol::Http1, "engine:8080", health).await.map_err(|error| error.to_string())
+        plain(upstream.addr, health).await.map_err(|error| error.to_string())
     }
 
     #[tokio::test]
@@ -194,7 +257,7 @@ mod tests {
     async fn a_refused_connection_fails_and_names_the_connect() {
         let gone = Upstream::start(Manners::Stall).await.addr;
         tokio::task::yield_now().await;
-        let error = check(gone, Protocol::Http1, "engine:8080", &Health::default()).await.expect_err("nobody listens");
+        let error = plain(gone, &Health::default()).await.expect_err("nobody listens");
         assert!(matches!(error, CheckError::Connect(_)), "{error}");
     }
 
@@ -206,13 +269,11 @@ mod tests {
     #[tokio::test]
     async fn a_probe_sends_the_endpoints_authority_or_the_configured_host() {
         let upstream = Upstream::start(Manners::Status(204)).await;
-        check(upstream.addr, Protocol::Http1, "engine:8080", &http()).await.expect("a pass");
+        plain(upstream.addr, &http()).await.expect("a pass");
         let request = upstream.last_request.lock().expect("the lock").to_lowercase();
         assert!(request.starts_with("get /healthz?deep=1 http/1.1\r\nhost: engine:8080\r\n"), "{request}");
         let kind = ProbeKind::Http { path: "/".into(), host: Some("shop.example".into()), expect: 200..=200 };
-        let error = check(upstream.addr, Protocol::Http1, "engine:8080", &Health { kind, ..http() })
-            .await
-            .expect_err("204 is not 200");
+        let error = plain(upstream.addr, &Health { kind, ..http() }).await.expect_err("204 is not 200");
         assert_eq!(error.to_string(), "status 204, expected 200..=200");
         assert!(upstream.last_request.lock().expect("the lock").contains("host: shop.example\r\n"));
     }

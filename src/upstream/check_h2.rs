@@ -2,14 +2,13 @@
 //!
 //! Each has a connection of its own, which ends with it.
 
-use std::net::SocketAddr;
 use std::pin::pin;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use h2::RecvStream;
 use h2::client::SendRequest;
 use http::{HeaderMap, Request, Response};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::check::{CheckError, USER_AGENT};
 
@@ -22,9 +21,20 @@ const ANSWER_BYTES_MAX: usize = 1024;
 /// `HealthCheckResponse.ServingStatus.SERVING`.
 const SERVING: u64 = 1;
 
+/// Who is asked for.
+pub(super) struct Site {
+    /// `http` or `https`.
+    pub(super) scheme: &'static str,
+    /// The authority.
+    pub(super) host: String,
+}
+
 /// The status of `GET path`.
-pub(super) async fn status(stream: TcpStream, addr: SocketAddr, path: &str, host: &str) -> Result<u16, CheckError> {
-    let request = Request::get(uri(addr, host, path))
+pub(super) async fn status<S>(stream: S, site: &Site, path: &str) -> Result<u16, CheckError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let request = Request::get(site.uri(path))
         .header("user-agent", USER_AGENT)
         .header("accept", "*/*")
         .body(())
@@ -34,8 +44,11 @@ pub(super) async fn status(stream: TcpStream, addr: SocketAddr, path: &str, host
 }
 
 /// Asks the health service about `service`; empty: about the whole server.
-pub(super) async fn grpc(stream: TcpStream, addr: SocketAddr, service: &str, host: &str) -> Result<(), CheckError> {
-    let request = Request::post(uri(addr, host, CHECK_PATH))
+pub(super) async fn grpc<S>(stream: S, site: &Site, service: &str) -> Result<(), CheckError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let request = Request::post(site.uri(CHECK_PATH))
         .header("user-agent", USER_AGENT)
         .header("content-type", "application/grpc")
         .header("te", "trailers")
@@ -58,17 +71,22 @@ pub(super) async fn grpc(stream: TcpStream, addr: SocketAddr, service: &str, hos
     }
 }
 
-/// An absolute URI; without a host that can stand in one, the address.
-fn uri(addr: SocketAddr, host: &str, path: &str) -> String {
-    let host = if host.is_empty() { addr.to_string() } else { host.to_owned() };
-    format!("http://{host}{path}")
+// === impl Site ===
+
+impl Site {
+    fn uri(&self, path: &str) -> String {
+        format!("{}://{}{path}", self.scheme, self.host)
+    }
 }
 
 /// Runs `exchange` over a connection.
-async fn talk<T>(
-    stream: TcpStream,
+async fn talk<S, T>(
+    stream: S,
     exchange: impl AsyncFnOnce(SendRequest<Bytes>) -> Result<T, CheckError>,
-) -> Result<T, CheckError> {
+) -> Result<T, CheckError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let (sender, connection) = h2::client::handshake(stream).await.map_err(CheckError::Http2)?;
     let (mut exchange, connection) = (pin!(exchange(sender)), pin!(connection));
     tokio::select! {

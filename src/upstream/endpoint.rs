@@ -4,13 +4,12 @@
 //! how they change is pure and in `gate`. Which endpoint gets a request is the balancer's choice, not ours,
 //! and connections belong to the workers.
 
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::gate::{Ejection, Gate, Ledger, Proof, SERVING, ejection_ms, mixed};
 use super::slots::Slots;
-use crate::model::{Breaker, Name, Origin};
+use crate::model::{Address, Breaker, Name, Origin};
 use crate::telemetry::count::Sharded;
 use crate::telemetry::meter::EndpointMeter;
 
@@ -27,7 +26,7 @@ pub struct EndpointId {
     /// The origin that it was found at.
     pub origin: Origin,
     /// Its address.
-    pub addr: SocketAddr,
+    pub addr: Address,
 }
 
 /// An endpoint. Read by every worker per request, written only when its state changes.
@@ -135,7 +134,10 @@ impl Endpoint {
     pub(crate) fn new(id: EndpointId, slots: Arc<Slots>, serial: u64, workers: usize, ledger: Ledger) -> Self {
         let gate = Gate { proof: ledger.proof, ejection: Ejection::None };
         Self {
-            authority: id.origin.authority(),
+            authority: match id.origin.labelled() {
+                Some(_) => id.addr.to_string(),
+                None => id.origin.authority(),
+            },
             id,
             slot: slots.take(),
             serial,

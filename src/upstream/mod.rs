@@ -5,8 +5,10 @@
 //!
 //! In reading order: [`endpoint`] (what workers ask and report; its transitions are pure in `gate`), [`pool`] (the
 //! breaker), [`registry`] (state by identity), [`units`] (which units of a service failed), [`culprits`] (where errors
-//! come from), [`names`] (what an origin stands for; the rules are pure in `book`, a lookup is in `dns`), [`probe`]
-//! (schedules; one probe is in `check` and `check_h2`), [`upstreams`] (the owner of it all).
+//! come from), [`names`] (what an origin stands for; the rules are pure in `book`, a lookup is in `dns`),
+//! [`discovery`] (containers by their labels), [`probe`]
+//! (schedules; one probe is in `check` and `check_h2`), [`preface`] (whom a connection is opened for, as its first
+//! bytes), [`upstreams`] (the owner of it all).
 //!
 //! What happens when things go wrong:
 //!
@@ -19,17 +21,20 @@
 //! | half of a pool's requests fail | the pool rests and recovers in a line, so long as another sound pool can serve |
 //! | names: no reply, SERVFAIL | the last good addresses are kept for as long as it lasts |
 //! | names: no such name, empty answer | kept for 30 s, then gone |
+//! | the Docker engine is away | the containers that were found last are kept |
 //! | an address leaves the answer | its endpoint drains: see [`endpoint::Endpoint::is_draining`] |
 
 mod book;
 mod check;
 mod check_h2;
 pub mod culprits;
+pub mod discovery;
 mod dns;
 pub mod endpoint;
 mod gate;
 pub mod names;
 pub mod pool;
+pub mod preface;
 pub mod probe;
 pub mod registry;
 mod slots;

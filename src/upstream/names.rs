@@ -4,7 +4,7 @@
 //! as the answer is good, or until somebody is in a hurry. A change is announced; the switchboard listens and
 //! publishes. A name that does not resolve is no error: its pool has no endpoint until it does.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::book::{self, Book};
 use super::dns::Dns;
-use crate::model::Origin;
+use crate::model::{Address, Origin};
 use crate::telemetry::clock;
 
 /// Least time between the beginnings of two lookups of one name, however many are in a hurry: a dead endpoint under
@@ -71,6 +71,19 @@ struct Shared {
     wakers: Mutex<HashMap<String, Arc<Notify>>>,
     changes: watch::Sender<u64>,
     lookups: watch::Sender<u64>,
+    containers: Mutex<Containers>,
+    /// Whether any origin stands for containers.
+    wanted: watch::Sender<bool>,
+}
+
+/// The containers that were found by their labels.
+#[derive(Debug, Default)]
+struct Containers {
+    /// By `service/pool`.
+    found: BTreeMap<String, Vec<SocketAddr>>,
+    problem: Option<String>,
+    /// Whether they were looked for, well or badly.
+    looked_up: bool,
 }
 
 #[derive(Debug)]
@@ -100,6 +113,8 @@ impl Names {
             wakers: Mutex::default(),
             changes: watch::Sender::new(0),
             lookups: watch::Sender::new(0),
+            containers: Mutex::default(),
+            wanted: watch::Sender::new(false),
         });
         let (sender, receiver) = mpsc::channel(HURRY_QUEUE_MAX);
         let control = Handle::current();
@@ -110,6 +125,9 @@ impl Names {
     /// Follows the names of exactly these origins from now on, and those that are looked up ahead; those already
     /// followed keep their answers and times.
     pub fn follow<'a>(&self, origins: impl IntoIterator<Item = &'a Origin>) {
+        let origins: Vec<&Origin> = origins.into_iter().collect();
+        let wanted = origins.iter().any(|origin| origin.labelled().is_some());
+        self.shared.wanted.send_if_modified(|before| std::mem::replace(before, wanted) != wanted);
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         let mut named: HashSet<String> = hosts(origins).map(str::to_owned).collect();
         named.extend(self.ahead.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned());
@@ -156,19 +174,54 @@ impl Names {
 
     /// What an origin stands for now: itself when it is an address, else the last good answer; empty when there is
     /// none.
-    pub fn answers(&self, origin: &Origin) -> Vec<SocketAddr> {
+    pub fn answers(&self, origin: &Origin) -> Vec<Address> {
+        if let Some(pool) = origin.labelled() {
+            let containers = self.shared.containers();
+            return containers.found.get(pool).into_iter().flatten().map(|&addr| addr.into()).collect();
+        }
         match origin.literal() {
             Some(addr) => vec![addr],
             None => {
                 let addrs = self.shared.book().addresses(&origin.host);
-                addrs.into_iter().map(|ip| SocketAddr::new(ip, origin.port)).collect()
+                addrs.into_iter().map(|ip| SocketAddr::new(ip, origin.port).into()).collect()
             }
         }
     }
 
     /// Why the origin's name does not resolve now, if it does not; the last good answer may still be in use.
     pub fn problem(&self, origin: &Origin) -> Option<String> {
+        if let Some(pool) = origin.labelled() {
+            let containers = self.shared.containers();
+            let none = || (!containers.found.contains_key(pool)).then(|| "no container has its labels".to_owned());
+            return containers.problem.clone().or_else(none);
+        }
         self.shared.book().problem(&origin.host).map(str::to_owned)
+    }
+
+    /// Whether any origin stands for containers, now and whenever that changes.
+    pub fn wants_containers(&self) -> watch::Receiver<bool> {
+        self.shared.wanted.subscribe()
+    }
+
+    /// The containers that were found, by `service/pool`. Those that were found last are kept by [`Names::lost`].
+    pub fn found(&self, found: BTreeMap<String, Vec<SocketAddr>>) {
+        let mut containers = self.shared.containers();
+        let changed = containers.found != found;
+        *containers = Containers { found, problem: None, looked_up: true };
+        drop(containers);
+        self.shared.note_lookup();
+        if changed {
+            self.shared.changes.send_modify(|count| *count += 1);
+        }
+    }
+
+    /// Why containers cannot be looked for now.
+    pub fn lost(&self, problem: String) {
+        let mut containers = self.shared.containers();
+        containers.problem = Some(problem);
+        containers.looked_up = true;
+        drop(containers);
+        self.shared.note_lookup();
     }
 
     /// Announces changes of any name's addresses; the value only counts them.
@@ -191,7 +244,8 @@ impl Names {
         let deadline = Instant::now() + limit;
         let mut lookups = self.shared.lookups.subscribe();
         loop {
-            if self.shared.book().all_looked_up() {
+            let containers = !*self.shared.wanted.borrow() || self.shared.containers().looked_up;
+            if containers && self.shared.book().all_looked_up() {
                 return true;
             }
             if timeout_at(deadline, lookups.changed()).await.is_err() {
@@ -209,7 +263,12 @@ impl Drop for Names {
 
 /// The names among these origins; addresses need no lookup.
 fn hosts<'a>(origins: impl IntoIterator<Item = &'a Origin>) -> impl Iterator<Item = &'a str> {
-    origins.into_iter().filter(|origin| origin.literal().is_none()).map(|origin| &*origin.host)
+    origins.into_iter().filter(|origin| is_name(origin)).map(|origin| &*origin.host)
+}
+
+/// Whether its host is looked up by name.
+fn is_name(origin: &Origin) -> bool {
+    origin.literal().is_none() && origin.labelled().is_none()
 }
 
 // === impl Ahead ===
@@ -231,7 +290,7 @@ impl Drop for Ahead<'_> {
 impl Hurry {
     /// Says that `origin` should be looked up now. Never waits: a full queue means that others have said it.
     pub fn call(&self, origin: &Origin) {
-        if origin.literal().is_none() {
+        if is_name(origin) {
             // A full queue holds names that are about to be looked up, and the next failure calls again.
             let _ = self.0.try_send(origin.host.clone());
         }
@@ -251,6 +310,10 @@ impl Drop for Follower {
 impl Shared {
     fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn containers(&self) -> MutexGuard<'_, Containers> {
+        self.containers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells whoever waits for lookups that one came to its end.

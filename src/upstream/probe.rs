@@ -13,11 +13,12 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::check::{CheckError, check, warm_up};
+use super::check::{CheckError, Whom, check};
 use super::endpoint::{Endpoint, StateKind};
 use super::gate::mixed;
-use crate::model::{Health, ProbeKind};
+use crate::model::{Health, ProbeKind, ProxyVersion};
 use crate::telemetry::clock;
+use crate::tls::pool::PoolTls;
 
 /// Probes under way at a time; more wait their turn. Each takes a descriptor and at most its timeout.
 const PARALLEL_MAX: usize = 64;
@@ -38,6 +39,10 @@ pub struct Target {
     pub endpoint: Arc<Endpoint>,
     /// How; none: not at all.
     pub health: Option<Health>,
+    /// What it is spoken to with, where it speaks TLS.
+    pub tls: Option<Arc<PoolTls>>,
+    /// How it is told that a connection is weir's own; none: not at all.
+    pub proxy: Option<ProxyVersion>,
 }
 
 /// The probes under way.
@@ -53,6 +58,8 @@ pub(crate) struct Prober {
 #[derive(Debug)]
 struct Task {
     health: Health,
+    tls: Option<Arc<PoolTls>>,
+    proxy: Option<ProxyVersion>,
     first: watch::Receiver<bool>,
     handle: JoinHandle<()>,
 }
@@ -84,11 +91,11 @@ impl Prober {
         for target in targets {
             let serial = target.endpoint.serial;
             match (&target.health, tasks.remove(&serial)) {
-                (Some(health), Some(task)) if task.health == *health && !task.handle.is_finished() => {
+                (Some(health), Some(task)) if task.probes(health, target) && !task.handle.is_finished() => {
                     kept.insert(serial, task);
                 }
                 (Some(health), _) => {
-                    kept.insert(serial, self.begin(Arc::clone(&target.endpoint), health.clone()));
+                    kept.insert(serial, self.begin(target, health.clone()));
                 }
                 (None, _) => target.endpoint.unprobed(clock::now().mono_ms),
             }
@@ -115,20 +122,33 @@ impl Prober {
         }
     }
 
-    fn begin(&self, endpoint: Arc<Endpoint>, health: Health) -> Task {
+    fn begin(&self, target: &Target, health: Health) -> Task {
+        let (endpoint, tls, proxy) = (Arc::clone(&target.endpoint), target.tls.clone(), target.proxy);
         let (sender, first) = watch::channel(false);
         let (turns, firsts, policy) = (Arc::clone(&self.turns), self.firsts.clone(), health.clone());
+        let kept = tls.clone();
         let handle = self.control.spawn(async move {
             let mut chatter = Chatter::default();
             loop {
-                probe(&endpoint, &policy, &turns, &mut chatter).await;
+                probe(&endpoint, &policy, (tls.as_deref(), proxy), &turns, &mut chatter).await;
                 if !sender.send_replace(true) {
                     firsts.send_modify(|count| *count += 1);
                 }
                 sleep(pause(&policy, endpoint.in_transition(), endpoint.serial ^ clock::now().mono_ms)).await;
             }
         });
-        Task { health, first, handle }
+        Task { health, tls: kept, proxy, first, handle }
+    }
+}
+
+// === impl Task ===
+
+impl Task {
+    /// Whether it does so in this way already.
+    fn probes(&self, health: &Health, target: &Target) -> bool {
+        self.health == *health
+            && self.proxy == target.proxy
+            && self.tls.as_ref().map(Arc::as_ptr) == target.tls.as_ref().map(Arc::as_ptr)
     }
 }
 
@@ -159,9 +179,16 @@ fn pause(health: &Health, in_transition: bool, draw: u64) -> Duration {
     nominal.mul_f64(0.9 + 0.2 * unit).max(Duration::from_millis(1))
 }
 
-async fn probe(endpoint: &Endpoint, health: &Health, turns: &Semaphore, chatter: &mut Chatter) {
+async fn probe(
+    endpoint: &Endpoint,
+    health: &Health,
+    (tls, proxy): (Option<&PoolTls>, Option<ProxyVersion>),
+    turns: &Semaphore,
+    chatter: &mut Chatter,
+) {
     let Ok(turn) = turns.acquire().await else { return };
-    let result = check(endpoint.id.addr, endpoint.id.origin.protocol, &endpoint.authority, health).await;
+    let whom = Whom::of(endpoint, tls, proxy);
+    let result = check(&whom, health).await;
     drop(turn);
     let reason = match result {
         Ok(()) => None,
@@ -173,7 +200,7 @@ async fn probe(endpoint: &Endpoint, health: &Health, turns: &Semaphore, chatter:
     };
     match &reason {
         Some(reason) => endpoint.note_error(reason),
-        None => warm(endpoint, health, turns).await,
+        None => warm(endpoint, health, &whom, turns).await,
     }
     let now_ms = clock::now().mono_ms;
     let change = endpoint.probed(reason.is_none(), now_ms, health.rise, health.fall);
@@ -188,23 +215,33 @@ async fn probe(endpoint: &Endpoint, health: &Health, turns: &Semaphore, chatter:
     }
 }
 
-/// Gives an endpoint its warm-up, before the pass that makes it serve is taken note of.
-async fn warm(endpoint: &Endpoint, health: &Health, turns: &Semaphore) {
+/// Gives an endpoint its warm-up, before the pass that makes it serve is taken note of: requests for a path, whatever
+/// their answers, within a deadline.
+async fn warm(endpoint: &Endpoint, health: &Health, whom: &Whom<'_>, turns: &Semaphore) {
     let Some(policy) = health.warm_up.as_ref().filter(|_| !endpoint.is_warm()) else { return };
-    let began = Instant::now();
     let host = match &health.kind {
-        ProbeKind::Http { host, .. } | ProbeKind::Grpc { host, .. } => host.as_deref(),
+        ProbeKind::Http { host, .. } | ProbeKind::Grpc { host, .. } => host.clone(),
         ProbeKind::Tcp => None,
     };
-    let to = (endpoint.id.addr, endpoint.id.origin.protocol, host.unwrap_or(&endpoint.authority));
-    let answers = warm_up(to, policy, turns).await;
+    let kind = ProbeKind::Http { path: policy.path.clone(), host, expect: 0..=u16::MAX };
+    let request = Health { kind, timeout: policy.deadline, ..health.clone() };
+    let (began, mut answers) = (Instant::now(), 0);
+    let asking = async {
+        for _ in 0..policy.requests {
+            let Ok(_turn) = turns.acquire().await else { return };
+            answers += u32::from(check(whom, &request).await.is_ok());
+        }
+    };
+    // What is not done by then is left undone.
+    let _ = tokio::time::timeout(policy.deadline, asking).await;
     endpoint.set_warm(true);
-    let (service, pool, addr, asked) = (&*endpoint.id.service, &*endpoint.id.pool, to.0, policy.requests);
+    let (service, pool, addr) = (&*endpoint.id.service, &*endpoint.id.pool, &endpoint.id.addr);
+    let asked = policy.requests;
     tracing::info!(service, pool, %addr, answers, asked, took = ?began.elapsed(), "an endpoint was warmed up");
 }
 
 fn say(endpoint: &Endpoint, before: StateKind, after: StateKind, reason: &str) {
-    let (service, pool, addr) = (&*endpoint.id.service, &*endpoint.id.pool, endpoint.id.addr);
+    let (service, pool, addr) = (&*endpoint.id.service, &*endpoint.id.pool, &endpoint.id.addr);
     let (before, after) = (before.as_str(), after.as_str());
     tracing::warn!(service, pool, %addr, before, after, reason, "an endpoint changed by its probes");
 }

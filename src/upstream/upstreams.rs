@@ -197,7 +197,7 @@ fn say_ejections(watched: &mut Watched) {
         let known = watched.ejections.entry(endpoint.serial).or_default();
         let ejections = endpoint.ejections();
         if ejections > *known {
-            let (service, pool, addr) = (&*endpoint.id.service, &*endpoint.id.pool, endpoint.id.addr);
+            let (service, pool, addr) = (&*endpoint.id.service, &*endpoint.id.pool, &endpoint.id.addr);
             let reason = endpoint.state().last_error.unwrap_or_default();
             let times = ejections - *known;
             *known = ejections;
@@ -223,7 +223,7 @@ mod tests {
 
     fn id(pool: &str, addr: SocketAddr) -> EndpointId {
         let origin = Origin { protocol: Protocol::Http1, host: addr.ip().to_string(), port: addr.port() };
-        EndpointId { service: name("engine"), pool: name(pool), origin, addr }
+        EndpointId { service: name("engine"), pool: name(pool), origin, addr: addr.into() }
     }
 
     fn health(interval_ms: u64) -> Health {
@@ -240,7 +240,7 @@ mod tests {
                     Some(_) => upstreams.registry().probed_endpoint(&id),
                     None => upstreams.registry().endpoint(&id),
                 };
-                Target { endpoint, health: health.cloned() }
+                Target { endpoint, health: health.cloned(), tls: None, proxy: None }
             };
             PoolTarget {
                 pool: upstreams.registry().pool(&name("engine"), &name(pool)),
@@ -257,7 +257,7 @@ mod tests {
 
     fn kind(upstreams: &Upstreams, addr: SocketAddr) -> StateKind {
         let endpoints = upstreams.registry().endpoints();
-        endpoints.iter().find(|endpoint| endpoint.id.addr == addr).expect("named").state_kind()
+        endpoints.iter().find(|endpoint| endpoint.id.addr == addr.into()).expect("named").state_kind()
     }
 
     #[tokio::test]

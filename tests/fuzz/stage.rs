@@ -34,6 +34,7 @@ pub(crate) fn snapshot(config: &str, weights: &str) -> Snapshot {
         resolve: &|origin: &Origin| origin.literal().into_iter().collect(),
         listeners: &config.listeners,
         keys: &Arc::new(keys()),
+        tls: &Default::default(),
     };
     build(&state, 1, &sources)
 }

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::{Behaviour, Setup, Upstream, Weir, eventually};
+use crate::harness::{Authority, Behaviour, Setup, TlsFront, Upstream, Weir, eventually};
 
 const SOON: Duration = Duration::from_secs(3);
 const SLOW: Duration = Duration::from_millis(1_500);
@@ -130,4 +130,25 @@ fn a_quantile_is_learnt_from_the_answers() {
         assert!(began.elapsed() < SOON, "the slow one is asked at some time");
     }
     assert!(hedges(&weir, "won") >= 1);
+}
+
+#[test]
+fn a_slow_endpoint_over_tls_is_hedged_as_well() {
+    let (authority, slow, quick) = (Authority::new(), Upstream::named("slow"), Upstream::named("quick"));
+    let issued = authority.issue_for(&["app.test"]);
+    let (slow_front, quick_front) = (TlsFront::http1(&slow, &issued), TlsFront::http1(&quick, &issued));
+    slow.behave(Behaviour::Late(SLOW));
+    let weir = Setup::new()
+        .workers(1)
+        .pool_at("stable", &[&slow_front.url(), &quick_front.url()])
+        .pool_lines("tls = { roots = \"ca.pem\", name = \"app.test\", http2 = \"off\" }")
+        .table("health", "kind = \"off\"")
+        .table("retry", "hedge = \"100ms\"")
+        .file("ca.pem", &authority.pem())
+        .start();
+    let mut client = weir.client();
+    while slow.count() < 3 {
+        assert_eq!(client.get("/").upstream(), "quick");
+    }
+    eventually("they are counted", SOON, || hedges(&weir, "won") == 3);
 }

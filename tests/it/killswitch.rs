@@ -125,6 +125,76 @@ fn a_countdown_is_cancelled_by_a_person_and_what_was_cancelled_is_not_heard_agai
 }
 
 #[test]
+fn a_countdown_ends_when_the_canary_gets_nothing_any_more() {
+    let (_stable, canary, setup) = setup([50, 50], &switch("4s", "").replace("window = \"1s\"", "window = \"1m\""));
+    let weir = setup.start();
+    canary.behave(Behaviour::status(FAILING));
+    let _load = load(&weir);
+    state_is(&weir, "grace");
+    weir.save_split([100, 0]);
+    state_is(&weir, "armed");
+    let reason = shown(&weir)["reason"].clone();
+    assert!(reason.as_str().is_some_and(|why| why.contains("no new request")), "{reason}");
+    never("it kills on what is over", Duration::from_secs(5), || shown(&weir)["state"] != "armed");
+    let (_, events, _) = weir.verb(&["events"]);
+    assert!(events.contains("kills nothing: no new request goes to the pools"), "{events}");
+    weir.save_split([50, 50]);
+    state_is(&weir, "grace");
+}
+
+#[test]
+fn a_kill_by_the_file_is_told_and_noted_as_one_over_the_api_is_and_once() {
+    let (_stable, _canary, setup) = setup([50, 50], "[rollouts]\ntick = \"50ms\"");
+    let weir = setup.start();
+    weir.save_weights("kill = \"all off\"\n[engine]\nstable = 50\ncanary = 50\n");
+    let events = |kind: &str| -> Vec<Value> {
+        let all = weir.admin("GET", "/api/v1/events?after=0", &[("accept", "application/json")], "").json();
+        all["events"].as_array().expect("a list").iter().filter(|event| event["kind"] == kind).cloned().collect()
+    };
+    eventually("it is told", PATIENCE, || events("killed").len() == 1);
+    let event = &events("killed")[0];
+    assert_eq!(event["message"], "every service is killed by the weights file: all off");
+    assert_eq!((&event["severity"], &event["who"]), (&json!("critical"), &json!("the weights file")));
+    weir.save_split([50, 50]);
+    eventually("and its end", PATIENCE, || events("unkilled").len() == 1);
+    // By the API it is told by whoever answered.
+    let by_api = weir.admin("POST", "/api/v1/kill", &[], r#"{"service":"engine","reason":"by hand"}"#);
+    assert_eq!(by_api.status, 200, "{}", by_api.text());
+    never("twice", Duration::from_millis(500), || events("killed").len() != 2);
+    let audit = weir.admin_get("/api/v1/audit").json();
+    let entries = audit["entries"].as_array().expect("a list");
+    let by_file = |entry: &&Value| entry["who"] == "the weights file";
+    let noted: Vec<_> = entries.iter().filter(by_file).map(|entry| (&entry["action"], &entry["reason"])).collect();
+    assert_eq!(noted, [(&json!("unkilled"), &json!("")), (&json!("killed"), &json!("all off"))], "{audit}");
+}
+
+#[test]
+fn who_sends_everything_to_a_stable_that_is_dead_is_told_at_once() {
+    let (mut stable, _canary, setup) = setup([50, 50], "[rollouts]\ntick = \"50ms\"");
+    let weir = setup.start();
+    let _load = load(&weir);
+    stable.kill();
+    let alarms = || {
+        let all = weir.admin("GET", "/api/v1/events?after=0", &[("accept", "application/json")], "").json();
+        let told = all["events"].as_array().expect("a list").iter().filter(|event| event["kind"] == "alarm");
+        told.filter_map(|event| event["message"].as_str().map(str::to_owned)).collect::<Vec<_>>()
+    };
+    eventually("stable is seen to be dead", PATIENCE, || weir.status().to_string().contains("refused"));
+    never("an alarm while the canary answers", Duration::from_millis(400), || !alarms().is_empty());
+    weir.save_split([100, 0]);
+    eventually("it is told", PATIENCE, || alarms().len() == 1);
+    let told = &alarms()[0];
+    assert!(told.starts_with("nothing serves in stable (") && told.contains("efused"), "{told}");
+    assert!(told.contains("clients get 503 now; `weir undo engine` brings canary back"), "{told}");
+    weir.save_split([50, 50]);
+    eventually("it serves again", PATIENCE, || weir.client().get("/").upstream() == "canary");
+    let (code, out, err) = weir.verb(&["kill", "engine", "--reason", "a mistake"]);
+    assert_eq!(code, Some(0), "{out}{err}");
+    eventually("it is told of the kill", PATIENCE, || alarms().len() == 2);
+    assert!(alarms()[1].contains("since the kill") && alarms()[1].contains("weir unkill engine"), "{:?}", alarms());
+}
+
+#[test]
 fn it_recovers_when_the_canary_does_and_gives_up_when_it_does_not() {
     let (_stable, canary, setup) = setup([50, 50], &switch("0s", &recovery("300ms", 2)));
     let weir = setup.start();

@@ -108,3 +108,38 @@ fn the_command_writes_the_word_and_takes_it_out_and_a_restart_keeps_it() {
     assert_eq!(weir.client().get("/").status, 503);
     assert!(weir.weights_text().contains("maintenance"), "{}", weir.weights_text());
 }
+
+#[test]
+fn the_command_asks_the_running_weir_and_who_and_why_stand_in_the_history_and_the_audit_log() {
+    let (_stable, _canary, weir) = stage("stable = 90\ncanary = 10\n");
+    let (code, out, err) = weir.verb(&["maintenance", "engine", "--end"]);
+    assert_eq!((code, out.as_str()), (Some(0), "service engine was not under maintenance\n"), "{err}");
+    let (code, out, err) = weir.verb(&["maintenance", "engine", "--reason", "new disk"]);
+    assert!(code == Some(0) && out.contains("weir maintenance engine --end"), "{out}{err}");
+    // It is so when it answers.
+    assert_eq!(weir.client().get("/").status, 503);
+    let status = weir.status();
+    let newest = &status["history"][0];
+    assert_eq!(newest["what"], "maintenance of service engine", "{newest}");
+    assert_eq!(newest["cause"]["reason"], "new disk");
+    assert!(newest["cause"]["who"].as_str().is_some_and(|who| !who.is_empty()), "{newest}");
+    let (_, out, err) = weir.verb(&["maintenance", "--all", "--end"]);
+    assert_eq!(out, "service engine is still under maintenance of its own: `weir maintenance engine --end`\n", "{err}");
+    assert_eq!(weir.verb(&["maintenance", "engine", "--end"]).0, Some(0));
+    assert_eq!(weir.client().get("/").status, 200);
+    let entries = weir.admin_get("/api/v1/audit").json();
+    let entries = entries["entries"].as_array().expect("a list").clone();
+    let ours: Vec<&str> = entries
+        .iter()
+        .filter_map(|it| it["action"].as_str())
+        .filter(|action| action.starts_with("maintenance"))
+        .collect();
+    assert_eq!(ours.len(), 2, "{entries:?}");
+    let (_, out, _) = weir.verb(&["status"]);
+    assert!(out.contains("end of maintenance of service engine"), "{out}");
+    // Without asking, the file alone.
+    let config = weir.config_path().display().to_string();
+    let offline = weir.verb(&["maintenance", "engine", "--reason", "by hand", "--offline", "--config", &config]);
+    assert!(offline.0 == Some(0) && offline.1.contains("no running weir was asked"), "{offline:?}");
+    answers(&weir, "/", 503);
+}

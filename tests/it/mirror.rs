@@ -4,7 +4,9 @@
 use std::thread::scope;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Behaviour, Client, Door, H2Upstream, Load, Reply, Setup, Then, Upstream, Weir, eventually};
+use crate::harness::{
+    Authority, Behaviour, Client, Door, H2Upstream, Load, Reply, Setup, Then, TlsFront, Upstream, Weir, eventually,
+};
 
 const SOON: Duration = Duration::from_secs(5);
 
@@ -345,4 +347,31 @@ fn under_load_a_mirror_that_hangs_dies_and_comes_back_fails_nobody() {
     let report = load.stop();
     report.assert_flawless();
     assert!(report.p99() < Duration::from_millis(100), "{:?}", report.p99());
+}
+
+#[test]
+fn copies_go_to_endpoints_over_tls_in_the_version_that_they_choose_over_connections_of_their_own() {
+    let (authority, stable) = (Authority::new(), Upstream::named("stable"));
+    let issued = authority.issue_for(&["app.test"]);
+    let (h1, h2) = (Upstream::named("h1"), H2Upstream::named("h2"));
+    let (over_h1, over_h2) = (TlsFront::http1(&h1, &issued), TlsFront::http2(&h2, &issued));
+    for front in [&over_h1, &over_h2] {
+        let weir = Setup::new()
+            .workers(1)
+            .pool("stable", &[&stable])
+            .pool_at("canary", &[&front.url()])
+            .pool_lines("tls = { roots = \"ca.pem\", name = \"app.test\" }")
+            .split([1, 0])
+            .table("health", "kind = \"off\"")
+            .text("[[services.engine.mirrors]]\nto = \"canary\"\npercent = 100\nmethods = [\"GET\", \"POST\"]\n")
+            .file("ca.pem", &authority.pem())
+            .start();
+        let mut client = weir.client();
+        for n in 1..=20 {
+            let answer = client.ask(if n % 2 == 0 { "POST" } else { "GET" }, "/", &[], &vec![b'x'; n % 2 * 3_000]);
+            assert_eq!((answer.status, answer.upstream()), (200, "stable"));
+            eventually("it is answered", SOON, || counted(&weir, "answers_total", ("class", "2xx")) == n as u64);
+        }
+        assert_eq!(front.accepted(), 1, "one connection carries all copies in a row");
+    }
 }

@@ -141,7 +141,6 @@ fn within_the_cooldown_one_is_told_and_the_newest_follows_with_the_number_of_the
     let weir = started(&pools, &webhook("ops", &receiver, "cooldown = \"2s\"\nevents = [\"killed\"]"));
     for number in 0..4 {
         kill(&weir, &format!("reason {number}"));
-        unkill(&weir);
     }
     eventually("the newest", PATIENCE, || receiver.count() == 2);
     let bodies = bodies(&receiver);
@@ -260,6 +259,38 @@ fn what_was_not_told_and_what_nobody_looked_at_survives_kill_9() {
     never("told once more", Duration::from_millis(1500), || pager.count() != 2 || boss.count() != 1);
     assert_eq!(ops.count(), 1, "who was told is not told again");
     assert_eq!(weir.admin_get("/api/v1/notifications").json()["open"], json!([]));
+}
+
+#[test]
+fn what_was_taken_is_not_told_again_after_kill_9_although_something_before_it_waits() {
+    let (pools, receiver) = (pools(), Upstream::named("ops"));
+    let weir = started(&pools, &webhook("ops", &receiver, ""));
+    kill(&weir, "one");
+    kill(&weir, "two");
+    posted(&weir, "/api/v1/kill", &json!({ "scope": "system", "reason": "three" }));
+    eventually("one and three", PATIENCE, || {
+        channel(&weir, "ops")["sent"] == 2 && channel(&weir, "ops")["holding"] == 1
+    });
+    // What is kept is kept twice a second.
+    std::thread::sleep(Duration::from_millis(1200));
+    let weir = weir.restart().expect("it starts again");
+    eventually("two, which was held back", PATIENCE, || channel(&weir, "ops")["sent"] == 1);
+    never("another one", Duration::from_millis(1500), || receiver.count() != 3);
+    let told: Vec<String> = bodies(&receiver).iter().map(|body| body["message"].to_string()).collect();
+    assert!(["one", "three", "two"].iter().zip(&told).all(|(word, told)| told.contains(word)), "{told:?}");
+}
+
+#[test]
+fn a_kill_after_the_one_before_was_let_go_is_told_at_once() {
+    let (pools, receiver) = (pools(), Upstream::named("ops"));
+    let weir = started(&pools, &webhook("ops", &receiver, "events = [\"killed\"]"));
+    for number in 0..3 {
+        kill(&weir, &format!("reason {number}"));
+        unkill(&weir);
+    }
+    eventually("each of them", PATIENCE, || receiver.count() == 3);
+    let told = bodies(&receiver);
+    assert!(told.iter().all(|body| body["heldBack"] == 0), "{told:#?}");
 }
 
 #[test]

@@ -350,3 +350,45 @@ fn a_drill_goes_to_stable_and_back_and_leaves_the_rollout_as_it_was() {
     let after = view(&weir, &id);
     assert_eq!((after["state"].as_str(), weir.split()), (Some("rolling_out"), [80, 20]), "{after}");
 }
+
+#[test]
+fn the_report_of_a_rollout_is_whole_after_kill_9() {
+    let (_stable, canary, weir) = started();
+    canary.behave(Behaviour::status(500));
+    let load = load(&weir);
+    let id = start(&weir, &plan("300ms"));
+    reaches(&weir, &id, "rolled_back", 60);
+    let report = |weir: &Weir| weir.admin_get(&format!("{ROLLOUTS}/{id}/report")).json();
+    eventually("it is verified", PATIENCE, || report(&weir)["verified"].is_string());
+    drop(load);
+    let before = report(&weir);
+    let weir = weir.restart().expect("it starts again");
+    let after = report(&weir);
+    assert_eq!((&after["events"], &after["verified"]), (&before["events"], &before["verified"]));
+    for (kept, seen) in after["ticks"].as_array().expect("ticks").iter().zip(before["ticks"].as_array().expect("ticks"))
+    {
+        assert_eq!((&kept["latency"], &kept["tick"]), (&seen["latency"], &seen["tick"]));
+    }
+    assert_eq!(view(&weir, &id)["events"], before["events"]);
+    let page = weir.admin_get(&format!("{ROLLOUTS}/{id}/report.html")).text();
+    assert!(page.contains("Latency"), "{page}");
+}
+
+#[test]
+fn a_state_directory_that_cannot_be_made_is_shown_and_used_as_soon_as_it_can_be() {
+    let (stable, canary) = (Upstream::named("stable"), Upstream::named("canary"));
+    let weir = setup(&stable, &canary).file(".weir", "in the way").start();
+    let id = start(&weir, &plan("1h"));
+    let (_, out, err) = weir.verb(&["status"]);
+    assert!(out.contains("! the journal cannot be written (") && out.contains("let user "), "{out}{err}");
+    assert!(out.contains("/.weir") && out.contains("or set state_dir"), "{out}");
+    let (code, out, err) = weir.verb(&["audit", "verify"]);
+    assert!(code != Some(0) && err.contains("no audit log can be verified: the journal cannot be"), "{out}{err}");
+    std::fs::remove_file(weir.state_directory()).expect("it can be removed");
+    eventually("it is well", PATIENCE, || weir.status()["journal"].is_null());
+    eventually("it is told", PATIENCE, || weir.verb(&["events"]).1.contains("the journal can be written now"));
+    let (code, out, err) = weir.verb(&["audit", "verify"]);
+    assert_eq!(code, Some(0), "{out}{err}");
+    let weir = weir.restart().expect("it starts again");
+    assert_eq!(view(&weir, &id)["state"], "rolling_out", "nothing was forgotten");
+}

@@ -175,3 +175,75 @@ fn the_audit_log_tells_who_did_what_and_verifies() {
     let verified = done(&weir, &["audit", "verify"]);
     assert!(verified.starts_with("ok "), "{verified}");
 }
+
+#[test]
+fn a_start_that_is_refused_says_what_would_have_been_right() {
+    let (_stable, _canary, weir) = started();
+    let refused = |arguments: &[&str], code: i32, words: &str| {
+        let (found, _, err) = weir.verb(&[&["rollout", "start"], arguments].concat());
+        assert!(found == Some(code) && err.contains(words), "{arguments:?}: {found:?} {err}");
+    };
+    refused(&["engin-2"], 2, "error: there is no plan \"engin-2\"; did you mean \"engine-2\"?");
+    refused(&["engine"], 2, "error: engine is a service, not a plan: add --profile default");
+    std::fs::write(weir.config_directory().join("rollouts/bad.toml"), "service = \"engine\"\n").expect("a plan");
+    refused(&["bad"], 2, "the plan does not hold");
+    done(&weir, &["rollout", "start", "engine-2", "--id", "t1"]);
+    refused(&["engine-2"], 1, "error: rollout t1 of service engine is under way\n  end that one");
+    refused(&["engine-2"], 1, "--supersede");
+}
+
+#[test]
+fn setting_weights_names_the_rollout_that_it_pauses_and_a_killed_service_says_what_its_file_says() {
+    let (_stable, _canary, weir) = started();
+    done(&weir, &["rollout", "start", "engine-2", "--id", "w1"]);
+    eventually("the first share is live", Duration::from_secs(10), || weir.split() == [80, 20]);
+    let (code, _, err) = weir.verb(&["set", "engine", "stable=70", "canary=30"]);
+    assert_eq!(code, Some(0));
+    assert!(err.contains("rollout w1 is paused by this; `weir rollout resume w1` sets 20 % again"), "{err}");
+    done(&weir, &["kill", "engine", "--reason", "leaks"]);
+    let (code, _, err) = weir.verb(&["set", "engine", "stable=60", "canary=40"]);
+    assert_eq!((code, err.as_str()), (Some(1), "error: engine is killed (leaks): `weir unkill engine` first\n"));
+    let out = done(&weir, &["rollback", "engine"]);
+    assert_eq!(out, "engine stays killed (leaks); the file says stable=100 canary=0 (was stable=70 canary=30)\n");
+    let status = done(&weir, &["status"]);
+    assert!(status.contains("kill of service engine: engine stable=70 canary=30 → stable=100 canary=0"), "{status}");
+    let audit = json(&weir, &["audit"]);
+    let rollback = audit["entries"].as_array().and_then(|list| list.iter().find(|it| it["action"] == "rollback"));
+    assert_eq!(rollback.expect("an entry")["before"]["canary"], 30, "{audit}");
+    let out = done(&weir, &["unkill", "engine"]);
+    assert!(out.contains("engine is at stable=100 canary=0 again; rollout w1 stays paused"), "{out}");
+    assert_eq!(done(&weir, &["unkill", "engine"]), "service engine was not killed\n");
+    let lets_go = json(&weir, &["audit"])["entries"]
+        .as_array()
+        .map(|list| list.iter().filter(|it| it["action"] == "unkilled").count());
+    assert_eq!(lets_go, Some(1), "what changed nothing is not on record");
+}
+
+#[test]
+fn events_without_a_weir_and_without_a_record_end_with_a_failure() {
+    let (_stable, _canary, weir) = started();
+    let (none, nowhere) = (own_address(), std::env::temp_dir().join("weir-no-record"));
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_weir"))
+        .args(["events", "--config", "weir.toml", "--admin", &format!("{none}:1")])
+        .env_remove("WEIR_CONFIG")
+        .current_dir({
+            std::fs::create_dir_all(&nowhere).expect("a directory");
+            let config = std::fs::read_to_string(weir.config_path()).expect("a configuration");
+            let config: Vec<&str> = config.lines().filter(|line| !line.starts_with("state_dir")).collect();
+            std::fs::write(nowhere.join("weir.toml"), config.join("\n")).expect("a copy");
+            &nowhere
+        })
+        .spawn()
+        .expect("it starts");
+    let began = Instant::now();
+    let ended = loop {
+        match child.try_wait().expect("a child") {
+            Some(ended) => break Some(ended),
+            None if began.elapsed() > Duration::from_secs(10) => break None,
+            None => std::thread::sleep(Duration::from_millis(20)),
+        }
+    };
+    let _ = child.kill();
+    let _ = std::fs::remove_dir_all(&nowhere);
+    assert_eq!(ended.and_then(|ended| ended.code()), Some(1), "it ends, and says that there is no record");
+}

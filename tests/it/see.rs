@@ -189,3 +189,51 @@ fn status_shows_services_pools_endpoints_weights_and_generation() {
     }
     assert!(status.contains(&canary.address().to_string()), "{status}");
 }
+
+#[test]
+fn a_canary_that_answers_500_is_shown_as_failing() {
+    let (stable, canary) = pair();
+    let weir = Setup::pair(&stable, &canary, [50, 50]).start();
+    eventually("a first sample", SOON, || !weir.status()["services"][0]["pools"][1]["last_minute"].is_null());
+    canary.behave(Behaviour::status(500));
+    let mut client = weir.client();
+    (0..60).for_each(|_| drop(client.get("/")));
+    let minute = weir.status()["services"][0]["pools"][1]["last_minute"].clone();
+    assert_eq!((minute["error_ratio"].as_f64(), minute["failed_ratio"].as_f64()), (Some(0.0), Some(1.0)), "{minute}");
+    assert_eq!(minute["failed"], minute["requests"]);
+    let (_, out, _) = weir.verb(&["status"]);
+    assert!(out.starts_with("serving, but engine/canary failed 100.0 % of its requests in the last minute"), "{out}");
+}
+
+#[test]
+fn whoever_moves_everything_to_a_dead_stable_is_told_that_clients_get_503() {
+    let (mut stable, canary) = pair();
+    let health = "interval = \"200ms\"\ntimeout = \"100ms\"\nfall = 1\nrise = 1";
+    let weir = Setup::pair(&stable, &canary, [50, 50]).table("health", health).start();
+    eventually("it is probed", SOON, || weir.admin_get("/readyz").status == 200);
+    stable.kill();
+    let down = || {
+        drop(weir.client().get("/"));
+        weir.status()["services"][0]["pools"][0]["endpoints"][0]["state"] != "serving"
+    };
+    eventually("stable is down", Duration::from_secs(10), down);
+    assert_eq!(weir.verb(&["healthcheck", "--strict"]).0, Some(0), "the canary takes all");
+    for (line, back) in [
+        (["rollback", "engine"], "weir undo engine"),
+        (["undo", "engine"], ""),
+        (["kill", "engine"], "weir unkill engine"),
+    ] {
+        let (code, _, err) = weir.verb(&line);
+        assert_eq!(
+            (code, err.contains("clients of engine get 503 NOW")),
+            (Some(0), !back.is_empty()),
+            "{line:?} {err}"
+        );
+        assert!(err.contains(back), "{err}");
+        let status = weir.client().get("/").status;
+        assert!(if back.is_empty() { status == 200 } else { [502, 503].contains(&status) }, "{line:?} {status}");
+        assert_eq!(weir.verb(&["healthcheck", "--strict"]).0, Some(if back.is_empty() { 0 } else { 1 }));
+    }
+    let (_, out, _) = weir.verb(&["status"]);
+    assert!(out.starts_with("NOT SERVING: nothing serves in engine (stable)"), "{out}");
+}

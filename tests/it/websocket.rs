@@ -68,7 +68,7 @@ fn bytes_sent_right_behind_the_request_arrive_in_the_tunnel() {
 #[test]
 fn a_tunnel_outlives_every_change_of_weights_and_configuration() {
     let (stable, canary) = (granting("stable"), granting("canary"));
-    let setup = Setup::pair(&stable, &canary, [1, 0]);
+    let setup = Setup::pair(&stable, &canary, [1, 0]).service("on_zero_streams = \"keep\"");
     let weir = setup.start();
     let mut client = tunnel(&weir);
     for turn in 0..5 {

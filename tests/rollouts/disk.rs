@@ -66,7 +66,8 @@ fn where_nothing_can_be_written_traffic_goes_back_at_once_and_it_is_written_when
     weir.limit_file_size(Some(0));
     eventually("it is said", PATIENCE, || failing(&weir).is_some());
     eventually("it is an alarm", PATIENCE, || alarms(&weir).contains("the journal cannot be written"));
-    assert!(weir.rollout(&id)["trouble"].as_str().is_some_and(|it| it.contains("everything goes on in memory")));
+    let trouble = || weir.rollout(&id)["trouble"].as_str().map(str::to_owned);
+    eventually("it is shown", PATIENCE, || trouble().is_some_and(|it| it.contains("everything goes on in memory")));
     let before = ticks(&weir, &id);
     eventually("it goes on", PATIENCE, || ticks(&weir, &id) > before + 5);
     // Raising a share that could not be written down is not done; a person is asked.

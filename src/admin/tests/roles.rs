@@ -121,6 +121,21 @@ fn plan() -> Value {
         "gates": [{ "kind": "error_rate" }, { "kind": "approval", "name": "four-eyes", "count": 2 }] })
 }
 
+/// Brings about the state that an action needs.
+fn make_ready(stage: &Stage, action: &str) {
+    match action {
+        // It sees at its next tick that the kill before it is over.
+        "kill_switch.killed" => wait(stage, "armed", || {}),
+        // A countdown goes on only while the canary gets requests.
+        "kill_switch.cancelled" => {
+            let both = json!({ "stable": 50, "canary": 50 }).to_string();
+            ask(stage, Role::Admin, "PUT /api/v1/services/engine/weights", &both);
+            count_down(stage);
+        }
+        _ => {}
+    }
+}
+
 #[test]
 fn every_change_over_the_api_leaves_one_entry_with_who_why_before_and_after() {
     let stage = Stage::with_roles(SWITCHES);
@@ -133,6 +148,7 @@ fn every_change_over_the_api_leaves_one_entry_with_who_why_before_and_after() {
         ("POST /api/v1/services/{service}/rollback", why.clone(), "rollback"),
         ("POST /api/v1/services/{service}/undo", why.clone(), "undo"),
         ("POST /api/v1/reload", json!({}), "reload"),
+        ("POST /api/v1/upgrade", json!({}), "upgrade"),
         ("PUT /api/v1/log-level", json!({ "level": "info" }), "log_level"),
         ("POST /api/v1/notifications/test", json!({}), "notifications.test"),
         ("PUT /api/v1/rollouts/{id}", plan(), "rollout.start"),
@@ -147,16 +163,13 @@ fn every_change_over_the_api_leaves_one_entry_with_who_why_before_and_after() {
         ("POST /api/v1/rollouts/{id}/rollback", why.clone(), "rollout.rollback"),
         ("POST /api/v1/kill", kill.clone(), "killed"),
         ("POST /api/v1/unkill", kill.clone(), "unkilled"),
+        ("POST /api/v1/maintenance", kill.clone(), "maintenance"),
+        ("POST /api/v1/maintenance", json!({ "service": "engine", "reason": "why", "end": true }), "maintenance.end"),
         ("POST /api/v1/kill-switches/{name}/trigger", why.clone(), "kill_switch.killed"),
         ("POST /api/v1/kill-switches/{name}/recover", why.clone(), "kill_switch.let_go"),
         ("POST /api/v1/kill-switches/{name}/cancel", why.clone(), "kill_switch.cancelled"),
     ] {
-        match action {
-            // It sees at its next tick that the kill before it is over.
-            "kill_switch.killed" => wait(&stage, "armed", || {}),
-            "kill_switch.cancelled" => count_down(&stage),
-            _ => {}
-        }
+        make_ready(&stage, action);
         let before = entries(&stage);
         let path = request.replace("{service}", "engine").replace("{id}", &id).replace("{name}", "errors");
         // Four eyes: who started it is not who approves it.

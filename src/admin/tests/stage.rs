@@ -15,6 +15,7 @@ use super::super::board::Board;
 use super::super::health::Readiness;
 use super::super::routes::Admin;
 use super::super::serve::serve;
+use super::super::upgrade::{Upgrades, Wanted};
 use crate::config::Config;
 use crate::model::AccessLog as Policy;
 use crate::rollout::engine;
@@ -56,6 +57,8 @@ pub(super) struct Stage {
     pub(super) readiness: Arc<Readiness>,
     pub(super) workers: Arc<Sharded<crate::telemetry::meter::WorkerShard>>,
     dir: PathBuf,
+    /// Upgrades that were asked for go no further.
+    _asked: tokio::sync::mpsc::Receiver<Wanted>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
@@ -107,6 +110,7 @@ impl Stage {
         let address = listener.local_addr().unwrap();
         let readiness = Arc::new(Readiness::default());
         let workers = Arc::new(Sharded::new(1));
+        let (upgrades, asked) = Upgrades::new();
         let seam = Board {
             switchboard: Arc::clone(&board),
             desk,
@@ -114,6 +118,7 @@ impl Stage {
             workers: Arc::clone(&workers),
             access_log: Arc::new(AccessLog::start(&Policy::default())),
             pairs: Arc::default(),
+            upgrades,
             explain: Box::new(|snapshot, described| {
                 let head = &described.head;
                 let cookie = head.cookie("a").map(String::from_utf8_lossy);
@@ -134,7 +139,7 @@ impl Stage {
             let stopped = async { drop(stopped.await) };
             runtime.block_on(serve(listener, None, admin, stopped)).unwrap();
         });
-        Self { address, board, readiness, workers, dir, stop: Some(stop), thread: Some(thread) }
+        Self { address, board, readiness, workers, dir, _asked: asked, stop: Some(stop), thread: Some(thread) }
     }
 
     pub(super) fn generation(&self) -> u64 {

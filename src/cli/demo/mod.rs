@@ -88,7 +88,7 @@ pub(super) fn execute(arguments: &Arguments) -> Result<(), Failure> {
     let directory = Directory::new(arguments.dir.as_deref(), public, admin, &upstreams.addresses)?;
     let mut child = Child::start(&directory)?;
     child.wait_until_it_serves(&directory)?;
-    screen::print(&invitation(&directory, public, arguments.load))?;
+    screen::print(&invitation(&directory, public, arguments))?;
     let load = arguments.load.then(|| Load::start(public, load::PER_SECOND));
     let ended = watch_it(arguments, &upstreams, &mut child, admin, load.as_ref());
     let summary = load.map(Load::stop);
@@ -191,12 +191,14 @@ fn named(name: &'static str) -> Upstream {
 }
 
 /// What to try, with commands that can be copied as they are.
-fn invitation(directory: &Directory, public: SocketAddr, loaded: bool) -> String {
+fn invitation(directory: &Directory, public: SocketAddr, arguments: &Arguments) -> String {
     let program = program();
     let (config, weights) = (directory.config().display().to_string(), directory.weights().display().to_string());
-    let port = if public.port() == PORT { "" } else { "   (8080 is taken or another was asked for)" };
+    let as_meant = public.port() == PORT || arguments.port.is_some();
+    let port = if as_meant { "" } else { "   (8080 is taken)" };
     let width = weights.len().max(31);
-    let load = if loaded { "" } else { "\nNothing sends requests yet: use curl, or start the demo with --load.\n" };
+    let load =
+        if arguments.load { "" } else { "\nNothing sends requests yet: use curl, or start the demo with --load.\n" };
     format!(
         "weir splits http://{public}/ between two upstreams, stable and canary, 90 to 10.{port}\n\n\
          Edit this file and save it; the next request goes by it:\n  {weights}\n\n\

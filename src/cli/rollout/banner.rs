@@ -21,7 +21,8 @@ pub(in crate::cli) fn render(view: &View, standing: Standing, paint: Paint) -> S
         Standing::Failed => {
             let head = paint.red((line("ERROR", RULE) + &word("ERROR", "CANARY FAILED")).trim_end()) + "\n";
             let why = why.unwrap_or_else(|| "no reason was given".into());
-            head + &paint.yellow(word("WARN", &format!("Rollback reason: {why}")).trim_end())
+            let word_of_reason = if view.never_began() { "It did not begin" } else { "Rollback reason" };
+            head + &paint.yellow(word("WARN", &format!("{word_of_reason}: {why}")).trim_end())
                 + "\n"
                 + &line("INFO", RULE)
         }

@@ -66,6 +66,8 @@ pub(super) fn drill(arguments: &Plain, globals: &Globals) -> Result<(), Failure>
         let paint = Paint::stdout();
         let word = if ok.is_some() { paint.green("drill passed") } else { paint.yellow("drill under way") };
         let took = |key: &str| answer[key].as_u64().map(elapsed);
+        // The message is also an event, which has to say what it is about.
+        let message = message.strip_prefix("drill: ").unwrap_or(&message).to_owned();
         let times = took("movedMs").zip(took("verifiedMs"));
         let times = times.map(|(moved, verified)| format!(" (moved within {moved}, verified within {verified})"));
         screen::print(&format!("{word}: {message}{}\n", times.unwrap_or_default()))?;
@@ -96,7 +98,11 @@ fn ask(verb: &str, arguments: &Plain, body: Value, globals: &Globals) -> Result<
     if globals.json() {
         return screen::print_json(&answer);
     }
-    screen::print(&told(&answer, &found, Paint::stdout()))
+    screen::print(&told(&answer, &found, Paint::stdout()))?;
+    if let (true, Some(service)) = (verb == "rollback", found["service"].as_str()) {
+        change::warn(&client, &found, &format!("`weir undo {}`", printable(service)));
+    }
+    Ok(())
 }
 
 /// One line: where it is now. What the answer does not say is as it was before the command.

@@ -83,7 +83,7 @@ impl Layout {
 fn severity(gate: &GateView) -> u8 {
     let worst = match gate.verdict.as_str() {
         "shown_safe" => 0,
-        "inconclusive" => 1,
+        "inconclusive" | "not_compared" => 1,
         "no_traffic" => 2,
         "error" => 3,
         "environment_degraded" => 4,
@@ -163,7 +163,9 @@ fn short(gate: &GateView) -> String {
     if measured {
         match (gate.candidate, gate.control) {
             (Some(candidate), Some(control)) => {
-                let ratio = gate.ratio.map(|ratio| format!(" ({})", times(ratio))).unwrap_or_default();
+                // Of the two numbers that stand there; the estimate over phases of other shares may differ.
+                let ratio = if control > 0.0 { Some(candidate / control) } else { gate.ratio };
+                let ratio = ratio.map(|ratio| format!(" ({})", times(ratio))).unwrap_or_default();
                 parts.push(format!("{} against {}{ratio}", unit(candidate), unit(control)));
             }
             (Some(candidate), None) => parts.push(unit(candidate)),

@@ -12,7 +12,7 @@ use super::super::failure::Failure;
 use super::super::figures::{elapsed, moment, percent};
 use super::super::screen::{Paint, printable};
 use super::super::{Globals, screen};
-use super::view::{View, word};
+use super::view::View;
 
 #[derive(Debug, Args)]
 pub(super) struct History {
@@ -80,7 +80,7 @@ fn row(view: &View, now: &Zoned) -> [String; 6] {
     [
         printable(&view.rollout_id),
         printable(&view.service),
-        word(&view.state),
+        view.state_word(),
         percent(view.current_percentage),
         view.started_at.as_deref().map(|at| moment(at, now)).unwrap_or_default(),
         elapsed(view.watched_ms),

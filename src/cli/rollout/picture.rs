@@ -122,6 +122,9 @@ fn progress(view: &View, phase: &PhaseView) -> f64 {
 /// Time in the phase, and what is left of it.
 fn clock(view: &View) -> String {
     let Some(phase) = view.phases.get(view.phase).filter(|_| view.is_live()) else {
+        if view.never_began() {
+            return "ended before its first share; nothing moved".into();
+        }
         let at = view.phases.get(view.phase).filter(|_| view.state == "rolled_back");
         let at = at.map(|phase| format!("went back in {} ({}); ", printable(&phase.name), percent(phase.percent)));
         return format!("{}took {}", at.unwrap_or_default(), elapsed(view.watched_ms));
@@ -203,7 +206,7 @@ fn why(view: &View, room: Room, paint: Paint) -> Vec<String> {
     let reason = view.why();
     let (word, text) = match view.standing() {
         Standing::Passed => (paint.green("promoted"), reason),
-        Standing::Failed => (paint.red("rolled back"), reason),
+        Standing::Failed => (paint.red(&view.state_word()), reason),
         Standing::Inconclusive if view.killed.is_some() => {
             (paint.red("killed"), view.killed.as_deref().map(printable).unwrap_or_default())
         }
@@ -214,9 +217,10 @@ fn why(view: &View, room: Room, paint: Paint) -> Vec<String> {
             (paint.bold(if safe { "goes on" } else { "why not yet" }), waits.unwrap_or(reason))
         }
     };
+    let ended = view.state_word();
     let plain = match view.standing() {
         Standing::Passed => "promoted",
-        Standing::Failed => "rolled back",
+        Standing::Failed => &ended,
         Standing::Inconclusive if view.killed.is_some() => "killed",
         Standing::Inconclusive if view.state == "paused" => "paused",
         Standing::Inconclusive if view.verdict == "shown_safe" => "goes on",

@@ -238,7 +238,19 @@ fn named(names: &[String], main: &Path) -> Result<Vec<PathBuf>, Failure> {
         let is_path = name.contains('/') || Path::new(name).extension().is_some_and(|end| end == "toml");
         let file = if is_path { PathBuf::from(name) } else { Plans::directory(main).join(format!("{name}.toml")) };
         let unknown = || Failure::wrong(format!("there is no plan \"{name}\"{}", near::advice(name, &known)));
-        if is_path || file.is_file() { Ok(file) } else { Err(unknown()) }
+        let missing =
+            || Failure::wrong(format!("there is no file {name}; a plan is a file, or the name of one of rollouts/"));
+        match (is_path, file.exists()) {
+            (true, false) => Err(missing()),
+            (true, true) => Ok(file),
+            (false, _) => {
+                if file.is_file() {
+                    Ok(file)
+                } else {
+                    Err(unknown())
+                }
+            }
+        }
     };
     names.iter().map(file).collect()
 }

@@ -7,10 +7,10 @@ use clap::Args;
 use serde_json::{Map, Value, json};
 
 use super::super::client::{Client, Question};
-use super::super::failure::Failure;
+use super::super::failure::{Failure, WRONG};
 use super::super::figures::percent;
 use super::super::screen::{Paint, printable};
-use super::super::{Globals, change, screen};
+use super::super::{Globals, change, near, screen};
 use super::view::View;
 use super::{banner, path, report, watch};
 
@@ -34,7 +34,7 @@ pub(super) struct Arguments {
     /// A plan, a plan file, or (with --profile) a service
     #[arg(value_name = "PLAN|SERVICE")]
     plan: String,
-    /// The built-in plan: stable-channel, conservative, moderate, permissive
+    /// The built-in plan: default, stable-channel, conservative, moderate, permissive
     #[arg(long, value_name = "NAME")]
     profile: Option<String>,
     /// The pool that gets the traffic, with --profile; canary by default
@@ -72,7 +72,8 @@ pub(super) struct Arguments {
 pub(super) fn execute(arguments: &Arguments, globals: &Globals) -> Result<(), Failure> {
     let client = Client::new(globals)?;
     let question = change::signed(Question::post("/api/v1/rollouts", body(arguments)?), "");
-    let started = client.ask(question)?;
+    let answer = client.send(question).map_err(|error| client.unanswered(error))?;
+    let started = client.document(&answer).map_err(|failure| refused(&client, arguments, &answer.body, failure))?;
     let id = started["rolloutId"].as_str().unwrap_or_default().to_owned();
     let watched = arguments.watch.is_some() || arguments.once;
     if globals.json() && !watched {
@@ -100,6 +101,32 @@ pub(super) fn execute(arguments: &Arguments, globals: &Globals) -> Result<(), Fa
         screen::print(&banner::render(&view, standing, Paint::stdout()))?;
     }
     if standing.code() == 0 { Ok(()) } else { Err(Failure::Said(standing.code())) }
+}
+
+/// What else a refusal means: another plan was meant, or a service; the plan does not hold; one is under way.
+fn refused(client: &Client, arguments: &Arguments, body: &[u8], failure: Failure) -> Failure {
+    let document: Value = serde_json::from_slice(body).unwrap_or_default();
+    let (code, plan) = (document["code"].as_str().unwrap_or_default(), &arguments.plan);
+    match (failure, code) {
+        (Failure::Said(_), "invalid_plan" | "unknown_plan") => Failure::Said(WRONG),
+        (Failure::Failed(error), "invalid_plan") => Failure::Wrong(error),
+        (Failure::Failed(_), "unknown_plan") => {
+            if near::services(client).iter().any(|service| service == plan) {
+                let service = "is a service, not a plan: add --profile default, or name a plan";
+                return Failure::wrong(format!("{plan} {service}"));
+            }
+            let plans = client.ask(Question::get("/api/v1/plans")).unwrap_or_default();
+            let known = near::names(&plans["plans"]);
+            let known: Vec<&str> = known.iter().map(String::as_str).collect();
+            Failure::wrong(format!("there is no plan \"{plan}\"{}", near::advice(plan, &known)))
+        }
+        (Failure::Failed(error), "rollout_running") if !arguments.supersede => {
+            let own = document["detail"].as_str().is_some_and(|detail| detail.contains("is under way"));
+            let more = if own { "\n  end that one and start this one with --supersede" } else { "" };
+            Failure::failed(format!("{error:#}{more}"))
+        }
+        (other, _) => other,
+    }
 }
 
 /// What is asked for: a plan of the running weir by its name, or the plan itself when a file is named.

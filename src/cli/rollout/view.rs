@@ -41,6 +41,8 @@ pub(in crate::cli) struct View {
     /// Why the verdict is what it is.
     pub(in crate::cli) detail: String,
     /// Why it paused, failed or was rolled back.
+    /// Whether the candidate ever got a share; none: an older weir does not say.
+    pub(in crate::cli) begun: Option<bool>,
     pub(in crate::cli) because: String,
     /// What it waits for.
     pub(in crate::cli) waiting_for: Option<String>,
@@ -179,6 +181,16 @@ impl View {
             (Standing::Inconclusive, "shown_safe") => Standing::Passed,
             (standing, _) => standing,
         }
+    }
+
+    /// What it does, as people say it: one that ended before its first share went nowhere, so it did not come back.
+    pub(in crate::cli) fn state_word(&self) -> String {
+        if self.never_began() { "not begun".into() } else { word(&self.state) }
+    }
+
+    /// Whether it ended before the candidate got anything.
+    pub(in crate::cli) fn never_began(&self) -> bool {
+        self.state == "rolled_back" && self.begun == Some(false)
     }
 
     /// Why it is where it is, in one sentence.

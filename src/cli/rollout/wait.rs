@@ -6,7 +6,8 @@ use clap::Args;
 
 use super::super::client::{Client, Question};
 use super::super::failure::Failure;
-use super::super::screen::Paint;
+use super::super::figures::{elapsed, span};
+use super::super::screen::{Paint, printable};
 use super::super::upstream::duration;
 use super::super::{Globals, screen};
 use super::view::View;
@@ -55,6 +56,9 @@ fn wait(arguments: &Arguments, globals: &Globals) -> Result<(), Failure> {
                 screen::print_json(&last)?;
             } else {
                 screen::print(&banner::render(&view, standing, Paint::stdout()))?;
+                if view.is_live() {
+                    screen::print(&over(&id, late, began.elapsed()))?;
+                }
             }
             return if standing.code() == 0 { Ok(()) } else { Err(Failure::Said(standing.code())) };
         }
@@ -63,5 +67,31 @@ fn wait(arguments: &Arguments, globals: &Globals) -> Result<(), Failure> {
         if let Ok(answer) = client.ask(Question::get(path(&id, ""))) {
             (last, seen) = (answer, Instant::now());
         }
+    }
+}
+
+/// What ended is the waiting, and not the rollout.
+fn over(id: &str, late: bool, waited: Duration) -> String {
+    let (id, waited) = (printable(id), elapsed(waited.as_millis() as u64));
+    match late {
+        true => format!("[WARN] the wait is over after {waited}; rollout {id} goes on\n"),
+        false => format!(
+            "[WARN] weir has not answered for {}; how rollout {id} stands is not known\n",
+            span(PATIENCE.as_secs())
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_that_ends_says_that_the_rollout_does_not() {
+        assert_eq!(
+            over("r-1", true, Duration::from_secs(90)),
+            "[WARN] the wait is over after 1 min 30 s; rollout r-1 goes on\n"
+        );
+        assert!(over("r-1", false, PATIENCE).contains("how rollout r-1 stands is not known"));
     }
 }

@@ -51,7 +51,7 @@ Exit codes: 0 the split fits, 1 it does not (or could not be measured), 2 wrong 
 Examples:
   weir verify-split engine
   weir verify-split engine -n 5000 --url http://127.0.0.1:8080/healthz --method head
-  weir verify-split engine -H 'x-user: verify-{n}'     affinity by header: each request a new unit")]
+  weir verify-split engine -H 'x-user: verify-{number}'   affinity by header: each a new unit")]
 pub(super) struct Arguments {
     /// The service
     #[arg(value_parser = change::name)]
@@ -66,7 +66,7 @@ pub(super) struct Arguments {
     /// What is sent
     #[arg(long, value_name = "METHOD", value_enum, default_value_t = Kind::Get)]
     method: Kind,
-    /// A header; {n} stands for the number of the request
+    /// A header; {number} stands for the number of the request
     #[arg(long = "header", short = 'H', value_name = "NAME: VALUE", value_parser = super::explain::header)]
     headers: Vec<(String, String)>,
     /// The split does not fit when its p-value is below this
@@ -135,11 +135,13 @@ pub(super) fn execute(arguments: &Arguments, globals: &Globals) -> Result<(), Fa
 /// The first listener over plain HTTP that takes all pools, by loopback when it listens everywhere.
 fn listener(globals: &Globals) -> Result<Uri, Failure> {
     let config = place::config(globals)?;
-    let takes_all =
-        |listener: &&ListenerSpec| listener.pin.is_none() && listener.tls.is_none() && listener.redirect.is_none();
-    let free = config.listeners.iter().find(takes_all);
+    let takes_all = |listener: &ListenerSpec| {
+        let plain = listener.tls.is_none() && listener.redirect.is_none() && listener.proxy_protocol.is_none();
+        if plain && listener.pin.is_none() { listener.address.tcp() } else { None }
+    };
+    let free = config.listeners.iter().find_map(takes_all);
     let mut address: SocketAddr =
-        free.ok_or_else(|| Failure::wrong("no listener takes all pools over plain HTTP; name a --url"))?.address;
+        free.ok_or_else(|| Failure::wrong("no listener takes all pools over plain HTTP; name a --url"))?;
     if address.ip().is_unspecified() {
         address.set_ip(Ipv4Addr::LOCALHOST.into());
     }
@@ -190,7 +192,7 @@ fn judge(arguments: &Arguments, before: &Look, after: &Look, sent: u64, failed: 
         let of = |look: &Look, why: &str| look.decisions.get(&(pool.to_owned(), why.to_owned())).copied().unwrap_or(0);
         reasons.iter().map(|why| of(after, why).saturating_sub(of(before, why))).sum::<u64>()
     };
-    let varied = arguments.headers.iter().any(|(_, value)| value.contains("{n}"));
+    let varied = arguments.headers.iter().any(|(_, value)| value.contains("{number}") || value.contains("{n}"));
     let reasons: Vec<&str> = BY_WEIGHTS.iter().chain(STICKY.iter().filter(|_| varied)).copied().collect();
     let seen: Vec<u64> = before.shares.iter().map(|(pool, _)| counted(pool, &reasons)).collect();
     let total: u64 = seen.iter().sum();
@@ -199,7 +201,7 @@ fn judge(arguments: &Arguments, before: &Look, after: &Look, sent: u64, failed: 
         let service = &arguments.service;
         return Err(match (failed, stuck) {
             (_, true) => Failure::wrong(format!(
-                "{service} keeps a client at one pool; vary what it goes by, such as -H 'NAME: verify-{{n}}'"
+                "{service} keeps a client at one pool; vary what it goes by, such as -H 'NAME: verify-{{number}}'"
             )),
             (failed, _) if failed == sent => Failure::failed(format!("none of {sent} requests was answered")),
             (..) => Failure::failed(format!("no request reached {service} by its weights; name another --url or path")),
@@ -320,7 +322,7 @@ async fn one(plan: &Plan, number: u64, kept: &mut Option<SendRequest<Empty<Bytes
     let headers = request.headers_mut();
     headers.insert(header::HOST, HeaderValue::from_str(plan.target.authority()?.as_str()).ok()?);
     for (name, value) in &plan.headers {
-        let value = value.replace("{n}", &number.to_string());
+        let value = value.replace("{number}", &number.to_string()).replace("{n}", &number.to_string());
         headers.insert(HeaderName::from_bytes(name.as_bytes()).ok()?, HeaderValue::from_str(&value).ok()?);
     }
     let response = sender.send_request(request).await.ok()?;

@@ -47,6 +47,8 @@ pub(super) fn tokens(root: &Fields<'_>, dir: &Path) -> Vec<TokenSpec> {
             Some("viewer") => TokenRole::Viewer,
             Some("operator") => TokenRole::Operator,
             Some("admin") => TokenRole::Admin,
+            // What stands there is refused as no role already.
+            _ if fields.has("role") => continue,
             _ => {
                 let found = format!("{} has no role", fields.path);
                 fields.sink.local(fields.span.clone(), &fields.path, found, "add role = \"viewer\"");

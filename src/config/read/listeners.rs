@@ -3,9 +3,11 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use super::{routes, services, tls};
+use ipnet::IpNet;
+
+use super::{bind, routes, services, tls};
 use crate::config::cursor::{At, Fields};
-use crate::model::{ListenerSpec, Name, Pin, ServiceSpec};
+use crate::model::{Bind, ListenerSpec, Name, Pin, ServiceSpec};
 
 /// Where the data plane listens when nothing is said.
 const PUBLIC: ([u8; 4], u16) = ([0, 0, 0, 0], 8080);
@@ -20,6 +22,7 @@ pub(super) fn listeners(
     admin: SocketAddr,
     dir: &Path,
 ) -> Vec<ListenerSpec> {
+    let admin = Bind::Tcp(admin);
     let mut listeners: Vec<ListenerSpec> = Vec::new();
     for (key, value) in root.entries("listeners") {
         let name = services::name(root, &key);
@@ -28,27 +31,30 @@ pub(super) fn listeners(
         let networks = fields.networks("networks");
         let tls = fields.table_if_present("tls", "listeners.*.tls").map(|table| tls::tls(&table, dir));
         let redirect = redirect(&fields);
-        let Some(address) = fields.address("address") else {
+        let proxy_protocol = fields.table_if_present("proxy_protocol", "listeners.*.proxy_protocol");
+        let proxy_protocol = proxy_protocol.map(|table| proxies(&table));
+        let Some(address) = bind::bind(&fields) else {
             if fields.value("address").is_none() {
                 let found = format!("{} has no address", fields.path);
                 fields.sink.local(fields.span.clone(), &fields.path, found, "add address = \"0.0.0.0:8080\"");
             }
             continue;
         };
-        let taken = listeners.iter().find(|other| clash(other.address, address.value));
+        let taken = listeners.iter().find(|other| clash(&other.address, &address.value));
         let taken = taken.map(|other| format!("listener \"{}\"", other.name));
-        if let Some(other) = taken.or_else(|| clash(admin, address.value).then(|| "the admin address".into())) {
+        if let Some(other) = taken.or_else(|| clash(&admin, &address.value).then(|| "the admin address".into())) {
             let found = format!("{}: {} is taken by {other}", address.path, address.value);
             fields.sink.whole(address.span, &address.path, found, "give each its own port");
         }
         if let Some(name) = name {
-            listeners.push(ListenerSpec { name, address: address.value, pin, networks, tls, redirect });
+            let address = address.value;
+            listeners.push(ListenerSpec { name, address, pin, networks, tls, redirect, proxy_protocol });
         }
     }
     if listeners.is_empty() && root.value("listeners").is_none() {
         let name = Name::new("public").expect("a constant that is a name");
-        let address = SocketAddr::from(PUBLIC);
-        if clash(admin, address) {
+        let address = Bind::Tcp(PUBLIC.into());
+        if clash(&admin, &address) {
             let found = format!("the admin address {admin} is where the default listener is");
             root.sink.whole(
                 root.key_span("admin"),
@@ -58,15 +64,34 @@ pub(super) fn listeners(
             );
         }
         let (pin, networks) = (None, Vec::new());
-        listeners.push(ListenerSpec { name, address, pin, networks, tls: None, redirect: None });
+        let (tls, redirect, proxy_protocol) = (None, None, None);
+        listeners.push(ListenerSpec { name, address, pin, networks, tls, redirect, proxy_protocol });
     }
     listeners
 }
 
-/// Whether both cannot be bound: the same port, and the same address or one of them every address.
-fn clash(a: SocketAddr, b: SocketAddr) -> bool {
-    let overlap = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
-    a.port() != 0 && a.port() == b.port() && overlap
+/// Whether both cannot be bound: the same port, and the same address or one of them every address; or the same file.
+fn clash(a: &Bind, b: &Bind) -> bool {
+    match (a, b) {
+        (Bind::Tcp(a), Bind::Tcp(b)) => {
+            let overlap = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
+            a.port() != 0 && a.port() == b.port() && overlap
+        }
+        (a, b) => a.path().is_some() && a.path() == b.path(),
+    }
+}
+
+/// The networks whose connections begin with a PROXY protocol header.
+fn proxies(fields: &Fields<'_>) -> Vec<IpNet> {
+    let from = fields.networks("from");
+    if from.is_empty()
+        && fields.value("from").is_none_or(|from| from.value.as_array().is_some_and(|list| list.is_empty()))
+    {
+        let found = format!("{} trusts nobody", fields.place());
+        let help = "add from = [\"10.0.0.0/8\"]: the networks of the balancers that send the header";
+        fields.sink.local(fields.span.clone(), &fields.path, found, help);
+    }
+    from
 }
 
 /// The port of `https` that every request is sent to.

@@ -9,7 +9,8 @@ use crate::config::cursor::{At, Fields, shorten};
 use crate::config::parse_duration;
 use crate::config::value::as_integer;
 use crate::model::{
-    Affinity, AffinityBy, Breaker, Health, Hedge, Name, OnZero, Override, ProbeKind, Queue, Retry, Timeouts, WarmUp,
+    Affinity, AffinityBy, Breaker, Health, Hedge, Name, OnZero, OnZeroStreams, Override, ProbeKind, Queue, Retry,
+    Timeouts, WarmUp,
 };
 
 /// How long bound clients may stay on a pool at 0 when nothing is said: long enough for a visit, short enough that
@@ -216,6 +217,22 @@ pub(super) fn timeouts(fields: &Fields<'_>) -> Timeouts {
         connect: fields.duration("connect").unwrap_or(default.connect),
         response_header: fields.duration("response_header").unwrap_or(default.response_header),
         idle: fields.duration("idle").unwrap_or(default.idle),
+        tunnel_idle: fields.duration("tunnel_idle"),
+    }
+}
+
+/// What becomes of long streams at weight 0, if anything is said of it.
+pub(super) fn on_zero_streams(fields: &Fields<'_>) -> Option<OnZeroStreams> {
+    let word = fields.word("on_zero_streams").map(|word| word.value);
+    let drain = fields.duration("streams_drain");
+    if drain.is_some() && word.is_some_and(|word| word != "drain") {
+        only_with(fields, "streams_drain", "on_zero_streams = \"drain\"");
+    }
+    match word {
+        Some("keep") => Some(OnZeroStreams::Keep),
+        Some("close") => Some(OnZeroStreams::Close),
+        Some(_) => Some(drain.map_or_else(OnZeroStreams::default, OnZeroStreams::Drain)),
+        None => drain.map(OnZeroStreams::Drain),
     }
 }
 

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use super::{engine, limits, listeners, notify, routes, services, switches, tls, tracing};
 use crate::config::cursor::{At, Fields, shorten};
 use crate::config::{AdminSpec, AppLogFormat, Config, DnsSpec, LogLevel, LogSpec, TOKEN_FILE_ENV, WORKERS_ENV};
-use crate::model::{AccessLog, AffinityBy, HostMatch, Limits, LogFormat, LogSink, Plan, RouteSpec, ServiceSpec};
+use crate::model::{
+    AccessLog, AffinityBy, DockerSpec, Engine, HostMatch, Limits, LogFormat, LogSink, Plan, RouteSpec, ServiceSpec,
+};
 
 /// Where the admin surface listens when nothing is said (the port that Envoy's users guess).
 const ADMIN: ([u8; 4], u16) = ([127, 0, 0, 1], 9901);
@@ -56,8 +58,10 @@ pub(in crate::config) fn root(root: &Fields<'_>, path: &Path) -> Config {
         admin,
         workers: workers(root),
         dns: dns(&root.table("dns", "dns")),
+        docker: docker(&root.table("docker", "docker")),
         log: log(&root.table("log", "log")),
         key_file,
+        pid_file: file("pid_file"),
         plan: Arc::new(plan),
         notes: Vec::new(),
     }
@@ -129,6 +133,28 @@ fn dns(fields: &Fields<'_>) -> DnsSpec {
     spec
 }
 
+fn docker(fields: &Fields<'_>) -> DockerSpec {
+    let default = DockerSpec::default();
+    let engine = fields.text("engine").and_then(|text| {
+        let engine = Engine::parse(&text.value);
+        if engine.is_none() {
+            let found = format!("\"{}\" is not where an engine is", shorten(&text.value));
+            fields.refuse(&text, found, "write \"unix:///var/run/docker.sock\" or \"tcp://HOST:PORT\"");
+        }
+        engine
+    });
+    let word = |key| {
+        let text: At<String> = fields.text(key)?;
+        if text.value.is_empty() || !text.value.bytes().all(|b| b.is_ascii_graphic()) {
+            fields.refuse(&text, "is not a name", "write a name without blanks");
+            return None;
+        }
+        Some(text.value)
+    };
+    let (label, network) = (word("label").unwrap_or(default.label), word("network"));
+    DockerSpec { engine: engine.unwrap_or(default.engine), label, network }
+}
+
 fn log(fields: &Fields<'_>) -> LogSpec {
     let level = match fields.word("level").map(|word| word.value) {
         Some("error") => LogLevel::Error,
@@ -180,6 +206,7 @@ fn data_plane(fields: &Fields<'_>) -> Limits {
         upstream_idle_max: count("upstream_idle_max").unwrap_or(default.upstream_idle_max),
         connections_max: count("connections_max").unwrap_or(default.connections_max),
         streams_max: count("streams_max").map_or(default.streams_max, |n| n as u32),
+        glitches_max: count("glitches_max").map_or(default.glitches_max, |n| n as u32),
         drain: fields.duration("drain").unwrap_or(default.drain),
     }
 }

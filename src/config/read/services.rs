@@ -5,8 +5,12 @@ use std::path::Path;
 
 use super::mirrors;
 use crate::config::cursor::{At, Fields, meant, shorten};
-use crate::config::{origin, read::policies};
-use crate::model::{Direct, KILL_WORD, MAINTENANCE_WORD, Name, OnKill, OnPoolDown, Origin, PoolSpec, ServiceSpec};
+use crate::config::origin;
+use crate::config::read::{policies, tls};
+use crate::model::{
+    Direct, Http2Use, KILL_WORD, MAINTENANCE_WORD, Name, OnKill, OnPoolDown, Origin, PoolSpec, PoolTlsSpec, Protocol,
+    ProxyVersion, ServiceSpec,
+};
 
 /// Reads every service. `dir` is where relative paths start.
 pub(super) fn services(root: &Fields<'_>, dir: &Path) -> Vec<At<ServiceSpec>> {
@@ -55,7 +59,7 @@ pub(super) fn name(fields: &Fields<'_>, key: &At<&str>) -> Option<Name> {
 }
 
 fn service(fields: &Fields<'_>, name: Name, dir: &Path) -> Option<ServiceSpec> {
-    let pools = pools(fields);
+    let pools = pools(fields, &name, dir);
     let affinity = policies::affinity(&fields.table("affinity", "services.*.affinity"), &name);
     let mut health = policies::health(&fields.table("health", "services.*.health"));
     policies::warm_up(fields, &mut health);
@@ -74,6 +78,7 @@ fn service(fields: &Fields<'_>, name: Name, dir: &Path) -> Option<ServiceSpec> {
             Some("strict") => OnPoolDown::Strict,
             _ => OnPoolDown::Failover,
         },
+        on_zero_streams: policies::on_zero_streams(fields).unwrap_or_default(),
         on_kill: match fields.word("on_kill").map(|word| word.value) {
             Some("maintenance") => OnKill::Maintenance,
             _ => OnKill::Stable,
@@ -138,7 +143,7 @@ fn direct(fields: &Fields<'_>) -> Direct {
     }
 }
 
-fn pools(fields: &Fields<'_>) -> Vec<PoolSpec> {
+fn pools(fields: &Fields<'_>, service: &str, dir: &Path) -> Vec<PoolSpec> {
     let entries = fields.entries("pools");
     if entries.is_empty() {
         let found = format!("{} has no pool", fields.path);
@@ -149,13 +154,36 @@ fn pools(fields: &Fields<'_>) -> Vec<PoolSpec> {
     for (key, value) in entries {
         let name = weighed(fields, &key);
         let Some(pool) = fields.as_table(value, key.span.clone(), "services.*.pools.*") else { continue };
-        let origins = origins(&pool);
+        let mut origins = origins(&pool);
+        for origin in origins.iter_mut().filter(|origin| origin.labelled().is_some()) {
+            *origin = Origin::docker(origin.protocol, service, key.value);
+        }
         let max_in_flight = pool.integer("max_in_flight").map(|n| n as u32);
+        let on_zero_streams = policies::on_zero_streams(&pool);
+        let tls = tls::pool(&pool, &origins, dir);
+        let proxy_protocol = proxy_protocol(&pool, &origins, &tls);
         if let Some(name) = name {
-            pools.push(PoolSpec { name, origins, max_in_flight });
+            pools.push(PoolSpec { name, origins, max_in_flight, on_zero_streams, tls, proxy_protocol });
         }
     }
     pools
+}
+
+/// A connection that is one client's carries no other client's streams, so HTTP/2 has no place on it.
+fn proxy_protocol(pool: &Fields<'_>, origins: &[Origin], tls: &PoolTlsSpec) -> Option<ProxyVersion> {
+    let word = pool.word("proxy_protocol")?;
+    let refuse = |found: String, help: &str| pool.sink.whole(word.span.clone(), &word.path, found, help);
+    let path = &word.path;
+    if let Some(h2c) = origins.iter().find(|origin| origin.protocol == Protocol::H2c) {
+        refuse(
+            format!("{path}: {h2c} shares its connections between clients"),
+            "take it out, or use \"http://HOST:PORT\"",
+        );
+    }
+    if tls.http2 == Http2Use::Only {
+        refuse(format!("{path}: HTTP/2 shares connections between clients"), "take it out, or set http2 = \"off\"");
+    }
+    Some(if word.value == "v1" { ProxyVersion::V1 } else { ProxyVersion::V2 })
 }
 
 fn origins(pool: &Fields<'_>) -> Vec<Origin> {

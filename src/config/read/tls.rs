@@ -1,17 +1,17 @@
-//! `[listeners.NAME.tls]`: which files a listener serves TLS from. That they hold is checked by [`crate::tls`], when
-//! they are read.
+//! `[listeners.NAME.tls]`: which files a listener serves TLS from; `[services.NAME.pools.NAME.tls]`: how TLS is
+//! spoken to endpoints. That the files hold is checked by [`crate::tls`], when they are read.
 
 use std::path::{Path, PathBuf};
 
+use rustls::pki_types::ServerName;
+
 use super::root::not_empty;
-use crate::config::cursor::Fields;
-use crate::model::{CertificateFiles, ClientAuth, TlsSpec, TlsVersion};
+use crate::config::cursor::{Fields, shorten};
+use crate::model::{CertificateFiles, ClientAuth, Http2Use, Origin, PoolTlsSpec, Protocol, TlsSpec, TlsVersion};
 
 /// Reads the table; relative paths start in `dir`.
 pub(super) fn tls(fields: &Fields<'_>, dir: &Path) -> TlsSpec {
-    let file = |fields: &Fields<'_>, key: &'static str| -> Option<PathBuf> {
-        fields.text(key).and_then(|text| not_empty(fields, text)).map(|text| dir.join(text))
-    };
+    let file = |fields: &Fields<'_>, key: &'static str| file(fields, key, dir);
     let mut certificates = Vec::new();
     for entry in fields.list("certificates", "listeners.*.tls.certificates[]") {
         let (cert, key) = (file(&entry, "cert"), file(&entry, "key"));
@@ -47,4 +47,62 @@ pub(super) fn tls(fields: &Fields<'_>, dir: &Path) -> TlsSpec {
     }
     let session_tickets = fields.flag("session_tickets").unwrap_or(true);
     TlsSpec { certificates, certs_dir, min_version, session_tickets, client_auth }
+}
+
+fn file(fields: &Fields<'_>, key: &'static str, dir: &Path) -> Option<PathBuf> {
+    fields.text(key).and_then(|text| not_empty(fields, text)).map(|text| dir.join(text))
+}
+
+/// Reads the table of a pool, if there is one; relative paths start in `dir`.
+pub(super) fn pool(pool: &Fields<'_>, origins: &[Origin], dir: &Path) -> PoolTlsSpec {
+    let present = pool.has("tls");
+    let fields = pool.table("tls", "services.*.pools.*.tls");
+    let is_https = |origin: &&Origin| origin.protocol == Protocol::Https;
+    if present && !origins.is_empty() && !origins.iter().any(|origin| is_https(&origin)) {
+        let found = format!("{} is of no use: the pool has no https endpoint", fields.path);
+        fields.sink.whole(fields.span.clone(), &fields.path, found, "write endpoints = [\"https://HOST:PORT\"]");
+    }
+    let name = fields.text("name").and_then(|text| {
+        if server_name(&text.value).is_none() {
+            let found = format!("\"{}\" is no name of a server", shorten(&text.value));
+            fields.refuse(&text, found, "use a host name such as \"app.example\", or an address");
+            return None;
+        }
+        Some(text.value)
+    });
+    if name.is_none() && !fields.has("name") {
+        for origin in origins.iter().filter(is_https).filter(|origin| server_name(&origin.host).is_none()) {
+            let found = format!("{origin}: no certificate can be for the name \"{}\"", shorten(&origin.host));
+            let help = format!("say whose certificate it shows: [{}] name = \"app.example\"", fields.path);
+            pool.sink.whole(pool.key_span("endpoints"), &pool.path_of("endpoints"), found, help);
+        }
+    }
+    let (cert, key) = (file(&fields, "cert", dir), file(&fields, "key", dir));
+    if let Some(value) = fields.value("key").filter(|_| !fields.has("cert")) {
+        let found = format!("{} without the certificate that it is for", value.path);
+        fields.sink.whole(value.span, &value.path, found, "add cert = \"weir.crt\"");
+    }
+    let insecure_skip_verify = fields.flag("insecure_skip_verify").unwrap_or(false);
+    if insecure_skip_verify {
+        let path = fields.path_of("insecure_skip_verify");
+        let found = format!("{path}: nobody checks who the endpoints are; who gets in between reads and changes all");
+        let help = "take it out, and name the authority of the endpoints: roots = \"ca.pem\"";
+        fields.sink.note(fields.key_span("insecure_skip_verify"), &path, found, help);
+    }
+    PoolTlsSpec {
+        roots: file(&fields, "roots", dir),
+        name,
+        identity: cert.map(|cert| CertificateFiles { key: key.unwrap_or_else(|| cert.clone()), cert }),
+        insecure_skip_verify,
+        http2: match fields.word("http2").map(|word| word.value) {
+            Some("off") => Http2Use::Off,
+            Some("only") => Http2Use::Only,
+            _ => Http2Use::Auto,
+        },
+    }
+}
+
+/// What TLS can ask for; a dot at the end, which names the root, is none of its business.
+fn server_name(text: &str) -> Option<ServerName<'_>> {
+    ServerName::try_from(text.strip_suffix('.').unwrap_or(text)).ok()
 }

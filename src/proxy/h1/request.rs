@@ -49,6 +49,9 @@ pub enum Refused {
     /// CONNECT, TRACE.
     #[error("this method is not allowed")]
     Method,
+    /// An extended CONNECT to another protocol than `websocket`.
+    #[error("this protocol is not supported")]
+    Protocol,
     /// An expectation other than 100-continue.
     #[error("this expectation cannot be met")]
     Expectation,

@@ -3,7 +3,7 @@
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use h2::RecvStream;
+use h2::{RecvStream, SendStream};
 
 use super::super::h1::response::{Response, ResponseFraming};
 use super::super::h2::trailer_lines;
@@ -24,6 +24,8 @@ pub(crate) struct Answer {
     /// Held until the answer has ended.
     place: Place,
     ended: bool,
+    /// Whether it grants a WebSocket: what follows is no body.
+    tunnel: bool,
     /// Of an answer to a gRPC call: how the call ended, as far as it is known.
     call: Option<Call>,
 }
@@ -51,7 +53,22 @@ pub(crate) enum Piece {
 impl Answer {
     pub(crate) fn new(stream: RecvStream, response: Response, bytes: Vec<u8>, uplink: Uplink, place: Place) -> Self {
         let ended = stream.is_end_stream() || response.framing == ResponseFraming::None;
-        Self { stream, response, bytes, uplink, place, ended, call: None }
+        Self { stream, response, bytes, uplink, place, ended, tunnel: false, call: None }
+    }
+
+    /// It answers an extended CONNECT, and a 2xx grants it.
+    pub(super) fn expect_tunnel(&mut self) {
+        self.tunnel = (200..300).contains(&self.response.status);
+    }
+
+    /// Whether it grants a WebSocket.
+    pub(crate) fn is_tunnel(&self) -> bool {
+        self.tunnel
+    }
+
+    /// Both directions of its stream, and its place on the connection.
+    pub(super) fn into_parts(self) -> (RecvStream, SendStream<Bytes>, Place) {
+        (self.stream, self.uplink.into_stream(), self.place)
     }
 
     /// It answers a gRPC call, so that only its end tells how that went. True unless its HTTP status tells already.

@@ -3,10 +3,9 @@
 
 use std::time::Instant;
 
-use super::super::admit::Places;
 use super::super::again::{Elsewhere, Retriable, again, lane_of, lose};
 use super::super::decide::Question;
-use super::super::forward::{Attempt, Job, Reply, Trail, Tried};
+use super::super::forward::{Attempt, Course, Job, Trail, Tried};
 use super::super::refusal::Refusal;
 use super::super::replay::{Patience, Replay};
 use super::super::timer::Timer;
@@ -15,7 +14,8 @@ use super::answer::Answer;
 use super::exchange::{AtHand, Call, exchange};
 use super::grpc;
 use super::outcome::Lost;
-use super::request::request;
+use super::request::text;
+use super::trunk::{Dial, HTTP1, NO_ROOM};
 use crate::model::Fault;
 
 /// An answer over HTTP/2, as far as its head.
@@ -51,37 +51,39 @@ pub(crate) fn settle(
     cut.or(failed).or((500..600).contains(&status).then_some(Fault::UpstreamAnswer))
 }
 
-/// One attempt over HTTP/2.
-pub(crate) async fn over_http2<D: Downstream>(
+/// One attempt over HTTP/2. An error: the endpoint chose HTTP/1.1, and nothing was sent.
+pub(crate) async fn over_http2<'c, D: Downstream>(
     job: &Job<'_>,
     mut attempt: Attempt,
+    dial: &Dial,
     replay: &mut Replay<'_, D>,
     timer: &mut Timer,
-    (trail, places): (&mut Trail, &mut Places),
-) -> Tried {
+    course: Course<'c>,
+) -> Result<Tried<Box<Answered2>>, (Attempt, Course<'c>)> {
     let target = (attempt.pool, attempt.endpoint);
-    trail.last = Some(target);
-    let began = if trail.retried { Instant::now() } else { job.began };
-    let request = match request(job.outgoing, &attempt.endpoint().authority) {
-        Ok(request) => request,
-        Err(refusal) => return Tried::Over(Err(refusal)),
-    };
-    let elsewhere = Elsewhere::new(job, trail, target);
+    let elsewhere = Elsewhere::new(job, course.trail, target);
     let secure = || elsewhere.secure();
     let call = Call {
         worker: job.worker,
-        trunks: &job.worker.trunks,
         endpoint: attempt.endpoint(),
-        request,
+        dial,
+        head: match text(job.outgoing, &attempt.endpoint().authority) {
+            Ok(head) => head,
+            Err(refusal) => return Ok(Tried::Over(Err(refusal))),
+        },
         framing: job.outgoing.framing,
         to_head: job.question.head.method() == "HEAD",
-        timeouts: attempt.service().spec.timeouts,
+        upgrade: job.outgoing.upgrade,
         patience: elsewhere.patience(replay).map(|after| Patience { after, secure: &secure }),
     };
     let at_hand = AtHand { framed: replay.body.clone(), complete: replay.complete };
     let tried = exchange(&call, at_hand, replay, timer).await;
     drop(call);
+    if let Err(Lost::Http1) = tried {
+        return Err((attempt, course));
+    }
     let (secured, replayable) = (elsewhere.found.take(), replay.is_at_hand());
+    let Course { began, trail, places, .. } = course;
     let anywhere = if replayable { Retriable::Anywhere } else { Retriable::No };
     let (fault, reason, retriable) = match tried {
         Ok(mut answer) => {
@@ -92,13 +94,19 @@ pub(crate) async fn over_http2<D: Downstream>(
             }
             let (trail, at) = (std::mem::take(trail), Instant::now());
             attempt.places = std::mem::take(places);
-            return Tried::Over(Ok(Reply::Http2(Box::new(Answered2 { answer, attempt, trail, at }))));
+            return Ok(Tried::Over(Ok(Box::new(Answered2 { answer, attempt, trail, at }))));
         }
-        Err(Lost::Client(refusal)) => return Tried::Over(Err(refusal)),
+        Err(Lost::Client(refusal)) => return Ok(Tried::Over(Err(refusal))),
+        // This process is out of descriptors; connections that nobody uses give way for the next request.
+        Err(Lost::Unconnected(NO_ROOM)) => {
+            job.worker.make_room();
+            return Ok(Tried::Over(Err(Refusal::Full("weir".into()))));
+        }
         // The endpoint does well; it only wants another connection.
         Err(Lost::Unprocessed { graceful: true, .. }) if replayable && !std::mem::replace(&mut trail.moved, true) => {
-            return Tried::Next(target);
+            return Ok(Tried::Next(target));
         }
+        Err(Lost::Http1) => (Fault::UpstreamConnect, HTTP1, Retriable::Elsewhere),
         Err(Lost::Unconnected(reason)) => {
             (job.worker.hurry)(&attempt.endpoint().id.origin);
             (Fault::UpstreamConnect, reason, Retriable::Elsewhere)
@@ -109,22 +117,17 @@ pub(crate) async fn over_http2<D: Downstream>(
         }
         Err(Lost::Sent { fault, reason, stale }) => {
             trail.sends += 1;
-            let retriable = match replayable && fault != Fault::UpstreamTimeout && job.question.repeatable {
-                _ if secured.is_some() => secured.map_or(Retriable::No, Retriable::At),
-                false => Retriable::No,
-                true if stale => Retriable::Anywhere,
-                true => Retriable::Elsewhere,
-            };
-            (fault, reason, retriable)
+            let repeatable = replayable && fault != Fault::UpstreamTimeout && job.question.repeatable;
+            (fault, reason, secured.map_or(Retriable::after(repeatable, stale), Retriable::At))
         }
     };
     attempt.fail(fault, job.question);
     let lane = lane_of(job, trail);
-    match again(job, trail, places, (target, reason), retriable) {
+    Ok(match again(job, trail, places, (target, reason), retriable) {
         Some(next) => {
             lose(job, target.0, lane, began);
             Tried::Next(next)
         }
         None => Tried::Over(Err(Refusal::Upstream { fault, reason })),
-    }
+    })
 }

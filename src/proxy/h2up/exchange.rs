@@ -1,6 +1,5 @@
 //! One attempt over HTTP/2: a request on a stream of a connection to one endpoint, up to the head of its answer.
 
-use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -11,7 +10,8 @@ use std::time::Instant;
 use bytes::Bytes;
 use h2::client::ResponseFuture;
 use h2::{RecvStream, SendStream};
-use http::{Request, Response as HttpResponse};
+use http::uri::Scheme;
+use http::{Response as HttpResponse, StatusCode};
 
 use super::super::exchange::{INTERIM_MAX, say_continue};
 use super::super::h1::request::Framing;
@@ -24,10 +24,12 @@ use super::super::upload::Downstream;
 use super::super::worker::Worker;
 use super::answer::Answer;
 use super::outcome::{Lost, lost};
-use super::trunk::{Place, RETIRED};
+use super::request::{UNSAYABLE, read};
+use super::socket::extend;
+use super::trunk::{Dial, HTTP1, Place, RETIRED};
 use super::trunks::{TRUNKS_MAX, Trunks};
 use super::uplink::Uplink;
-use crate::model::{Fault, Timeouts};
+use crate::model::Fault;
 use crate::upstream::endpoint::Endpoint;
 
 /// How often a request goes on to another connection because the peer allows fewer streams than it was placed among;
@@ -53,14 +55,15 @@ enum Event {
 /// A request to one endpoint, whoever sends it.
 pub(crate) struct Call<'a> {
     pub(crate) worker: &'a Rc<Worker>,
-    /// The connections that it goes over.
-    pub(crate) trunks: &'a RefCell<Trunks>,
     pub(crate) endpoint: &'a Arc<Endpoint>,
-    pub(crate) request: Request<()>,
+    pub(crate) dial: &'a Dial,
+    /// The head as it stands in HTTP/1.1.
+    pub(crate) head: Bytes,
     pub(crate) framing: Framing,
     /// Whether it is HEAD.
     pub(crate) to_head: bool,
-    pub(crate) timeouts: Timeouts,
+    /// Whether it asks for a WebSocket.
+    pub(crate) upgrade: bool,
     /// When to give it up for another try.
     pub(crate) patience: Option<Patience<'a>>,
 }
@@ -72,7 +75,7 @@ pub(crate) async fn exchange<D: Downstream>(
     down: &mut D,
     timer: &mut Timer,
 ) -> Result<Box<Answer>, Lost> {
-    let (place, response, stream) = open(call).await?;
+    let Opened { place, response, stream, extended } = open(call).await?;
     let uplink = Uplink::new(stream, call.framing, at_hand.framed, at_hand.complete);
     let mut wait = Wait { uplink, response, interim: 0, stale: place.reused };
     let head = wait.head(down, timer, call).await.inspect_err(|lost| {
@@ -84,24 +87,44 @@ pub(crate) async fn exchange<D: Downstream>(
     let (parts, body) = head.into_parts();
     let malformed = Lost::Sent { fault: Fault::UpstreamAnswer, reason: "malformed_answer", stale: false };
     let (response, bytes) = describe(&parts, &body, call.to_head).map_err(|()| malformed)?;
-    Ok(Box::new(Answer::new(body, response, bytes, wait.uplink, place)))
+    let mut answer = Box::new(Answer::new(body, response, bytes, wait.uplink, place));
+    if extended {
+        answer.expect_tunnel();
+    }
+    Ok(answer)
+}
+
+/// A stream with a request's head on it.
+struct Opened {
+    place: Place,
+    response: ResponseFuture,
+    stream: SendStream<Bytes>,
+    /// Whether the head is an extended CONNECT.
+    extended: bool,
 }
 
 /// Opens a stream with the request's head on it. A connection that has just said that it takes no more is passed over.
-async fn open(call: &Call<'_>) -> Result<(Place, ResponseFuture, SendStream<Bytes>), Lost> {
+async fn open(call: &Call<'_>) -> Result<Opened, Lost> {
+    let scheme = if call.dial.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
     for passed in 0..=TRUNKS_MAX {
-        let place = Trunks::take(call.trunks, call.worker, call.endpoint, call.timeouts);
+        let place = Trunks::take(call.worker, call.endpoint, call.dial);
         let mut sender = match place.sender().await {
             Ok(sender) => sender,
             // It opened and was left before this request came to it: no failure to connect.
             Err(RETIRED) => continue,
+            Err(HTTP1) => return Err(Lost::Http1),
             Err(reason) => return Err(Lost::Unconnected(reason)),
         };
         if place.is_crowded() && passed < MOVES_MAX {
             continue;
         }
-        match sender.send_request(call.request.clone(), call.framing == Framing::None) {
-            Ok((response, stream)) => return Ok((place, response, stream)),
+        let mut request = read(&call.head, scheme.clone()).ok_or(Lost::Client(UNSAYABLE))?;
+        let extended = call.upgrade && sender.is_extended_connect_protocol_enabled();
+        if extended {
+            extend(&mut request);
+        }
+        match sender.send_request(request, call.framing == Framing::None && !extended) {
+            Ok((response, stream)) => return Ok(Opened { place, response, stream, extended }),
             Err(_) => place.retire(),
         }
     }
@@ -137,7 +160,7 @@ impl Wait {
         timer: &mut Timer,
         call: &Call<'_>,
     ) -> Result<HttpResponse<RecvStream>, Lost> {
-        let (timeouts, mut patience) = (&call.timeouts, call.patience);
+        let (timeouts, mut patience) = (&call.dial.timeouts, call.patience);
         let mut moved = Instant::now();
         loop {
             let awaits_continue = !self.uplink.is_complete() && down.awaits_continue();
@@ -173,8 +196,10 @@ impl Wait {
         };
         while let Poll::Ready(Some(Ok(interim))) = self.response.poll_informational(cx) {
             self.interim += 1;
-            if self.interim > INTERIM_MAX {
-                let reason = "too_many_interim_answers";
+            // 101 is of HTTP/1 alone (RFC 9113 §8.6).
+            let switches = interim.status() == StatusCode::SWITCHING_PROTOCOLS;
+            if switches || self.interim > INTERIM_MAX {
+                let reason = if switches { "unasked_upgrade" } else { "too_many_interim_answers" };
                 return Poll::Ready(Event::Failed(Lost::Sent { fault: Fault::UpstreamAnswer, reason, stale: false }));
             }
             tell(cx, &interim, down);
@@ -194,14 +219,12 @@ impl Wait {
     }
 }
 
-/// Tells the client of an interim answer. 101 is of HTTP/1 alone (RFC 9113 §8.6).
+/// Tells the client of an interim answer.
 fn tell<D: Downstream>(cx: &mut Context<'_>, interim: &HttpResponse<()>, down: &mut D) {
     let fields = interim.headers().iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
     let mut bytes = Vec::new();
     let status = interim.status().as_u16();
-    if let Ok(described) = response::describe(status, fields, Ends::AtOnce, &mut bytes)
-        && status != 101
-    {
+    if let Ok(described) = response::describe(status, fields, Ends::AtOnce, &mut bytes) {
         down.interim(cx, &described, &bytes);
     }
 }

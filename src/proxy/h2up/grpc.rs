@@ -71,6 +71,14 @@ pub(crate) fn refusal_response(refusal: &Refusal) -> Response<()> {
     response
 }
 
+/// The trailers of a call that weir ends because the weight of its pool went to 0: its client may call again.
+pub(crate) fn closed() -> HeaderMap {
+    let mut fields = HeaderMap::with_capacity(2);
+    fields.insert("grpc-status", HeaderValue::from_static("14"));
+    fields.insert("grpc-message", HeaderValue::from_static("weir: the pool takes no more traffic"));
+    fields
+}
+
 /// Percent-encoded as `grpc-message` is: everything but printable ASCII, and `%`.
 fn encoded(text: &str) -> String {
     use std::fmt::Write;

@@ -3,9 +3,8 @@
 //!
 //! In the order in which a request meets them: `trunks` finds a connection with room for one more stream (`trunk` is
 //! one connection), `request` writes the head, `uplink` sends the body, `exchange` waits for the answer's head
-//! (`attempt` counts it),
-//! `answer` reads its body, and `to_http1` and `to_http2` send it down. `outcome` says what an error means,
-//! `grpc` how a call ended.
+//! (`attempt` counts it), `answer` reads its body, and `to_http1` and `to_http2` send it down; `socket` carries
+//! WebSockets. `outcome` says what an error means, `grpc` how a call ended.
 //!
 //! h2 keeps the protocol. Bounds: [`trunk::STREAMS_MAX`] streams a connection, [`trunks::TRUNKS_MAX`] connections to an
 //! endpoint per worker, and as much unread data as the windows in `trunk` allow. The window of a connection has room
@@ -16,7 +15,9 @@ pub(crate) mod attempt;
 pub(crate) mod exchange;
 pub(crate) mod grpc;
 pub(crate) mod outcome;
+mod pulse;
 pub(crate) mod request;
+mod socket;
 mod to_http1;
 pub(crate) mod to_http2;
 pub(crate) mod trunk;

@@ -11,6 +11,8 @@ use crate::model::Fault;
 pub(crate) enum Lost {
     /// The client's doing; the endpoint is not to blame.
     Client(Refusal),
+    /// The endpoint chose HTTP/1.1 for the connection, so nothing was sent.
+    Http1,
     /// No connection, so nothing was sent.
     Unconnected(&'static str),
     /// The peer said that it has not looked at the request (RFC 9113 §8.7).

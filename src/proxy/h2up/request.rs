@@ -14,22 +14,25 @@ use super::super::refusal::Refusal;
 /// Room for an ordinary head.
 const HEAD_BYTES: usize = 1024;
 
-/// The head for an endpoint whose own authority is `authority`.
-pub(crate) fn request(outgoing: &Outgoing<'_>, authority: &str) -> Result<Request<()>, Refusal> {
+/// What is said of a head that holds what the types of HTTP/2 refuse.
+pub(crate) const UNSAYABLE: Refusal = Refusal::Head(Refused::Malformed("the request cannot be said in HTTP/2"));
+
+/// The head for an endpoint whose own authority is `authority`, to be [`read`].
+pub(crate) fn text(outgoing: &Outgoing<'_>, authority: &str) -> Result<Bytes, Refusal> {
     let mut text = Vec::with_capacity(HEAD_BYTES);
     outgoing.write(authority, &mut text)?;
-    read(&Bytes::from(text)).ok_or(Refusal::Head(Refused::Malformed("the request cannot be said in HTTP/2")))
+    Ok(Bytes::from(text))
 }
 
 /// Reads a head as [`Outgoing`] writes it. None: it holds what the types of HTTP/2 refuse.
-pub(crate) fn read(text: &Bytes) -> Option<Request<()>> {
+pub(crate) fn read(text: &Bytes, scheme: Scheme) -> Option<Request<()>> {
     let line_end = memchr::memchr(b'\r', text)?;
     let method_end = memchr::memchr(b' ', &text[..line_end])?;
     let target_end = memchr::memrchr(b' ', &text[..line_end]).filter(|&end| end > method_end)?;
     let mut authority = None;
     let mut headers = HeaderMap::with_capacity(24);
     let mut at = line_end + 2;
-    while let Some(length) = memchr::memchr(b'\r', &text[at..]).filter(|&length| length > 0) {
+    while let Some(length) = memchr::memchr(b'\r', text.get(at..)?).filter(|&length| length > 0) {
         let colon = at + memchr::memchr(b':', &text[at..at + length])?;
         let end = (colon + 2 <= at + length).then_some(at + length)?;
         let (name, value) = (&text[at..colon], text.slice(colon + 2..end));
@@ -44,7 +47,7 @@ pub(crate) fn read(text: &Bytes) -> Option<Request<()>> {
         }
     }
     let mut uri = http::uri::Parts::default();
-    uri.scheme = Some(Scheme::HTTP);
+    uri.scheme = Some(scheme);
     uri.authority = authority;
     uri.path_and_query = Some(PathAndQuery::from_maybe_shared(text.slice(method_end + 1..target_end)).ok()?);
     let mut request = Request::new(());
@@ -63,7 +66,7 @@ mod tests {
         let text =
             b"POST /a?b=c HTTP/1.1\r\nhost: shop.example:80\r\nx-a: 1\r\nx-a: \r\ntransfer-encoding: chunked\r\n\
             te: trailers\r\nconnection: te\r\nvia: 1.1 weir\r\n\r\n";
-        let request = read(&Bytes::from_static(text)).expect("it can be said");
+        let request = read(&Bytes::from_static(text), Scheme::HTTP).expect("it can be said");
         assert_eq!(
             (request.method().as_str(), request.uri().to_string().as_str()),
             ("POST", "http://shop.example:80/a?b=c")
@@ -76,7 +79,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn no_bytes_panic_the_reader(bytes: Vec<u8>) {
-            let _ = read(&Bytes::from(bytes));
+            let _ = read(&Bytes::from(bytes), Scheme::HTTP);
         }
     }
 }

@@ -9,6 +9,7 @@ use super::super::answer::{Back, Took};
 use super::super::body::{push_chunk, push_last_chunk};
 use super::super::client::Client;
 use super::super::decide::{Decision, Question};
+use super::super::forward::Attempt;
 use super::super::h1::response::ResponseFraming;
 use super::super::link::Link;
 use super::super::mirror::Aside;
@@ -16,6 +17,7 @@ use super::super::relay::{End, write_framing};
 use super::super::serve::{After, Told};
 use super::super::timer::Timer;
 use super::super::upload::Downstream;
+use super::super::watch::Watch;
 use super::answer::{Answer, Piece};
 use super::attempt::{Answered2, settle};
 use crate::model::Fault;
@@ -33,6 +35,9 @@ impl Told<'_> {
         answered: Box<Answered2>,
         timer: &mut Timer,
     ) -> After {
+        if answered.answer.is_tunnel() {
+            return self.upgrade_http2(question, decision, client, answered, timer).await;
+        }
         let Answered2 { mut answer, attempt, mut trail, .. } = *answered;
         let (worker, parsed) = (self.request.worker, &self.request.parsed);
         let status = answer.response.status;
@@ -55,10 +60,11 @@ impl Told<'_> {
             (true, true) => b"connection: keep-alive\r\n\r\n",
             (false, _) => b"connection: close\r\n\r\n",
         });
-        let mut descent =
-            Descent { client, answer: &mut answer, chunked, out, sent: 0, owed: 0, bytes_out: 0, end: None };
+        let watch = Watch::of(&answer.response, &answer.bytes);
+        let answer = &mut *answer;
+        let mut descent = Descent { client, answer, chunked, out, sent: 0, owed: 0, bytes_out: 0, end: None, watch };
         worker.turns.down().await;
-        let end = descent.run(timer, attempt.service().spec.timeouts.idle).await;
+        let end = descent.run(timer, attempt.service().spec.timeouts.idle, &attempt).await;
         let bytes_out = descent.bytes_out;
         worker.buffers.borrow_mut().put(descent.out);
         let cut = match end {
@@ -68,7 +74,7 @@ impl Told<'_> {
         if let Some(witness) = Aside::witness(&mut client.aside).filter(|_| cut.is_none()) {
             witness.end();
         }
-        let fault = settle(&answer, &attempt, &mut trail, cut, question);
+        let fault = settle(answer, &attempt, &mut trail, cut, question);
         self.tell(Some(decision), &trail, status, fault, (client.bytes_in, bytes_out));
         let whole = end == End::Whole;
         if endless && !whole {
@@ -111,15 +117,20 @@ struct Descent<'r, 'c, L> {
     bytes_out: u64,
     /// How it ends once `out` is written.
     end: Option<End>,
+    /// Whether it has to end before its end.
+    watch: Watch,
 }
 
 // === impl Descent ===
 
 impl<L: Link> Descent<'_, '_, L> {
     /// Streams until the end. `idle`: how long nothing may move.
-    async fn run(&mut self, timer: &mut Timer, idle: Duration) -> End {
+    async fn run(&mut self, timer: &mut Timer, idle: Duration, attempt: &Attempt) -> End {
         loop {
-            let step = std::future::poll_fn(|cx| self.poll(cx));
+            let step = std::future::poll_fn(|cx| match self.poll(cx) {
+                Poll::Pending => self.watch.poll_over(cx, attempt).map(|()| Some(End::Cut(Fault::Proxy))),
+                step => step,
+            });
             match timer.limit(Instant::now() + idle, step).await {
                 Ok(Some(end)) => return end,
                 Ok(None) => {}

@@ -10,12 +10,15 @@ use h2::{Reason, SendStream};
 
 use super::super::decide::Decision;
 use super::super::forward::{Attempt, Trail};
-use super::super::h2::{Upstream, trailer_map};
+use super::super::h2::trailer_map;
+use super::super::h2_body::Upstream;
 use super::super::mirror::Aside;
 use super::super::stream::Stream;
 use super::super::timer::Timer;
+use super::super::watch::Watch;
 use super::answer::{Answer, Piece};
 use super::attempt::{Answered2, settle};
+use super::grpc;
 use crate::model::Fault;
 
 /// An answer under way.
@@ -30,6 +33,8 @@ pub(in crate::proxy) struct Poured {
     moved: Instant,
     bytes_out: u64,
     told: bool,
+    /// Whether it has to end before its end.
+    watch: Watch,
 }
 
 // === impl Poured ===
@@ -48,8 +53,10 @@ impl Poured {
         let head = stream.head_for_client(&answer.response, &answer.bytes, &attempt, decision, trail.upstream_us);
         Aside::note(&mut down.aside, &answer.response, &answer.bytes, &attempt);
         let idle = attempt.service().spec.timeouts.idle;
+        let watch = Watch::of(&answer.response, &answer.bytes);
+        let (moved, bytes_out, told) = (at, 0, false);
         let mut poured =
-            Box::new(Self { stream, down, answer, attempt, trail, timer, idle, moved: at, bytes_out: 0, told: false });
+            Box::new(Self { stream, down, answer, attempt, trail, timer, idle, moved, bytes_out, told, watch });
         let bare = poured.answer.is_bare();
         // A client that has reset the stream is told of when the answer is dropped.
         let Ok(out) = respond.send_response(head, bare) else { return };
@@ -85,6 +92,12 @@ impl Poured {
                     };
                     return;
                 }
+                // A call is told in its own way, so that its client takes it for what may be made again.
+                Some(Piece::Cut(Fault::Proxy)) if self.is_call() => {
+                    self.finish(Some(Fault::Proxy));
+                    let _ = out.send_trailers(grpc::closed());
+                    return;
+                }
                 // So that the client cannot take it for whole.
                 Some(Piece::Cut(fault)) => {
                     self.finish(Some(fault));
@@ -95,6 +108,10 @@ impl Poured {
         }
     }
 
+    fn is_call(&self) -> bool {
+        grpc::is_call(&self.stream.head)
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Piece> {
         let mark = self.answer.uplink.mark();
         let polled = self.answer.poll(cx, &mut self.down);
@@ -103,6 +120,9 @@ impl Poured {
         }
         if polled.is_ready() {
             return polled;
+        }
+        if self.watch.poll_over(cx, &self.attempt).is_ready() {
+            return Poll::Ready(Piece::Cut(Fault::Proxy));
         }
         ready!(self.timer.poll_elapsed(cx, self.moved + self.idle));
         if self.answer.uplink.waits_for_client() {
@@ -116,6 +136,8 @@ impl Poured {
     async fn has_room(&mut self, out: &mut SendStream<Bytes>) -> bool {
         // One byte is claimed, not the whole piece, so that many waiting streams do not claim what one of them needs.
         out.reserve_capacity(1);
+        // A window that is opened byte by byte is no room before all that waits has gone through it.
+        let deadline = Instant::now() + self.idle;
         while out.capacity() == 0 {
             let (answer, down) = (&mut self.answer, &mut self.down);
             let room = std::future::poll_fn(|cx| {
@@ -124,7 +146,7 @@ impl Poured {
                 }
                 out.poll_capacity(cx)
             });
-            match self.timer.limit(Instant::now() + self.idle, room).await {
+            match self.timer.limit(deadline, room).await {
                 // The endpoint has not kept the client waiting.
                 Ok(Some(Ok(_))) => self.moved = Instant::now(),
                 Ok(_) => return false,

@@ -14,20 +14,32 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::client::{Connection, SendRequest};
-use h2::{Ping, PingPong};
+use rustls::ClientConnection;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
 
 use super::super::exchange::{Failure, connect};
+use super::super::frames::watched::{Watch, Watched};
 use super::super::h1::response::HEAD_BYTES_MAX;
+use super::super::lines::Purpose;
+use super::super::reach::{connect_tls, park};
+use super::super::secure::Secure;
 use super::super::timer::Timer;
 use super::super::worker::Worker;
-use crate::model::Timeouts;
+use super::pulse::Pulse;
+use crate::model::{Address, Http2Use, Timeouts};
+use crate::telemetry::flood::{Flood, Side};
+use crate::telemetry::uplink::UplinkFault;
+use crate::tls::pool::{PoolTls, Terms};
 use crate::upstream::endpoint::Endpoint;
 
 /// Streams that one connection carries, if the peer allows as many (RFC 9113 §6.5.2 advises against fewer than 100).
 pub(crate) const STREAMS_MAX: usize = 128;
+
+/// Why a connection did not come about for want of something in this process.
+pub(crate) const NO_ROOM: &str = "no_room";
 
 /// Window of a stream: what a client that does not read keeps here.
 const STREAM_WINDOW_BYTES: u32 = 128 * 1024;
@@ -42,15 +54,27 @@ const UNSAID: usize = usize::MAX - 1;
 /// Why a connection is over that takes no more streams.
 pub(crate) const RETIRED: &str = "goaway";
 
-/// How long a peer that is asked whether it is there may take.
-const PING_TIMEOUT: Duration = Duration::from_secs(2);
+/// Why a connection carries no streams for which the endpoint chose HTTP/1.1.
+pub(crate) const HTTP1: &str = "http1";
 
 /// How long sent bytes may stay unacknowledged, and a silent peer unasked by TCP.
 const TCP_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// How a connection is opened.
+#[derive(Debug, Clone)]
+pub(crate) struct Dial {
+    pub(crate) timeouts: Timeouts,
+    /// What TLS is spoken with; none: without TLS.
+    pub(crate) tls: Option<Arc<PoolTls>>,
+    /// What it is for.
+    pub(crate) purpose: Purpose,
+}
+
 /// A connection.
 #[derive(Debug)]
 pub(crate) struct Trunk {
+    /// The terms of its TLS; see [`Terms::number`].
+    pub(crate) terms: Option<u64>,
     state: RefCell<State>,
     /// Streams that it carries, and requests that wait for it to open.
     streams: Cell<usize>,
@@ -83,9 +107,16 @@ pub(crate) struct Place {
 // === impl Trunk ===
 
 impl Trunk {
-    /// One that is about to open; its task is started.
-    pub(crate) fn open(worker: &Rc<Worker>, endpoint: &Arc<Endpoint>, timeouts: Timeouts) -> Rc<Self> {
+    /// One that is about to open; its task is started. `link`: what it goes over, if that is there already.
+    pub(crate) fn open(
+        worker: &Rc<Worker>,
+        endpoint: &Arc<Endpoint>,
+        dial: Dial,
+        terms: Option<Arc<Terms>>,
+        link: Option<Secure<ClientConnection>>,
+    ) -> Rc<Self> {
         let trunk = Rc::new(Self {
+            terms: terms.as_ref().map(|terms| terms.number),
             state: RefCell::new(State::Opening),
             streams: Cell::new(0),
             idle_since: Cell::new(Instant::now()),
@@ -96,7 +127,21 @@ impl Trunk {
         let (worker, endpoint, weak) = (Rc::clone(worker), Arc::clone(endpoint), Rc::downgrade(&trunk));
         spawn_local(Box::pin(async move {
             let mut timer = worker.timers.borrow_mut().take();
-            let why = live(&worker, &endpoint, &weak, &mut timer, &timeouts).await;
+            let opening = Opening {
+                worker: &worker,
+                endpoint: &endpoint,
+                trunk: &weak,
+                timeouts: &dial.timeouts,
+                purpose: dial.purpose,
+            };
+            let why = match (link, dial.tls.as_ref().zip(terms)) {
+                (Some(link), _) => {
+                    watch(link.tcp());
+                    opening.carry(link, &mut timer).await
+                }
+                (None, Some((tls, terms))) => opening.live_tls(tls, &terms, &mut timer).await,
+                (None, None) => opening.live(&mut timer).await,
+            };
             worker.timers.borrow_mut().put(timer);
             if let Some(trunk) = weak.upgrade() {
                 trunk.end(why);
@@ -203,45 +248,103 @@ impl Drop for Place {
     }
 }
 
-/// Opens the connection and drives it to its end; why it ended.
-async fn live(
-    worker: &Rc<Worker>,
-    endpoint: &Arc<Endpoint>,
-    trunk: &Weak<Trunk>,
-    timer: &mut Timer,
-    timeouts: &Timeouts,
-) -> &'static str {
-    let stream = match connect(endpoint.id.addr, timer, timeouts).await {
-        Ok(stream) => stream,
-        Err(Failure::Endpoint { reason, .. }) => return reason,
-        Err(Failure::Client(_)) => return "connect_failed",
-    };
-    endpoint.meter.of(worker.index).connections.add(1);
-    watch(&stream);
-    let mut builder = h2::client::Builder::new();
-    builder
-        .enable_push(false)
-        .initial_max_send_streams(UNSAID)
-        .max_header_list_size(HEAD_BYTES_MAX as u32)
-        .initial_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
-    let Ok((sender, mut connection)) = builder.handshake::<_, Bytes>(stream).await else { return "connect_failed" };
-    let greeted = std::future::poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
-        Poll::Ready(_) => Poll::Ready(false),
-        Poll::Pending if sender.current_max_send_streams() == UNSAID => Poll::Pending,
-        Poll::Pending => Poll::Ready(true),
-    });
-    match timer.limit(Instant::now() + timeouts.connect, greeted).await {
-        Ok(true) => {}
-        Ok(false) => return "not_http2",
-        Err(_) => return "connect_timeout",
+// === impl Dial ===
+
+impl Dial {
+    /// The terms of TLS as they are now.
+    pub(crate) fn terms(&self) -> Option<Arc<Terms>> {
+        self.tls.as_ref().map(|tls| tls.terms())
     }
-    match trunk.upgrade() {
-        Some(trunk) => trunk.settle(sender),
-        None => return "closed",
+}
+
+/// What a connection is opened for.
+struct Opening<'a> {
+    worker: &'a Rc<Worker>,
+    endpoint: &'a Arc<Endpoint>,
+    trunk: &'a Weak<Trunk>,
+    timeouts: &'a Timeouts,
+    purpose: Purpose,
+}
+
+// === impl Opening ===
+
+impl Opening<'_> {
+    /// Opens the connection and drives it to its end; why it ended.
+    async fn live(&self, timer: &mut Timer) -> &'static str {
+        let Address::Ip(addr) = self.endpoint.id.addr else { return "connect_failed" };
+        let stream = match connect(addr, timer, Instant::now() + self.timeouts.connect).await {
+            Ok(stream) => stream,
+            Err(Failure::Endpoint { reason, .. }) => return reason,
+            Err(Failure::Client(_)) => return NO_ROOM,
+        };
+        self.endpoint.meter.of(self.worker.index).connections.add(1);
+        watch(&stream);
+        self.carry(stream, timer).await
     }
-    let mut pulse = Pulse { pings: connection.ping_pong(), asked: None };
-    std::future::poll_fn(|cx| drive(cx, &mut connection, trunk, &mut pulse, timer)).await
+
+    /// The same over TLS. One for which the endpoint chooses HTTP/1.1 goes to those who speak that.
+    async fn live_tls(&self, tls: &PoolTls, terms: &Terms, timer: &mut Timer) -> &'static str {
+        let deadline = Instant::now() + self.timeouts.connect;
+        let link = match connect_tls(self.worker, self.endpoint, tls, &terms.requests.any, &[], timer, deadline).await {
+            Ok(link) => link,
+            Err(reason) => return reason,
+        };
+        if link.wants_http2() {
+            watch(link.tcp());
+            return self.carry(link, timer).await;
+        }
+        if tls.spec.http2 == Http2Use::Only {
+            self.endpoint.meter.of(self.worker.index).tls.failed(UplinkFault::Unlike);
+            return UplinkFault::Unlike.as_str();
+        }
+        self.worker.lines_for(self.purpose).trunks.borrow_mut().note_http1(self.endpoint);
+        park(self.worker, self.purpose, self.endpoint, link, terms.number);
+        HTTP1
+    }
+
+    /// Drives a connection over `stream` to its end; why it ended.
+    async fn carry<S>(&self, stream: S, timer: &mut Timer) -> &'static str
+    where
+        S: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        let Self { trunk, timeouts, .. } = self;
+        let mut builder = h2::client::Builder::new();
+        builder
+            .enable_push(false)
+            .initial_max_send_streams(UNSAID)
+            .max_header_list_size(HEAD_BYTES_MAX as u32)
+            .initial_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
+        let (stream, watch) = Watched::endpoint(stream, self.worker.snapshot().limits.glitches_max);
+        let Ok((sender, mut connection)) = builder.handshake::<_, Bytes>(stream).await else { return "connect_failed" };
+        let greeted = std::future::poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
+            Poll::Ready(_) => Poll::Ready(false),
+            Poll::Pending if sender.current_max_send_streams() == UNSAID => Poll::Pending,
+            Poll::Pending => Poll::Ready(true),
+        });
+        match timer.limit(Instant::now() + timeouts.connect, greeted).await {
+            Ok(true) => {}
+            Ok(false) => return self.end_of(&watch, "not_http2"),
+            Err(_) => return "connect_timeout",
+        }
+        match trunk.upgrade() {
+            Some(trunk) => trunk.settle(sender),
+            None => return "closed",
+        }
+        let mut pulse = Pulse { pings: connection.ping_pong(), asked: None };
+        let why = std::future::poll_fn(|cx| drive(cx, &mut connection, trunk, &mut pulse, timer)).await;
+        self.end_of(&watch, why)
+    }
+
+    /// Why a connection ended; what the peer did is counted and logged.
+    fn end_of(&self, watch: &Watch, why: &'static str) -> &'static str {
+        let Some(flood) = watch.flood() else { return why };
+        self.worker.shard().floods.ended(Side::Endpoint, flood);
+        let (endpoint, kind) = (&self.endpoint.id.addr, flood.as_str());
+        tracing::warn!(%endpoint, kind, "an HTTP/2 connection was ended for what the endpoint did");
+        // What breaks the rules from its first byte on is likely to be another protocol.
+        if flood == Flood::Protocol { why } else { "flood" }
+    }
 }
 
 /// Has TCP find out about a peer that vanished without a word.
@@ -252,9 +355,9 @@ fn watch(stream: &TcpStream) {
     let _ = socket.set_tcp_user_timeout(Some(TCP_TIMEOUT));
 }
 
-fn drive(
+fn drive<S: AsyncRead + AsyncWrite + Unpin>(
     cx: &mut Context<'_>,
-    connection: &mut Connection<TcpStream, Bytes>,
+    connection: &mut Connection<S, Bytes>,
     trunk: &Weak<Trunk>,
     pulse: &mut Pulse,
     timer: &mut Timer,
@@ -277,36 +380,4 @@ fn drive(
         *kept = Some(cx.waker().clone());
     }
     Poll::Pending
-}
-
-/// The question whether the peer is there.
-struct Pulse {
-    pings: Option<PingPong>,
-    asked: Option<Instant>,
-}
-
-impl Pulse {
-    /// Asks. Ready: it has answered, or has not (and `asked` still stands).
-    fn poll(&mut self, cx: &mut Context<'_>, timer: &mut Timer) -> Poll<()> {
-        let Some(pings) = &mut self.pings else { return Poll::Ready(()) };
-        let asked = match self.asked {
-            Some(asked) => asked,
-            None => {
-                let asked = *self.asked.insert(Instant::now());
-                if pings.send_ping(Ping::opaque()).is_err() {
-                    return Poll::Ready(());
-                }
-                cx.waker().wake_by_ref();
-                asked
-            }
-        };
-        match pings.poll_pong(cx) {
-            Poll::Ready(Ok(_)) => {
-                self.asked = None;
-                Poll::Ready(())
-            }
-            Poll::Ready(Err(_)) => Poll::Ready(()),
-            Poll::Pending => timer.poll_elapsed(cx, asked + PING_TIMEOUT),
-        }
-    }
 }

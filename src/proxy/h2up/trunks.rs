@@ -1,13 +1,14 @@
 //! A worker's HTTP/2 connections to endpoints: the first with room is taken, so that as few are open as are needed.
 
-use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustls::ClientConnection;
+
+use super::super::secure::Secure;
 use super::super::worker::Worker;
-use super::trunk::{Place, Trunk};
-use crate::model::Timeouts;
+use super::trunk::{Dial, Place, Trunk};
 use crate::upstream::endpoint::Endpoint;
 
 /// Connections to one endpoint per worker. When all are full, streams wait their turn on the one with the fewest.
@@ -28,24 +29,48 @@ struct Slot {
     /// Which endpoint the slot belongs to now; see [`Endpoint::serial`].
     serial: u64,
     trunks: Vec<Rc<Trunk>>,
+    /// Whether the endpoint chose HTTP/1.1 for the last connection over TLS.
+    http1: bool,
 }
 
 // === impl Trunks ===
 
 impl Trunks {
     /// A place on a connection to the endpoint; one is opened when none has room.
-    pub(crate) fn take(
-        trunks: &RefCell<Self>,
-        worker: &Rc<Worker>,
-        endpoint: &Arc<Endpoint>,
-        timeouts: Timeouts,
-    ) -> Place {
-        let mut trunks = trunks.borrow_mut();
-        let open = || Trunk::open(worker, endpoint, timeouts);
+    pub(crate) fn take(worker: &Rc<Worker>, endpoint: &Arc<Endpoint>, dial: &Dial) -> Place {
+        let mut trunks = worker.lines_for(dial.purpose).trunks.borrow_mut();
+        let terms = dial.terms();
+        let open = || Trunk::open(worker, endpoint, dial.clone(), terms.clone(), None);
         match trunks.slot(endpoint) {
-            Some(slot) => slot.take(open),
+            Some(slot) => slot.take(terms.as_ref().map(|terms| terms.number), open),
             // The slot is another endpoint's by now; this one lasts for a request.
             None => open().place(),
+        }
+    }
+
+    /// Takes a connection over that was opened for HTTP/1, and for which the endpoint chose HTTP/2.
+    pub(crate) fn adopt(worker: &Rc<Worker>, endpoint: &Arc<Endpoint>, link: Secure<ClientConnection>, dial: Dial) {
+        let mut trunks = worker.lines_for(dial.purpose).trunks.borrow_mut();
+        if let Some(slot) = trunks.slot(endpoint) {
+            slot.http1 = false;
+            let terms = dial.terms();
+            let number = terms.as_ref().map(|terms| terms.number);
+            // Of many that found out at the same time one is enough.
+            if !slot.trunks.iter().any(|trunk| trunk.terms == number && trunk.has_room()) {
+                slot.trunks.push(Trunk::open(worker, endpoint, dial, terms, Some(link)));
+            }
+        }
+    }
+
+    /// Whether the endpoint chose HTTP/1.1 for the last connection over TLS.
+    pub(crate) fn chose_http1(&mut self, endpoint: &Endpoint) -> bool {
+        self.slot(endpoint).is_some_and(|slot| slot.http1)
+    }
+
+    /// The endpoint chose HTTP/1.1.
+    pub(crate) fn note_http1(&mut self, endpoint: &Endpoint) {
+        if let Some(slot) = self.slot(endpoint) {
+            slot.http1 = true;
         }
     }
 
@@ -58,6 +83,7 @@ impl Trunks {
         if slot.serial < endpoint.serial {
             slot.serial = endpoint.serial;
             slot.trunks.clear();
+            slot.http1 = false;
         }
         (slot.serial == endpoint.serial).then_some(slot)
     }
@@ -83,11 +109,12 @@ impl Trunks {
 // === impl Slot ===
 
 impl Slot {
-    fn take(&mut self, open: impl FnOnce() -> Rc<Trunk>) -> Place {
-        if let Some(trunk) = self.trunks.iter().find(|trunk| trunk.has_room()) {
+    fn take(&mut self, terms: Option<u64>, open: impl FnOnce() -> Rc<Trunk>) -> Place {
+        if let Some(trunk) = self.trunks.iter().find(|trunk| trunk.terms == terms && trunk.has_room()) {
             return trunk.place();
         }
-        self.trunks.retain(|trunk| !trunk.is_over());
+        // What was opened on other terms ends with its streams.
+        self.trunks.retain(|trunk| !trunk.is_over() && trunk.terms == terms);
         let sound = self.trunks.iter().filter(|trunk| !trunk.is_doubted());
         match sound.min_by_key(|trunk| trunk.streams()).filter(|_| self.trunks.len() >= TRUNKS_MAX) {
             Some(least) => least.place(),

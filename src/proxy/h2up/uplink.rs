@@ -56,6 +56,11 @@ impl Uplink {
         uplink
     }
 
+    /// The stream itself, for what is no body.
+    pub(super) fn into_stream(self) -> SendStream<Bytes> {
+        self.stream
+    }
+
     /// Whether nothing more is to come from the client.
     pub(crate) fn is_complete(&self) -> bool {
         self.complete

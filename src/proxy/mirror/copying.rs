@@ -6,12 +6,15 @@ use std::sync::Arc;
 use super::super::forward::{Attempt, Job};
 use super::super::h1::request::Framing;
 use super::super::h1::response::Response;
+use super::super::reach;
 use super::super::worker::{Lease, Worker};
 use super::scene::{Scene, Side, Witness};
 use super::send;
-use crate::switchboard::snapshot::{Mirror, Service};
+use crate::model::ProxyVersion;
+use crate::switchboard::snapshot::{Mirror, Pool, Service};
 use crate::telemetry::mirror::{Dropped, MirrorShard};
 use crate::upstream::endpoint::Endpoint;
+use crate::upstream::preface::Ends;
 
 /// What stands beside a request that is copied; a request that is not has none.
 pub(crate) struct Aside {
@@ -31,6 +34,8 @@ pub(crate) struct Copying {
     pub(super) head_bytes: usize,
     pub(super) framing: Framing,
     pub(super) to_head: bool,
+    /// Whose connection it goes over, where the endpoints of the pool are told.
+    pub(super) named: Option<(ProxyVersion, Ends)>,
     pub(super) scene: Option<Rc<Scene>>,
     /// Why it will not be sent, unless it is.
     fate: Option<Dropped>,
@@ -60,6 +65,7 @@ impl Aside {
             message,
             framing: job.outgoing.framing,
             to_head: job.question.head.method() == "HEAD",
+            named: reach::named(job, &service.pools[mirror.to]),
             scene,
             fate: Some(Dropped::Client),
         };
@@ -106,6 +112,10 @@ impl std::fmt::Debug for Aside {
 impl Copying {
     pub(super) fn service(&self) -> &Service {
         &self.snapshot.services[self.service]
+    }
+
+    pub(super) fn pool(&self) -> &Pool {
+        &self.service().pools[self.mirror().to]
     }
 
     pub(super) fn mirror(&self) -> &Mirror {

@@ -11,15 +11,11 @@ mod copying;
 mod scene;
 mod send;
 
-use std::cell::RefCell;
-
 pub(crate) use copying::Aside;
 
-use super::conns::Conns;
 use super::dice::Rng;
 use super::forward::Job;
 use super::h1::request::Framing;
-use super::h2up::trunks::Trunks;
 use super::upload::Downstream;
 use crate::model::MIRROR_WHOLE;
 use crate::switchboard::snapshot::{Pool, Service};
@@ -28,13 +24,6 @@ use crate::upstream::endpoint::Admission;
 
 /// The field that marks a copy; its value is the pool that the request itself went to.
 pub(crate) const MARK: &str = "x-weir-mirror";
-
-/// A worker's connections for copies; never those of the clients' requests.
-#[derive(Debug, Default)]
-pub(crate) struct Lines {
-    pub(crate) conns: RefCell<Conns>,
-    pub(crate) trunks: RefCell<Trunks>,
-}
 
 /// Begins a copy of a request that is about to be forwarded, where its service has mirrors: before its body is read.
 #[inline]

@@ -6,20 +6,26 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
+use tokio::net::TcpStream;
 
 use super::super::body::BodyReader;
-use super::super::exchange::{Conn, Failure, Terms, connect, exchange, poll_read};
+use super::super::exchange::{Conn, Failure, Terms, exchange, poll_read};
 use super::super::h1::chunked::Piece;
 use super::super::h1::response::Response;
 use super::super::h2up;
+use super::super::h2up::answer::Answer;
 use super::super::h2up::exchange::{AtHand, Call};
 use super::super::h2up::outcome;
+use super::super::h2up::trunk::Dial;
+use super::super::lines::Purpose;
+use super::super::reach::Reach;
 use super::super::refusal::Refusal;
 use super::super::timer::Timer;
 use super::super::upload::{Downstream, Upload};
+use super::super::wire::{AnyWire, Wire};
 use super::copying::{Aside, Copying};
 use super::scene::{Side, Witness};
-use crate::model::{Fault, Protocol, Timeouts};
+use crate::model::{Fault, Http2Use, Protocol, Timeouts};
 use crate::telemetry::mirror::Lost;
 
 /// Body bytes that are read of an answer; then it counts as answered, and its connection is closed.
@@ -39,7 +45,7 @@ pub(super) async fn run(mut copying: Box<Copying>) {
     copying.shard().sent.add(1);
     let timeout = copying.mirror().spec.timeout;
     let connect = copying.service().spec.timeouts.connect.min(timeout);
-    let timeouts = Timeouts { connect, response_header: timeout, idle: timeout };
+    let timeouts = Timeouts { connect, response_header: timeout, idle: timeout, tunnel_idle: None };
     let outcome = deadline.limit(began + timeout, deliver(&mut copying, began, &timeouts, &mut timer)).await;
     let shard = copying.shard();
     match outcome {
@@ -60,13 +66,36 @@ async fn deliver(copying: &mut Copying, began: Instant, timeouts: &Timeouts, tim
         scene.asked(head, body);
         Witness::new(scene, Side::Copy)
     });
-    match copying.endpoint.id.origin.protocol {
-        Protocol::Http1 => over_http1(copying, began, timeouts, timer, &mut witness).await,
-        Protocol::H2c => over_http2(copying, timeouts, timer, &mut witness).await,
+    if TcpStream::carries(copying.pool(), &copying.endpoint) {
+        return over_http1::<TcpStream>(copying, began, timeouts, timer, &mut witness).await;
+    }
+    if let Some(dial) = http2(copying, timeouts)
+        && let Some(done) = over_http2(copying, &dial, timer, &mut witness).await
+    {
+        return done;
+    }
+    over_http1::<AnyWire>(copying, began, timeouts, timer, &mut witness).await
+}
+
+/// How HTTP/2 is spoken with the endpoint, unless it is known to choose HTTP/1.1.
+fn http2(copying: &Copying, &timeouts: &Timeouts) -> Option<Dial> {
+    let (pool, endpoint, purpose) = (copying.pool(), &copying.endpoint, Purpose::Copies);
+    match (endpoint.id.origin.protocol, &pool.tls) {
+        (Protocol::H2c, _) => Some(Dial { timeouts, tls: None, purpose }),
+        (Protocol::Https, Some(tls)) if pool.proxy_protocol.is_none() => {
+            let chose_http1 = || copying.worker.copies.trunks.borrow_mut().chose_http1(endpoint);
+            let tried = match tls.spec.http2 {
+                Http2Use::Off => false,
+                Http2Use::Auto => !chose_http1(),
+                Http2Use::Only => true,
+            };
+            tried.then(|| Dial { timeouts, tls: Some(Arc::clone(tls)), purpose })
+        }
+        _ => None,
     }
 }
 
-async fn over_http1(
+async fn over_http1<W: Wire>(
     copying: &mut Copying,
     began: Instant,
     timeouts: &Timeouts,
@@ -75,13 +104,17 @@ async fn over_http1(
 ) -> Result<u16, Lost> {
     let (worker, endpoint) = (Rc::clone(&copying.worker), Arc::clone(&copying.endpoint));
     let now_ms = worker.now(began).mono_ms;
-    let idle = worker.lines.conns.borrow_mut().take(&endpoint, now_ms);
-    let reused = idle.is_some();
-    let (stream, long) = match idle {
-        Some(kept) => kept,
-        None => (connect(endpoint.id.addr, timer, timeouts).await.map_err(lost)?, false),
+    let reach = Reach {
+        worker: &worker,
+        purpose: Purpose::Copies,
+        pool: copying.pool(),
+        endpoint: &endpoint,
+        connect: timeouts.connect,
+        now_ms,
+        named: copying.named,
+        fresh: false,
     };
-    let mut conn = Conn { stream, buf: Vec::new(), reused, long };
+    let mut conn = W::open(&reach, timer).await.map_err(lost)?;
     let mut upload = Upload::new(std::mem::take(&mut copying.message), true);
     let terms = Terms { timeouts, began, to_head: copying.to_head, buffers: &worker.buffers, patience: None };
     let response = exchange(&mut conn, &mut upload, &mut Nobody, timer, &terms).await.map_err(lost)?;
@@ -92,7 +125,8 @@ async fn over_http1(
         witness.head(&response, &conn.buf, "");
     }
     let end = read_body(&mut conn, &response, witness).await?;
-    let reusable = end == End::Whole && response.keep_alive && upload.is_whole() && conn.buf.is_empty();
+    let reusable =
+        end == End::Whole && response.keep_alive && upload.is_whole() && conn.buf.is_empty() && !conn.stream.is_laden();
     let mut buffers = worker.buffers.borrow_mut();
     buffers.put(std::mem::take(&mut conn.buf));
     buffers.put(upload.into_buffer());
@@ -101,7 +135,7 @@ async fn over_http1(
         // As for the clients' connections: a second less than the endpoint says.
         let theirs_ms = response.keep_alive_s.map_or(u64::MAX, |s| s.saturating_sub(1).saturating_mul(1000));
         let until_ms = now_ms.saturating_add((limits.upstream_keep_alive.as_millis() as u64).min(theirs_ms));
-        worker.lines.conns.borrow_mut().put(&endpoint, conn, until_ms, limits.upstream_idle_max);
+        W::idle(&worker.copies).borrow_mut().put(&endpoint, conn, until_ms, limits.upstream_idle_max);
     }
     Ok(response.status)
 }
@@ -115,7 +149,11 @@ enum End {
 }
 
 /// Reads a body and forgets it.
-async fn read_body(conn: &mut Conn, response: &Response, witness: &mut Option<Witness>) -> Result<End, Lost> {
+async fn read_body<W: Wire>(
+    conn: &mut Conn<W>,
+    response: &Response,
+    witness: &mut Option<Witness>,
+) -> Result<End, Lost> {
     let mut body = BodyReader::of_response(response.framing);
     let (mut at, mut read, mut spent) = (response.head_bytes, 0, false);
     loop {
@@ -150,26 +188,37 @@ async fn read_body(conn: &mut Conn, response: &Response, witness: &mut Option<Wi
     }
 }
 
+/// None: the endpoint chose HTTP/1.1, and nothing was sent.
 async fn over_http2(
     copying: &mut Copying,
-    timeouts: &Timeouts,
+    dial: &Dial,
     timer: &mut Timer,
     witness: &mut Option<Witness>,
-) -> Result<u16, Lost> {
-    let (worker, endpoint) = (Rc::clone(&copying.worker), Arc::clone(&copying.endpoint));
+) -> Option<Result<u16, Lost>> {
     let (head, body) = copying.message.split_at(copying.head_bytes);
-    let request = h2up::request::read(&Bytes::copy_from_slice(head)).ok_or(Lost::Answer)?;
-    let (framing, to_head, timeouts) = (copying.framing, copying.to_head, *timeouts);
-    let trunks = &worker.lines.trunks;
-    let call =
-        Call { worker: &worker, trunks, endpoint: &endpoint, request, framing, to_head, timeouts, patience: None };
+    let call = Call {
+        worker: &copying.worker,
+        endpoint: &copying.endpoint,
+        dial,
+        head: Bytes::copy_from_slice(head),
+        framing: copying.framing,
+        to_head: copying.to_head,
+        upgrade: false,
+        patience: None,
+    };
     let at_hand = AtHand { framed: body.to_vec(), complete: true };
-    let tried = h2up::exchange::exchange(&call, at_hand, &mut Nobody, timer).await;
-    let mut answer = tried.map_err(|error| match error {
-        outcome::Lost::Unconnected(_) => Lost::Connect,
-        outcome::Lost::Sent { fault: Fault::UpstreamTimeout, .. } => Lost::Timeout,
-        outcome::Lost::Client(_) | outcome::Lost::Unprocessed { .. } | outcome::Lost::Sent { .. } => Lost::Answer,
-    })?;
+    match h2up::exchange::exchange(&call, at_hand, &mut Nobody, timer).await {
+        Ok(mut answer) => Some(read_http2(&mut answer, witness).await),
+        Err(outcome::Lost::Http1) => None,
+        Err(outcome::Lost::Unconnected(_)) => Some(Err(Lost::Connect)),
+        Err(outcome::Lost::Sent { fault: Fault::UpstreamTimeout, .. }) => Some(Err(Lost::Timeout)),
+        Err(outcome::Lost::Client(_) | outcome::Lost::Unprocessed { .. } | outcome::Lost::Sent { .. }) => {
+            Some(Err(Lost::Answer))
+        }
+    }
+}
+
+async fn read_http2(answer: &mut Answer, witness: &mut Option<Witness>) -> Result<u16, Lost> {
     if let Some(witness) = witness {
         witness.head(&answer.response, &answer.bytes, "");
     }

@@ -75,7 +75,7 @@ impl Desk {
         office.ended().retain(|view| view.rollout.id != id);
         take(office, &seat)?;
         let live = levers::live_share(&office.switchboard, &seat.view.load().rollout.plan).unwrap_or(Share::ZERO);
-        tokio::spawn(guardian::guard(Arc::clone(office), Arc::clone(&seat), orders, Input::Recovered { live }));
+        office.spawn(guardian::guard(Arc::clone(office), Arc::clone(&seat), orders, Input::Recovered { live }));
         Ok(seat)
     }
 

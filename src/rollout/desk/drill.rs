@@ -45,7 +45,8 @@ impl Desk {
     /// none when it takes longer than anybody waits, and the events tell how it ends.
     pub async fn drill(&self, id: &str, by: &By) -> Result<Option<Drilled>, DeskError> {
         let (desk, id, by) = (self.clone(), id.to_owned(), by.clone());
-        let drill = tokio::spawn(async move { desk.rehearse(&id, &by).await });
+        let office = Arc::clone(self.office()?);
+        let drill = office.spawn(async move { desk.rehearse(&id, &by).await });
         match timeout(PATIENCE, drill).await {
             Ok(Ok(drilled)) => drilled.map(Some),
             Ok(Err(error)) => Err(DeskError::NotMoved(format!("the drill failed inside weir: {error}"))),
@@ -96,7 +97,8 @@ impl Desk {
 
     fn tell(&self, office: &Office, seat: &Seat, by: &By, severity: Severity, message: String) {
         office.tell(Draft {
-            kind: Kind::Alarm,
+            // One that passes alarms nobody.
+            kind: if severity == Severity::Info { Kind::Action } else { Kind::Alarm },
             severity,
             service: seat.service.to_string(),
             rollout_id: Some(seat.id.clone()),

@@ -43,13 +43,16 @@ impl Desk {
         severity: Severity,
         word: &str,
     ) -> Result<Applied, DeskError> {
-        let before = self.kills();
+        let (before, was) = (self.kills(), self.switchboard.killed_at(scope));
         let applied = self.apply(change, cause(by)).await?;
         let service = match scope {
             Scope::System => String::new(),
             Scope::Service(name) => name.to_string(),
         };
-        self.note(by, kind.as_str(), &service, before, self.kills());
+        // Who lets go what was never killed has changed nothing, and the record does not say that somebody did.
+        if kind != Kind::Unkilled || was.is_some() {
+            self.note(by, kind.as_str(), &service, before, self.kills());
+        }
         if let (Ok(office), true) = (self.office(), applied.changed) {
             let why = if by.reason.is_empty() { String::new() } else { format!(": {}", by.reason) };
             let message = format!("{scope} is {word}{why}");

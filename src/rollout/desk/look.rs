@@ -10,7 +10,7 @@ use tokio::sync::broadcast;
 
 use super::{Desk, DeskError, ID_BYTES_MAX};
 use crate::model::AffinityBy;
-use crate::rollout::event::Event;
+use crate::rollout::event::{Event, Kind};
 use crate::rollout::journal::Health;
 use crate::rollout::journal::audit::Chained;
 use crate::rollout::machine::State;
@@ -95,7 +95,17 @@ impl Desk {
         Ok(self.office()?.stream.subscribe())
     }
 
-    /// The newest events of one rollout, oldest first.
+    /// The newest events of one rollout, oldest first: those of the processes before this one are in the journal.
+    pub async fn history_of(&self, id: &str, most: usize) -> Vec<Arc<Event>> {
+        let recent = self.events_of(id, most);
+        let whole = recent.iter().any(|event| event.kind == Kind::RolloutInitiated) || recent.len() >= most;
+        let Some(office) = self.office().ok().filter(|_| !whole) else { return recent };
+        let before = recent.first().map_or(u64::MAX, |event| event.id);
+        let kept = office.keeper.events_of(id, before, (most - recent.len()) as u64).await;
+        kept.into_iter().map(Arc::new).chain(recent).collect()
+    }
+
+    /// The newest events of one rollout that are in memory, oldest first.
     pub fn events_of(&self, id: &str, most: usize) -> Vec<Arc<Event>> {
         self.office().map(|office| office.stream.recent_of(id, most)).unwrap_or_default()
     }
@@ -108,7 +118,7 @@ impl Desk {
         if recent.first().is_some_and(|first| first.n == 1) {
             return Ok(recent);
         }
-        // This process has not seen its beginning: the rest is in the journal, without latencies.
+        // This process has not seen its beginning: the rest is in the journal.
         let first = recent.first().map_or(u64::MAX, |record| record.n);
         let kept = office.keeper.ticks(id).await.into_iter().filter(|tick| tick.n < first);
         Ok(kept.map(Record::of).chain(recent).collect())
@@ -117,7 +127,7 @@ impl Desk {
     /// The report of a rollout.
     pub async fn report(&self, id: &str) -> Result<Value, DeskError> {
         let view = self.one(id).await?;
-        let (ticks, events) = (self.ticks(id).await?, self.events_of(id, REPORT_EVENTS_MAX));
+        let (ticks, events) = (self.ticks(id).await?, self.history_of(id, REPORT_EVENTS_MAX).await);
         let events: Vec<Event> = events.iter().map(|event| Event::clone(event)).collect();
         Ok(json::report(&json::Parts { view: &view, ticks: &ticks, events: &events, at_ms: now_ms() }))
     }
@@ -190,6 +200,11 @@ impl Desk {
     /// How the journal is.
     pub fn journal(&self) -> Option<Health> {
         self.office().ok().map(|office| office.keeper.health())
+    }
+
+    /// What is wrong with the journal, and what helps; none when all is well.
+    pub fn trouble(&self) -> Option<String> {
+        self.office().ok()?.trouble()
     }
 
     /// What became of the rollouts that are known, by service or of all.
@@ -279,8 +294,11 @@ impl Desk {
 
     /// Whether its chain is whole.
     pub async fn verify_audit(&self) -> Result<Value, DeskError> {
-        let verified = self.office()?.keeper.verify_audit().await;
-        let verified = verified.ok_or_else(|| DeskError::Unavailable("the journal cannot be read".into()))?;
+        let office = self.office()?;
+        let verified = office.keeper.verify_audit().await;
+        let why = || office.trouble().unwrap_or_else(|| "it cannot be read".into());
+        let verified =
+            verified.ok_or_else(|| DeskError::Illegal(format!("no audit log can be verified: {}", why())))?;
         Ok(serde_json::to_value(verified).unwrap_or_default())
     }
 }

@@ -107,7 +107,20 @@ impl Desk {
     }
 
     pub(super) fn office(&self) -> Result<&Arc<Office>, DeskError> {
-        self.office.as_ref().map_err(|why| DeskError::Unavailable(why.to_string()))
+        let office = self.office.as_ref().map_err(|why| DeskError::Unavailable(why.to_string()))?;
+        if office.is_closed() {
+            return Err(DeskError::Unavailable(
+                "another process takes the rollouts over; ask again in a second".into(),
+            ));
+        }
+        Ok(office)
+    }
+
+    /// Ends all work here and keeps what is to be kept, so that another process can go on with it.
+    pub async fn close(&self) {
+        if let Ok(office) = &self.office {
+            office.close().await;
+        }
     }
 
     /// Whether somebody works here.

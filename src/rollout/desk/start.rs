@@ -47,7 +47,7 @@ impl Desk {
         }
         let window_closed = window(&seat.view.load().rollout.plan);
         self.audit(by, "rollout.start", &seat, json!({ "percent": live.percent() }), json!({ "rolloutId": id }));
-        tokio::spawn(guardian::guard(Arc::clone(office), Arc::clone(&seat), orders, Input::Start { window_closed }));
+        office.spawn(guardian::guard(Arc::clone(office), Arc::clone(&seat), orders, Input::Start { window_closed }));
         let view = self.settled(&seat).await;
         self.written(office).await;
         Ok(view)
@@ -126,12 +126,15 @@ fn holder(held: &JournalError) -> String {
 pub(super) fn take(office: &Office, seat: &Arc<Seat>) -> Result<(), DeskError> {
     let mut seats = office.seats();
     if let Some(running) = seats.values().find(|other| other.service == seat.service) {
-        let running = running.id.clone();
-        let why = format!("rollout {running} of service {} is under way", seat.service);
+        let (running, live) = (running.id.clone(), running.view.load().rollout.state.is_live());
+        let why = match live {
+            true => format!("rollout {running} of service {} is under way", seat.service),
+            false => format!("rollout {running} of service {} is not verified yet; try again soon", seat.service),
+        };
         return Err(DeskError::Conflict { running, why });
     }
     if seats.contains_key(&seat.id) || office.ended().iter().any(|view| view.rollout.id == seat.id) {
-        let why = format!("there is a rollout {} already", seat.id);
+        let why = format!("there was a rollout {} already; choose another id", seat.id);
         return Err(DeskError::Conflict { running: seat.id.clone(), why });
     }
     if seats.len() >= LIVE_MAX {

@@ -23,8 +23,9 @@ use self::audit::Entry;
 use self::holder::Holder;
 use super::event::Event;
 use super::machine::Rollout;
+use super::record::{Latencies, Record, SaidGate};
 use super::tick::Tick;
-use super::verdict::{Judgement, Verdict};
+use super::verdict::Verdict;
 
 /// Name of the file in the state directory.
 pub const FILE: &str = "weir.db";
@@ -100,6 +101,9 @@ pub struct KeptTick {
     pub verdict: Verdict,
     /// What each said.
     pub gates: Vec<KeptGate>,
+    /// Quantiles of candidate and control, in ms.
+    #[serde(default)]
+    pub latency: Latencies,
 }
 
 /// A gate's word at a tick, without its sentence.
@@ -113,9 +117,15 @@ pub struct KeptGate {
     /// Evidence against the candidate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub e_value: Option<f64>,
+    /// The limit of `e_value`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<f64>,
     /// Evidence that it is not worse.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub safe_e_value: Option<f64>,
+    /// The limit of `safe_e_value`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub safe_limit: Option<f64>,
     /// The smallest ratio that is excluded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bound: Option<f64>,
@@ -133,6 +143,9 @@ pub enum JournalError {
     /// It is of a newer weir.
     #[error("the journal is of version {0}, this weir knows version {1}; start the newer weir")]
     Newer(i64, i64),
+    /// It was not to be opened when the process began, and it is not empty.
+    #[error("there is a journal of an earlier process; a restart goes on with it")]
+    Earlier,
     /// It did not finish in time; it is done all the same when the disk is back.
     #[error("the journal did not answer within {} s", PATIENCE.as_secs())]
     Late,
@@ -171,25 +184,34 @@ impl Journal {
         std::fs::create_dir_all(directory)?;
         let path = directory.join(FILE);
         let (connection, found) = schema::open(&path)?;
-        Self::start(Some(path), connection, found)
+        Self::start(Some(path), connection, None, found)
+    }
+
+    /// A journal in memory that is written to `directory`, from its beginning, as soon as that can be; `why` it cannot
+    /// be now.
+    pub fn waiting_for(directory: &Path, why: String) -> Result<Self, JournalError> {
+        let connection = rusqlite::Connection::open_in_memory()?;
+        schema::prepare(&connection)?;
+        Self::start(Some(directory.join(FILE)), connection, Some(why), None)
     }
 
     /// A journal that forgets everything with the process: where no disk can be had.
     pub fn in_memory() -> Result<Self, JournalError> {
         let connection = rusqlite::Connection::open_in_memory()?;
         schema::prepare(&connection)?;
-        Self::start(None, connection, None)
+        Self::start(None, connection, None, None)
     }
 
     fn start(
         path: Option<PathBuf>,
         connection: rusqlite::Connection,
+        wanted: Option<String>,
         found: Option<String>,
     ) -> Result<Self, JournalError> {
         let (work, queue) = sync_channel(QUEUE_MAX);
-        let health = Arc::new(Mutex::new(Health { found, ..Health::default() }));
+        let health = Arc::new(Mutex::new(Health { failing: wanted.clone(), found, ..Health::default() }));
         let path: Option<Arc<Path>> = path.map(Into::into);
-        let writer = writer::Writer::new(connection, path.clone(), Arc::clone(&health));
+        let writer = writer::Writer::new(connection, path.clone(), wanted, Arc::clone(&health));
         std::thread::Builder::new().name("weir-journal".into()).spawn(move || writer.run(&queue))?;
         Ok(Self { path, work, health })
     }
@@ -222,16 +244,26 @@ impl Journal {
     }
 
     /// Keeps a tick.
-    pub fn tick(&self, rollout: &str, n: u64, at_ms: u64, phase: usize, tick: &Tick, judgement: &Judgement) {
-        let gate = |gate: &super::verdict::GateVerdict| KeptGate {
+    pub fn tick(&self, rollout: &str, record: &Record) {
+        let gate = |gate: &SaidGate| KeptGate {
             name: gate.name.clone(),
             verdict: gate.verdict,
             e_value: gate.e_value,
+            limit: gate.limit,
             safe_e_value: gate.safe_e_value,
+            safe_limit: gate.safe_limit,
             bound: gate.bound,
         };
-        let (tick, gates) = (tick.clone(), judgement.gates.iter().map(gate).collect());
-        let tick = Box::new(KeptTick { n, at_ms, phase, tick, verdict: judgement.verdict, gates });
+        let Record { n, at_ms, phase, tick, latency, judgement } = record;
+        let tick = Box::new(KeptTick {
+            n: *n,
+            at_ms: *at_ms,
+            phase: *phase,
+            tick: tick.clone(),
+            verdict: judgement.verdict,
+            gates: judgement.gates.iter().map(gate).collect(),
+            latency: *latency,
+        });
         self.hand_in(Work::Tick { rollout: rollout.to_owned(), tick });
     }
 

@@ -87,6 +87,22 @@ impl Reader {
         Ok(rows.collect::<Result<Vec<_>, _>>()?.iter().filter_map(|text| understood(text)).collect())
     }
 
+    /// The newest events of a rollout before the number `before`, in order.
+    pub fn events_of(&self, id: &str, before: u64, limit: u64) -> Result<Vec<Event>, JournalError> {
+        // What is no JSON is asked for nothing.
+        let mut statement = self.0.prepare_cached(
+            "SELECT document FROM events WHERE id < ?2
+             AND CASE WHEN json_valid(document) THEN json_extract(document, '$.rolloutId') = ?1 END
+             ORDER BY id DESC LIMIT ?3",
+        )?;
+        let before = i64::try_from(before).unwrap_or(i64::MAX);
+        let rows = statement.query_map(params![id, before, limit.min(ROWS_MAX)], |row| row.get::<_, String>(0))?;
+        let mut events: Vec<Event> =
+            rows.collect::<Result<Vec<_>, _>>()?.iter().filter_map(|text| understood(text)).collect();
+        events.reverse();
+        Ok(events)
+    }
+
     /// The number of the newest event; 0 without one.
     pub fn last_event(&self) -> Result<u64, JournalError> {
         Ok(self.0.query_row("SELECT COALESCE(MAX(id), 0) FROM events", [], |row| row.get(0))?)

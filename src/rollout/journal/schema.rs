@@ -69,6 +69,13 @@ pub(super) fn prepare(connection: &Connection) -> Result<(), JournalError> {
     Ok(())
 }
 
+/// Whether nothing was ever kept in it.
+pub(super) fn is_new(connection: &Connection) -> Result<bool, JournalError> {
+    let kept =
+        "SELECT EXISTS (SELECT 1 FROM events) OR EXISTS (SELECT 1 FROM rollouts) OR EXISTS (SELECT 1 FROM audit)";
+    Ok(!connection.query_row(kept, [], |row| row.get::<_, bool>(0))?)
+}
+
 fn is_broken(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt))
 }

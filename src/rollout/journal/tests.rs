@@ -10,7 +10,9 @@ use crate::model::rollout::Share;
 use crate::rollout::event::{Kind, Severity};
 use crate::rollout::judge::Judge;
 use crate::rollout::machine::{Command, Input, State};
+use crate::rollout::record::{Quantiles, Said};
 use crate::rollout::testing::{errors, plan, second};
+use crate::rollout::verdict::Judgement;
 
 /// A directory of its own, gone with the test.
 struct Place(PathBuf);
@@ -36,6 +38,12 @@ fn rollout(id: &str, started_ms: u64) -> Rollout {
         Rollout::new(id.into(), plan(&[5.0], vec![errors()]), "ann".into(), "why".into(), started_ms, Share::ZERO);
     rollout.step(started_ms, Input::Start { window_closed: None }).expect("no command");
     rollout
+}
+
+fn record(n: u64, at_ms: u64, tick: &Tick, judgement: &Judgement) -> Record {
+    let own = Quantiles { p50: Some(n as f64), p95: Some(2.5), p99: None };
+    let latency = Latencies { candidate: own, ..Latencies::default() };
+    Record { n, at_ms, phase: 0, tick: tick.clone(), latency, judgement: Said::of(judgement) }
 }
 
 fn entry(action: &str) -> Entry {
@@ -66,7 +74,7 @@ async fn what_was_persisted_is_there_for_the_next_process_bit_by_bit() {
     for n in 1..=50 {
         let tick = second(0.05, [10, n % 3], [190, n % 2]);
         let judgement = judge.observe(&tick);
-        journal.tick("r-1", n, n * 1000, 0, &tick, &judgement);
+        journal.tick("r-1", &record(n, n * 1000, &tick, &judgement));
         judgements.push((tick, judgement));
     }
     let beside = serde_json::to_vec(&judge).expect("it is data");
@@ -80,9 +88,11 @@ async fn what_was_persisted_is_there_for_the_next_process_bit_by_bit() {
     assert_eq!(again, judge);
     let ticks = reader.ticks("r-1", 0).expect("read");
     assert_eq!((ticks.len(), reader.last_tick("r-1").expect("read")), (50, 50));
-    assert!(
-        ticks.iter().zip(&judgements).all(|(kept, (tick, said))| kept.tick == *tick && kept.verdict == said.verdict)
-    );
+    for (kept, (tick, said)) in ticks.into_iter().zip(&judgements) {
+        let mut whole = record(kept.n, kept.n * 1000, tick, said);
+        (whole.judgement.bound, whole.judgement.self_test, whole.judgement.sample_ratio) = (None, None, None);
+        assert_eq!(Record::of(kept), whole, "nothing of a chart is lost");
+    }
     let journal = Journal::open(&place.0).expect("again");
     let command = Input::Command { command: Command::Rollback, who: "ann".into(), reason: String::new() };
     one.step(2, command).expect("legal");
@@ -91,6 +101,22 @@ async fn what_was_persisted_is_there_for_the_next_process_bit_by_bit() {
     journal.persist(&one, Vec::new()).await.expect("kept");
     assert!(reader.live().expect("read").is_empty());
     assert_eq!(reader.events(0, 10).expect("read").len(), 1);
+}
+
+#[tokio::test]
+async fn the_events_of_a_rollout_are_found_among_all_others_the_newest_first() {
+    let place = Place::new();
+    let journal = Journal::open(&place.0).expect("a journal");
+    for id in 1..=60 {
+        let rollout_id = (id % 3 > 0).then(|| format!("r-{}", id % 3));
+        journal.event(&Event { rollout_id, ..event(id) });
+    }
+    journal.flush().await;
+    let reader = Reader::open(&place.0).expect("a reader");
+    let ids = |events: Vec<Event>| events.iter().map(|event| event.id).collect::<Vec<_>>();
+    assert_eq!(ids(reader.events_of("r-1", u64::MAX, 3).expect("read")), [52, 55, 58]);
+    assert_eq!(ids(reader.events_of("r-2", 12, 10).expect("read")), [2, 5, 8, 11]);
+    assert!(reader.events_of("r-3", 100, 10).expect("read").is_empty());
 }
 
 #[tokio::test]
@@ -107,7 +133,7 @@ async fn what_is_older_than_the_retention_is_forgotten_and_what_holds_a_service_
     let judgement = Judge::new(&plan(&[5.0], vec![errors()])).judgement();
     for (kept, at_ms) in [("old", now - 7_200_000), ("new", now - 1_000)] {
         journal.persist(&ended(kept, at_ms), Vec::new()).await.expect("kept");
-        journal.tick(kept, 1, at_ms, 0, &tick, &judgement);
+        journal.tick(kept, &record(1, at_ms, &tick, &judgement));
     }
     journal.persist(&rollout("live", now - 7_200_000), Vec::new()).await.expect("kept");
     for (id, at_ms) in [(1, now - 7_200_000), (2, now - 1_000), (3, now - 7_200_000)] {
@@ -179,7 +205,7 @@ async fn a_full_disk_is_said_quickly_and_what_could_not_be_written_waits() {
         let (file, _) = schema::open(&path).expect("a journal");
         let pages: i64 = file.query_row("PRAGMA page_count", [], |row| row.get(0)).expect("a number");
         file.execute_batch(&format!("PRAGMA max_page_count = {};", pages + 1)).expect("a small disk");
-        Journal::start(Some(path.clone()), file, None).expect("started")
+        Journal::start(Some(path.clone()), file, None, None).expect("started")
     };
     let mut large = rollout("r-1", 1);
     large.because = "x".repeat(20_000);
@@ -197,7 +223,7 @@ async fn of_what_waits_for_a_full_disk_only_the_newest_state_is_kept() {
     let (file, _) = schema::open(&path).expect("a journal");
     let pages: i64 = file.query_row("PRAGMA page_count", [], |row| row.get(0)).expect("a number");
     file.execute_batch(&format!("PRAGMA max_page_count = {};", pages + 1)).expect("a small disk");
-    let journal = Journal::start(Some(path.clone()), file, None).expect("started");
+    let journal = Journal::start(Some(path.clone()), file, None, None).expect("started");
     let mut large = rollout("r-1", 1);
     large.because = "x".repeat(20_000);
     for _ in 0..500 {

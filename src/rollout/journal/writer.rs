@@ -44,8 +44,14 @@ pub(super) struct Writer {
 // === impl Writer ===
 
 impl Writer {
-    pub(super) fn new(connection: Connection, path: Option<Arc<Path>>, health: Arc<Mutex<Health>>) -> Self {
-        let place = path.map(Place::new);
+    /// A writer of the file at `path`. With `wanted` it could not be opened, for this reason, and is tried again.
+    pub(super) fn new(
+        connection: Connection,
+        path: Option<Arc<Path>>,
+        wanted: Option<String>,
+        health: Arc<Mutex<Health>>,
+    ) -> Self {
+        let place = path.map(|path| Place::new(path, wanted));
         Self { connection, place, health, waiting: VecDeque::new(), batches: 0 }
     }
 
@@ -76,7 +82,8 @@ impl Writer {
                     written.into_iter().for_each(answer);
                 }
                 Err(error) => {
-                    let why = error.to_string();
+                    let wanted = self.place.as_ref().and_then(|place| place.wanted.clone());
+                    let why = wanted.unwrap_or_else(|| error.to_string());
                     let refused: Vec<_> = self.waiting.iter_mut().filter_map(refuse).collect();
                     // What has nothing to write is done with.
                     let (done, kept): (VecDeque<Work>, _) = std::mem::take(&mut self.waiting)
@@ -105,9 +112,13 @@ impl Writer {
             std::fs::create_dir_all(directory)?;
         }
         let (connection, _) = schema::open(&place.path)?;
+        let found = match place.wanted {
+            Some(_) if !schema::is_new(&connection)? => return Err(JournalError::Earlier),
+            Some(_) => "the journal can be written now; a restart forgets nothing any more",
+            None => "the journal was taken away while weir ran; a new one was begun, and what it knew before is lost",
+        };
         self.connection = connection;
-        place.known = identity(&place.path);
-        let found = "the journal was taken away while weir ran; a new one was begun, and what it knew before is lost";
+        (place.known, place.wanted) = (identity(&place.path), None);
         tracing::error!(path = %place.path.display(), "{found}");
         self.health.lock().unwrap_or_else(PoisonError::into_inner).found = Some(found.into());
         Ok(())
@@ -174,14 +185,17 @@ impl Writer {
 struct Place {
     path: Arc<Path>,
     known: Option<(u64, u64)>,
+    /// Why it could not be opened at first; everything is in memory until it can.
+    wanted: Option<String>,
     looked: Instant,
 }
 
 // === impl Place ===
 
 impl Place {
-    fn new(path: Arc<Path>) -> Self {
-        Self { known: identity(&path), path, looked: Instant::now() }
+    fn new(path: Arc<Path>, wanted: Option<String>) -> Self {
+        let known = if wanted.is_none() { identity(&path) } else { None };
+        Self { known, path, wanted, looked: Instant::now() }
     }
 
     /// Whether another file is there by now, or none; looks no more often than it must.
@@ -190,6 +204,9 @@ impl Place {
             return false;
         }
         self.looked = Instant::now();
+        if self.wanted.is_some() {
+            return true;
+        }
         let now = identity(&self.path);
         if now != self.known {
             self.known = None;

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::events::{counted, of};
-use super::words;
+use super::missing::{alone, unscored, untimed};
+use super::{Asked, words};
 use crate::model::rollout::{Ask, EvidencePolicy, Gate, QuantileWeight};
 use crate::rollout::evidence::dispersion::Dispersion;
 use crate::rollout::evidence::guard::{Below, Guard};
@@ -37,6 +38,8 @@ pub(super) struct Around<'a> {
     pub(super) alone: bool,
     /// Whether the candidate had no request for too long.
     pub(super) no_traffic: bool,
+    /// What the candidate was asked so far, scored or not.
+    pub(super) asked: Asked,
 }
 
 /// One gate.
@@ -220,17 +223,12 @@ impl Seat {
         let e = format!("E = {}, limit {}", words::e_value(worse), words::grouped((1.0 / around.alpha).round() as u64));
         let detail = match () {
             () if fails => {
-                let by = ratio.estimate().map_or("infinitely many".into(), words::times);
-                let ends = ratio.interval(around.alpha, spread).map(|end| end.map_or("?".into(), words::times));
-                format!(
-                    "{e}: {by} times the control's rate [{} to {}], {rates}; a false alarm has a chance of at most {}",
-                    ends[0],
-                    ends[1],
-                    words::rate(Some(around.alpha)),
-                )
+                let by = words::how_many(ratio.estimate(), ratio.interval(around.alpha, spread));
+                let chance = words::rate(Some(around.alpha));
+                format!("{e}: {by}, {rates}; a false alarm has a chance of at most {chance}")
             }
-            () if around.alone => format!("{rates}; only one of the two has a share, so there is nothing to compare"),
-            () if items == 0 => "no request of the candidate yet".into(),
+            () if around.alone && !shown => alone((items > 0).then_some(&rates)),
+            () if items == 0 => unscored(around),
             () if shown && safe >= flawless => format!("{excludes} times as bad or worse is excluded; {rates}; {e}"),
             () if shown => format!("{} or more is excluded; {rates}; {e}", words::rate(Some(*safe_rate))),
             () => {
@@ -285,8 +283,8 @@ impl Seat {
                 let chance = words::rate(Some(around.alpha));
                 format!("{e}: {tail}; a false alarm has a chance of at most {chance}")
             }
-            () if around.alone => format!("{tail}; only one of the two has a share, so there is nothing to compare"),
-            () if candidate.is_none() => "no timed request of the candidate yet".into(),
+            () if around.alone && !shown => alone(candidate.is_some().then_some(&tail)),
+            () if candidate.is_none() => untimed(around),
             () if shown => format!("a tail {excludes} times as heavy or more is excluded; {tail}; {e}"),
             () => format!("a tail {excludes} times as heavy is not excluded yet; {tail}; {e}"),
         };
@@ -306,7 +304,8 @@ impl Seat {
     fn comparing(&self, fails: bool, shown: bool, around: &Around<'_>) -> Verdict {
         match () {
             () if fails => Verdict::Fail,
-            () if around.alone || shown && !around.no_traffic => Verdict::ShownSafe,
+            () if shown && !around.no_traffic => Verdict::ShownSafe,
+            () if around.alone => Verdict::NotCompared,
             () if around.no_traffic => Verdict::NoTraffic,
             () => Verdict::Inconclusive,
         }

@@ -10,6 +10,7 @@
 mod environment;
 mod events;
 mod gate;
+mod missing;
 mod words;
 
 use std::collections::BTreeMap;
@@ -40,6 +41,9 @@ const MISMATCH_ALPHA: f64 = 0.001;
 /// Time without an endpoint after which the candidate has failed, unless the plan says another.
 const DOWN_MS: u64 = 5_000;
 
+/// Time without an endpoint after which the control is bad: longer than an ejection that is taken back at once.
+const CONTROL_DOWN_MS: u64 = 2_000;
+
 /// The judge of one rollout.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Judge {
@@ -57,6 +61,23 @@ pub struct Judge {
     phase_attempts: u64,
     quiet_ms: u64,
     alone: bool,
+    /// What is wrong with the control while it has no endpoint to serve with, and since when.
+    #[serde(default)]
+    control_down: Option<String>,
+    #[serde(default)]
+    control_down_ms: u64,
+    /// Requests of the candidate since the rollout began.
+    #[serde(default)]
+    asked: Asked,
+}
+
+/// Requests of the candidate, whether they were scored or not.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Asked {
+    /// Those that the weights sent there.
+    placed: u64,
+    /// Those that something else sent there.
+    named: u64,
 }
 
 // === impl Judge ===
@@ -96,6 +117,9 @@ impl Judge {
             phase_attempts: 0,
             quiet_ms: 0,
             alone: false,
+            control_down: None,
+            control_down_ms: 0,
+            asked: Asked::default(),
         }
     }
 
@@ -148,6 +172,10 @@ impl Judge {
         self.phase_attempts += seen;
         self.quiet_ms = if seen > 0 { 0 } else { self.quiet_ms + tick.elapsed_ms };
         self.alone = !(1e-9..1.0 - 1e-9).contains(&tick.share);
+        self.asked.placed += tick.candidate.attempts;
+        self.asked.named += tick.named.attempts;
+        self.control_down.clone_from(&tick.control_down);
+        self.control_down_ms = if tick.control_down.is_some() { self.control_down_ms + tick.elapsed_ms } else { 0 };
         self.environment.add(tick.elapsed_ms, &tick.control);
         self.seats.iter_mut().for_each(|seat| seat.watch(tick));
         if !tick.settling {
@@ -161,7 +189,10 @@ impl Judge {
         let bad = |arm: &Arm| if tick.by_unit { arm.first_errors } else { arm.errors };
         self.errors.add(tick.elapsed_ms, [a.attempts, b.attempts], [bad(a), bad(b)]);
         let placed = |arm: &Arm| if tick.by_unit { arm.units } else { arm.attempts };
-        self.split.add(tick.share, [placed(&tick.candidate), placed(&tick.control)]);
+        // That a pool without endpoints gets less than its share is no news of the split.
+        if tick.control_down.is_none() {
+            self.split.add(tick.share, [placed(&tick.candidate), placed(&tick.control)]);
+        }
         for seat in &mut self.seats {
             seat.add(tick);
         }
@@ -169,7 +200,7 @@ impl Judge {
 
     /// What the gates say now.
     pub fn judgement(&self) -> Judgement {
-        let degraded = self.environment.degraded(self.errors.estimate());
+        let degraded = self.degraded();
         let quiet = self.quiet_ms >= self.policy.no_traffic.as_millis() as u64 || self.phase_attempts == 0;
         let no_traffic = quiet && !self.alone;
         let sit = self.phases.get(self.phase).map(Vec::as_slice).unwrap_or_default();
@@ -190,6 +221,7 @@ impl Judge {
                     degraded: degraded.as_deref(),
                     alone: self.alone,
                     no_traffic,
+                    asked: self.asked,
                 })
             })
             .collect();
@@ -216,18 +248,27 @@ impl Judge {
         }
     }
 
+    /// Why nothing can be said about the candidate; the plainest cause first.
+    fn degraded(&self) -> Option<String> {
+        let failing = self.environment.degraded(self.errors.estimate());
+        let down = self.control_down.as_ref().filter(|_| failing.is_some() || self.control_down_ms >= CONTROL_DOWN_MS);
+        down.map(|what| format!("nothing serves in {what}")).or(failing)
+    }
+
     /// The worst of the gates that count, its reason, and whether a failure may wait for the plan's delay.
     fn worst(&self, gates: &[GateVerdict]) -> (Verdict, String, bool) {
         let counts =
             |gate: &&GateVerdict| !gate.dry_run && (gate.verdict != Verdict::Error || self.provider_error_holds);
-        let counted: Vec<&GateVerdict> = gates.iter().filter(counts).collect();
+        let compared = |gate: &&GateVerdict| gate.verdict != Verdict::NotCompared;
+        let counted: Vec<&GateVerdict> = gates.iter().filter(counts).filter(compared).collect();
         let Some(worst) = counted.iter().map(|gate| gate.verdict).max() else {
             return (Verdict::ShownSafe, "no gate counts".into(), false);
         };
         let of_it: Vec<&GateVerdict> = counted.into_iter().filter(|gate| gate.verdict == worst).collect();
         let may_wait = worst == Verdict::Fail && of_it.iter().all(|gate| gate.kind == "plain");
         let reason = match worst {
-            Verdict::ShownSafe => "every gate holds".into(),
+            Verdict::ShownSafe if gates.iter().filter(counts).all(|gate| compared(&gate)) => "every gate holds".into(),
+            Verdict::ShownSafe => "every gate that can be compared holds".into(),
             _ => of_it.iter().map(|gate| format!("{}: {}", gate.name, gate.detail)).collect::<Vec<_>>().join("; "),
         };
         (worst, reason, may_wait)

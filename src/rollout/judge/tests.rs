@@ -110,8 +110,67 @@ fn at_a_hundred_percent_there_is_nothing_to_compare_and_guards_decide() {
     let mut judge = Judge::new(&plan(&[100.0], vec![errors()]));
     let judgement = run(&mut judge, 20, &second(1.0, [100, 5], [0, 0]));
     assert_eq!(judgement.verdict, Verdict::ShownSafe);
-    assert!(gate(&judgement, "error_rate").detail.contains("nothing to compare"));
+    assert_eq!(judgement.reason, "every gate that can be compared holds");
+    let errors = gate(&judgement, "error_rate");
+    assert_eq!(errors.verdict, Verdict::NotCompared, "nothing was shown");
+    assert!(errors.detail.starts_with("only one of the two has a share, so there is nothing to compare"), "{errors:?}");
     assert_eq!(run(&mut judge, 60, &second(1.0, [100, 60], [0, 0])).verdict, Verdict::Fail);
+}
+
+#[test]
+fn what_was_shown_before_one_of_the_two_had_everything_stays_shown() {
+    let mut judge = Judge::new(&plan(&[50.0, 100.0], vec![errors()]));
+    assert_eq!(run(&mut judge, 40, &second(0.5, [100, 0], [100, 0])).verdict, Verdict::ShownSafe);
+    judge.begin_phase(1, |_| None, |us| us);
+    let judgement = run(&mut judge, 5, &second(1.0, [200, 0], [0, 0]));
+    assert_eq!((judgement.verdict, gate(&judgement, "error_rate").verdict), (Verdict::ShownSafe, Verdict::ShownSafe));
+    assert_eq!(judgement.reason, "every gate holds");
+}
+
+#[test]
+fn after_a_rollback_without_a_request_nothing_is_green() {
+    let mut judge = Judge::new(&plan(&[5.0], vec![errors(), latency()]));
+    run(&mut judge, 5, &second(0.05, [0, 0], [0, 0]));
+    let judgement = run(&mut judge, 60, &second(0.0, [0, 0], [100, 0]));
+    let said = ["error_rate", "latency"].map(|name| gate(&judgement, name).verdict);
+    assert_eq!(said, [Verdict::NotCompared; 2], "{judgement:?}");
+    let detail = &gate(&judgement, "error_rate").detail;
+    assert_eq!(detail, "only one of the two has a share, so there is nothing to compare");
+}
+
+#[test]
+fn requests_that_are_not_scored_are_no_missing_requests() {
+    let mut judge = Judge::new(&plan(&[50.0], vec![errors(), latency()]));
+    let details = |judgement: &Judgement| ["error_rate", "latency"].map(|name| gate(judgement, name).detail.clone());
+    let [errors, latency] = details(&judge.judgement());
+    assert_eq!([errors, latency].map(|it| it == "no request of the candidate yet"), [true, true]);
+    let settling = Tick { settling: true, ..second(0.5, [34, 0], [34, 0]) };
+    let [errors, latency] = details(&run(&mut judge, 2, &settling));
+    assert_eq!(errors, "68 requests, none scored yet: the first 5 s after a change do not count");
+    assert!(latency.starts_with("68 requests, none timed yet: the first 5 s after a change, and"), "{latency}");
+    let cold = Tick {
+        candidate: Arm { timed: 0, ..second(0.5, [34, 0], [34, 0]).candidate },
+        ..second(0.5, [34, 0], [34, 0])
+    };
+    let [errors, latency] = details(&judge.observe(&cold));
+    assert!(
+        !errors.contains("none scored") && latency.starts_with("102 requests, none timed yet"),
+        "{errors} {latency}"
+    );
+}
+
+#[test]
+fn a_control_in_which_nothing_serves_is_named_and_its_missing_requests_are_no_wrong_split() {
+    let mut judge = Judge::new(&plan(&[50.0], vec![errors()]));
+    run(&mut judge, 30, &second(0.5, [50, 0], [50, 0]));
+    let what = "stable (127.0.0.1:21101: connect: Connection refused)";
+    let down = Tick { control_down: Some(what.into()), ..second(0.5, [50, 0], [0, 0]) };
+    assert_ne!(judge.observe(&down).verdict, Verdict::EnvironmentDegraded, "a second may be a flap");
+    let judgement = run(&mut judge, 30, &down);
+    assert_eq!(judgement.verdict, Verdict::EnvironmentDegraded);
+    assert_eq!(judgement.reason, format!("nothing serves in {what}"));
+    let judgement = run(&mut judge, 1, &second(0.5, [50, 0], [50, 0]));
+    assert_ne!(judgement.verdict, Verdict::EnvironmentDegraded, "{}", judgement.reason);
 }
 
 #[test]

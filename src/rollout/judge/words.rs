@@ -16,6 +16,18 @@ pub(super) fn times(ratio: f64) -> String {
     if ratio < 10.0 { format!("{ratio:.1}") } else { format!("{ratio:.0}") }
 }
 
+/// How many times the control's rate the candidate's is, by an estimate and its interval, as far as they have ends.
+pub(super) fn how_many(estimate: Option<f64>, interval: [Option<f64>; 2]) -> String {
+    let [low, high] = interval.map(|end| end.map(times));
+    match (estimate.map(times), low, high) {
+        (Some(by), Some(low), Some(high)) => format!("{by} times the control's rate [{low} to {high}]"),
+        (Some(by), Some(low), None) => format!("{by} times the control's rate [at least {low}]"),
+        (Some(by), None, _) => format!("{by} times the control's rate"),
+        (None, Some(low), _) => format!("at least {low} times the control's rate"),
+        (None, None, _) => "far above the control's rate".into(),
+    }
+}
+
 /// An e-value from its logarithm: `0.03`, `12`, `4 100`, `3e12`.
 pub(super) fn e_value(ln: f64) -> String {
     let value = ln.exp();
@@ -57,6 +69,9 @@ mod tests {
             [Some(0.0), Some(0.0004), Some(0.0123), Some(0.5), None].map(rate),
             ["0 %", "0.040 %", "1.23 %", "50.0 %", "-"]
         );
+        let by = |estimate, low, high| how_many(estimate, [low, high]);
+        assert_eq!(by(Some(3.8), Some(2.0), Some(7.0)), "3.8 times the control's rate [2.0 to 7.0]");
+        assert_eq!(by(None, Some(4.5), None), "at least 4.5 times the control's rate");
         assert!(finite(1e9).is_finite());
     }
 }

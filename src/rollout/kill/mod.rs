@@ -13,8 +13,8 @@
 //!
 //! A person's pull kills at once, from any state. What a person killed (by the switch, the kill word in the weights
 //! file, the API or the command line) is never let go by the machine: it lets go only of the very words that it wrote
-//! itself. What it does not know (no traffic, too few samples) keeps a countdown to a kill running and stops one to
-//! traffic.
+//! itself. What it does not know (too few samples) keeps a countdown to a kill running and stops one to traffic. Where
+//! no new request goes any more, a countdown ends: there is nothing to kill.
 
 pub mod machine;
 mod step;

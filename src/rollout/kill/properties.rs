@@ -23,7 +23,7 @@ enum Happens {
 }
 
 fn happens() -> impl Strategy<Value = Happens> {
-    let seen = prop_oneof![Just(Seen::Unknown), Just(Seen::Clear), Just(Seen::Tripped("bad".into()))];
+    let seen = prop_oneof![Just(Seen::Unknown), Just(Seen::Idle), Just(Seen::Clear), Just(Seen::Tripped("bad".into()))];
     prop_oneof![
         12 => (prop_oneof![Just(100_u64), Just(1_000), Just(60_000)], seen, any::<bool>())
             .prop_map(|(ms, seen, serves)| Happens::Tick(ms, seen, serves)),

@@ -136,8 +136,13 @@ impl At<'_> {
 
     fn grace(&mut self, elapsed_ms: u64, seen: &Seen) {
         let own = self.own();
-        if !self.spec.enabled || *seen == Seen::Clear {
-            let why = if self.spec.enabled { "the trigger let go" } else { "it was switched off" };
+        let over = match seen {
+            _ if !self.spec.enabled => Some("it was switched off"),
+            Seen::Clear => Some("the trigger let go"),
+            Seen::Idle => Some("no new request goes to the pools that it watches any more"),
+            Seen::Unknown | Seen::Tripped(_) => None,
+        };
+        if let Some(why) = over {
             self.enter(State::Armed, &own, why);
             return self.tell(News::Cancelled, format!("{own} kills nothing: {why}"));
         }
@@ -213,7 +218,7 @@ impl At<'_> {
                 self.tell(News::AttemptFailed, format!("{own}: attempt {attempt} failed: {why}"));
                 self.kill(why);
             }
-            Seen::Tripped(_) | Seen::Unknown => {}
+            Seen::Tripped(_) | Seen::Unknown | Seen::Idle => {}
             Seen::Clear => {
                 self.switch.left_ms = self.switch.left_ms.saturating_sub(elapsed_ms);
                 if self.switch.left_ms == 0 {

@@ -120,6 +120,19 @@ fn a_countdown_ends_when_the_trigger_lets_go_or_somebody_cancels() {
 }
 
 #[test]
+fn a_countdown_ends_when_nothing_goes_to_what_it_watches_any_more() {
+    let mut bench = Bench::new();
+    bench.tick(1, bad());
+    assert_eq!(bench.tick(29, bad()), State::Grace);
+    assert_eq!(bench.tick(1, Seen::Idle), State::Armed, "the last second does not kill");
+    assert_eq!((&bench.news[..], bench.live.as_deref()), (&[News::Cancelled][..], None));
+    assert!(bench.switch.why.contains("no new request"), "{}", bench.switch.why);
+    assert_eq!(bench.tick(600, Seen::Idle), State::Armed);
+    let mut bench = Bench::recovering();
+    assert_eq!(bench.tick(600, Seen::Idle), State::Recovering, "without traffic nothing is shown");
+}
+
+#[test]
 fn a_person_kills_at_once_from_any_state_and_only_a_person_lets_go() {
     for mut bench in [Bench::new(), Bench::killed(), Bench::recovering()] {
         assert!(bench.give(person("pull")));

@@ -13,6 +13,8 @@ const SLOTS_MAX: u64 = 60;
 pub enum Seen {
     /// Too little is known.
     Unknown,
+    /// No new request goes to what is watched: there is nothing that a kill would end.
+    Idle,
     /// Everything is within its limits.
     Clear,
     /// A limit is broken, in words.
@@ -30,6 +32,8 @@ pub struct Counts {
     pub latency: Option<Summary>,
     /// Whether an endpoint served at the end of it.
     pub serves: bool,
+    /// Whether no new request went there, and none is meant to.
+    pub idle: bool,
 }
 
 /// One trigger with its window.
@@ -39,16 +43,19 @@ pub struct Watch {
     slots: VecDeque<(u64, Counts)>,
     open: (u64, Counts),
     down_ms: u64,
+    idle: bool,
 }
 
-/// What these say together: one that tripped is enough, and only when every one is clear all are.
+/// What these say together: one that tripped is enough, and only when every one is clear all are. One that is idle
+/// shows nothing to be well, and holds no countdown.
 pub fn together<'w>(watches: impl IntoIterator<Item = &'w Watch>) -> Seen {
     let mut all = None;
     for seen in watches.into_iter().map(Watch::seen) {
         all = match (all, seen) {
             (Some(Seen::Tripped(why)), _) | (_, Seen::Tripped(why)) => return Seen::Tripped(why),
             (None | Some(Seen::Clear), Seen::Clear) => Some(Seen::Clear),
-            (_, Seen::Unknown) | (Some(Seen::Unknown), Seen::Clear) => Some(Seen::Unknown),
+            (_, Seen::Unknown) | (Some(Seen::Unknown), _) => Some(Seen::Unknown),
+            (_, Seen::Idle) | (Some(Seen::Idle), _) => Some(Seen::Idle),
         };
     }
     all.unwrap_or(Seen::Unknown)
@@ -64,7 +71,7 @@ impl Counts {
         if let Some(latency) = &other.latency {
             self.latency.get_or_insert_with(Summary::default).merge(latency);
         }
-        self.serves = other.serves;
+        (self.serves, self.idle) = (other.serves, other.idle);
     }
 }
 
@@ -73,7 +80,7 @@ impl Counts {
 impl Watch {
     /// A watch that has seen nothing.
     pub fn new(trigger: Trigger) -> Self {
-        Self { trigger, slots: VecDeque::new(), open: (0, Counts::default()), down_ms: 0 }
+        Self { trigger, slots: VecDeque::new(), open: (0, Counts::default()), down_ms: 0, idle: false }
     }
 
     /// What it watches for.
@@ -81,8 +88,13 @@ impl Watch {
         &self.trigger
     }
 
-    /// Takes in what happened in the last `elapsed_ms`.
+    /// Takes in what happened in the last `elapsed_ms`. What was seen before nothing came any more is no evidence of
+    /// what comes next.
     pub fn add(&mut self, elapsed_ms: u64, counts: &Counts) {
+        self.idle = counts.idle;
+        if self.idle {
+            return self.forget();
+        }
         self.down_ms = if counts.serves { 0 } else { self.down_ms.saturating_add(elapsed_ms) };
         self.open.0 += elapsed_ms;
         self.open.1.add(counts);
@@ -110,6 +122,9 @@ impl Watch {
 
     /// What it says.
     pub fn seen(&self) -> Seen {
+        if self.idle {
+            return Seen::Idle;
+        }
         if self.trigger.limit == Limit::NoEndpoint {
             return match self.down_ms {
                 0 if self.slots.is_empty() && self.open.0 == 0 => Seen::Unknown,
@@ -158,7 +173,7 @@ mod tests {
     }
 
     fn counts(attempts: u64, errors: u64) -> Counts {
-        Counts { attempts, errors, latency: None, serves: true }
+        Counts { attempts, errors, serves: true, ..Counts::default() }
     }
 
     #[test]
@@ -185,6 +200,23 @@ mod tests {
         assert!(matches!(watch.seen(), Seen::Tripped(_)));
         watch.add(1_000, &counts(0, 0));
         assert_eq!(watch.seen(), Seen::Clear);
+    }
+
+    #[test]
+    fn what_was_seen_before_nothing_came_any_more_is_forgotten() {
+        let (mut errors, mut down) = (watch(Limit::ErrorRate(0.2)), watch(Limit::NoEndpoint));
+        let idle = Counts { idle: true, ..Counts::default() };
+        for watch in [&mut errors, &mut down] {
+            watch.add(10_000, &Counts { attempts: 50, errors: 50, ..Counts::default() });
+            assert!(matches!(watch.seen(), Seen::Tripped(_)));
+            watch.add(1_000, &idle);
+            assert_eq!(watch.seen(), Seen::Idle);
+        }
+        assert_eq!(together([&errors, &down]), Seen::Idle);
+        errors.add(1_000, &counts(20, 0));
+        assert_eq!(errors.seen(), Seen::Clear, "it begins anew");
+        assert_eq!(together([&errors, &down]), Seen::Idle, "half of it shows nothing");
+        assert_eq!(together([&down, &watch(Limit::ErrorRate(0.2))]), Seen::Unknown);
     }
 
     #[test]

@@ -29,7 +29,7 @@ impl Rollout {
             effects.push(Effect::SetCohort { phase: None });
         }
         effects.push(Effect::Persist);
-        self.end_canary(effects, "failed");
+        self.end_canary(effects, if automatic { "failed" } else { "was ended by hand" });
         self.announce(effects, Kind::RollbackInitiated, Severity::Critical, who, because);
     }
 

@@ -145,7 +145,8 @@ impl Rollout {
                 let because = format!("stable itself is not well: {}", judgement.reason);
                 return self.pause(Pause::Degraded, "weir", because, effects);
             }
-            Verdict::ShownSafe | Verdict::Inconclusive | Verdict::NoTraffic | Verdict::Error => {}
+            Verdict::ShownSafe | Verdict::NotCompared | Verdict::Inconclusive | Verdict::NoTraffic | Verdict::Error => {
+            }
         }
         if self.inner.delay.take().is_some() {
             let message = "the gate holds again, the rollback that was due does not happen".to_owned();
@@ -154,7 +155,7 @@ impl Rollout {
         let Some(phase) = self.plan.phases.get(self.phase) else { return };
         let (min_ms, max_ms) = (phase.min_duration.as_millis() as u64, phase.max_duration.as_millis() as u64);
         let settled = self.share == self.intended || self.plan.dry_run;
-        let ready = judgement.verdict == Verdict::ShownSafe && self.phase_ms >= min_ms && settled && !self.inner.held;
+        let ready = judgement.verdict.holds() && self.phase_ms >= min_ms && settled && !self.inner.held;
         if ready && self.plan.auto_advance && self.inner.window.is_none() {
             return self.advance("weir", "shown safe", unix_ms, effects);
         }
@@ -259,7 +260,9 @@ impl Rollout {
             let severity = match gate.verdict {
                 Verdict::Fail if !gate.dry_run => Severity::Critical,
                 Verdict::Fail | Verdict::EnvironmentDegraded | Verdict::Error => Severity::Warning,
-                Verdict::ShownSafe | Verdict::Inconclusive | Verdict::NoTraffic => Severity::Info,
+                Verdict::ShownSafe | Verdict::NotCompared | Verdict::Inconclusive | Verdict::NoTraffic => {
+                    Severity::Info
+                }
             };
             let message = format!("{}: {}", gate.name, gate.detail);
             self.announce(effects, Kind::GateChanged, severity, &format!("gate {}", gate.name), message);

@@ -1,13 +1,14 @@
 //! What is held back: after an event, further ones of its kind and service wait until the cooldown of the channel is
 //! over; then the newest of them is told, and how many there were. What matters more than what was told last is told at
-//! once. Pure: the time is handed in.
+//! once, and so is a kill after the one before it was let go, and the other way round: the last word must be true.
+//! Pure: the time is handed in.
 //!
 //! Nothing is lost by it: every event is told, or counted in a message that is.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::super::event::{Event, Severity};
+use super::super::event::{Event, Kind, Severity};
 use super::Message;
 use crate::model::Name;
 use crate::model::notify::Channel;
@@ -25,6 +26,8 @@ struct Cooling {
     time_ms: u64,
     /// Of what was told last.
     severity: Severity,
+    /// The opposite happened since: the next one is told at once.
+    turned: bool,
     held: u64,
     newest: Option<Arc<Event>>,
 }
@@ -41,7 +44,7 @@ impl Cooldowns {
         let key = (channel.name.clone(), event.kind.as_str(), event.service.clone());
         let mut message = Message::of(event);
         if let Some(cooling) = self.0.get_mut(&key) {
-            if cooling.until_ms > now_ms && event.severity <= cooling.severity {
+            if cooling.until_ms > now_ms && event.severity <= cooling.severity && !cooling.turned {
                 cooling.held += 1;
                 cooling.newest = Some(Arc::clone(event));
                 return None;
@@ -51,8 +54,31 @@ impl Cooldowns {
             return Some(message);
         }
         let until_ms = now_ms.saturating_add(time_ms);
-        self.0.insert(key, Cooling { until_ms, time_ms, severity: event.severity, held: 0, newest: None });
+        let severity = event.severity;
+        self.0.insert(key, Cooling { until_ms, time_ms, severity, turned: false, held: 0, newest: None });
         Some(message)
+    }
+
+    /// Takes note of an event, whoever hears of it: what it ends is news when it happens again, and what was held back
+    /// of that is told now, with the channel, since afterwards it would no longer be true.
+    pub(super) fn turn(&mut self, event: &Event) -> Vec<(Name, Message)> {
+        let opposite = match event.kind {
+            Kind::Killed => Kind::Unkilled,
+            Kind::Unkilled => Kind::Killed,
+            _ => return Vec::new(),
+        };
+        let mut told = Vec::new();
+        for ((channel, kind, service), cooling) in &mut self.0 {
+            if *kind != opposite.as_str() || *service != event.service {
+                continue;
+            }
+            cooling.turned = true;
+            if let Some(event) = cooling.newest.take() {
+                let held_back = std::mem::take(&mut cooling.held) - 1;
+                told.push((channel.clone(), Message { event, held_back, escalated: None }));
+            }
+        }
+        told
     }
 
     /// What was held back and is told now, with the channel.
@@ -64,7 +90,7 @@ impl Cooldowns {
             }
             let Some(event) = cooling.newest.take() else { return false };
             let held_back = std::mem::take(&mut cooling.held) - 1;
-            cooling.severity = event.severity;
+            (cooling.severity, cooling.turned) = (event.severity, false);
             cooling.until_ms = now_ms.saturating_add(cooling.time_ms);
             due.push((channel.clone(), Message { event, held_back, escalated: None }));
             true
@@ -100,7 +126,6 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::super::event::Kind;
     use super::super::tests::{channel, event};
     use super::*;
 
@@ -131,6 +156,24 @@ mod tests {
             "it matters more"
         );
         assert_eq!(told(cooldowns.hear(&channel, &event(7, Severity::Critical), 63_000)), None);
+    }
+
+    #[test]
+    fn a_kill_after_the_one_before_was_let_go_is_told_at_once_and_so_is_its_end() {
+        let (mut cooldowns, ops) = (Cooldowns::default(), channel("ops"));
+        let mut hear = |id, kind, severity| {
+            let event = Arc::new(event(id, kind, severity));
+            let before: Vec<u64> = cooldowns.turn(&event).into_iter().map(|(_, message)| message.event.id).collect();
+            (before, told(cooldowns.hear(&ops, &event, id)))
+        };
+        let (critical, warning) = (Severity::Critical, Severity::Warning);
+        assert_eq!(hear(1, Kind::Killed, critical), (vec![], Some((1, 0))));
+        assert_eq!(hear(2, Kind::Killed, critical), (vec![], None), "killed again without having been let go");
+        assert_eq!(hear(3, Kind::Unkilled, warning), (vec![2], Some((3, 0))), "not told when it is over");
+        assert_eq!(hear(4, Kind::Killed, critical), (vec![], Some((4, 0))));
+        assert_eq!(hear(5, Kind::Unkilled, warning), (vec![], Some((5, 0))));
+        assert_eq!(hear(6, Kind::Alarm, critical), (vec![], Some((6, 0))));
+        assert_eq!(hear(7, Kind::Alarm, critical), (vec![], None), "nothing is the opposite of an alarm");
     }
 
     #[test]
@@ -166,6 +209,7 @@ mod tests {
                 now += passed;
                 told.extend(cooldowns.due(now).into_iter().map(|(_, message)| (now, message)));
                 let event = Arc::new(event(id as u64, kinds[*kind], severities[*severity]));
+                told.extend(cooldowns.turn(&event).into_iter().map(|(_, message)| (now, message)));
                 told.extend(cooldowns.hear(&channel, &event, now).map(|message| (now, message)));
             }
             let waiting = cooldowns.held("ops");

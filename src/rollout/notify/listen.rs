@@ -29,14 +29,17 @@ pub(in crate::rollout) async fn start(office: &Arc<Office>, rules: Notifications
     let events = if first < last { office.keeper.events(first, REPLAYED_MAX).await } else { None };
     notifier.set(rules);
     notifier.go_on(memory, events.unwrap_or_default(), last);
-    let office = Arc::clone(office);
-    tokio::spawn(async move {
+    let all = Arc::clone(office);
+    office.spawn(async move {
         loop {
-            let own = Arc::clone(&office);
-            let task = tokio::spawn(async move {
+            let own = Arc::clone(&all);
+            let task = all.spawn(async move {
                 listen(&own.notifier, &own.stream, |memory| own.keeper.word(KEY, memory)).await;
             });
             let Err(error) = task.await else { return };
+            if error.is_cancelled() {
+                return;
+            }
             tracing::error!(%error, "who listens for notifications failed inside weir and begins anew");
             sleep(AGAIN).await;
         }

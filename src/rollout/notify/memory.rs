@@ -1,7 +1,7 @@
 //! What notifications keep in the journal, so that a restart neither loses what waits nor forgets what nobody looked
 //! at. What was being sent may be sent once more; its number is the same. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,7 @@ use super::super::event::Event;
 use super::incidents::{Incident, Incidents, Rung};
 use super::wants::wants;
 use super::{Escalated, Message};
-use crate::model::notify::{Escalation, Notifications};
+use crate::model::notify::{Channel, Escalation, Notifications};
 
 /// The word in the journal.
 pub(super) const KEY: &str = "notifications";
@@ -27,8 +27,8 @@ pub(super) const REPLAYED_AGE_MS: u64 = 3_600_000;
 pub(super) struct Memory {
     /// Every event up to this one was heard.
     pub(super) heard: u64,
-    /// By channel: nothing up to this one waits for it any more.
-    told: BTreeMap<String, u64>,
+    /// By channel: the events up to that one that wait for it. All others were told, or are not for it.
+    waiting: BTreeMap<String, BTreeSet<u64>>,
     /// What nobody looked at.
     open: Vec<KeptIncident>,
     /// What was escalated and waits to be told.
@@ -79,10 +79,14 @@ impl Memory {
 
     /// These messages wait for a channel, the one under way included.
     pub(super) fn waits<'m>(&mut self, channel: &str, messages: impl Iterator<Item = &'m Message>) {
-        let mut told = self.heard;
+        let newest = self.heard;
         for message in messages {
             match message.escalated {
-                None => told = told.min(message.event.id.saturating_sub(1)),
+                // What is older is not read again.
+                None if message.event.id.saturating_add(REPLAYED_MAX) > newest => {
+                    self.waiting.entry(channel.to_owned()).or_default().insert(message.event.id);
+                }
+                None => {}
                 Some(Escalated { since_ms, after_ms, events }) => self.escalated.push(KeptMessage {
                     channel: channel.to_owned(),
                     event: Event::clone(&message.event),
@@ -92,18 +96,22 @@ impl Memory {
                 }),
             }
         }
-        let before = self.told.get(channel).map_or(told, |before| told.min(*before));
-        self.told.insert(channel.to_owned(), before);
     }
 
-    /// The newest event up to which nothing waits for a channel; one that is new has missed nothing.
-    pub(super) fn told(&self, channel: &str) -> u64 {
-        self.told.get(channel).map_or(self.heard, |told| self.heard.min(*told))
+    /// Whether a channel is still to be told this event; one that is new has missed nothing.
+    pub(super) fn wants(&self, channel: &str, event: u64) -> bool {
+        event > self.heard || self.waiting.get(channel).is_some_and(|waiting| waiting.contains(&event))
+    }
+
+    /// The events up to the one that was heard last that wait for a channel of these rules.
+    pub(super) fn waiting_for(&self, rules: &Notifications) -> BTreeSet<u64> {
+        let of = |channel: &Channel| self.waiting.get(channel.name.as_str());
+        rules.channels.iter().filter_map(of).flatten().copied().filter(|id| *id <= self.heard).collect()
     }
 
     /// The newest event up to which nothing has to be looked at again for these rules.
     pub(super) fn begin(&self, rules: &Notifications) -> u64 {
-        rules.channels.iter().map(|channel| self.told(&channel.name)).min().unwrap_or(self.heard).min(self.heard)
+        self.waiting_for(rules).first().map_or(self.heard, |first| first.saturating_sub(1))
     }
 
     /// What was escalated and waits, with its channel.
@@ -178,7 +186,7 @@ mod tests {
         assert_eq!(incidents.due(8_000).len(), 1);
         let text = serde_json::to_string(&Memory::of(7, &incidents)).unwrap();
         let memory: Memory = serde_json::from_str(&text).unwrap();
-        assert_eq!((memory.heard, memory.told("lead")), (7, 7));
+        assert_eq!((memory.heard, memory.wants("lead", 7), memory.wants("lead", 8)), (7, false, true));
         let mut incidents = memory.incidents(&rules[..2]);
         let due = incidents.due(100_000);
         assert_eq!(due.iter().map(|(name, it)| (&**name, it.event.id)).collect::<Vec<_>>(), [("boss", 7)]);
@@ -191,11 +199,13 @@ mod tests {
         let escalated = Some(Escalated { since_ms: 1, after_ms: 2, events: 3 });
         let escalated = Message { escalated, ..message(4) };
         let mut memory = Memory::of(20, &Incidents::default());
-        memory.waits("dead", [message(16), message(15)].iter());
+        memory.waits("dead", [message(17), message(15)].iter());
         memory.waits("alive", [].iter());
         memory.waits("boss", [escalated.clone()].iter());
         let mut memory: Memory = serde_json::from_str(&serde_json::to_string(&memory).unwrap()).unwrap();
-        assert_eq!(["dead", "alive", "boss", "new"].map(|name| memory.told(name)), [14, 20, 20, 20]);
+        let told = |name: &str| (1..=22).filter(|id| memory.wants(name, *id)).collect::<Vec<_>>();
+        assert_eq!(told("dead"), [15, 17, 21, 22], "16, which came in between, was told");
+        assert_eq!(["alive", "boss", "new"].map(told), [[21, 22], [21, 22], [21, 22]]);
         assert_eq!(memory.escalated(), [("boss".to_owned(), escalated)]);
         let mut rules = Notifications { channels: vec![channel("alive"), channel("dead")], escalations: Vec::new() };
         assert_eq!(memory.begin(&rules), 14);

@@ -122,6 +122,11 @@ impl Notifier {
         self.bell.notify_one();
     }
 
+    /// Tells nobody any more: another process goes on with what was kept.
+    pub(in crate::rollout) fn rest(&self) {
+        locked(&self.room).posts.clear();
+    }
+
     /// Somebody looks at what is open of a service, or of all; how much it was.
     pub(in crate::rollout) fn acknowledge(&self, which: impl Fn(&Event) -> bool) -> usize {
         let ended = locked(&self.room).incidents.end(|incident| which(&incident.event));
@@ -157,16 +162,18 @@ impl Notifier {
         let mut room = locked(&self.room);
         let now_ms = self.now_ms();
         let rules = Arc::clone(&room.rules);
-        let wanted = last.saturating_sub(memory.begin(&rules));
+        let waiting = memory.waiting_for(&rules);
+        let wanted = last.saturating_sub(memory.heard) + waiting.len() as u64;
+        let of_use = |event: &Event| event.id > memory.heard || waiting.contains(&event.id);
         let (news, old): (Vec<Event>, Vec<Event>) =
-            events.into_iter().partition(|event| event.at_ms.saturating_add(REPLAYED_AGE_MS) >= now_ms);
+            events.into_iter().filter(of_use).partition(|event| event.at_ms.saturating_add(REPLAYED_AGE_MS) >= now_ms);
         self.missed.fetch_add(wanted.saturating_sub(news.len() as u64), Ordering::Relaxed);
         for (channel, message) in memory.escalated() {
             room.tell(&channel, message);
         }
         let news: Vec<Arc<Event>> = news.into_iter().map(Arc::new).collect();
         for event in &news {
-            room.tell_channels(event, now_ms, |channel| event.id > memory.told(channel));
+            room.tell_channels(event, now_ms, |channel| memory.wants(channel, event.id));
         }
         let heard = memory.heard;
         room.incidents = memory.incidents(&rules.escalations);
@@ -289,6 +296,9 @@ fn state(post: &Post, holding: u64) -> ChannelState {
 
 impl Room {
     fn tell_channels(&mut self, event: &Arc<Event>, now_ms: u64, whom: impl Fn(&str) -> bool) {
+        for (channel, message) in self.cooldowns.turn(event) {
+            self.tell(&channel, message);
+        }
         let rules = Arc::clone(&self.rules);
         let hears = |channel: &&Channel| wants::hears(channel, event) && whom(&channel.name);
         for channel in rules.channels.iter().filter(hears) {

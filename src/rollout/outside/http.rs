@@ -2,6 +2,7 @@
 //! answer is the candidate's failure. Elsewhere, no answer only means that it could not be asked.
 
 use super::{Context, again, excerpt, failed, passed, unavailable};
+use crate::model::Protocol;
 use crate::model::rollout::HttpCheck;
 use crate::outside::http::{Answer, BODY_BYTES_MAX, Call, CallError, call};
 use crate::rollout::verdict::Outcome;
@@ -24,6 +25,10 @@ async fn once(check: &HttpCheck, context: &Context, round: u32) -> Outcome {
     let place = context.place(round).filter(|_| is_path);
     if is_path && place.is_none() {
         return Outcome::Waiting { detail: "the pool has no endpoint yet".into() };
+    }
+    if let Some(place) = place.filter(|place| matches!(place.protocol, Protocol::Https | Protocol::Unix)) {
+        let why = "only endpoints over plain HTTP are asked by a path; write the whole URL";
+        return unavailable(format!("{}: {why}", place.addr));
     }
     let url = place.map_or_else(|| check.url.clone(), |place| format!("http://{}{}", place.addr, check.url));
     let mut fields: Vec<(String, String)> =
@@ -133,7 +138,11 @@ mod tests {
         let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = closed.local_addr().unwrap();
         drop(closed);
-        let endpoints = vec![Place { addr, authority: format!("canary.test:{}", addr.port()) }];
+        let endpoints = vec![Place {
+            addr: addr.into(),
+            protocol: Protocol::Http1,
+            authority: format!("canary.test:{}", addr.port()),
+        }];
         let context = Context { endpoints, ..Context::default() };
         let asked = async |url: String| once(&HttpCheck { url, ..wanted((200, 299), None) }, &context, 0).await;
         let Outcome::Failed { detail, .. } = asked("/healthz?token=hunter2".into()).await else { panic!("no failure") };

@@ -10,7 +10,6 @@ mod http;
 pub(super) mod prometheus;
 mod suite;
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,6 +18,7 @@ use tokio::time::{sleep, timeout};
 
 use super::verdict::Outcome;
 use crate::model::rollout::{Ask, HttpCheck};
+use crate::model::{Address, Protocol};
 
 /// Characters of an answer or an output that are shown: a line of a terminal and a half.
 const EXCERPT_MAX: usize = 200;
@@ -56,9 +56,11 @@ pub(super) struct Context {
 /// Where an endpoint is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Place {
-    pub(super) addr: SocketAddr,
+    pub(super) addr: Address,
     /// `host:port`, as it is named in the configuration.
     pub(super) authority: String,
+    /// What it speaks.
+    pub(super) protocol: Protocol,
 }
 
 /// What somebody outside said.

@@ -57,5 +57,6 @@ fn result(said: &GateVerdict, ticks: u64) -> Option<String> {
         (Some(value), Some(limit)) => format!("; evidence of safety {value:.4}, needed {limit:.4}"),
         _ => String::new(),
     };
-    Some(format!("{}: E = {value:.4} {sign} {limit:.4} = 1/{alpha:.6} after {ticks} ticks{safe}", said.name))
+    let value = if value < 1e9 { format!("{value:.4}") } else { format!("{value:.3e}") };
+    Some(format!("{}: E = {value} {sign} {limit:.4} = 1/{alpha:.6} after {ticks} ticks{safe}", said.name))
 }

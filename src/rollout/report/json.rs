@@ -53,6 +53,7 @@ fn seeds(parts: &Parts<'_>, rates: [Option<f64>; 2]) -> Value {
     let rolled_back = view.rollout.state == State::RolledBack;
     let gates = view.judgement.as_ref().map(|judgement| judgement.gates.as_slice()).unwrap_or_default();
     let count = |verdict: Verdict| gates.iter().filter(|gate| gate.verdict == verdict).count();
+    let skipped = count(Verdict::NoTraffic) + count(Verdict::NotCompared);
     let delta = |own: Option<f64>, other: Option<f64>| Some(own? - other?);
     let p95 = |side: usize| view.figures.latency[side].p95.map(|bounded| bounded.value);
     json!({
@@ -73,8 +74,8 @@ fn seeds(parts: &Parts<'_>, rates: [Option<f64>; 2]) -> Value {
             "total": gates.len(),
             "passed": count(Verdict::ShownSafe),
             "failed": count(Verdict::Fail),
-            "skipped": count(Verdict::NoTraffic),
-            "warning": gates.len() - count(Verdict::ShownSafe) - count(Verdict::Fail) - count(Verdict::NoTraffic),
+            "skipped": skipped,
+            "warning": gates.len() - count(Verdict::ShownSafe) - count(Verdict::Fail) - skipped,
         },
         "metrics": suite(view),
     })

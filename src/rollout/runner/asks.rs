@@ -62,6 +62,9 @@ enum Due {
     Forget,
 }
 
+/// The last of so many parts of the most time of a phase is its end.
+const NEARLY_OVER: u64 = 4;
+
 // === impl Asks ===
 
 impl Asks {
@@ -154,7 +157,7 @@ fn ready(asks: &Asks, rollout: &Rollout, judgement: Option<&Judgement>) -> bool 
         gates.any(|gate| gate.name == name && asks.is_last_word(gate))
     };
     let warns = rollout.plan.on_provider_error == OnProviderError::Warn;
-    let holds = |verdict: Verdict| verdict == Verdict::ShownSafe || warns && verdict == Verdict::Error;
+    let holds = |verdict: Verdict| verdict.holds() || warns && verdict == Verdict::Error;
     let others = judgement.map(|judgement| judgement.gates.as_slice()).unwrap_or_default().iter();
     let mut others = others.filter(|gate| !gate.dry_run && !last_word(&gate.name));
     if others.all(|gate| holds(gate.verdict)) {
@@ -163,10 +166,12 @@ fn ready(asks: &Asks, rollout: &Rollout, judgement: Option<&Judgement>) -> bool 
     let asked = rollout.plan.gates_of(rollout.phase).filter(|gate| last_word(&gate.name));
     let takes = asked.map(|gate| gate.ask.takes()).max().unwrap_or_default();
     let most_ms = phase.max_duration.max(phase.min_duration).as_millis() as u64;
+    // Its longest answer may take longer than the phase; that makes no moment in the middle of it the end.
+    let takes_ms = (takes.as_millis() as u64).min(most_ms / NEARLY_OVER);
     let left_ms = most_ms.saturating_sub(rollout.phase_ms.saturating_sub(rollout.inner.extended_ms));
     let deadline_ms = rollout.plan.deadline.map_or(u64::MAX, |deadline| deadline.as_millis() as u64);
     let left_ms = left_ms.min(deadline_ms.saturating_sub(rollout.watched_ms));
-    left_ms <= takes.as_millis() as u64
+    left_ms <= takes_ms
 }
 
 // === impl Drive ===
@@ -377,6 +382,13 @@ mod tests {
         assert!(!ready(&Asks::default(), &rollout, Some(&open)));
         rollout.phase_ms = 550_000;
         assert!(ready(&Asks::default(), &rollout, Some(&open)));
+        rollout.plan.phases[0].max_duration = Duration::from_secs(20);
+        rollout.phase_ms = 14_999;
+        assert!(!ready(&Asks::default(), &rollout, Some(&open)), "its longest answer takes 50 s, the phase 20");
+        rollout.phase_ms = 15_000;
+        assert!(ready(&Asks::default(), &rollout, Some(&open)));
+        rollout.plan.phases[0].max_duration = Duration::from_secs(600);
+        rollout.phase_ms = 550_000;
         rollout.inner.extended_ms = 550_000;
         assert!(!ready(&Asks::default(), &rollout, Some(&open)), "it was given as much again");
     }

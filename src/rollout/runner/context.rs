@@ -1,12 +1,14 @@
 //! What is known where something outside is asked or done: the rollout, and where the endpoints of a pool are.
 
+use std::sync::Arc;
+
 use super::super::machine::Rollout;
 use super::super::outside::{Context, Place};
 use super::levers;
 use super::office::Office;
 use crate::model::Name;
 use crate::telemetry::clock;
-use crate::upstream::endpoint::Admission;
+use crate::upstream::endpoint::{Admission, Endpoint};
 
 /// For what concerns the candidate. `what` is what asks, such as `gate smoke`.
 pub(super) fn context(office: &Office, rollout: &Rollout, what: String) -> Context {
@@ -44,5 +46,10 @@ pub(super) fn places(office: &Office, service: &Name, pool: Option<&Name>) -> Ve
     if endpoints.iter().any(|endpoint| serves(endpoint.admission(now_ms))) {
         endpoints.retain(|endpoint| serves(endpoint.admission(now_ms)));
     }
-    endpoints.iter().map(|it| Place { addr: it.id.addr, authority: it.authority.clone() }).collect()
+    let place = |it: &Arc<Endpoint>| Place {
+        addr: it.id.addr.clone(),
+        authority: it.authority.clone(),
+        protocol: it.id.origin.protocol,
+    };
+    endpoints.into_iter().map(place).collect()
 }

@@ -11,6 +11,7 @@ use super::super::judge::Level;
 use super::super::tick::{Arm, LEVELS_MAX, Tick};
 use super::levers;
 use super::shares;
+use super::switches::down;
 use crate::model::rollout::RolloutPlan;
 use crate::model::{AffinityBy, Name, Weights};
 use crate::switchboard::snapshot::{Pool, Service, Snapshot};
@@ -145,6 +146,7 @@ impl Counter {
             by_unit: !matches!(service.spec.affinity.by, AffinityBy::None),
             settling,
             serving: pool(&plan.candidate).is_some_and(|pool| serves(pool, now_ms)),
+            control_down: pool(control).filter(|pool| !serves(pool, now_ms)).map(down),
             candidate: arm(&own, 0),
             control: arm(&other, 1),
             halves,

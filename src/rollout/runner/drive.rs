@@ -249,8 +249,7 @@ impl Drive {
             latency: Latencies { candidate: quantiles(&counted.latency[0]), control: quantiles(&counted.latency[1]) },
             judgement: Said::of(judgement),
         };
-        let phase = self.rollout.phase;
-        self.office.keeper.tick(&self.rollout.id, record.n, record.at_ms, phase, &counted.tick, judgement);
+        self.office.keeper.tick(&self.rollout.id, &record);
         locked(&self.seat.records).push(record);
     }
 
@@ -331,6 +330,7 @@ impl Drive {
                 .or(stable)
                 .unwrap_or_else(|| self.rollout.plan.candidate.clone()),
             live_share: levers::live_share(&self.office.switchboard, &self.rollout.plan),
+            per_s: locked(&self.seat.records).per_s(),
             killed: self.killed.clone(),
             window_closed: self.window_closed.clone(),
             trouble: self.office.trouble(),

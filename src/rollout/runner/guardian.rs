@@ -58,7 +58,7 @@ pub(in crate::rollout) async fn guard(
         let rollout = seat.view.load().rollout.clone();
         let (relay, relayed) = mpsc::channel(ORDERS_MAX);
         let drive = Drive::new(Arc::clone(&office), Arc::clone(&seat), rollout, relayed);
-        let mut running = tokio::spawn(drive.run(first));
+        let mut running = office.spawn(drive.run(first));
         let ended = loop {
             tokio::select! {
                 ended = &mut running => break ended,

@@ -13,8 +13,7 @@ use super::super::journal::audit::{Chained, Entry, Verified};
 use super::super::journal::read::Reader;
 use super::super::journal::{Health, Journal, JournalError, Kept, KeptTick};
 use super::super::machine::Rollout;
-use super::super::tick::Tick;
-use super::super::verdict::Judgement;
+use super::super::record::Record;
 use super::locked;
 
 /// Longest wait for something to be read.
@@ -53,8 +52,8 @@ impl Keeper {
         self.journal.keep(rollout, beside);
     }
 
-    pub(in crate::rollout) fn tick(&self, id: &str, n: u64, at_ms: u64, phase: usize, tick: &Tick, said: &Judgement) {
-        self.journal.tick(id, n, at_ms, phase, tick, said);
+    pub(in crate::rollout) fn tick(&self, id: &str, record: &Record) {
+        self.journal.tick(id, record);
     }
 
     pub(in crate::rollout) fn event(&self, event: &Event) {
@@ -135,6 +134,12 @@ impl Keeper {
         self.read(move |reader| reader.events(after, most)).await
     }
 
+    /// The newest events of a rollout before the number `before`, oldest first.
+    pub(in crate::rollout) async fn events_of(&self, id: &str, before: u64, most: u64) -> Vec<Event> {
+        let id = id.to_owned();
+        self.read(move |reader| reader.events_of(&id, before, most)).await.unwrap_or_default()
+    }
+
     pub(in crate::rollout) async fn last_event(&self) -> u64 {
         self.read(Reader::last_event).await.unwrap_or(0)
     }
@@ -167,9 +172,16 @@ impl Keeper {
         what: impl FnOnce(&Reader) -> Result<T, JournalError> + Send + 'static,
     ) -> Option<T> {
         let path = self.path.clone()?;
-        let work = tokio::task::spawn_blocking(move || what(&Reader::open_file(&path)?));
+        let waits = self.health().failing.is_some();
+        let work = tokio::task::spawn_blocking(move || {
+            // One that was never begun is no news at every look.
+            if waits && !path.exists() {
+                return Ok(None);
+            }
+            what(&Reader::open_file(&path)?).map(Some)
+        });
         match timeout(READ, work).await {
-            Ok(Ok(Ok(value))) => Some(value),
+            Ok(Ok(Ok(value))) => value,
             Ok(Ok(Err(error))) => {
                 tracing::warn!(%error, "the journal cannot be read");
                 None

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::{AbortHandle, JoinHandle};
 
 use super::super::event::{Event, Kind, Severity};
 use super::super::journal::Kept;
@@ -56,6 +57,14 @@ pub(in crate::rollout) struct Office {
     ended: Mutex<VecDeque<Arc<View>>>,
     /// The ticks of those that ended last.
     ticks: Mutex<VecDeque<(String, Records)>>,
+    tasks: Mutex<Tasks>,
+}
+
+/// Everything that works by itself here.
+#[derive(Debug, Default)]
+struct Tasks {
+    running: Vec<AbortHandle>,
+    closed: bool,
 }
 
 /// What the engine counts of itself.
@@ -111,7 +120,8 @@ impl Office {
         directory: Option<PathBuf>,
     ) -> Self {
         // What was found at the start is told by whoever starts.
-        let found = keeper.health().found;
+        let health = keeper.health();
+        let found = health.failing.or(health.found);
         Self {
             switchboard,
             keeper,
@@ -126,7 +136,45 @@ impl Office {
             seats: Mutex::default(),
             ended: Mutex::default(),
             ticks: Mutex::default(),
+            tasks: Mutex::default(),
         }
+    }
+
+    /// Starts something that works by itself until it ends or the office closes; in a closed one nothing begins.
+    pub(in crate::rollout) fn spawn<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
+        let task = tokio::spawn(work);
+        let mut tasks = locked(&self.tasks);
+        tasks.running.retain(|running| !running.is_finished());
+        tasks.running.push(task.abort_handle());
+        if tasks.closed {
+            task.abort();
+        }
+        task
+    }
+
+    /// Ends everything that works by itself, as the end of the process would, and writes down what is to be kept. Who
+    /// opens the journal next goes on from there.
+    pub(in crate::rollout) async fn close(&self) {
+        let running = {
+            let mut tasks = locked(&self.tasks);
+            tasks.closed = true;
+            std::mem::take(&mut tasks.running)
+        };
+        running.iter().for_each(AbortHandle::abort);
+        self.notifier.rest();
+        // A task that is aborted ends where it waits next.
+        while running.iter().any(|task| !task.is_finished()) {
+            tokio::task::yield_now().await;
+        }
+        self.keeper.flush().await;
+    }
+
+    /// Whether it closed.
+    pub(in crate::rollout) fn is_closed(&self) -> bool {
+        locked(&self.tasks).closed
     }
 
     /// Every rollout that holds its service, by id.
@@ -188,6 +236,7 @@ impl Office {
             judgement: beside.as_ref().and_then(|beside| beside.judgement.clone()),
             figures: beside.map(|beside| beside.figures).unwrap_or_default(),
             tick: None,
+            per_s: [None; 2],
             killed: None,
             window_closed: None,
             trouble: None,
@@ -240,7 +289,7 @@ impl Office {
     /// What is wrong with the journal, in words.
     pub(in crate::rollout) fn trouble(&self) -> Option<String> {
         let why = self.keeper.health().failing?;
-        Some(format!("the journal cannot be written ({why}); everything goes on in memory"))
+        Some(format!("the journal cannot be written ({why}); everything goes on in memory, a restart forgets it"))
     }
 
     /// An entry of the audit log.

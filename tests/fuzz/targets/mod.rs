@@ -7,6 +7,7 @@ pub(crate) mod response_head;
 
 pub(crate) mod chunked;
 
+pub(crate) mod announced;
 pub(crate) mod answer;
 pub(crate) mod forward;
 pub(crate) mod forwarded_for;
@@ -30,9 +31,10 @@ mod world;
 pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub(crate) const ALL: [Target; 16] = [
+pub(crate) const ALL: [Target; 17] = [
     ("admin_json", admin_json::check),
     ("affinity", affinity::check),
+    ("announced", announced::check),
     ("answer", answer::check),
     ("chunked", chunked::check),
     ("cookie_field", cookie_field::check),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::harness::{Setup, Upstream};
 
 mod around;
+mod machine;
 mod upstreams;
 
 /// How long a fact may take.

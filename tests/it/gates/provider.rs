@@ -101,13 +101,15 @@ impl Prometheus {
             Err(error) => panic!("prometheus does not start: {error}"),
         };
         let mut log = BufReader::new(process.stderr.take().expect("its log")).lines();
-        let (mut address, mut last) = (String::new(), String::new());
+        let (mut address, mut last, mut ready) = (String::new(), String::new(), false);
         for line in log.by_ref() {
             let line = line.expect("its log is text");
             if let Some((_, found)) = line.split_once("msg=\"Listening on\" address=") {
                 address = found.to_owned();
             }
-            if line.contains("ready to receive web requests") {
+            // Either may come first.
+            ready |= line.contains("ready to receive web requests");
+            if ready && !address.is_empty() {
                 // Read on, so that it never waits for a reader.
                 std::thread::spawn(move || log.for_each(drop));
                 return Some(Ok((process, address)));

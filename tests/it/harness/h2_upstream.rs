@@ -32,6 +32,8 @@ pub enum Act {
     Refuse(Reason),
     /// A head, this many bytes, then a reset.
     CutAfter(usize, Reason),
+    /// The beginning of this answer, then nothing.
+    Hold(Shape),
     /// Nothing.
     Stall,
     /// 103, then [`Act::Answer`].
@@ -178,6 +180,11 @@ impl H2Upstream {
     /// Its address as an endpoint of a pool.
     pub fn url(&self) -> String {
         format!("h2c://{}", self.address)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// From now on every request is treated so.
@@ -344,6 +351,13 @@ impl Task {
             Act::CutAfter(bytes, reason) => {
                 self.read(index, body).await?;
                 cut(respond, &name, bytes, reason).await
+            }
+            Act::Hold(shape) => {
+                let mut out = respond.send_response(head(shape.status, &name, &shape.fields), false)?;
+                out.send_data(Bytes::from(shape.body), false)?;
+                let reason = std::future::poll_fn(|cx| out.poll_reset(cx)).await?;
+                self.shared.lock().seen[index].reset = Some(reason);
+                Ok(())
             }
             Act::Stall => {
                 let reason = std::future::poll_fn(|cx| respond.poll_reset(cx)).await?;

@@ -66,6 +66,16 @@ impl Load {
         Self::of("GET", address, clients, pause)
     }
 
+    /// The same, every request on a new connection.
+    pub fn fresh(address: SocketAddr, clients: usize, pause: Duration) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let clients = (0..clients).map(|number| {
+            let stop = Arc::clone(&stop);
+            std::thread::spawn(move || work("GET", || Client::try_to(address), Some(1), number, pause, &stop))
+        });
+        Self { clients: clients.collect(), stop }
+    }
+
     /// The same over TLS; every tenth request on a new connection.
     pub fn over(address: SocketAddr, tls: &Tls, clients: usize, pause: Duration) -> Self {
         let stop = Arc::new(AtomicBool::new(false));

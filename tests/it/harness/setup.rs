@@ -1,6 +1,8 @@
 //! A configuration directory, written as prose.
 
 use std::fmt::Write as _;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use super::upstream::Upstream;
 use super::weir::{Failure, Weir};
@@ -10,6 +12,7 @@ use super::weir::{Failure, Weir};
 pub struct Setup {
     top: String,
     pools: Vec<(String, Vec<String>)>,
+    pool_lines: String,
     service: String,
     tail: String,
     weights: Option<String>,
@@ -23,6 +26,7 @@ pub struct Setup {
     mounted: bool,
     descriptors: Option<u64>,
     small_state: Option<u64>,
+    sockets: Vec<(String, Arc<OwnedFd>)>,
 }
 
 impl Setup {
@@ -31,6 +35,7 @@ impl Setup {
         Self {
             top: String::new(),
             pools: Vec::new(),
+            pool_lines: String::new(),
             service: String::new(),
             tail: String::new(),
             weights: None,
@@ -44,6 +49,7 @@ impl Setup {
             mounted: false,
             descriptors: None,
             small_state: None,
+            sockets: Vec::new(),
         }
     }
 
@@ -66,6 +72,12 @@ impl Setup {
     /// One more pool, by endpoint URLs.
     pub fn pool_at(mut self, name: &str, urls: &[&str]) -> Self {
         self.pools.push((name.to_owned(), urls.iter().map(|&url| url.to_owned()).collect()));
+        self
+    }
+
+    /// Lines of the last pool that was named.
+    pub fn pool_lines(mut self, lines: &str) -> Self {
+        let _ = writeln!(self.pool_lines, "{lines}");
         self
     }
 
@@ -172,6 +184,17 @@ impl Setup {
         self.descriptors
     }
 
+    /// The program is started with this socket under this name, as by systemd.
+    pub fn socket(mut self, name: &str, socket: impl Into<OwnedFd>) -> Self {
+        self.sockets.push((name.to_owned(), Arc::new(socket.into())));
+        self
+    }
+
+    /// The sockets that the program is started with.
+    pub fn sockets(&self) -> &[(String, Arc<OwnedFd>)] {
+        &self.sockets
+    }
+
     /// Nobody reads the program's standard output.
     pub fn unread(mut self) -> Self {
         self.unread = true;
@@ -210,8 +233,9 @@ impl Setup {
         let address = if self.admin.contains("address") { "" } else { "address = \"127.0.0.1:0\"\n" };
         let _ = writeln!(text, "[admin]\n{address}{}\n[services.engine]\n{}", self.admin, self.service);
         for (name, urls) in &self.pools {
-            let _ = writeln!(text, "[services.engine.pools.{name}]\nendpoints = {urls:?}\n");
+            let _ = writeln!(text, "\n[services.engine.pools.{name}]\nendpoints = {urls:?}");
         }
+        let _ = writeln!(text, "{}", self.pool_lines);
         text.push_str(&self.tail);
         text
     }

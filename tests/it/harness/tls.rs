@@ -78,6 +78,21 @@ impl Authority {
         Self::issued(&cert, &key)
     }
 
+    /// A certificate for a server of these names.
+    pub fn issue_for(&self, names: &[&str]) -> Issued {
+        self.issue_between(names, (2000, 2100))
+    }
+
+    /// The same, valid from the first year to the second.
+    pub fn issue_between(&self, names: &[&str], (from, to): (i32, i32)) -> Issued {
+        let mut params = params(names);
+        params.not_before = rcgen::date_time_ymd(from, 1, 1);
+        params.not_after = rcgen::date_time_ymd(to, 1, 1);
+        let key = KeyPair::generate().expect("a key");
+        let cert = params.signed_by(&key, &self.0).expect("a certificate");
+        Self::issued(&cert, &key)
+    }
+
     fn issued(cert: &rcgen::Certificate, key: &KeyPair) -> Issued {
         Issued { cert: cert.pem(), key: key.serialize_pem(), der: cert.der().to_vec() }
     }

@@ -110,6 +110,12 @@ pub fn own_address() -> Ipv4Addr {
     Ipv4Addr::new(127, 2 + (process % 200) as u8, high, low.max(1))
 }
 
+/// Lets more connections wait to be accepted than the standard library does (128): hundreds come at once in some tests.
+fn long_queue(listener: &TcpListener) {
+    // SAFETY: a plain system call on a descriptor that is open.
+    unsafe { libc::listen(std::os::fd::AsRawFd::as_raw_fd(listener), 4_096) };
+}
+
 impl Upstream {
     /// Starts a well-behaved server on an address of its own.
     pub fn named(name: &str) -> Self {
@@ -149,6 +155,7 @@ impl Upstream {
 
     fn listen(&mut self) {
         let listener = TcpListener::bind(self.address).expect("an upstream's own address can be bound");
+        long_queue(&listener);
         self.address = listener.local_addr().expect("a bound socket has an address");
         let fd = listener.as_raw_fd();
         let shared = Arc::clone(&self.shared);

@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs::Permissions;
 use std::net::SocketAddr;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use super::client::Client;
@@ -36,6 +39,8 @@ pub struct Failure {
 pub struct Weir {
     directory: TempDir,
     process: Child,
+    /// The process that serves: the one that was started, or one that took over.
+    leader: AtomicU32,
     stdout: Log,
     stderr: Log,
     listeners: BTreeMap<String, SocketAddr>,
@@ -71,6 +76,9 @@ impl Weir {
         if let Some(count) = setup.descriptor_limit() {
             limit_descriptors(&mut command, count);
         }
+        if !setup.sockets().is_empty() {
+            command = activated(&command, setup.sockets());
+        }
         if setup.is_mounted() {
             mount_weights(&mut command, directory.path());
         }
@@ -94,7 +102,8 @@ impl Weir {
         let began = Instant::now();
         loop {
             if let Some((listeners, admin)) = read_ports(&ports) {
-                return Ok(Self { directory, process, stdout, stderr, listeners, admin });
+                let leader = AtomicU32::new(process.id());
+                return Ok(Self { directory, process, leader, stdout, stderr, listeners, admin });
             }
             let ended = process.try_wait().expect("a child can be asked");
             if ended.is_some() || began.elapsed() > START_PATIENCE {
@@ -195,9 +204,32 @@ impl Weir {
 
     /// Sends a signal by number.
     pub fn signal(&self, signal: i32) {
-        let pid = i32::try_from(self.process.id()).expect("a process id fits");
-        // SAFETY: the process was started here and not waited for, so the id is still its own.
+        let pid = i32::try_from(self.pid()).expect("a process id fits");
+        // SAFETY: the process was started here, or is the child of one that was.
         unsafe { libc::kill(pid, signal) };
+    }
+
+    /// Has another process take over and goes on with that one; its id.
+    #[track_caller]
+    pub fn upgrade(&self, arguments: &[&str]) -> u32 {
+        let (code, out, err) = self.verb(&[&["upgrade", "--output", "json"], arguments].concat());
+        assert_eq!(code, Some(0), "{out}{err}\n--- log ---\n{}", self.stderr.text());
+        self.follow()
+    }
+
+    /// Goes on with the process that answers now; its id.
+    #[track_caller]
+    pub fn follow(&self) -> u32 {
+        let pid = self.admin_get("/api/v1/upgrade").json()["pid"].as_u64().expect("a process id");
+        let pid = u32::try_from(pid).expect("a process id fits");
+        self.leader.store(pid, Ordering::Relaxed);
+        pid
+    }
+
+    /// Whether a process is there and not only waited for.
+    pub fn lives(pid: u32) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
     }
 
     /// Waits for the program's own end; its status, if it ends within `time`.
@@ -243,7 +275,7 @@ impl Weir {
 
     /// Process id, for `/proc`.
     pub fn pid(&self) -> u32 {
-        self.process.id()
+        self.leader.load(Ordering::Relaxed)
     }
 
     /// What it wrote to stderr: its own log.
@@ -284,6 +316,13 @@ impl Weir {
 
 impl Drop for Weir {
     fn drop(&mut self) {
+        let own = self.process.id();
+        let children = std::fs::read_to_string(format!("/proc/{own}/task/{own}/children")).unwrap_or_default();
+        let heirs = children.split_whitespace().filter_map(|pid| pid.parse().ok());
+        for pid in heirs.chain([self.pid()]).filter(|pid| *pid != own) {
+            // SAFETY: a descendant of the process that was started here.
+            unsafe { libc::kill(pid as i32, libc::SIGKILL) };
+        }
         let _ = self.process.kill();
         let _ = self.process.wait();
         self.stdout.finish();
@@ -326,6 +365,44 @@ fn forbid_writing(directory: &TempDir) {
         mode(&entry.expect("an entry").path(), 0o444);
     }
     mode(&config, 0o555);
+}
+
+/// The same command, started as systemd does with sockets: descriptors from 3 on, and variables that name the process.
+fn activated(plain: &Command, sockets: &[(String, Arc<OwnedFd>)]) -> Command {
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", "export LISTEN_PID=$$; exec \"$0\" \"$@\""]).arg(plain.get_program()).args(plain.get_args());
+    for (name, value) in plain.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    let names: Vec<&str> = sockets.iter().map(|(name, _)| name.as_str()).collect();
+    command.env("LISTEN_FDS", sockets.len().to_string());
+    // Without names systemd sends the unit's, which is none of the listeners'.
+    command.env("LISTEN_FDNAMES", names.join(":"));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let sockets: Vec<Arc<OwnedFd>> = sockets.iter().map(|(_, socket)| Arc::clone(socket)).collect();
+    let place = move || {
+        // Out of the way first, so that none is overwritten.
+        for (at, socket) in sockets.iter().enumerate() {
+            let to = 100 + at as i32;
+            // SAFETY: system calls on descriptors that live as long as the closure.
+            if unsafe { libc::dup2(socket.as_raw_fd(), to) } < 0 {
+                return Err(std::io::Error::last_os_error());
+            }
+        }
+        for at in 0..sockets.len() as i32 {
+            // SAFETY: as above.
+            if unsafe { libc::dup2(100 + at, 3 + at) } < 0 || unsafe { libc::close(100 + at) } < 0 {
+                return Err(std::io::Error::last_os_error());
+            }
+        }
+        Ok(())
+    };
+    // SAFETY: the closure only makes system calls.
+    unsafe { command.pre_exec(place) };
+    command
 }
 
 /// Limits the child's file descriptors.
@@ -390,6 +467,8 @@ fn read_ports(path: &Path) -> Option<(BTreeMap<String, SocketAddr>, SocketAddr)>
     let ports: serde_json::Value = serde_json::from_slice(&text).expect("the ports file is written atomically");
     let address = |value: &serde_json::Value| value.as_str()?.parse::<SocketAddr>().ok();
     let listeners = ports["listeners"].as_object()?;
-    let listeners = listeners.iter().map(|(name, value)| Some((name.clone(), address(value)?)));
+    // A unix socket has no port; whoever uses one knows its file.
+    let tcp = listeners.iter().filter(|(_, value)| !value.as_str().is_some_and(|text| text.starts_with("unix:")));
+    let listeners = tcp.map(|(name, value)| Some((name.clone(), address(value)?)));
     Some((listeners.collect::<Option<_>>()?, address(&ports["admin"])?))
 }

@@ -10,6 +10,7 @@ use crate::harness::{Setup, Upstream, Weir};
 
 mod framing;
 mod heads;
+mod sequences;
 
 /// What must become of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

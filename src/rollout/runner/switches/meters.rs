@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use super::super::super::kill::watch::Counts;
+use super::super::count::in_flight;
 use super::super::levers;
 use super::Watched;
 use crate::model::{Limit, Name, Pools, Scope};
@@ -20,6 +21,8 @@ pub(super) struct Meters {
     readings: HashMap<(Name, Name), Reading>,
     /// Of this tick, by service and pool.
     counts: HashMap<(Name, Name), Counts>,
+    /// Requests that began so far, and those of this tick, by service and pool.
+    begun: HashMap<(Name, Name), (u64, u64)>,
 }
 
 // === impl Meters ===
@@ -38,7 +41,7 @@ impl Meters {
         }
         let services = snapshot.services.iter().filter(|service| every || named.contains(&service.name));
         self.counts.clear();
-        let mut readings = HashMap::new();
+        let (mut readings, mut begun) = (HashMap::new(), HashMap::new());
         for (service, pool) in services.flat_map(|service| service.pools.iter().map(move |pool| (service, pool))) {
             let key = (service.name.clone(), pool.name.clone());
             let reading = Reading::of(&pool.state.meter);
@@ -51,9 +54,12 @@ impl Meters {
                 sum.latency.iter_mut().for_each(|latency| latency.merge(&lane.latency));
             }
             self.counts.insert(key.clone(), sum);
+            let began = begun_so_far(pool);
+            let before = self.begun.get(&key).map_or(0, |(before, _)| *before);
+            begun.insert(key.clone(), (began, began.saturating_sub(before)));
             readings.insert(key, reading);
         }
-        self.readings = readings;
+        (self.readings, self.begun) = (readings, begun);
     }
 
     /// What these pools of a service did.
@@ -69,7 +75,19 @@ impl Meters {
         let mut wanted = service.pools.iter().enumerate().filter(|(i, _)| own(*i) && service.takes_traffic(*i));
         let nothing = wanted.clone().next().is_none();
         sum.serves = nothing || wanted.any(|(_, pool)| pool_serves(pool, now_ms));
+        sum.idle = self.is_idle(service, own);
         sum
+    }
+
+    /// Whether these pools of a service got no new request in this tick and are meant to get none.
+    fn is_idle(&self, service: &Service, own: impl Fn(usize) -> bool) -> bool {
+        let meant = |index: usize| {
+            let cohort = service.cohort.as_ref().is_some_and(|cohort| cohort.pool == index);
+            index == service.stable || service.killed.is_none() && (service.takes_traffic(index) || cohort)
+        };
+        let begun = |pool: &Pool| self.begun.get(&(service.name.clone(), pool.name.clone())).map_or(0, |(_, new)| *new);
+        let mut pools = service.pools.iter().enumerate().filter(|(index, _)| own(*index));
+        pools.all(|(index, pool)| !meant(index) && begun(pool) == 0)
     }
 }
 
@@ -88,13 +106,13 @@ impl Watched {
             let trigger = watch.trigger();
             let service = trigger.service.clone().or_else(|| own(&self.spec.scope));
             let (pools, timed) = (trigger.pools, matches!(trigger.limit, Limit::Latency { .. }));
-            let mut counts = Counts::default();
+            let mut counts = Counts { idle: true, ..Counts::default() };
             let looked_at = |other: &&Service| service.as_ref().is_none_or(|service| other.name == *service);
             for service in snapshot.services.iter().filter(looked_at) {
                 let other = meters.of(service, pools, now_ms);
-                let serves = counts.serves || other.serves;
+                let (serves, idle) = (counts.serves || other.serves, counts.idle && other.idle);
                 counts.add(&other);
-                counts.serves = serves;
+                (counts.serves, counts.idle) = (serves, idle);
             }
             if !timed {
                 counts.latency = None;
@@ -124,6 +142,12 @@ pub(super) fn serves(snapshot: &Snapshot, scope: &Scope) -> bool {
     }
 }
 
-fn pool_serves(pool: &Pool, now_ms: u64) -> bool {
+/// Requests that ended in the pool and those that are in it: what came so far.
+fn begun_so_far(pool: &Pool) -> u64 {
+    let ended = pool.state.meter.sum(|shard| shard.why.iter().map(|why| why.value()).fold(0, u64::wrapping_add));
+    ended.wrapping_add(in_flight(pool))
+}
+
+pub(super) fn pool_serves(pool: &Pool, now_ms: u64) -> bool {
     pool.endpoints.iter().any(|endpoint| endpoint.admission(now_ms) == Admission::Serving)
 }

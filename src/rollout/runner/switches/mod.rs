@@ -2,6 +2,7 @@
 //! everything that may wait for a disk; letting go comes after its attempt is kept.
 
 mod act;
+mod dead;
 mod meters;
 mod record;
 
@@ -18,6 +19,8 @@ use super::office::{Office, now_ms};
 use crate::model::KillSwitch;
 pub use act::Word;
 pub(in crate::rollout) use act::scope_of;
+use dead::Dead;
+pub(in crate::rollout) use dead::down;
 use meters::Meters;
 use record::Records;
 pub(in crate::rollout) use record::{Pulled, scope_key};
@@ -49,6 +52,7 @@ struct Watching {
     specs: Option<Arc<[KillSwitch]>>,
     list: Vec<Watched>,
     meters: Meters,
+    dead: Dead,
     last: Option<Instant>,
 }
 
@@ -65,10 +69,11 @@ struct Watched {
 
 /// Looks at the kill switches for as long as the process runs.
 pub(in crate::rollout) fn spawn(office: &Arc<Office>) {
-    let office = Arc::clone(office);
-    tokio::spawn(async move {
+    let own = Arc::clone(office);
+    office.spawn(async move {
+        let office = own;
         loop {
-            let running = tokio::spawn(run(Arc::clone(&office)));
+            let running = office.spawn(run(Arc::clone(&office)));
             let Err(fallen) = running.await else { return };
             if fallen.is_cancelled() {
                 return;
@@ -108,7 +113,9 @@ impl Switches {
         let mut watching = self.watching.lock().await;
         watching.take_up(office).await;
         let snapshot = office.switchboard.snapshot().load_full();
+        office.watch_journal();
         self.records.look(office, &snapshot);
+        watching.dead.look(office, &snapshot);
         let elapsed = watching.last.replace(Instant::now()).map_or(Duration::ZERO, |last| last.elapsed());
         if watching.list.is_empty() {
             return self.publish(&watching);

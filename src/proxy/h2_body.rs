@@ -1,0 +1,159 @@
+//! The body of a client's HTTP/2 stream on its way to an endpoint: taken as the endpoint takes it, so that the stream's
+//! window says how much may come. Answers are for [`stream`](super::stream).
+
+use std::cell::RefCell;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use h2::RecvStream;
+use h2::server::SendResponse;
+
+use super::body::{push_chunk, push_last_chunk};
+use super::h1::request::Framing;
+use super::h1::response::Response;
+use super::h2::trailer_lines;
+use super::interim::interim_response;
+use super::mirror::Aside;
+use super::refusal::Refusal;
+use super::upload::{Downstream, PIECE_BYTES};
+
+/// A stream's body on its way to an endpoint.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    body: Option<RecvStream>,
+    chunked: bool,
+    /// Whether the client waits for `100 Continue` before it sends the body.
+    waits: bool,
+    pub(crate) bytes_in: u64,
+    /// What stands beside a request that is copied.
+    pub(crate) aside: Option<Box<Aside>>,
+}
+
+impl Upstream {
+    pub(crate) fn new(body: RecvStream, framing: Framing, expects_continue: bool) -> Self {
+        let body = Some(body).filter(|body| !body.is_end_stream());
+        let waits = expects_continue && body.is_some();
+        Self { body, chunked: framing == Framing::Chunked, waits, bytes_in: 0, aside: None }
+    }
+
+    /// None at all.
+    pub(crate) fn none() -> Self {
+        Self { body: None, chunked: false, waits: false, bytes_in: 0, aside: None }
+    }
+
+    /// The client's side of an exchange, interim answers included.
+    pub(crate) fn with<'a>(&'a mut self, respond: &'a RefCell<&'a mut SendResponse<Bytes>>) -> Awaiting<'a> {
+        Awaiting { up: self, respond }
+    }
+
+    /// Takes more of it, and where it is copied, into the copy.
+    fn poll_body(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<Result<bool, Refusal>> {
+        let before = out.len();
+        let taken = self.poll_framed(cx, out);
+        if let (Some(aside), Poll::Ready(Ok(complete))) = (&mut self.aside, &taken) {
+            aside.tee(&out[before..], *complete);
+        }
+        taken
+    }
+
+    fn poll_framed(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<Result<bool, Refusal>> {
+        while let Some(body) = &mut self.body {
+            if out.len() >= PIECE_BYTES {
+                return Poll::Ready(Ok(false));
+            }
+            match body.poll_data(cx) {
+                Poll::Ready(Some(Ok(data))) => {
+                    let _ = body.flow_control().release_capacity(data.len());
+                    self.waits = false;
+                    self.bytes_in += data.len() as u64;
+                    match self.chunked {
+                        true => push_chunk(out, &data),
+                        false => out.extend_from_slice(&data),
+                    }
+                }
+                Poll::Ready(Some(Err(_))) => return Poll::Ready(Err(Refusal::ClientGone)),
+                // A stream that was reset is no body's end, and is an error here too.
+                Poll::Ready(None) => match body.poll_trailers(cx) {
+                    Poll::Ready(Ok(trailers)) => {
+                        self.body = None;
+                        if self.chunked {
+                            push_last_chunk(out, &trailer_lines(trailers.as_ref()));
+                        }
+                    }
+                    Poll::Ready(Err(_)) => return Poll::Ready(Err(Refusal::ClientGone)),
+                    Poll::Pending if out.is_empty() => return Poll::Pending,
+                    Poll::Pending => return Poll::Ready(Ok(false)),
+                },
+                Poll::Pending if out.is_empty() => return Poll::Pending,
+                Poll::Pending => return Poll::Ready(Ok(false)),
+            }
+        }
+        Poll::Ready(Ok(true))
+    }
+}
+
+impl Downstream for Upstream {
+    fn buffered(&mut self, out: &mut Vec<u8>) -> Result<bool, Refusal> {
+        match self.poll_body(&mut Context::from_waker(Waker::noop()), out) {
+            Poll::Ready(complete) => complete,
+            Poll::Pending => Ok(false),
+        }
+    }
+
+    fn poll_body(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<Result<bool, Refusal>> {
+        self.poll_body(cx, out)
+    }
+
+    fn poll_gone(&mut self, _: &mut Context<'_>) -> Poll<()> {
+        // The stream asks for its reset beside the exchange.
+        Poll::Pending
+    }
+
+    fn awaits_continue(&self) -> bool {
+        self.waits
+    }
+
+    fn interim(&mut self, _: &mut Context<'_>, _: &Response, _: &[u8]) {
+        // After the final head there are none.
+    }
+
+    fn set_aside(&mut self, aside: Box<Aside>) {
+        self.aside = Some(aside);
+    }
+}
+
+/// A stream whose final answer has not begun.
+pub(crate) struct Awaiting<'a> {
+    up: &'a mut Upstream,
+    respond: &'a RefCell<&'a mut SendResponse<Bytes>>,
+}
+
+impl Downstream for Awaiting<'_> {
+    fn buffered(&mut self, out: &mut Vec<u8>) -> Result<bool, Refusal> {
+        self.up.buffered(out)
+    }
+
+    fn poll_body(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<Result<bool, Refusal>> {
+        self.up.poll_body(cx, out)
+    }
+
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.up.poll_gone(cx)
+    }
+
+    fn awaits_continue(&self) -> bool {
+        self.up.waits
+    }
+
+    fn interim(&mut self, _: &mut Context<'_>, interim: &Response, bytes: &[u8]) {
+        self.up.waits &= interim.status != 100;
+        if let Some(interim) = interim_response(interim, bytes) {
+            // A stream that is no more is told of elsewhere.
+            let _ = self.respond.borrow_mut().send_informational(interim);
+        }
+    }
+
+    fn set_aside(&mut self, aside: Box<Aside>) {
+        self.up.set_aside(aside);
+    }
+}

@@ -1,0 +1,92 @@
+//! A process without file descriptors: what is in flight loses nothing, endpoints are not blamed, connections that
+//! nobody uses give way, and everything is as before once there are some again.
+
+use std::time::Duration;
+
+use crate::harness::{Behaviour, Client, H2Upstream, Load, Setup, Upstream, Weir, eventually};
+
+const SOON: Duration = Duration::from_secs(5);
+
+#[track_caller]
+fn blames_nobody(weir: &Weir) {
+    for kind in ["upstream_connect", "upstream_answer", "upstream_timeout"] {
+        assert_eq!(weir.metrics().sum("weir_pool_faults_total", &[("kind", kind)]), 0.0, "{kind}");
+    }
+}
+
+#[test]
+fn idle_clients_give_way_to_new_ones_and_who_is_served_is_not_touched() {
+    let stable = Upstream::named("stable");
+    stable.behave_on("/slow", Behaviour::SlowBody { pieces: 140, piece: 10, pause: Duration::from_millis(50) });
+    let weir = Setup::single(&stable).table("health", "kind = \"off\"").descriptors(128).start();
+    let mut slow: Vec<Client> = (0..3).map(|_| weir.client()).collect();
+    for client in &mut slow {
+        client.send(b"GET /slow HTTP/1.1\r\nHost: test\r\n\r\n").expect("it is sent");
+    }
+    eventually("they are in flight", SOON, || stable.count() == 3);
+    // As many idle ones as get in at all.
+    let mut idle = Vec::new();
+    for _ in 0..200 {
+        let Ok(mut client) = Client::try_to(weir.address()) else { break };
+        client = client.patience(Duration::from_millis(300));
+        if client.try_ask("GET", "/", &[], b"").is_err() {
+            break;
+        }
+        idle.push(client);
+    }
+    assert!((5..100).contains(&idle.len()), "{} got in", idle.len());
+    // Those that came late would wait for the keep-alive time of the others, 75 s.
+    let load = Load::fresh(weir.address(), 4, Duration::from_millis(10));
+    std::thread::sleep(Duration::from_millis(6_500));
+    let report = load.stop();
+    assert!(report.failures.is_empty() && report.good > 50, "{} good, {:?}", report.good, report.failures.first());
+    for client in &mut slow {
+        assert_eq!(client.answer().expect("it is answered").body.len(), 1_400);
+    }
+    let gone =
+        idle.iter_mut().map(|client| client.closed_within(Duration::from_millis(1))).filter(|gone| *gone).count();
+    assert!(gone > 0 && gone <= idle.len(), "{gone} of {}", idle.len());
+}
+
+#[test]
+fn a_connection_that_could_not_be_made_for_want_of_descriptors_blames_no_endpoint() {
+    let stable = Upstream::named("stable");
+    stable.behave_on("/late", Behaviour::Late(Duration::from_millis(500)));
+    // One client of HTTP/2 can want more connections than there are descriptors.
+    let weir = Setup::single(&stable).workers(1).table("health", "kind = \"off\"").descriptors(64).start();
+    let mut client = weir.h2();
+    let answers = client.many(90, "/late");
+    let status = |wanted: u16| answers.iter().filter(|it| it.as_ref().is_ok_and(|it| it.status == wanted)).count();
+    let (good, full) = (status(200), status(503));
+    assert!(good + full == 90 && good > 10 && full > 10, "{good} good, {full} full of {}", answers.len());
+    let one = answers.iter().flatten().find(|answer| answer.status == 503).expect("there is one");
+    assert!(one.field("retry-after").is_some() && String::from_utf8_lossy(&one.body).contains("weir is full"));
+    blames_nobody(&weir);
+    assert_eq!(weir.status()["services"][0]["pools"][0]["endpoints"][0]["state"], "serving");
+    eventually("it recovers", SOON, || client.many(5, "/").iter().flatten().filter(|it| it.status == 200).count() == 5);
+}
+
+#[test]
+fn an_endpoint_with_http2_is_not_blamed_either() {
+    let endpoint = H2Upstream::named("stable");
+    let setup = Setup::new().pool_at("stable", &[&endpoint.url()]).table("health", "kind = \"off\"");
+    let weir = setup.workers(1).descriptors(40).start();
+    let mut crowd: Vec<Client> = (0..60).filter_map(|_| Client::try_to(weir.address()).ok()).collect();
+    let asked = crowd.iter_mut().take(4).map(|client| client.ask("GET", "/", &[], b"").status);
+    assert!(asked.into_iter().all(|status| status == 200 || status == 503));
+    blames_nobody(&weir);
+    drop(crowd);
+    eventually("it recovers", SOON, || weir.client().get("/").status == 200);
+}
+
+#[test]
+fn the_want_is_told_now_and_then_and_not_for_every_client() {
+    let stable = Upstream::named("stable");
+    let weir = Setup::single(&stable).table("health", "kind = \"off\"").descriptors(64).start();
+    let crowd: Vec<_> = (0..300).filter_map(|_| Client::try_to(weir.address()).ok()).collect();
+    std::thread::sleep(Duration::from_millis(500));
+    let lines = weir.log().lines();
+    let told = lines.iter().filter(|line| line.contains("cannot accept")).count();
+    assert!(told <= 8, "{told} lines in half a second");
+    drop(crowd);
+}
