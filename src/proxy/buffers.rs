@@ -1,6 +1,8 @@
 //! A worker's spare buffers. A connection holds one only while bytes are moving, so that idle connections cost none
 //! and busy ones share the few that are warm in the cache.
 
+use super::h1::response::Line;
+
 /// Size of an ordinary buffer: a request or response head with a small body.
 pub(crate) const BUFFER_BYTES: usize = 16 * 1024;
 
@@ -13,11 +15,16 @@ const SPARE_MAX: usize = 64;
 /// Spare large buffers kept per worker.
 const SPARE_LARGE_MAX: usize = 16;
 
+/// Spare lists of fields kept per worker, and the most that one of them has room for.
+const SPARE_LINES_MAX: usize = 64;
+const LINES_MAX: usize = 64;
+
 /// Spare buffers.
 #[derive(Debug, Default)]
 pub(crate) struct Buffers {
     spare: Vec<Vec<u8>>,
     large: Vec<Vec<u8>>,
+    lines: Vec<Vec<Line>>,
 }
 
 // === impl Buffers ===
@@ -31,6 +38,19 @@ impl Buffers {
     /// An empty buffer of at least [`LARGE_BYTES`].
     pub(crate) fn take_large(&mut self) -> Vec<u8> {
         self.large.pop().unwrap_or_else(|| Vec::with_capacity(LARGE_BYTES))
+    }
+
+    /// An empty list for the fields of an answer.
+    pub(crate) fn take_lines(&mut self) -> Vec<Line> {
+        self.lines.pop().unwrap_or_else(|| Vec::with_capacity(16))
+    }
+
+    /// Takes a list back.
+    pub(crate) fn put_lines(&mut self, mut lines: Vec<Line>) {
+        if (1..=LINES_MAX).contains(&lines.capacity()) && self.lines.len() < SPARE_LINES_MAX {
+            lines.clear();
+            self.lines.push(lines);
+        }
     }
 
     /// Takes a buffer back.

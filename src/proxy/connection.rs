@@ -1,8 +1,9 @@
 //! The life of a client connection: wait for a request holding next to nothing, serve it, wait again.
 //!
 //! Between two requests a connection is a socket, a timer and this small future; everything that a request needs is
-//! taken when its first byte is there and given back after its last.
+//! taken when its first byte is there and given back after its last, but for what the next one needs if it comes soon.
 
+use std::cell::Cell;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
@@ -28,6 +29,10 @@ pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// gets an answer instead of a reset.
 pub(crate) const DRAIN_IDLE: Duration = Duration::from_millis(500);
 
+/// How long a connection keeps what it serves requests with (some 3 KB), for the next one: making that anew for each
+/// cost 3 % of a request's instructions.
+const SOON: Duration = Duration::from_secs(1);
+
 /// How long a connection has waited at least when it gives way to new clients: for its first request, and for a further
 /// one. One whose request is on its way this very moment should not be met by the end, and a crowd that says nothing
 /// should not push clients out that are served.
@@ -41,8 +46,8 @@ const LINGER_BYTES_MAX: usize = 1024 * 1024;
 
 /// How a burst of requests ended.
 enum Burst {
-    /// Nothing of a next request is there yet.
-    Idle,
+    /// Nothing of a next request came since then.
+    Idle(Instant),
     /// The connection is over.
     Over,
     /// It is over, and the last answer was cut.
@@ -55,16 +60,18 @@ enum Burst {
 pub(crate) async fn run<L: Link>(worker: Rc<Worker>, mut stream: L, mut via: Via) {
     via.look(&worker, stream.socket());
     let mut timer = worker.timers.borrow_mut().take();
-    let mut first = true;
     let burst = {
         let mut drained = pin!(worker.drain.notified());
+        let (mut first, mut since) = (true, Instant::now());
         loop {
-            if !wait(&worker, &mut stream, &mut timer, first, drained.as_mut()).await {
-                break Burst::Over;
+            let rest = Rest { first, since, limit: Duration::MAX };
+            match rest.wait(&worker, &mut stream, &mut timer, drained.as_mut()).await {
+                Waited::Bytes => {}
+                Waited::Over | Waited::Long => break Burst::Over,
             }
-            // The future of a request is large, so it lives only as long as there is one.
-            match Box::pin(requests(&worker, &via, &mut stream, &mut timer, first)).await {
-                Burst::Idle => first = false,
+            // The future of a request is large, so it lives only as long as there are some.
+            match Box::pin(requests(&worker, &via, &mut stream, &mut timer, drained.as_mut(), first)).await {
+                Burst::Idle(last) => (first, since) = (false, last),
                 ended => break ended,
             }
         }
@@ -73,59 +80,85 @@ pub(crate) async fn run<L: Link>(worker: Rc<Worker>, mut stream: L, mut via: Via
     match burst {
         Burst::Http2(read) => Box::pin(h2::run(worker.clone(), stream, read, via)).await,
         Burst::Over => stream.bid_farewell(),
-        Burst::Cut | Burst::Idle => {}
+        Burst::Cut | Burst::Idle(_) => {}
     }
 }
 
-/// Waits for the first byte of a request; false when the connection should be closed.
-async fn wait<'a, L: Link>(
-    worker: &'a Worker,
-    stream: &mut L,
-    timer: &mut Timer,
+/// A wait for the first byte of a request.
+struct Rest {
+    /// Whether the connection had none before.
     first: bool,
-    mut drained: Pin<&mut tokio::sync::futures::Notified<'a>>,
-) -> bool {
-    let limits = worker.snapshot().limits;
-    let began = Instant::now();
-    let mut deadline = began + if first { limits.header_timeout } else { limits.keep_alive };
-    let mut draining = worker.draining().is_some();
-    if draining {
-        deadline = deadline.min(Instant::now() + DRAIN_IDLE);
-    }
-    loop {
-        let readable = std::future::poll_fn(|cx| {
-            if let Poll::Ready(readable) = stream.poll_readable(cx) {
-                return Poll::Ready(Some(readable));
-            }
-            if !draining && drained.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(None);
-            }
-            Poll::Pending
-        });
-        match timer.limit(deadline, readable).await {
-            Ok(Some(readable)) => return readable,
-            // New clients need the place, and nobody needs this connection now.
-            Ok(None) if worker.draining().is_none() => {
-                drained.set(worker.drain.notified());
-                if began.elapsed() >= (if first { SILENT_ENOUGH } else { IDLE_ENOUGH }) && worker.gives_way(first) {
-                    return false;
+    /// When it began.
+    since: Instant,
+    /// How long it lasts at most.
+    limit: Duration,
+}
+
+/// What a wait ended with.
+enum Waited {
+    /// There is something to read.
+    Bytes,
+    /// The connection should be closed.
+    Over,
+    /// The limit was reached.
+    Long,
+}
+
+impl Rest {
+    async fn wait<'a, L: Link>(
+        &self,
+        worker: &'a Worker,
+        stream: &mut L,
+        timer: &mut Timer,
+        mut drained: Pin<&mut tokio::sync::futures::Notified<'a>>,
+    ) -> Waited {
+        let Self { first, since, limit } = *self;
+        let limits = worker.snapshot().limits;
+        let patience = if first { limits.header_timeout } else { limits.keep_alive };
+        let mut deadline = since + patience.min(limit);
+        let mut draining = worker.draining().is_some();
+        if draining {
+            deadline = deadline.min(Instant::now() + DRAIN_IDLE);
+        }
+        loop {
+            let readable = std::future::poll_fn(|cx| {
+                if let Poll::Ready(readable) = stream.poll_readable(cx) {
+                    return Poll::Ready(Some(readable));
                 }
+                if !draining && drained.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(None);
+                }
+                Poll::Pending
+            });
+            match timer.limit(deadline, readable).await {
+                Ok(Some(true)) => return Waited::Bytes,
+                Ok(Some(false)) => return Waited::Over,
+                // New clients need the place, and nobody needs this connection now.
+                Ok(None) if worker.draining().is_none() => {
+                    drained.set(worker.drain.notified());
+                    let enough = if first { SILENT_ENOUGH } else { IDLE_ENOUGH };
+                    if since.elapsed() >= enough && worker.gives_way(first) {
+                        return Waited::Over;
+                    }
+                }
+                Ok(None) => {
+                    draining = true;
+                    deadline = deadline.min(Instant::now() + DRAIN_IDLE);
+                }
+                Err(_) if limit < patience && !draining => return Waited::Long,
+                Err(_) => return Waited::Over,
             }
-            Ok(None) => {
-                draining = true;
-                deadline = deadline.min(Instant::now() + DRAIN_IDLE);
-            }
-            Err(_) => return false,
         }
     }
 }
 
-/// Serves requests for as long as more of them is at hand.
-async fn requests<L: Link>(
-    worker: &Rc<Worker>,
+/// Serves requests for as long as one follows the other soon.
+async fn requests<'a, L: Link>(
+    worker: &'a Rc<Worker>,
     via: &Via,
     stream: &mut L,
     timer: &mut Timer,
+    mut drained: Pin<&mut tokio::sync::futures::Notified<'a>>,
     mut first: bool,
 ) -> Burst {
     let mut head = worker.take_head();
@@ -135,7 +168,15 @@ async fn requests<L: Link>(
             Ok(Some(parsed)) => {
                 first = false;
                 match serve(worker, via, stream, &mut head, parsed, timer).await {
-                    After::Next if head.bytes.is_empty() => break Burst::Idle,
+                    After::Next if head.bytes.is_empty() => {
+                        worker.buffers.borrow_mut().put(std::mem::take(&mut head.bytes));
+                        let rest = Rest { first, since: Instant::now(), limit: SOON };
+                        match rest.wait(worker, stream, timer, drained.as_mut()).await {
+                            Waited::Bytes => head.bytes = worker.buffers.borrow_mut().take(),
+                            Waited::Long => break Burst::Idle(rest.since),
+                            Waited::Over => break Burst::Over,
+                        }
+                    }
                     After::Next => {}
                     After::Close => break Burst::Over,
                     After::Cut => break Burst::Cut,
@@ -162,7 +203,8 @@ async fn read_head<L: Link>(
     timer: &mut Timer,
     first: bool,
 ) -> Result<Option<request::Parsed>, ()> {
-    let began = Instant::now();
+    // When it had to be waited for.
+    let began = Cell::new(None);
     let limits = worker.snapshot().limits;
     let mut scanned = 0;
     let mut fresh = !head.bytes.is_empty();
@@ -182,7 +224,12 @@ async fn read_head<L: Link>(
             }
         }
         let read = std::future::poll_fn(|cx| poll_read(cx, stream, &mut head.bytes));
-        match timer.limit(began + limits.header_timeout, read).await {
+        let deadline = || {
+            let since = began.get().unwrap_or_else(Instant::now);
+            began.set(Some(since));
+            since + limits.header_timeout
+        };
+        match timer.limit_from(deadline, read).await {
             Ok(Ok(n)) if n > 0 => fresh = true,
             Ok(_) if head.bytes.is_empty() => return Err(()),
             Ok(Ok(_)) => break Refusal::Head(Refused::Malformed("the request ends within its head")),
@@ -191,7 +238,7 @@ async fn read_head<L: Link>(
             Err(_) => break Refusal::HeadTimeout,
         }
     };
-    tell_unread(worker, &worker.snapshot(), via, &refusal, began);
+    tell_unread(worker, &worker.snapshot(), via, &refusal, began.get().unwrap_or_else(Instant::now));
     if refusal != Refusal::ClientGone && send(stream, &refusal, None, false, timer).await {
         linger(stream, timer).await;
     }

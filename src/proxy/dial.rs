@@ -115,5 +115,5 @@ async fn over_any<D: Downstream>(
     course: Course<'_>,
 ) -> Tried<Reply> {
     let tried = http1::attempt(job, attempt, opened, replay, timer, course).await;
-    tried.map(|answered| Reply::Any(Box::new(answered)))
+    tried.map(Reply::Any)
 }

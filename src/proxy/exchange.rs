@@ -119,7 +119,7 @@ pub(crate) async fn exchange<W: Wire, D: Downstream>(
     terms: &Terms<'_>,
 ) -> Result<Response, Failure> {
     let timeouts = terms.timeouts;
-    let mut wait = Wait { interim: 0, terms, lines: Vec::with_capacity(16) };
+    let mut wait = Wait { interim: 0, terms, lines: terms.buffers.borrow_mut().take_lines() };
     let (mut moved, mut patience) = (terms.began, terms.patience);
     loop {
         let awaits_continue = !upload.is_complete() && down.awaits_continue();

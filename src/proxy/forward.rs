@@ -58,10 +58,9 @@ pub(crate) struct Answered<W: Wire> {
 }
 
 /// An answer, by the protocol that it came in.
-#[expect(clippy::large_enum_variant, reason = "a box for the smaller one only: most answers come over HTTP/1")]
 pub(crate) enum Reply {
     /// HTTP/1 over TCP.
-    Http1(Answered<TcpStream>),
+    Http1(Box<Answered<TcpStream>>),
     /// HTTP/1 over anything else.
     Any(Box<Answered<AnyWire>>),
     Http2(Box<Answered2>),
@@ -181,6 +180,12 @@ fn at_hand<D: Downstream>(job: &Job<'_>, down: &mut D) -> Result<(Vec<u8>, bool)
 // === impl Answered ===
 
 impl<W: Wire> Answered<W> {
+    /// See [`Attempt::give_back`].
+    pub(crate) fn give_back(self, whole: bool, now_ms: u64) {
+        let Self { conn, mut response, upload, attempt, .. } = self;
+        attempt.give_back(conn, upload, &mut response, whole, now_ms);
+    }
+
     /// It switches to a protocol that nobody asked for.
     pub(crate) fn unasked(self, question: &Question<'_>) -> (Refusal, Trail) {
         self.attempt.fail(Fault::UpstreamAnswer, question);
@@ -293,7 +298,7 @@ impl Attempt {
         &self,
         mut conn: Conn<W>,
         upload: Upload,
-        response: &Response,
+        response: &mut Response,
         whole: bool,
         now_ms: u64,
     ) {
@@ -302,6 +307,7 @@ impl Attempt {
         let mut buffers = self.worker.buffers.borrow_mut();
         buffers.put(std::mem::take(&mut conn.buf));
         buffers.put(upload.into_buffer());
+        buffers.put_lines(std::mem::take(&mut response.lines));
         if reusable && !self.endpoint().is_draining() {
             let limits = &self.snapshot.limits;
             let ours_ms = limits.upstream_keep_alive.as_millis() as u64;

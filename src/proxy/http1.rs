@@ -29,7 +29,7 @@ pub(crate) async fn attempt<W: Wire, D: Downstream>(
     replay: &mut Replay<'_, D>,
     timer: &mut Timer,
     course: Course<'_>,
-) -> Tried<Answered<W>> {
+) -> Tried<Box<Answered<W>>> {
     let loaded = opened.and_then(|conn| Ok((conn, load(job, &attempt, &replay.body, replay.complete)?)));
     let (conn, upload) = match loaded {
         Ok(loaded) => loaded,
@@ -72,7 +72,8 @@ pub(crate) async fn attempt<W: Wire, D: Downstream>(
             sent.attempt.answer(response.status, job.question);
             sent.attempt.places = std::mem::take(course.places);
             let Sent { attempt, conn, upload } = sent;
-            Tried::Over(Ok(Answered { conn, response, upload, attempt, trail: std::mem::take(trail), at }))
+            let trail = std::mem::take(trail);
+            Tried::Over(Ok(Box::new(Answered { conn, response, upload, attempt, trail, at })))
         }
         Err(failure) => {
             course.trail.sends += u32::from(matches!(failure, Failure::Endpoint { .. }));

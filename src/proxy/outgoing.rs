@@ -129,14 +129,24 @@ impl RequestId {
     }
 }
 
-/// Sixteen hexadecimal digits, all at once: each half byte in a byte of its own, then turned into its digit.
+/// Sixteen hexadecimal digits.
 pub(crate) fn hex(bits: u64) -> [u8; 16] {
-    let mut spread = u128::from(bits);
-    spread = (spread | spread << 32) & 0x0000_0000_ffff_ffff_0000_0000_ffff_ffff;
-    spread = (spread | spread << 16) & 0x0000_ffff_0000_ffff_0000_ffff_0000_ffff;
-    spread = (spread | spread << 8) & 0x00ff_00ff_00ff_00ff_00ff_00ff_00ff_00ff;
-    spread = (spread | spread << 4) & 0x0f0f_0f0f_0f0f_0f0f_0f0f_0f0f_0f0f_0f0f;
-    spread.to_be_bytes().map(|digit| digit + if digit < 10 { b'0' } else { b'a' - 10 })
+    let mut digits = [0; 16];
+    let (high, low) = digits.split_at_mut(8);
+    high.copy_from_slice(&hex_of_half((bits >> 32) as u32));
+    low.copy_from_slice(&hex_of_half(bits as u32));
+    digits
+}
+
+/// Eight digits at once: each half byte in a byte of its own, to which `0` is added, and to those above 9 what lies
+/// between `9` and `a`. A byte of 10 or more is known by the bit that adding 6 carries into.
+fn hex_of_half(bits: u32) -> [u8; 8] {
+    let mut spread = u64::from(bits);
+    spread = (spread | spread << 16) & 0x0000_ffff_0000_ffff;
+    spread = (spread | spread << 8) & 0x00ff_00ff_00ff_00ff;
+    spread = (spread | spread << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+    let letters = ((spread + 0x0606_0606_0606_0606) >> 4) & 0x0101_0101_0101_0101;
+    (spread + 0x3030_3030_3030_3030 + letters * u64::from(b'a' - 10 - b'0')).to_be_bytes()
 }
 
 // === impl Outgoing ===

@@ -146,7 +146,7 @@ impl<'r, 'c, L: Link, W: Wire> Relay<'r, 'c, L, W> {
                 Poll::Pending => self.watch.poll_over(cx, attempt).map(|()| Some(End::Cut(Fault::Proxy))),
                 step => step,
             });
-            match timer.limit(Instant::now() + idle, step).await {
+            match timer.limit_from(|| Instant::now() + idle, step).await {
                 Ok(Some(end)) => {
                     if let Some(witness) = Aside::witness(&mut self.client.aside).filter(|_| end == End::Whole) {
                         witness.end();

@@ -143,7 +143,7 @@ impl Request<'_> {
         self.worker.turns.up().await;
         match forward(&job, places, client, timer).await {
             Ok(Reply::Http1(answered)) => told.relay(&question, &decision, client, answered, timer).await,
-            Ok(Reply::Any(answered)) => Box::pin(told.relay(&question, &decision, client, *answered, timer)).await,
+            Ok(Reply::Any(answered)) => Box::pin(told.relay(&question, &decision, client, answered, timer)).await,
             Ok(Reply::Http2(answered)) => {
                 Box::pin(told.relay_http2(&question, &decision, client, answered, timer)).await
             }
@@ -183,16 +183,16 @@ impl Told<'_> {
         question: &Question<'_>,
         decision: &Decision,
         client: &mut Client<'_, L>,
-        answered: Answered<W>,
+        mut answered: Box<Answered<W>>,
         timer: &mut Timer,
     ) -> After {
-        let Answered { mut conn, response, mut upload, attempt, mut trail, .. } = answered;
+        let Answered { conn, response, upload, attempt, trail, .. } = &mut *answered;
         let (worker, parsed) = (self.request.worker, &self.request.parsed);
         let upgraded = response.status == 101;
         if upgraded && !(parsed.upgrade && response.upgrade) {
             attempt.fail(Fault::UpstreamAnswer, question);
             let refusal = Refusal::Upstream { fault: Fault::UpstreamAnswer, reason: "unasked_upgrade" };
-            return self.refuse(client, Some(decision), &trail, refusal, timer).await;
+            return self.refuse(client, Some(decision), trail, refusal, timer).await;
         }
         // An HTTP/1.0 client knows the end of such a body by the end of the connection alone.
         let endless =
@@ -205,43 +205,43 @@ impl Told<'_> {
         let (snapshot, authority) = (&self.request.snapshot, &attempt.endpoint().authority);
         let (now, took) = (question.now, Took { began: self.request.began, upstream_us: trail.upstream_us });
         let back = Back { snapshot, head: self.head, decision, caller: self.caller, authority, now, took };
-        back.fields(&response, &conn.buf, |name, value| {
+        back.fields(response, &conn.buf, |name, value| {
             out.extend_from_slice(name);
             out.extend_from_slice(b": ");
             out.extend_from_slice(value);
             out.extend_from_slice(b"\r\n");
         });
-        Aside::note(&mut client.aside, &response, &conn.buf, &attempt);
-        let chunked = write_framing(&response, parsed.http10, &mut out);
+        Aside::note(&mut client.aside, response, &conn.buf, attempt);
+        let chunked = write_framing(response, parsed.http10, &mut out);
         out.extend_from_slice(match (upgraded, keep, parsed.http10) {
             (true, ..) => b"connection: upgrade\r\nupgrade: websocket\r\n\r\n",
             (false, true, false) => b"\r\n",
             (false, true, true) => b"connection: keep-alive\r\n\r\n",
             (false, false, _) => b"connection: close\r\n\r\n",
         });
-        let mut relay = Relay::new(worker, client, &mut conn, &mut upload, &response, chunked, out);
+        let mut relay = Relay::new(worker, client, conn, upload, response, chunked, out);
         worker.turns.down().await;
-        let end = relay.run(timer, attempt.service().spec.timeouts.idle, &attempt).await;
+        let end = relay.run(timer, attempt.service().spec.timeouts.idle, attempt).await;
         let mut bytes_out = relay.bytes_out;
         worker.buffers.borrow_mut().put(relay.out);
         if upgraded && end == End::Whole {
-            bytes_out += self.tunnel(client, &mut conn, &attempt, &mut trail, timer).await;
+            bytes_out += self.tunnel(client, conn, attempt, trail, timer).await;
         }
         if let End::Unsent(fault) = end {
             attempt.fail(fault, question);
             let refusal = Refusal::Upstream { fault, reason: "malformed_body" };
-            return self.refuse(client, Some(decision), &trail, refusal, timer).await;
+            return self.refuse(client, Some(decision), trail, refusal, timer).await;
         }
         let fault = match end {
             End::Whole => (500..600).contains(&response.status).then_some(Fault::UpstreamAnswer),
-            End::Cut(fault) | End::Unsent(fault) => Some(fault),
+            End::Cut(fault) | End::Unsent(fault) => {
+                if fault.blames_pool() {
+                    attempt.fail(fault, question);
+                }
+                Some(fault)
+            }
         };
-        if let End::Cut(fault) = end
-            && fault.blames_pool()
-        {
-            attempt.fail(fault, question);
-        }
-        self.tell(Some(decision), &trail, response.status, fault, (client.bytes_in, bytes_out));
+        self.tell(Some(decision), trail, response.status, fault, (client.bytes_in, bytes_out));
         let whole = end == End::Whole && !upgraded;
         if endless && !whole {
             // A reset is the only way to say that the body is not whole.
@@ -254,7 +254,7 @@ impl Told<'_> {
             true if client.unused().is_empty() => After::Close,
             _ => After::Linger,
         };
-        attempt.give_back(conn, upload, &response, whole, question.now.mono_ms);
+        answered.give_back(whole, question.now.mono_ms);
         after
     }
 

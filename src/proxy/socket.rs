@@ -112,13 +112,13 @@ impl Stream {
     pub(crate) async fn upgrade<W: Wire>(
         &mut self,
         asked: Asked,
-        answered: Answered<W>,
+        answered: Box<Answered<W>>,
         decision: &Decision,
         timer: &mut Timer,
         respond: &mut SendResponse<Bytes>,
-    ) -> Option<Result<Answered<W>, (Refusal, Trail)>> {
+    ) -> Option<Result<Box<Answered<W>>, (Refusal, Trail)>> {
         let Answered { mut conn, response, attempt, mut trail, .. } = match answered.response.status {
-            101 => answered,
+            101 => *answered,
             // A 2xx would say that there is a tunnel.
             200..=299 => return Some(Err((Refusal::NoWebSocket, answered.trail))),
             _ => return Some(Ok(answered)),

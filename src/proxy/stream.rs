@@ -111,16 +111,16 @@ impl Stream {
                         None => return,
                     }
                 }
-                if let Some((body, out)) = stream.answer(answered, &decision, down, timer, &mut respond) {
+                if let Some((body, out)) = stream.answer(*answered, &decision, down, timer, &mut respond) {
                     body.pour(out).await;
                 }
                 return;
             }
             Some(Ok(Reply::Any(mut answered))) => {
                 if let Some(asked) = asked.take() {
-                    let tried = stream.upgrade(asked, *answered, &decision, &mut timer, &mut respond);
+                    let tried = stream.upgrade(asked, answered, &decision, &mut timer, &mut respond);
                     match Box::pin(tried).await {
-                        Some(Ok(ordinary)) => *answered = ordinary,
+                        Some(Ok(ordinary)) => answered = ordinary,
                         Some(Err((refusal, trail))) => return stream.refuse(&refusal, &trail, 0, &mut respond),
                         None => return,
                     }
@@ -278,7 +278,7 @@ impl Stream {
         timer: Timer,
         respond: &mut SendResponse<Bytes>,
     ) -> Option<(Box<Streamed<W>>, SendStream<Bytes>)> {
-        let Answered { mut conn, response, upload, attempt, trail, at } = answered;
+        let Answered { mut conn, mut response, upload, attempt, trail, at } = answered;
         let head = self.head_for_client(&response, &conn.buf, &attempt, decision, trail.upstream_us);
         let watch = Watch::of(&response, &conn.buf);
         Aside::note(&mut down.aside, &response, &conn.buf, &attempt);
@@ -299,7 +299,7 @@ impl Stream {
             let cut = send(respond, head, data).is_err().then_some(Fault::Client);
             let fault = cut.or((500..600).contains(&response.status).then_some(Fault::UpstreamAnswer));
             self.tell(&trail, response.status, fault, (down.bytes_in, n as u64));
-            attempt.give_back(conn, upload, &response, true, self.worker.now(at).mono_ms);
+            attempt.give_back(conn, upload, &mut response, true, self.worker.now(at).mono_ms);
             self.worker.timers.borrow_mut().put(timer);
             return None;
         }

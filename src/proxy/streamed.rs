@@ -132,7 +132,7 @@ impl<W: Wire> Streamed<W> {
         self.stream.worker.timers.borrow_mut().put(std::mem::take(&mut self.timer));
         if let (Some(conn), Some(upload)) = (self.conn.take(), self.upload.take()) {
             let now_ms = self.stream.worker.now(Instant::now()).mono_ms;
-            self.attempt.give_back(conn, upload, &self.response, cut.is_none(), now_ms);
+            self.attempt.give_back(conn, upload, &mut self.response, cut.is_none(), now_ms);
         }
     }
 

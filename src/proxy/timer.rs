@@ -50,12 +50,23 @@ impl Timers {
 impl Timer {
     /// Runs `future` until it is done or `deadline` has passed.
     pub(crate) async fn limit<F: Future>(&mut self, deadline: Instant, future: F) -> Result<F::Output, Elapsed> {
-        let mut future = pin!(future);
+        self.limit_from(|| deadline, future).await
+    }
+
+    /// The same for a deadline that is asked for once there is something to wait for: most things are done at once, and
+    /// the clock need not be read for them.
+    pub(crate) async fn limit_from<F: Future>(
+        &mut self,
+        deadline: impl Fn() -> Instant,
+        future: F,
+    ) -> Result<F::Output, Elapsed> {
+        let (mut future, mut limit) = (pin!(future), None);
         std::future::poll_fn(|cx| {
             if let Poll::Ready(output) = future.as_mut().poll(cx) {
                 return Poll::Ready(Ok(output));
             }
-            self.poll_elapsed(cx, deadline).map(|()| Err(Elapsed))
+            let limit = *limit.get_or_insert_with(&deadline);
+            self.poll_elapsed(cx, limit).map(|()| Err(Elapsed))
         })
         .await
     }

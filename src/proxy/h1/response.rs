@@ -246,49 +246,48 @@ fn field(bytes: &[u8], line: Span, clean: bool, gathered: &mut Gathered) -> Resu
 /// its own it cost 60 instructions a request.
 #[inline(always)]
 fn fate(name: &[u8], value: &[u8], gathered: &mut Gathered) -> Result<Fate, BadResponse> {
-    let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
     Ok(match name.len() {
-        14 if is(b"content-length") => {
+        14 if syntax::is_word(name, b"content-length") => {
             let length = syntax::content_length(value).ok_or(BadResponse("the Content-Length is not a number"))?;
             if gathered.length.replace(length).is_some() {
                 return Err(BadResponse("there is more than one Content-Length"));
             }
             Fate::Length
         }
-        17 if is(b"transfer-encoding") => {
+        17 if syntax::is_word(name, b"transfer-encoding") => {
             if gathered.chunked || !value.eq_ignore_ascii_case(b"chunked") {
                 return Err(BadResponse("the Transfer-Encoding is not exactly chunked"));
             }
             gathered.chunked = true;
             Fate::Drop
         }
-        10 if is(b"connection") => {
+        10 if syntax::is_word(name, b"connection") => {
             for token in syntax::list(value) {
                 match token {
-                    t if t.eq_ignore_ascii_case(b"close") => gathered.close = true,
-                    t if t.eq_ignore_ascii_case(b"keep-alive") => gathered.keep_alive = true,
-                    t if t.eq_ignore_ascii_case(b"upgrade") => gathered.upgrade = true,
+                    t if syntax::is_word(t, b"close") => gathered.close = true,
+                    t if syntax::is_word(t, b"keep-alive") => gathered.keep_alive = true,
+                    t if syntax::is_word(t, b"upgrade") => gathered.upgrade = true,
                     _ => gathered.nominated = true,
                 }
             }
             Fate::Drop
         }
-        10 if is(b"keep-alive") => {
+        10 if syntax::is_word(name, b"keep-alive") => {
             let timeout = syntax::list(value).find_map(|part| part.strip_prefix(b"timeout="));
             gathered.keep_alive_s = timeout.and_then(syntax::content_length);
             Fate::Drop
         }
-        10 if is(b"set-cookie") => Fate::SetCookie,
-        8 if is(b"location") => Fate::Location,
-        16 if is(b"content-location") => Fate::Location,
-        2 if is(b"te") => Fate::Drop,
-        7 if is(b"upgrade") => {
+        10 if syntax::is_word(name, b"set-cookie") => Fate::SetCookie,
+        8 if syntax::is_word(name, b"location") => Fate::Location,
+        16 if syntax::is_word(name, b"content-location") => Fate::Location,
+        2 if syntax::is_word(name, b"te") => Fate::Drop,
+        7 if syntax::is_word(name, b"upgrade") => {
             gathered.websocket = value.eq_ignore_ascii_case(b"websocket");
             Fate::Drop
         }
-        7 if is(b"trailer") => Fate::Drop,
-        16 if is(b"proxy-connection") => Fate::Drop,
-        18 if is(b"proxy-authenticate") => Fate::Drop,
+        7 if syntax::is_word(name, b"trailer") => Fate::Drop,
+        16 if syntax::is_word(name, b"proxy-connection") => Fate::Drop,
+        18 if syntax::is_word(name, b"proxy-authenticate") => Fate::Drop,
         _ => Fate::Copy,
     })
 }
