@@ -177,7 +177,9 @@ impl Outgoing<'_> {
         let begin = out.len();
         self.write(authority, out)?;
         let expect = b"\r\nexpect: 100-continue\r\n";
-        if let Some(at) = memchr::memmem::find(&out[begin..], expect) {
+        if self.head.fields.iter().any(|field| field.id == FieldId::Expect)
+            && let Some(at) = memchr::memmem::find(&out[begin..], expect)
+        {
             out.drain(begin + at + 2..begin + at + expect.len());
         }
         out.truncate(out.len() - 2);

@@ -1,5 +1,7 @@
 //! A copy on its way: sent over connections of its own, its answer read and thrown away, never retried.
 
+use std::future::Future;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -46,12 +48,20 @@ pub(super) async fn run(mut copying: Box<Copying>) {
     let timeout = copying.mirror().spec.timeout;
     let connect = copying.service().spec.timeouts.connect.min(timeout);
     let timeouts = Timeouts { connect, response_header: timeout, idle: timeout, tunnel_idle: None };
-    let outcome = deadline.limit(began + timeout, deliver(&mut copying, began, &timeouts, &mut timer)).await;
+    let outcome = {
+        // Not by `limit`, which would move a large future twice.
+        let mut delivering = pin!(deliver(&mut copying, began, &timeouts, &mut timer));
+        let until = began + timeout;
+        std::future::poll_fn(|cx| match delivering.as_mut().poll(cx) {
+            Poll::Ready(done) => Poll::Ready(done),
+            Poll::Pending => deadline.poll_elapsed(cx, until).map(|()| Err(Lost::Timeout)),
+        })
+        .await
+    };
     let shard = copying.shard();
     match outcome {
-        Ok(Ok(status)) => shard.answer(status, began.elapsed().as_micros() as u64),
-        Ok(Err(how)) => shard.lose_by(how),
-        Err(_) => shard.lose_by(Lost::Timeout),
+        Ok(status) => shard.answer(status, began.elapsed().as_micros() as u64),
+        Err(how) => shard.lose_by(how),
     }
     let mut timers = worker.timers.borrow_mut();
     timers.put(deadline);
@@ -70,11 +80,11 @@ async fn deliver(copying: &mut Copying, began: Instant, timeouts: &Timeouts, tim
         return over_http1::<TcpStream>(copying, began, timeouts, timer, &mut witness).await;
     }
     if let Some(dial) = http2(copying, timeouts)
-        && let Some(done) = over_http2(copying, &dial, timer, &mut witness).await
+        && let Some(done) = Box::pin(over_http2(copying, &dial, timer, &mut witness)).await
     {
         return done;
     }
-    over_http1::<AnyWire>(copying, began, timeouts, timer, &mut witness).await
+    Box::pin(over_http1::<AnyWire>(copying, began, timeouts, timer, &mut witness)).await
 }
 
 /// How HTTP/2 is spoken with the endpoint, unless it is known to choose HTTP/1.1.
