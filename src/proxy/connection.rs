@@ -33,6 +33,9 @@ pub(crate) const DRAIN_IDLE: Duration = Duration::from_millis(500);
 /// cost 3 % of a request's instructions.
 const SOON: Duration = Duration::from_secs(1);
 
+/// Connections of a worker that do so at a time.
+const READY_MAX: u32 = 512;
+
 /// How long a connection has waited at least when it gives way to new clients: for its first request, and for a further
 /// one. One whose request is on its way this very moment should not be met by the end, and a crowd that says nothing
 /// should not push clients out that are served.
@@ -169,6 +172,7 @@ async fn requests<'a, L: Link>(
                 first = false;
                 match serve(worker, via, stream, &mut head, parsed, timer).await {
                     After::Next if head.bytes.is_empty() => {
+                        let Some(_ready) = Ready::new(worker) else { break Burst::Idle(Instant::now()) };
                         worker.buffers.borrow_mut().put(std::mem::take(&mut head.bytes));
                         let rest = Rest { first, since: Instant::now(), limit: SOON };
                         match rest.wait(worker, stream, timer, drained.as_mut()).await {
@@ -260,6 +264,25 @@ pub(crate) async fn linger<L: Link>(stream: &mut L, timer: &mut Timer) {
             Ok(Ok(n)) if n > 0 => total += n,
             _ => return,
         }
+    }
+}
+
+/// One of the few that keep what they serve requests with, until it is dropped.
+struct Ready<'a>(&'a Worker);
+
+impl<'a> Ready<'a> {
+    fn new(worker: &'a Worker) -> Option<Self> {
+        let count = worker.ready.get();
+        (count < READY_MAX).then(|| {
+            worker.ready.set(count + 1);
+            Self(worker)
+        })
+    }
+}
+
+impl Drop for Ready<'_> {
+    fn drop(&mut self) {
+        self.0.ready.set(self.0.ready.get() - 1);
     }
 }
 

@@ -82,6 +82,8 @@ pub(crate) struct Worker {
     sites: Arc<[Option<Arc<Site>>]>,
     /// When draining began.
     draining: Cell<Option<Instant>>,
+    /// Connections between two requests that are ready for the next.
+    pub(crate) ready: Cell<u32>,
     /// Wakes connections that wait for a request: when draining begins, and when some of them should give way.
     pub(crate) drain: Notify,
     /// Who of those that wait should give way.
@@ -169,6 +171,7 @@ impl Worker {
             sites: seat.sites,
             turns: Turns::default(),
             draining: Cell::new(None),
+            ready: Cell::new(0),
             drain: Notify::new(),
             squeeze: Cell::default(),
             closed: Notify::new(),
