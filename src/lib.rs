@@ -25,6 +25,7 @@
 //! | 1 | [`tls`] | certificates: read, checked, chosen by name, kept fresh; no socket |
 //! | 1 | [`telemetry`] | what happened: counters by worker, histograms, Prometheus text, access log |
 //! | 1 | [`outside`] | calls that leave the house: HTTP, commands, mail; deadlines and bounds |
+//! | 2 | [`acme`] | automatic certificates: when one is ordered, how, and what is kept; a feature of the build |
 //! | 2 | [`throttle`] | how much may come: rate limits by key, caps on requests in flight; shared by all workers |
 //! | 2 | [`upstream`] | the other side: endpoints by identity, names, probes, ejection, the pool breaker |
 //! | 3 | [`switchboard`] | the one writer: change, reconcile (pure), publish; history, keys, status |
@@ -148,6 +149,7 @@ pub mod routing;
 pub mod telemetry;
 pub mod tls;
 
+pub mod acme;
 pub mod throttle;
 pub mod upstream;
 

@@ -60,6 +60,7 @@ impl Stage {
             instance: "weir-test".into(),
             sites: Arc::new([None]),
             pairs: Arc::clone(&pairs),
+            challenges: None,
             spans: Arc::default(),
         };
         let handed = handed.pop().expect("one worker");

@@ -20,7 +20,7 @@ const FLOORS: &[(u8, &[&str])] = &[
     (5, &["admin"]),
     (4, &["proxy", "rollout"]),
     (3, &["switchboard"]),
-    (2, &["throttle", "upstream"]),
+    (2, &["acme", "throttle", "upstream"]),
     (1, &["config", "outside", "routing", "telemetry", "tls"]),
     (0, &["model"]),
 ];
@@ -30,6 +30,7 @@ const NEVER: &[(&str, &str)] = &[("proxy", "config"), ("rollout", "config")];
 
 /// Rooms and files that decide: they are handed the time, the dice and the text.
 const PURE: &[&str] = &[
+    "src/acme/schedule.rs",
     "src/model/",
     "src/routing/",
     "src/proxy/balance.rs",

@@ -160,6 +160,17 @@ fn tls(text: &mut Text, facts: &Facts<'_>) {
     for tls in &facts.status.tls {
         text.count(&names::TLS_FILES_FAILED, &[("listener", &tls.listener)], tls.failed.len() as u64);
     }
+    if facts.status.acme.is_empty() {
+        return;
+    }
+    text.family(&names::ACME_FAILURES);
+    for name in &facts.status.acme {
+        text.count(&names::ACME_FAILURES, &[("name", &name.name)], name.failures.into());
+    }
+    text.family(&names::ACME_NEXT_ORDER);
+    for name in &facts.status.acme {
+        text.count(&names::ACME_NEXT_ORDER, &[("name", &name.name)], name.next_unix_s);
+    }
 }
 
 fn config(text: &mut Text, facts: &Facts<'_>) {

@@ -5,6 +5,7 @@
 //! runs the admin API, names, probes and signals. Workers are threads of their own (`workers`); files are watched by
 //! another, which applies what it reads itself, so that a busy control thread delays no shift.
 
+pub(crate) mod acme;
 mod activation;
 mod control;
 mod handover;
@@ -31,6 +32,7 @@ use std::time::Duration;
 use socket2::Socket;
 use tokio::runtime::Runtime;
 
+use self::acme::Automatic;
 use self::activation::ActivationError;
 use self::handover::{HandoverError, Heir};
 use self::inherited::Inherited;
@@ -72,6 +74,8 @@ struct Parts {
     pairs: Arc<Tap>,
     /// What the admin API speaks TLS from.
     admin_site: Option<Arc<Site>>,
+    /// Automatic certificates; none without `[acme]`.
+    automatic: Option<Automatic>,
     listeners: Vec<Bound>,
     admin: (SocketAddr, Socket),
     access: Access,
@@ -172,6 +176,10 @@ impl App {
         for note in tls::notes(&config, sites.iter().flatten().chain(&admin_site), own, jiff::Timestamp::now()) {
             tracing::warn!("{}", note.headline());
         }
+        let automatic = Automatic::of(&config);
+        for note in acme::notes(&config) {
+            tracing::warn!("{}", note.headline());
+        }
         let (listeners, admin) = open_sockets(&config, workers, &mut inherited)?;
         let heir = inherited.heir().cloned();
         if let Some(heir) = &heir {
@@ -189,6 +197,9 @@ impl App {
         let supervisor = Supervisor::find(config.pid_file.clone());
         let switchboard = Switchboard::open(config, mode, workers, upstreams.clone()).map_err(AppError::from)?;
         switchboard.show_sites(sites.iter().flatten().chain(&admin_site).cloned().collect());
+        if let Some(automatic) = &automatic {
+            switchboard.show_issuance(automatic.issuance.clone());
+        }
         drop(within);
         let parts = Parts {
             upstreams,
@@ -199,6 +210,7 @@ impl App {
             sites,
             pairs: Arc::default(),
             admin_site,
+            automatic,
             listeners,
             admin,
             access,

@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, interval, timeout, timeout_at};
 
+use super::acme::Automatic;
 use super::control::{AtWork, Control};
 use super::sockets::Bound;
 use super::stop::{Signals, Wish};
@@ -58,6 +59,9 @@ pub(super) struct Running {
     /// Dropped at the end, which ends its thread.
     _watcher: Arc<crate::config::watch::Watcher>,
     tasks: Vec<JoinHandle<()>>,
+    pub(super) automatic: Option<Automatic>,
+    /// Orders certificates; none while another process takes over.
+    pub(super) keeper: Option<JoinHandle<()>>,
 }
 
 // === impl Parts ===
@@ -140,6 +144,8 @@ impl Parts {
             binary,
             _watcher: watcher,
             tasks,
+            keeper: self.automatic.as_ref().map(Automatic::start),
+            automatic: self.automatic,
         };
         running.supervisor.ready(&running.status());
         Ok(running)
@@ -177,6 +183,7 @@ impl Parts {
             instance: instance.clone(),
             sites: self.sites.clone(),
             pairs: self.pairs.clone(),
+            challenges: self.automatic.as_ref().map(|automatic| automatic.challenges.clone()),
         };
         let berth = |(index, (doors, handed))| Berth {
             seat: seat(index),
@@ -317,7 +324,7 @@ impl Running {
 
     /// Ends what runs beside the workers.
     async fn end(self) {
-        self.tasks.iter().for_each(JoinHandle::abort);
+        self.tasks.iter().chain(&self.keeper).for_each(JoinHandle::abort);
         if let Some(at_work) = self.at_work {
             at_work.end(LAST_WORDS).await;
         }

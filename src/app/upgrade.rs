@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::acme::Automatic;
 use super::handover::{HandoverError, Parcel, Step, Successor};
 use super::run::Running;
 use super::stop::{Signals, Wish};
@@ -91,6 +92,11 @@ impl Running {
         if let Some(at_work) = self.at_work.take() {
             at_work.rest().await;
         }
+        if let Some(keeper) = self.keeper.take() {
+            // The next process takes an order that is under way up.
+            keeper.abort();
+            let _ = keeper.await;
+        }
         let switchboard = self.switchboard.clone();
         // It waits for a change that is under way, which may wait for a disk.
         let _ = tokio::task::spawn_blocking(move || switchboard.rest()).await;
@@ -99,6 +105,7 @@ impl Running {
     /// Takes everything up again: nobody took over.
     async fn take_up(&mut self) {
         self.switchboard.go_on();
+        self.keeper = self.automatic.as_ref().map(Automatic::start);
         match self.control.start().await {
             Ok(at_work) => self.at_work = Some(at_work),
             Err(error) => tracing::error!(%error, "the admin API does not come back; traffic goes on"),

@@ -33,6 +33,21 @@ pub(super) fn render(text: &mut String, status: &Status, now: &Zoned, paint: Pai
             let _ = writeln!(text, "  and {} more certificates", tls.certificates.len() - SHOWN_MAX);
         }
     }
+    for acme in status.acme.iter().filter(|acme| acme.error.is_some() || acme.state != "held") {
+        let name = printable(&acme.name);
+        match &acme.error {
+            None => {
+                let _ = writeln!(text, "\n{} {name}: {}", paint.yellow("!"), printable(&acme.state));
+            }
+            Some(error) => {
+                let _ = writeln!(text, "\n{} {name}: {}", paint.red("!"), printable(error));
+                let _ = writeln!(text, "    failed {} times; the next order is due at {}", acme.failures, acme.next);
+            }
+        }
+        if acme.state != "held" {
+            let _ = writeln!(text, "    handshakes for it end without a certificate for it until one is issued");
+        }
+    }
     for tls in &status.upstream_tls {
         let place = printable(&format!("services.{}.pools.{}.tls", tls.service, tls.pool));
         for failed in &tls.failed {

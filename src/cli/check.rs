@@ -10,7 +10,7 @@ use super::failure::{Failure, WRONG};
 use super::screen::Paint;
 use super::{Globals, place, screen};
 use crate::admin::access::{Access, AccessError};
-use crate::app::tls;
+use crate::app::{acme, tls};
 use crate::config::rollouts::Plans;
 use crate::config::{Config, Problem, Problems, WeightsFile, read_weights};
 
@@ -45,6 +45,7 @@ pub(super) fn execute(globals: &Globals) -> Result<(), Failure> {
             match (tls::open(&config), tls::open_pools(&config)) {
                 (Ok((sites, admin)), Ok(pools)) => {
                     let (sites, now) = (sites.iter().flatten().chain(&admin), jiff::Timestamp::now());
+                    report.notes.extend(acme::notes(&config));
                     report.notes.extend(tls::notes(&config, sites, pools.identities(), now));
                 }
                 (sites, pools) => sites.err().iter().chain(&pools.err()).for_each(|problems| report.add(problems)),

@@ -72,6 +72,8 @@ fn headline(status: &Status, extras: &Extras, paint: Paint) -> String {
         || status.upstream_tls.iter().any(|tls| !tls.failed.is_empty())
     {
         paint.red("serving, but a certificate's new files do not hold")
+    } else if status.acme.iter().any(|acme| acme.error.is_some()) {
+        paint.red("serving, but a certificate could not be ordered")
     } else if status.services.iter().any(|service| service.pending.is_some()) {
         paint.yellow("serving, but the weights file does not say what is live")
     } else if !down.is_empty() {

@@ -62,6 +62,7 @@ pub fn restart_needed(old: &Config, new: &Config) -> Vec<String> {
         ("workers", old.workers != new.workers),
         ("dns", old.dns != new.dns),
         ("docker", old.docker != new.docker),
+        ("acme", old.acme != new.acme),
         ("log", old.log != new.log),
         ("pid_file", old.pid_file != new.pid_file),
         ("key_file", old.key_file != new.key_file),

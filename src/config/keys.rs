@@ -86,6 +86,7 @@ static TABLES: &[Table] = &[
             key("kill_switches", Kind::List("kill_switches[]"), "", "what kills by itself or is pulled by name"),
             key("tokens", Kind::List("tokens[]"), "", "further tokens of the API, each with a role"),
             key("notifications", Kind::Table("notifications"), "", "who is told what happens"),
+            key("acme", Kind::Table("acme"), "", "where automatic certificates come from; needs a restart to change"),
             key("log", Kind::Table("log"), "", "the log of the program itself"),
             key("access_log", Kind::Table("access_log"), "", "one line per request"),
             key("tracing", Kind::Table("tracing"), "", "W3C trace contexts; default: their fields pass like any other"),
@@ -372,7 +373,7 @@ static TABLES: &[Table] = &[
 
 /// Every table of `weir.toml`.
 pub(crate) fn tables() -> impl Iterator<Item = &'static Table> {
-    TABLES.iter().chain(super::listener_keys::TABLES).chain(super::channels::TABLES)
+    TABLES.iter().chain(super::acme_keys::TABLES).chain(super::listener_keys::TABLES).chain(super::channels::TABLES)
 }
 
 /// The table of that path. Paths are constants of the readers, so a missing one is a mistake that tests find.

@@ -30,6 +30,7 @@ pub(super) static TABLES: &[Table] = &[
         keys: &[
             key("certificates", Kind::List("listeners.*.tls.certificates[]"), "", "by file; the first is the default"),
             key("certs_dir", Kind::Text, "", "a directory of further certificates with their keys"),
+            key("acme", Kind::Texts, "[]", "names whose certificates are ordered and renewed by [acme], one for each"),
             key("min_version", Kind::Word(&["1.2", "1.3"]), "\"1.2\"", "the oldest version that is spoken"),
             key("session_tickets", Kind::Flag, "true", "whether clients may resume sessions; keys change every 6 h"),
             key("client_ca", Kind::Text, "", "authorities of client certificates; with it clients are asked for one"),

@@ -9,6 +9,7 @@
 //!
 //! It does not apply anything: the switchboard does. Nothing here can panic on any text.
 
+mod acme_keys;
 mod channels;
 mod cursor;
 mod diff;
@@ -52,7 +53,7 @@ pub use write::{WriteError, Written, write_weights};
 use crate::model::notify::Notifications;
 use crate::model::rollout::Share;
 pub(crate) use crate::model::time::parse_duration;
-use crate::model::{DockerSpec, KillSwitch, ListenerSpec, Plan, TlsSpec};
+use crate::model::{AcmeSpec, DockerSpec, KillSwitch, ListenerSpec, Plan, TlsSpec};
 
 /// Largest configuration file that is read; it holds tens of thousands of routes.
 pub(crate) const FILE_BYTES_MAX: u64 = 4 << 20;
@@ -91,6 +92,8 @@ pub struct Config {
     pub dns: DnsSpec,
     /// Containers that are found by their labels; changes need a restart.
     pub docker: DockerSpec,
+    /// Automatic certificates; changes need a restart.
+    pub acme: Option<AcmeSpec>,
     /// The program's own log.
     pub log: LogSpec,
     /// The key of the affinity cookies; none: made and kept beside the weights file.

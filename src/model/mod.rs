@@ -20,6 +20,8 @@
 //!   requests is not the bucket of a unit
 //! - **mirror**: a part of a pool's requests is copied to another pool; whoever sent the request notices nothing, and a
 //!   **copy** is no attempt: it counts for no pool, no breaker and no rollout
+//! - **order**: what is asked of an ACME authority for a certificate; a **challenge** is how it sees that a name is
+//!   served from here
 //! - **lane**: by what an attempt came to its pool: placed by the weights (in two halves), or named by something else
 //! - **long stream**: a tunnel, server-sent events, or another answer of unknown length that has lasted for a while
 //! - **probe**: an active health check; **ejection**: an endpoint taken out by its answers; **rest**: what the breaker
@@ -31,6 +33,7 @@
 //!
 //! Nothing here does I/O, reads a clock or knows of tasks.
 
+pub mod acme;
 mod bind;
 mod docker;
 mod fault;
@@ -53,6 +56,7 @@ mod tls;
 mod trace;
 mod weights;
 
+pub use acme::{AcmeSpec, ChallengeKind, ExternalAccount};
 pub use bind::Bind;
 pub use docker::{DockerSpec, Engine};
 pub use fault::{Fault, Why};

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::acme::Kept;
+
 /// `[listeners.NAME.tls]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsSpec {
@@ -9,6 +11,8 @@ pub struct TlsSpec {
     pub certificates: Vec<CertificateFiles>,
     /// A directory of further ones, looked through again whenever it changes.
     pub certs_dir: Option<PathBuf>,
+    /// Names whose certificates are ordered and kept; those may not be there yet.
+    pub acme: Vec<Kept>,
     /// The oldest version that is spoken.
     pub min_version: TlsVersion,
     /// Whether clients may resume sessions by tickets.

@@ -3,6 +3,8 @@
 //!
 //! No error here holds a secret: neither query strings, nor fields, nor variables of the environment.
 
+#[cfg(feature = "acme")]
+pub mod authority;
 pub mod command;
 pub mod docker;
 pub mod http;

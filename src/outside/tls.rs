@@ -23,6 +23,16 @@ pub(super) fn client() -> Result<ClientConfig, rustls::Error> {
     trusting(roots)
 }
 
+/// The configuration of calls to somebody whose certificate is of the authorities of this file (PEM), and no others.
+#[cfg(feature = "acme")]
+pub(super) fn client_of(path: &Path) -> Result<ClientConfig, Box<dyn std::error::Error>> {
+    let mut roots = RootCertStore::empty();
+    if add(&mut roots, path)? == 0 {
+        return Err("holds no certificate (PEM: BEGIN CERTIFICATE)".into());
+    }
+    Ok(trusting(roots)?)
+}
+
 /// The file of authorities of one's own.
 pub(super) fn own_authorities() -> Option<PathBuf> {
     std::env::var_os(FILE).filter(|path| !path.is_empty()).map(PathBuf::from)

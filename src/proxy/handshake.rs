@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use tokio::net::TcpStream;
 
+use super::challenge;
 use super::connection::{DRAIN_IDLE, linger, run};
 use super::h2;
 use super::link::Link;
@@ -29,18 +30,24 @@ pub(crate) async fn begin(worker: Rc<Worker>, site: Arc<Site>, socket: TcpStream
     let shaken = match timer.limit(Instant::now() + patience, first_byte(&worker, &socket)).await {
         Ok(Ok(first)) if is_http(first) => return refuse_plain(&worker, socket, &via, timer).await,
         Ok(Ok(_)) => {
-            let shaking = Box::pin(Secure::accept(&worker, socket, site.config()));
+            let shaking = Box::pin(async {
+                let tls = challenge::begin(&worker, &socket, &site).await?;
+                Secure::accept(&worker, socket, tls).await
+            });
             timer.limit(Instant::now() + patience, shaking).await
         }
         Ok(Err(fault)) => Ok(Err(fault)),
         Err(elapsed) => Err(elapsed),
     };
     let fault = match shaken {
-        Ok(Ok(link)) => {
+        Ok(Ok(mut link)) => {
             if let Some(counts) = worker.shard().handshakes.get(listener) {
                 counts.done(link.kind());
             }
             worker.timers.borrow_mut().put(timer);
+            if link.is_challenge() {
+                return link.bid_farewell();
+            }
             via.look(&worker, link.socket());
             via.tls = Some(Rc::new(TlsFacts { asks: site.asks_clients(), identity: link.identity() }));
             return match link.wants_http2() {

@@ -1,7 +1,7 @@
 //! What carries a client's bytes: a plain socket, or one with TLS over it. Everything that serves a client is generic
 //! over it, so that the plain path is compiled as if there were no other.
 
-use std::io;
+use std::io::{self, IoSlice, Read, Write};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -73,4 +73,27 @@ impl Link for TcpStream {
 
     #[inline]
     fn bid_farewell(&mut self) {}
+}
+
+/// The socket as rustls wants it.
+pub(crate) struct Socket<'a>(pub(crate) &'a TcpStream);
+
+impl Read for Socket<'_> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        self.0.try_read(bytes)
+    }
+}
+
+impl Write for Socket<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.try_write(bytes)
+    }
+
+    fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.0.try_write_vectored(pieces)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }

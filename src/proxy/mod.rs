@@ -7,6 +7,7 @@ pub mod announce;
 pub mod listen;
 pub mod worker;
 
+mod challenge;
 mod connection;
 mod frames;
 pub mod h1;

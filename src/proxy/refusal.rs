@@ -40,6 +40,9 @@ pub enum Refusal {
     /// This listener sends everything to `https`, on this port.
     #[error("this is served by https only")]
     Redirect(u16),
+    /// An authority looks whether a name is served from here (RFC 8555 §8.3); it gets this text.
+    #[error("the answer to an ACME challenge")]
+    Challenge(Arc<str>),
     /// Plain HTTP on a listener that speaks TLS.
     #[error("this port speaks TLS: ask by https")]
     PlainHttp,
@@ -80,6 +83,7 @@ impl Refusal {
             Refusal::Head(Refused::Malformed(_)) | Refusal::Body(_) | Refusal::AmbiguousPath | Refusal::PlainHttp => {
                 400
             }
+            Refusal::Challenge(_) => 200,
             // RFC 9110 §15.4.9: the method and the body stay as they are.
             Refusal::Redirect(_) => 308,
             Refusal::Head(Refused::Version) => 505,
@@ -111,6 +115,7 @@ impl Refusal {
             | Refusal::ClientGone
             | Refusal::AmbiguousPath
             | Refusal::Redirect(_)
+            | Refusal::Challenge(_)
             | Refusal::PlainHttp
             | Refusal::Forbidden
             | Refusal::NoWebSocket
@@ -156,6 +161,7 @@ impl Refusal {
             Refusal::Closed(notice) if notice.body.is_some() => {
                 (notice.content_type(), notice.body.clone().unwrap_or_default())
             }
+            Refusal::Challenge(text) => ("application/octet-stream", text.to_string()),
             other => ("text/plain; charset=utf-8", format!("weir: {other}\n")),
         }
     }
@@ -171,7 +177,9 @@ impl Refusal {
             | Refusal::AmbiguousPath
             | Refusal::PlainHttp => "http_request_error",
             Refusal::Forbidden | Refusal::RateLimited(_) => "http_request_denied",
-            Refusal::Redirect(_) | Refusal::Maintenance(_) | Refusal::Closed(_) => "proxy_internal_response",
+            Refusal::Redirect(_) | Refusal::Challenge(_) | Refusal::Maintenance(_) | Refusal::Closed(_) => {
+                "proxy_internal_response"
+            }
             Refusal::NoRoute => "destination_not_found",
             Refusal::Loop => "proxy_loop_detected",
             Refusal::NothingServing(_) => "destination_unavailable",
@@ -232,6 +240,7 @@ impl Refusal {
 /// The standard phrase of the statuses that weir sends.
 pub fn phrase(status: u16) -> &'static str {
     match status {
+        200 => "OK",
         308 => "Permanent Redirect",
         400 => "Bad Request",
         403 => "Forbidden",

@@ -13,16 +13,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use rustls::pki_types::ServerName;
-use rustls::{
-    ClientConfig, ClientConnection, ConnectionCommon, ProtocolVersion, ServerConfig, ServerConnection, SideData,
-};
+use rustls::{ClientConfig, ClientConnection, ConnectionCommon, ProtocolVersion, ServerConnection, SideData};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::link::{Gone, Link};
+use super::link::{Gone, Link, Socket};
 use super::worker::Worker;
 use crate::telemetry::handshake::{HandshakeFault, HandshakeKind};
 use crate::telemetry::uplink::UplinkFault;
+use crate::tls::challenges::TLS_PROTOCOL;
 use crate::tls::identity::Identity;
 
 /// Plaintext that may wait encrypted for the socket: what rustls itself takes as a default.
@@ -58,9 +57,8 @@ impl Secure<ServerConnection> {
     pub(crate) async fn accept(
         worker: &Rc<Worker>,
         socket: TcpStream,
-        config: Arc<ServerConfig>,
+        tls: ServerConnection,
     ) -> Result<Self, HandshakeFault> {
-        let tls = ServerConnection::new(config).map_err(|_| HandshakeFault::Malformed)?;
         let mut link = Self::over(worker, socket, tls);
         let shaken = std::future::poll_fn(|cx| link.poll_handshake(cx)).await;
         shaken.map(|()| link).map_err(|error| match error {
@@ -163,6 +161,11 @@ where
     /// Whether HTTP/2 was agreed on (RFC 7301).
     pub(crate) fn wants_http2(&self) -> bool {
         self.tls.alpn_protocol() == Some(b"h2")
+    }
+
+    /// Whether it was a challenge of an ACME authority, after which there is nothing to say (RFC 8737 §3).
+    pub(crate) fn is_challenge(&self) -> bool {
+        self.tls.alpn_protocol() == Some(TLS_PROTOCOL)
     }
 
     /// Whether an earlier session was resumed.
@@ -378,22 +381,5 @@ where
         }
         ready!(self.poll_push(cx))?;
         Pin::new(&mut self.socket).poll_shutdown(cx)
-    }
-}
-
-/// The socket as rustls wants to write to it.
-struct Socket<'a>(&'a TcpStream);
-
-impl Write for Socket<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.try_write(bytes)
-    }
-
-    fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.0.try_write_vectored(pieces)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }

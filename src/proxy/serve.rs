@@ -8,6 +8,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::admit::{Places, admit};
 use super::answer::{Back, Took};
+use super::challenge;
 use super::client::Client;
 use super::decide::{Decision, Dice, Question, decide};
 use super::exchange::Conn;
@@ -105,7 +106,7 @@ impl Request<'_> {
             repeatable: idempotent && !self.parsed.upgrade,
             at: Some(self.began),
         };
-        let (decided, id) = self.decide(&question);
+        let (decided, id) = self.decide::<L>(&question);
         let trace = self.worker.trace(snapshot, head, caller.trusted);
         let told = Told { request: self, head, caller: &caller, id: &id, trace: trace.as_deref() };
         let mut decision = match decided {
@@ -151,11 +152,14 @@ impl Request<'_> {
         }
     }
 
-    fn decide(&self, question: &Question<'_>) -> (Result<Decision, Refusal>, RequestId) {
+    fn decide<L: Link>(&self, question: &Question<'_>) -> (Result<Decision, Refusal>, RequestId) {
         let mut chance = self.worker.chance.borrow_mut();
         let chance = &mut *chance;
         let mut dice = Dice { splitters: &mut chance.splitters, tickets: &mut chance.tickets, rng: &mut chance.rng };
-        let decided = decide(question, &mut dice);
+        let decided = match challenge::http::<L>(self.worker, question.head) {
+            Some(answer) => Err(answer),
+            None => decide(question, &mut dice),
+        };
         (decided, RequestId::new(question.head, dice.rng))
     }
 }

@@ -28,6 +28,7 @@ use crate::telemetry::count::Sharded;
 use crate::telemetry::meter::WorkerShard;
 use crate::telemetry::pair::Tap;
 use crate::telemetry::spans::Spans;
+use crate::tls::challenges::Challenges;
 use crate::tls::site::Site;
 
 /// What a worker is handed at its start.
@@ -50,6 +51,8 @@ pub struct Seat {
     pub sites: Arc<[Option<Arc<Site>>]>,
     /// Where captured pairs go, once somebody wants them.
     pub pairs: Arc<Tap>,
+    /// What ACME authorities are answered; none without `[acme]`.
+    pub challenges: Option<Arc<Challenges>>,
 }
 
 /// A worker's state; everything runs on its thread.
@@ -80,6 +83,7 @@ pub(crate) struct Worker {
     pub(crate) spans: Arc<Spans>,
     pub(crate) instance: Arc<str>,
     sites: Arc<[Option<Arc<Site>>]>,
+    pub(crate) challenges: Option<Arc<Challenges>>,
     /// When draining began.
     draining: Cell<Option<Instant>>,
     /// Connections between two requests that are ready for the next.
@@ -169,6 +173,7 @@ impl Worker {
             spans: seat.spans,
             instance: seat.instance,
             sites: seat.sites,
+            challenges: seat.challenges,
             turns: Turns::default(),
             draining: Cell::new(None),
             ready: Cell::new(0),

@@ -42,6 +42,9 @@ pub struct Status {
     /// Listeners that speak TLS, in the order of the configuration.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tls: Vec<TlsStatus>,
+    /// Names whose certificates are ordered, in the order of the alphabet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub acme: Vec<AcmeStatus>,
     /// Pools with `https` endpoints, in the order of the configuration.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub upstream_tls: Vec<UpstreamTlsStatus>,
@@ -86,6 +89,23 @@ pub struct CertificateStatus {
     pub expires: String,
     /// The same in Unix seconds.
     pub expires_unix_s: i64,
+}
+
+/// A name whose certificate is ordered and renewed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AcmeStatus {
+    /// The name.
+    pub name: String,
+    /// `missing`: there is no certificate that is valid; `ordering`: one is being ordered; `held`: there is one.
+    pub state: String,
+    /// Orders in a row that failed.
+    pub failures: u32,
+    /// Why the last one failed; none when it did not.
+    pub error: Option<String>,
+    /// When the next order is due, RFC 3339 in UTC; it may be past.
+    pub next: String,
+    /// The same in Unix seconds.
+    pub next_unix_s: u64,
 }
 
 /// How a reload went.

@@ -8,14 +8,15 @@ use super::history::Record;
 use super::sample::{Sampler, Window};
 use super::snapshot::{Pool, Service, Snapshot};
 use super::status::{
-    CertificateStatus, DrainStatus, EndpointStatus, KillStatus, MaintenanceStatus, Minute, PoolStatus, ServiceStatus,
-    Status, StreamStatus, TlsStatus, UpstreamTlsStatus,
+    AcmeStatus, CertificateStatus, DrainStatus, EndpointStatus, KillStatus, MaintenanceStatus, Minute, PoolStatus,
+    ServiceStatus, Status, StreamStatus, TlsStatus, UpstreamTlsStatus,
 };
 use super::writer::{Mode, Switchboard};
 use crate::model::{Closed, Maintenance, Now, StreamKind};
 use crate::telemetry::clock;
 use crate::telemetry::histogram::Summary;
 use crate::tls::certificate::Certificate;
+use crate::tls::issuance::Standing;
 use crate::tls::pool::PoolTls;
 use crate::tls::site::Site;
 
@@ -47,6 +48,7 @@ impl Switchboard {
             services: snapshot.services.iter().map(|service| service_status(service, &shown, &sampler, now)).collect(),
             history: shown.history.iter().cloned().collect(),
             tls: self.sites.get().into_iter().flatten().map(|site| tls_status(site)).collect(),
+            acme: self.issuance.get().map(|it| it.view().iter().map(acme_status).collect()).unwrap_or_default(),
             upstream_tls: snapshot.pools_tls().map(upstream_tls_status).collect(),
         }
     }
@@ -77,6 +79,18 @@ fn tls_status(site: &Site) -> TlsStatus {
         listener: site.name.to_string(),
         certificates: certificates.map(certificate_status).collect(),
         failed: failed.map(ToString::to_string).collect(),
+    }
+}
+
+fn acme_status(standing: &Standing) -> AcmeStatus {
+    let next = i64::try_from(standing.next_unix_ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    AcmeStatus {
+        name: standing.name.clone(),
+        state: standing.state.as_str().to_owned(),
+        failures: standing.failures,
+        error: standing.error.clone(),
+        next: next.unwrap_or_default().to_string(),
+        next_unix_s: standing.next_unix_ms / 1000,
     }
 }
 

@@ -26,6 +26,7 @@ use crate::config::{Config, Problems};
 use crate::model::{Origin, Scope, Weights};
 use crate::telemetry::clock;
 use crate::throttle::book::Book;
+use crate::tls::issuance::Issuance;
 use crate::tls::pools::PoolsTls;
 use crate::tls::site::Site;
 use crate::upstream::probe::Target;
@@ -42,6 +43,7 @@ pub struct Switchboard {
     pub(super) sampler: Mutex<Sampler>,
     pub(super) birth: Birth,
     pub(super) sites: OnceLock<Vec<Arc<Site>>>,
+    pub(super) issuance: OnceLock<Arc<Issuance>>,
 }
 
 /// How the process was started.
@@ -136,6 +138,7 @@ impl Switchboard {
             desk: Mutex::new(desk),
             sampler: Mutex::default(),
             sites: OnceLock::new(),
+            issuance: OnceLock::new(),
             birth: Birth { at: timestamp(), mono_ms: now.mono_ms, workers },
         };
         this.announce(&this.snapshot.load_full());
@@ -241,6 +244,11 @@ impl Switchboard {
     /// Has `status` show what listeners speak TLS from; said once, when the process starts.
     pub fn show_sites(&self, sites: Vec<Arc<Site>>) {
         let _ = self.sites.set(sites);
+    }
+
+    /// The same with automatic certificates.
+    pub fn show_issuance(&self, issuance: Arc<Issuance>) {
+        let _ = self.issuance.set(issuance);
     }
 
     /// An edit of `path` arrived: it can be seen to change again.

@@ -18,6 +18,8 @@ pub enum HandshakeFault {
     Timeout,
     /// The client speaks plain HTTP.
     PlainHttp,
+    /// No certificate is there that could be shown: none was issued yet.
+    NoCertificate,
     /// There is no version, suite, group or protocol that both sides have.
     Unlike,
     /// The client showed no certificate, or one that does not hold.
@@ -65,10 +67,11 @@ impl HandshakeShard {
 
 impl HandshakeFault {
     /// All of them, in declaration order.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Gone,
         Self::Timeout,
         Self::PlainHttp,
+        Self::NoCertificate,
         Self::Unlike,
         Self::ClientCertificate,
         Self::Alert,
@@ -82,6 +85,8 @@ impl HandshakeFault {
             Error::PeerIncompatible(_) | Error::NoApplicationProtocol => Self::Unlike,
             Error::NoCertificatesPresented | Error::InvalidCertificate(_) => Self::ClientCertificate,
             Error::AlertReceived(_) => Self::Alert,
+            // What rustls 0.23 says when it is given no certificate to show.
+            Error::General(said) if said == "no server certificate chain resolved" => Self::NoCertificate,
             _ => Self::Malformed,
         }
     }
@@ -92,6 +97,7 @@ impl HandshakeFault {
             Self::Gone => "gone",
             Self::Timeout => "timeout",
             Self::PlainHttp => "plain_http",
+            Self::NoCertificate => "no_certificate",
             Self::Unlike => "unlike",
             Self::ClientCertificate => "client_certificate",
             Self::Alert => "alert",

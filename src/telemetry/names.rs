@@ -123,6 +123,12 @@ metrics! {
         "Whether nobody checks who the endpoints are: 1 with insecure_skip_verify, 0 without.";
     TLS_CERTIFICATE_EXPIRY = "weir_tls_certificate_expiry_timestamp_seconds" Gauge ["listener,name"]
         "When a certificate that is served expires, in Unix time.";
+    ACME_ORDERS = "weir_acme_orders_total" Counter ["name,result"]
+        "Orders of automatic certificates, by whether one was issued.";
+    ACME_FAILURES = "weir_acme_failures_in_a_row" Gauge ["name"]
+        "Orders of automatic certificates that failed since the last that did not.";
+    ACME_NEXT_ORDER = "weir_acme_next_order_timestamp_seconds" Gauge ["name"]
+        "When the next order of an automatic certificate is due.";
     TLS_FILES_FAILED = "weir_tls_files_failed" Gauge ["listener"]
         "Files of certificates that do not hold as they are now, so that what was served before is served still.";
     BODY_BYTES = "weir_body_bytes_total" Counter ["service,pool,direction"]

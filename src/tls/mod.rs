@@ -5,15 +5,18 @@
 //! - [`table`]: which certificate a client gets, by the name that it asks for
 //! - [`site`]: what one listener serves from, and the look at its files that keeps it fresh
 //! - [`pool`]: what `https` endpoints of one pool are spoken to with, kept fresh too; [`pools`]: all of them
+//! - [`challenges`]: what ACME authorities are answered; [`issuance`]: how it stands with automatic certificates
 //! - [`identity`]: what endpoints are told of a client that showed a certificate
 //!
 //! It opens no socket: that is [`crate::proxy`]. The one provider of cryptography is aws-lc-rs.
 
 pub mod certificate;
+pub mod challenges;
 mod der;
 mod directory;
 mod failing;
 pub mod identity;
+pub mod issuance;
 pub mod pool;
 pub mod pools;
 pub mod site;

@@ -66,11 +66,21 @@ struct Shelf {
 #[derive(Debug)]
 struct Entry {
     files: CertificateFiles,
-    /// Whether it was found in the directory rather than named.
-    found: bool,
+    origin: Origin,
     seen: [Option<Stamp>; 2],
     live: Option<Certificate>,
     failing: Failing,
+}
+
+/// How a pair came to be among them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// It is named.
+    Named,
+    /// It was found in the directory.
+    Found,
+    /// It is ordered, and may not be there yet.
+    Ordered,
 }
 
 /// The authorities of clients.
@@ -86,18 +96,20 @@ impl Site {
     /// Reads everything that a listener needs; every problem at once.
     pub fn open(name: &Name, spec: &TlsSpec) -> Result<Self, Vec<TlsError>> {
         let mut problems = Vec::new();
-        let mut pairs: Vec<_> = spec.certificates.iter().map(|files| (files.clone(), false)).collect();
+        let mut pairs: Vec<_> = spec.certificates.iter().map(|files| (files.clone(), Origin::Named)).collect();
+        let ordered = spec.acme.iter().map(|kept| CertificateFiles { cert: kept.file.clone(), key: kept.file.clone() });
+        pairs.extend(ordered.map(|files| (files, Origin::Ordered)));
         if let Some(dir) = &spec.certs_dir {
             match directory::pairs(dir) {
                 Ok(found) if found.is_empty() && pairs.is_empty() => problems.push(TlsError::Empty(dir.clone())),
                 Ok(found) => {
                     let new = found.into_iter().filter(|files| !spec.certificates.contains(files));
-                    pairs.extend(new.map(|files| (files, true)));
+                    pairs.extend(new.map(|files| (files, Origin::Found)));
                 }
                 Err(error) => problems.push(TlsError::Read { path: dir.clone(), why: error.to_string() }),
             }
         }
-        let mut entries: Vec<Entry> = pairs.into_iter().map(|(files, found)| Entry::new(files, found)).collect();
+        let mut entries: Vec<Entry> = pairs.into_iter().map(|(files, origin)| Entry::new(files, origin)).collect();
         for entry in &mut entries {
             entry.look();
             problems.extend(entry.failing.error.clone());
@@ -174,7 +186,7 @@ impl Shelf {
                 return false;
             }
         };
-        let named = self.entries.iter().any(|entry| !entry.found);
+        let named = self.entries.iter().any(|entry| entry.origin != Origin::Found);
         if pairs.is_empty() && !named {
             // Somebody is about to put others there; what was served is served.
             self.directory.note(TlsError::Empty(dir.to_owned()));
@@ -182,7 +194,7 @@ impl Shelf {
             return false;
         }
         self.directory = Failing::default();
-        let gone = |entry: &Entry| entry.found && !pairs.contains(&entry.files) && entry.is_gone();
+        let gone = |entry: &Entry| entry.origin == Origin::Found && !pairs.contains(&entry.files) && entry.is_gone();
         let served = self.entries.iter().any(|entry| entry.live.is_some() && gone(entry));
         let left = self.entries.iter().any(|entry| entry.live.is_some() && !gone(entry));
         if left {
@@ -190,7 +202,7 @@ impl Shelf {
         }
         for files in pairs {
             if !self.entries.iter().any(|entry| entry.files == files) {
-                self.entries.push(Entry::new(files, true));
+                self.entries.push(Entry::new(files, Origin::Found));
             }
         }
         served && left
@@ -242,13 +254,16 @@ fn new_tickets() -> Option<Arc<dyn ProducesTickets>> {
 // === impl Entry ===
 
 impl Entry {
-    fn new(files: CertificateFiles, found: bool) -> Self {
-        Self { files, found, seen: [None; 2], live: None, failing: Failing::default() }
+    fn new(files: CertificateFiles, origin: Origin) -> Self {
+        Self { files, origin, seen: [None; 2], live: None, failing: Failing::default() }
     }
 
     /// Reads the files if they changed; true when they hold.
     fn look(&mut self) -> bool {
         let stamps = [Stamp::of(&self.files.cert), Stamp::of(&self.files.key)];
+        if self.origin == Origin::Ordered && self.live.is_none() && stamps == [None; 2] {
+            return false;
+        }
         // What does not hold is read again in any case: a file may change within the grain of its time.
         if self.live.is_some() && self.failing.error.is_none() && stamps == self.seen {
             return false;

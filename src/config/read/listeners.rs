@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use super::{bind, routes, services, tls};
 use crate::config::cursor::{At, Fields};
-use crate::model::{Bind, ListenerSpec, Name, Pin, ServiceSpec};
+use crate::model::{AcmeSpec, Bind, ListenerSpec, Name, Pin, ServiceSpec};
 
 /// Where the data plane listens when nothing is said.
 const PUBLIC: ([u8; 4], u16) = ([0, 0, 0, 0], 8080);
@@ -21,6 +21,7 @@ pub(super) fn listeners(
     services: &[At<ServiceSpec>],
     admin: SocketAddr,
     dir: &Path,
+    acme: Option<&AcmeSpec>,
 ) -> Vec<ListenerSpec> {
     let admin = Bind::Tcp(admin);
     let mut listeners: Vec<ListenerSpec> = Vec::new();
@@ -29,7 +30,7 @@ pub(super) fn listeners(
         let Some(fields) = root.as_table(value, key.span.clone(), "listeners.*") else { continue };
         let pin = pin(&fields, services);
         let networks = fields.networks("networks");
-        let tls = fields.table_if_present("tls", "listeners.*.tls").map(|table| tls::tls(&table, dir));
+        let tls = fields.table_if_present("tls", "listeners.*.tls").map(|table| tls::tls(&table, dir, acme));
         let redirect = redirect(&fields);
         let proxy_protocol = fields.table_if_present("proxy_protocol", "listeners.*.proxy_protocol");
         let proxy_protocol = proxy_protocol.map(|table| proxies(&table));

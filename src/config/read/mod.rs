@@ -3,6 +3,7 @@
 //! A reader never stops at the first problem; where a value is wrong it goes on with the default, and the text as a
 //! whole is refused at the end because a problem was recorded.
 
+mod acme;
 mod bind;
 mod engine;
 mod limits;

@@ -4,11 +4,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{engine, limits, listeners, notify, routes, services, switches, tls, tracing};
+use super::{acme, engine, limits, listeners, notify, routes, services, switches, tls, tracing};
 use crate::config::cursor::{At, Fields, shorten};
 use crate::config::{AdminSpec, AppLogFormat, Config, DnsSpec, LogLevel, LogSpec, TOKEN_FILE_ENV, WORKERS_ENV};
 use crate::model::{
-    AccessLog, AffinityBy, DockerSpec, Engine, HostMatch, Limits, LogFormat, LogSink, Plan, RouteSpec, ServiceSpec,
+    AccessLog, AcmeSpec, AffinityBy, DockerSpec, Engine, HostMatch, Limits, LogFormat, LogSink, Plan, RouteSpec,
+    ServiceSpec,
 };
 
 /// Where the admin surface listens when nothing is said (the port that Envoy's users guess).
@@ -25,8 +26,11 @@ pub(in crate::config) fn root(root: &Fields<'_>, path: &Path) -> Config {
     let key_file = file("key_file");
     let services = services::services(root, dir);
     let tokens = engine::tokens(root, dir);
-    let admin = admin(&root.table("admin", "admin"), dir, !tokens.is_empty());
-    let listeners = listeners::listeners(root, &services, admin.address, dir);
+    let acme = acme::acme(root, dir);
+    let admin = admin(&root.table("admin", "admin"), dir, !tokens.is_empty(), acme.as_ref());
+    let listeners = listeners::listeners(root, &services, admin.address, dir, acme.as_ref());
+    let all_tls = listeners.iter().filter_map(|listener| listener.tls.as_ref()).chain(&admin.tls);
+    let acme = acme::finish(root, acme, &listeners, all_tls);
     let routes = routes::routes(root, &services);
     let kill_switches = switches::switches(root, &services);
     let notifications = notify::notifications(&root.table("notifications", "notifications"), dir, &services);
@@ -59,6 +63,7 @@ pub(in crate::config) fn root(root: &Fields<'_>, path: &Path) -> Config {
         workers: workers(root),
         dns: dns(&root.table("dns", "dns")),
         docker: docker(&root.table("docker", "docker")),
+        acme,
         log: log(&root.table("log", "log")),
         key_file,
         pid_file: file("pid_file"),
@@ -88,10 +93,10 @@ fn workers(root: &Fields<'_>) -> Option<usize> {
     }
 }
 
-fn admin(fields: &Fields<'_>, dir: &Path, has_tokens: bool) -> AdminSpec {
+fn admin(fields: &Fields<'_>, dir: &Path, has_tokens: bool, acme: Option<&AcmeSpec>) -> AdminSpec {
     let address = fields.address("address");
     let token_file = fields.text("token_file").and_then(|text| not_empty(fields, text)).map(|file| dir.join(file));
-    let tls = fields.table_if_present("tls", "listeners.*.tls").map(|table| tls::tls(&table, dir));
+    let tls = fields.table_if_present("tls", "listeners.*.tls").map(|table| tls::tls(&table, dir, acme));
     let from_env = fields.sink.env(TOKEN_FILE_ENV).filter(|text| !text.trim().is_empty());
     let token_file = from_env.map(PathBuf::from).or(token_file);
     let address_of = address.as_ref().map_or(SocketAddr::from(ADMIN), |address| address.value);

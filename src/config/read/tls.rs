@@ -5,12 +5,15 @@ use std::path::{Path, PathBuf};
 
 use rustls::pki_types::ServerName;
 
+use super::acme;
 use super::root::not_empty;
 use crate::config::cursor::{Fields, shorten};
-use crate::model::{CertificateFiles, ClientAuth, Http2Use, Origin, PoolTlsSpec, Protocol, TlsSpec, TlsVersion};
+use crate::model::{
+    AcmeSpec, CertificateFiles, ClientAuth, Http2Use, Origin, PoolTlsSpec, Protocol, TlsSpec, TlsVersion,
+};
 
-/// Reads the table; relative paths start in `dir`.
-pub(super) fn tls(fields: &Fields<'_>, dir: &Path) -> TlsSpec {
+/// Reads the table; relative paths start in `dir`. `acme` is where automatic certificates come from.
+pub(super) fn tls(fields: &Fields<'_>, dir: &Path, acme: Option<&AcmeSpec>) -> TlsSpec {
     let file = |fields: &Fields<'_>, key: &'static str| file(fields, key, dir);
     let mut certificates = Vec::new();
     for entry in fields.list("certificates", "listeners.*.tls.certificates[]") {
@@ -26,11 +29,13 @@ pub(super) fn tls(fields: &Fields<'_>, dir: &Path) -> TlsSpec {
         }
     }
     let certs_dir = file(fields, "certs_dir");
-    if fields.value("certificates").is_none() && fields.value("certs_dir").is_none() {
+    let automatic = fields.has("acme");
+    if !fields.has("certificates") && !fields.has("certs_dir") && !automatic {
         let found = format!("{} has no certificate", fields.path);
-        let help = "add certificates = [{ cert = \"NAME.crt\", key = \"NAME.key\" }], or certs_dir = \"certs\"";
+        let help = "add certificates = [{ cert = \"NAME.crt\", key = \"NAME.key\" }], certs_dir = \"certs\", or \
+                    acme = [\"shop.example\"]";
         fields.sink.local(fields.span.clone(), &fields.path, found, help);
-    } else if certificates.is_empty() && fields.value("certs_dir").is_none() {
+    } else if certificates.is_empty() && !fields.has("certs_dir") && !automatic {
         let path = fields.path_of("certificates");
         let help = "name at least one, or a certs_dir";
         fields.sink.whole(fields.key_span("certificates"), &path, format!("{path} is empty"), help);
@@ -46,7 +51,7 @@ pub(super) fn tls(fields: &Fields<'_>, dir: &Path) -> TlsSpec {
         fields.sink.whole(value.span, &value.path, found, "add client_ca = \"ca.pem\"");
     }
     let session_tickets = fields.flag("session_tickets").unwrap_or(true);
-    TlsSpec { certificates, certs_dir, min_version, session_tickets, client_auth }
+    TlsSpec { certificates, certs_dir, acme: acme::kept(fields, acme), min_version, session_tickets, client_auth }
 }
 
 fn file(fields: &Fields<'_>, key: &'static str, dir: &Path) -> Option<PathBuf> {

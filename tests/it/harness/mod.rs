@@ -14,6 +14,7 @@
     reason = "several test programs share these modules and each uses a part; a test program exports nothing"
 )]
 
+pub mod acme;
 pub mod admin;
 pub mod behaviour;
 pub mod client;
@@ -38,6 +39,7 @@ pub mod weir;
 pub mod wire;
 pub mod ws;
 
+pub use acme::AcmeServer;
 pub use admin::Metrics;
 pub use behaviour::{Behaviour, Door, Health, Reply, Then};
 pub use client::{Answer, Client, End};

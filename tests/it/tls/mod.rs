@@ -1,6 +1,7 @@
 //! TLS towards clients: which certificate they get, how it is renewed, who may come in, and that everything else holds
 //! over it as it does without.
 
+mod acme;
 mod admin;
 mod carried;
 mod clients;

@@ -1,0 +1,185 @@
+//! When the next order of a name is due. Pure: certificate, record, moment and chance in, a moment out. All moments are
+//! Unix milliseconds.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// The longest that an authority is waited for when it says when to come back.
+pub(super) const COME_BACK_MAX: Duration = Duration::from_secs(7 * 86_400);
+
+/// Orders that an end of the process broke off and that are taken up again at once; a later one waits as a failed one.
+pub(super) const RESUMES_MAX: u32 = 3;
+
+/// What was tried for a name since its last certificate. It outlives the process, so that no restart makes an authority
+/// be asked more often.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Record {
+    /// Orders in a row that failed, one that is under way included.
+    pub(super) failures: u32,
+    /// No order before this.
+    pub(super) wait_until: u64,
+    /// What is held is not renewed before this. An authority whose clock is late, or whose certificates are older than
+    /// they should be, would be asked without end.
+    pub(super) rest_until: u64,
+    /// Why the last one failed.
+    pub(super) error: Option<String>,
+    /// The order that is under way.
+    pub(super) order: Option<String>,
+    /// How often that was taken up again.
+    pub(super) resumed: u32,
+}
+
+/// From when and until when a certificate is valid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Validity {
+    pub(super) from: u64,
+    pub(super) until: u64,
+}
+
+/// How long is waited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Pace {
+    /// Before the end of a certificate; none: a third of its time.
+    pub(super) renew_before: Option<Duration>,
+    /// After a first failure; doubled by each further one.
+    pub(super) retry_min: Duration,
+    /// At most.
+    pub(super) retry_max: Duration,
+}
+
+// === impl Validity ===
+
+impl Validity {
+    /// When it is to be renewed: never in the first half of its time, whatever the file says, or each new certificate
+    /// would be due at once.
+    pub(super) fn renewal(self, before: Option<Duration>) -> u64 {
+        let lifetime = self.until.saturating_sub(self.from);
+        let before = before.map_or(lifetime / 3, millis);
+        self.until.saturating_sub(before).max(self.from + lifetime / 2)
+    }
+}
+
+// === impl Record ===
+
+impl Record {
+    /// After a certificate was issued: it rests for the first half of what is left of its time.
+    pub(super) fn issued(held: Validity, now: u64) -> Self {
+        Self { rest_until: now.saturating_add(held.until.saturating_sub(now) / 2), ..Self::default() }
+    }
+}
+
+// === impl Pace ===
+
+impl Pace {
+    /// When the next order is due.
+    pub(super) fn due(&self, held: Option<Validity>, record: &Record, now: u64) -> u64 {
+        if record.order.is_some() && record.resumed < RESUMES_MAX {
+            return now;
+        }
+        // A clock that was wrong when it was written must not hold a name for ever.
+        let wait = record.wait_until.min(now.saturating_add(self.longest()));
+        let renewal =
+            |validity: Validity| validity.renewal(self.renew_before).max(record.rest_until.min(validity.until));
+        held.map_or(0, renewal).max(wait)
+    }
+
+    /// Until when is waited after so many failures in a row. `chance` (0 to 1) spreads those of many names and
+    /// replicas; `come_back` is what the authority says.
+    pub(super) fn wait_until(&self, failures: u32, now: u64, chance: f64, come_back: Option<u64>) -> u64 {
+        let doubled = millis(self.retry_min).saturating_mul(1 << failures.saturating_sub(1).min(30));
+        let wait = doubled.min(millis(self.retry_max));
+        let spread = wait + (wait as f64 / 4.0 * chance.clamp(0.0, 1.0)) as u64;
+        let asked = come_back.unwrap_or(0).min(now.saturating_add(millis(COME_BACK_MAX)));
+        now.saturating_add(spread).max(asked)
+    }
+
+    fn longest(&self) -> u64 {
+        let spread = millis(self.retry_max).saturating_mul(5) / 4;
+        spread.max(millis(COME_BACK_MAX))
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const HOUR: u64 = 3_600_000;
+    const PACE: Pace =
+        Pace { renew_before: None, retry_min: Duration::from_secs(120), retry_max: Duration::from_secs(12 * 3600) };
+
+    #[test]
+    fn a_name_without_a_certificate_is_due_at_once_and_one_with_it_when_a_third_is_left() {
+        assert_eq!(PACE.due(None, &Record::default(), 5), 0);
+        let held = Validity { from: 0, until: 90 * 24 * HOUR };
+        assert_eq!(PACE.due(Some(held), &Record::default(), 5), 60 * 24 * HOUR);
+        let pace = Pace { renew_before: Some(Duration::from_secs(86_400)), ..PACE };
+        assert_eq!(pace.due(Some(held), &Record::default(), 5), 89 * 24 * HOUR);
+        let pace = Pace { renew_before: Some(Duration::from_secs(365 * 86_400)), ..PACE };
+        assert_eq!(pace.due(Some(held), &Record::default(), 5), 45 * 24 * HOUR, "never in its first half");
+    }
+
+    #[test]
+    fn five_failures_fit_into_the_first_hour_and_then_the_wait_grows_to_half_a_day() {
+        let (mut now, mut at) = (0, Vec::new());
+        for failures in 1..=20 {
+            at.push(now);
+            now = PACE.wait_until(failures, now, 0.0, None);
+        }
+        assert_eq!(at.iter().filter(|at| **at < HOUR).count(), 5);
+        assert_eq!(at[19] - at[18], 12 * HOUR);
+    }
+
+    #[test]
+    fn an_order_that_was_broken_off_is_taken_up_at_once_but_not_for_ever() {
+        let broken = |resumed| Record { order: Some("url".into()), wait_until: 9, resumed, ..Record::default() };
+        assert_eq!(PACE.due(None, &broken(0), 5), 5);
+        assert_eq!(PACE.due(None, &broken(RESUMES_MAX), 5), 9);
+    }
+
+    #[test]
+    fn what_was_just_issued_rests_however_old_it_says_it_is_and_a_lost_one_is_due_at_once() {
+        let held = Validity { from: 0, until: 90 * 24 * HOUR };
+        let now = 89 * 24 * HOUR;
+        let record = Record::issued(held, now);
+        assert_eq!(PACE.due(Some(held), &record, now), now + 12 * HOUR);
+        assert_eq!(PACE.due(None, &record, now), 0);
+        let long = Record { rest_until: u64::MAX, ..record };
+        assert_eq!(PACE.due(Some(held), &long, now), held.until, "never after its end");
+    }
+
+    #[test]
+    fn a_record_of_a_clock_that_was_wrong_holds_nobody_for_ever() {
+        let record = Record { wait_until: u64::MAX, ..Record::default() };
+        assert_eq!(PACE.due(None, &record, 0), 7 * 24 * HOUR);
+    }
+
+    proptest! {
+        #[test]
+        fn a_wait_is_never_shorter_than_asked_nor_longer_than_its_bounds(
+            failures in 1_u32.., now in 0..u64::MAX / 4, chance in 0.0..=1.0_f64, come_back: Option<u64>,
+        ) {
+            let until = PACE.wait_until(failures, now, chance, come_back);
+            let longest = (12 * HOUR * 5 / 4).max(7 * 24 * HOUR);
+            prop_assert!(until >= now + 120_000 && until <= now + longest);
+            if let Some(asked) = come_back {
+                prop_assert!(until >= asked.min(now + 7 * 24 * HOUR));
+            }
+        }
+
+        #[test]
+        fn a_renewal_is_in_the_second_half_and_never_after_the_end(
+            from in 0..u64::MAX / 4, lifetime in 0..u64::MAX / 4, before: Option<Duration>,
+        ) {
+            let at = Validity { from, until: from + lifetime }.renewal(before);
+            prop_assert!(at >= from + lifetime / 2 && at <= from + lifetime);
+        }
+    }
+}
