@@ -22,6 +22,9 @@ const ORDER_PATIENCE: Duration = Duration::from_secs(300);
 /// Longest sleep between two looks: what the wall clock does meanwhile is noticed.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 
+/// How soon an authority is asked again that does not say (RFC 9773 §4.3.3).
+const ASK_AGAIN: Duration = Duration::from_secs(6 * 3600);
+
 /// Keeps every name of `spec` for ever.
 pub async fn keep(spec: AcmeSpec, challenges: Arc<Challenges>, issuance: Arc<Issuance>) {
     let shelf = Shelf::new(spec.home());
@@ -32,6 +35,7 @@ pub async fn keep(spec: AcmeSpec, challenges: Arc<Challenges>, issuance: Arc<Iss
         let next = keeper.entries.iter().enumerate().map(|(index, entry)| (due(entry), index)).min();
         let Some((at, index)) = next else { return };
         if at > now {
+            keeper.ask_for_suggestion(now).await;
             sleep(Duration::from_millis(at - now).min(LOOK_EVERY)).await;
             keeper.entries = keeper.entries_anew().await;
             keeper.show(None);
@@ -122,6 +126,31 @@ impl Keeper {
         self.show(None);
     }
 
+    /// Asks the authority when it would like a certificate to be renewed, if it is time for one of them.
+    async fn ask_for_suggestion(&mut self, now: u64) {
+        let due = |entry: &Entry| entry.held.is_some() && entry.record.ask_at <= now;
+        let Some(index) = self.entries.iter().position(due) else { return };
+        let (roots, name) = (self.spec.roots.clone(), self.entries[index].name.clone());
+        let asked = match self.shelf.with(move |_| Ok(Authority::new(roots.as_deref())?)).await {
+            Ok(authority) => {
+                let (spec, shelf, challenges) = (&self.spec, &self.shelf, &self.challenges);
+                Desk { spec, shelf, authority: &authority, challenges }.suggestion(&name).await
+            }
+            Err(error) => Err(error),
+        };
+        let record = &mut self.entries[index].record;
+        match asked {
+            Ok(Some((start, end, ask_in))) => record.suggest(Some((start, end)), ask_in, now, chance()),
+            Ok(None) => record.suggest(None, ASK_AGAIN, now, 0.0),
+            Err(error) => {
+                tracing::debug!(name, %error, "the authority does not say when it would like a renewal");
+                record.ask_at = now.saturating_add(ASK_AGAIN.as_millis() as u64);
+            }
+        }
+        // It is asked anew when this cannot be kept.
+        let _ = self.keep_record(index).await;
+    }
+
     /// Writes down that an order is under way as if it had failed: whatever ends this process, the next one waits.
     async fn begin(&mut self, index: usize) -> Result<Authority, AcmeError> {
         let (now, pace) = (unix_ms(SystemTime::now()), self.pace());
@@ -139,7 +168,7 @@ impl Keeper {
 
     async fn succeeded(&mut self, index: usize, held: Validity) {
         let (entry, now) = (&mut self.entries[index], unix_ms(SystemTime::now()));
-        (entry.record, entry.held) = (Record::issued(held, now), Some(held));
+        (entry.record, entry.held) = (Record::issued(now), Some(held));
         tracing::info!(name = entry.name, expires = when(held.until), "a certificate was issued");
         if let Err(error) = self.keep_record(index).await {
             tracing::warn!(%error, "what was tried cannot be written down");
@@ -150,11 +179,16 @@ impl Keeper {
         let (now, pace) = (unix_ms(SystemTime::now()), self.pace());
         let record = &mut self.entries[index].record;
         let failures = record.failures.max(1);
+        let Record { issued, suggested, ask_at, .. } = *record;
         *record = Record {
+            issued,
+            suggested,
+            ask_at,
             failures,
             wait_until: pace.wait_until(failures, now, chance(), come_back.map(unix_ms)),
             error: Some(printable(&error.to_string(), 2 * WORDS_MAX)),
-            ..Record::default()
+            order: None,
+            resumed: 0,
         };
         let next = when(record.wait_until);
         let held = self.entries[index].held.is_some();

@@ -8,8 +8,8 @@ use std::time::Duration;
 use base64::Engine;
 use base64::prelude::{BASE64_URL_SAFE, BASE64_URL_SAFE_NO_PAD};
 use instant_acme::{
-    Account, AuthorizationStatus, ChallengeHandle, ChallengeType, ExternalAccountKey, Identifier, NewAccount, NewOrder,
-    Order, OrderStatus, RetryPolicy,
+    Account, AuthorizationStatus, CertificateIdentifier, ChallengeHandle, ChallengeType, ExternalAccountKey,
+    Identifier, NewAccount, NewOrder, Order, OrderStatus, RetryPolicy,
 };
 use rcgen::{CertificateParams, CustomExtension, DistinguishedName, KeyPair};
 use rustls::ServerConfig;
@@ -62,6 +62,25 @@ impl Desk<'_> {
             .await
     }
 
+    /// When the authority would like a certificate to be renewed, as a window, and how soon it wants to be asked again
+    /// (RFC 9773); none when it does not say.
+    pub(super) async fn suggestion(&self, name: &str) -> Result<Option<(u64, u64, Duration)>, AcmeError> {
+        let own = name.to_owned();
+        let Some(identifier) = self.shelf.with(move |shelf| Ok(shelf.identifier(&own))).await? else { return Ok(None) };
+        let Some(credentials) = self.shelf.with(Shelf::account).await? else { return Ok(None) };
+        let builder = Account::builder_with_http(Box::new(self.authority.clone()));
+        let account = builder.from_credentials(credentials).await?;
+        match account.renewal_info(&identifier).await {
+            Ok((info, ask_in)) => {
+                let ms = |unix_s: i64| u64::try_from(unix_s).unwrap_or(0).saturating_mul(1000);
+                let window = info.suggested_window;
+                Ok(Some((ms(window.start.unix_timestamp()), ms(window.end.unix_timestamp()), ask_in)))
+            }
+            Err(instant_acme::Error::Unsupported(_)) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// The account at the authority; made when there is none.
     async fn account(&self) -> Result<Account, AcmeError> {
         let builder = Account::builder_with_http(Box::new(self.authority.clone()));
@@ -91,7 +110,18 @@ impl Desk<'_> {
             return Ok(order);
         }
         let names = [Identifier::Dns(name.to_owned())];
-        let order = match account.new_order(&NewOrder::new(&names)).await {
+        // Only an authority that suggested a moment knows of replacing; orders that do may be spared its limits.
+        let own = name.to_owned();
+        let replaced = match record.suggested {
+            Some(_) => self.shelf.with(move |shelf| Ok(shelf.identifier(&own))).await?,
+            None => None,
+        };
+        let mut opened = account.new_order(&replacing(&names, replaced.clone())).await;
+        if opened.is_err() && replaced.is_some() {
+            // It may have been replaced already, by an order whose certificate was lost.
+            opened = account.new_order(&NewOrder::new(&names)).await;
+        }
+        let order = match opened {
             Ok(order) => order,
             Err(error) => {
                 let error = AcmeError::from(error);
@@ -156,6 +186,14 @@ impl Desk<'_> {
             ChallengeKind::TlsAlpn01 => self.challenges.answer_tls(name, proof(name, text.digest().as_ref())?),
         };
         pending.ok_or(AcmeError::Full)
+    }
+}
+
+fn replacing<'n>(names: &'n [Identifier], replaced: Option<CertificateIdentifier<'n>>) -> NewOrder<'n> {
+    let order = NewOrder::new(names);
+    match replaced {
+        Some(replaced) => order.replaces(replaced),
+        None => order,
     }
 }
 

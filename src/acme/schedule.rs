@@ -11,6 +11,14 @@ pub(super) const COME_BACK_MAX: Duration = Duration::from_secs(7 * 86_400);
 /// Orders that an end of the process broke off and that are taken up again at once; a later one waits as a failed one.
 pub(super) const RESUMES_MAX: u32 = 3;
 
+/// What was just issued rests at least for so long, whatever the authority suggests; half of its time if that is less.
+const SUGGESTION_REST: u64 = 86_400_000;
+
+/// How often an authority is asked when it would like a certificate to be renewed: as it says, within these bounds
+/// (RFC 9773 §4.3.2 has one minute and one day as those of a client with sense).
+const ASK_MIN: Duration = Duration::from_secs(60);
+const ASK_MAX: Duration = Duration::from_secs(86_400);
+
 /// What was tried for a name since its last certificate. It outlives the process, so that no restart makes an authority
 /// be asked more often.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -20,9 +28,12 @@ pub(super) struct Record {
     pub(super) failures: u32,
     /// No order before this.
     pub(super) wait_until: u64,
-    /// What is held is not renewed before this. An authority whose clock is late, or whose certificates are older than
-    /// they should be, would be asked without end.
-    pub(super) rest_until: u64,
+    /// When what is held was issued.
+    pub(super) issued: u64,
+    /// When the authority would like it to be renewed, if it says so (RFC 9773).
+    pub(super) suggested: Option<u64>,
+    /// When it is to be asked for that again.
+    pub(super) ask_at: u64,
     /// Why the last one failed.
     pub(super) error: Option<String>,
     /// The order that is under way.
@@ -64,9 +75,22 @@ impl Validity {
 // === impl Record ===
 
 impl Record {
-    /// After a certificate was issued: it rests for the first half of what is left of its time.
-    pub(super) fn issued(held: Validity, now: u64) -> Self {
-        Self { rest_until: now.saturating_add(held.until.saturating_sub(now) / 2), ..Self::default() }
+    /// After a certificate was issued.
+    pub(super) fn issued(now: u64) -> Self {
+        Self { issued: now, ..Self::default() }
+    }
+
+    /// Takes note of the window that the authority suggests for a renewal, and of when it wants to be asked again.
+    /// `chance` (0 to 1) is where in the window.
+    pub(super) fn suggest(&mut self, window: Option<(u64, u64)>, ask_in: Duration, now: u64, chance: f64) {
+        let into =
+            |(start, end): (u64, u64)| start + (end.saturating_sub(start) as f64 * chance.clamp(0.0, 1.0)) as u64;
+        // As long as the window is the same, so is the moment in it.
+        let same = |(start, end): (u64, u64)| self.suggested.is_some_and(|at| (start..=end).contains(&at));
+        if !window.is_some_and(same) {
+            self.suggested = window.map(into);
+        }
+        self.ask_at = now.saturating_add(millis(ask_in.clamp(ASK_MIN, ASK_MAX)));
     }
 }
 
@@ -80,9 +104,17 @@ impl Pace {
         }
         // A clock that was wrong when it was written must not hold a name for ever.
         let wait = record.wait_until.min(now.saturating_add(self.longest()));
-        let renewal =
-            |validity: Validity| validity.renewal(self.renew_before).max(record.rest_until.min(validity.until));
-        held.map_or(0, renewal).max(wait)
+        held.map_or(0, |held| self.renewal(held, record)).max(wait)
+    }
+
+    /// When what is held is to be renewed. However old it says it is, and whatever the authority suggests, it rests for
+    /// a while: else one whose clock is late, or who suggests nonsense, would be asked without end.
+    fn renewal(&self, held: Validity, record: &Record) -> u64 {
+        let half = held.until.saturating_sub(record.issued) / 2;
+        let rest = |time: u64| record.issued.saturating_add(time).min(held.until);
+        let own = held.renewal(self.renew_before).max(rest(half));
+        let suggested = record.suggested.map_or(own, |at| at.max(rest(half.min(SUGGESTION_REST))));
+        own.min(suggested)
     }
 
     /// Until when is waited after so many failures in a row. `chance` (0 to 1) spreads those of many names and
@@ -148,11 +180,30 @@ mod tests {
     fn what_was_just_issued_rests_however_old_it_says_it_is_and_a_lost_one_is_due_at_once() {
         let held = Validity { from: 0, until: 90 * 24 * HOUR };
         let now = 89 * 24 * HOUR;
-        let record = Record::issued(held, now);
+        let record = Record::issued(now);
         assert_eq!(PACE.due(Some(held), &record, now), now + 12 * HOUR);
         assert_eq!(PACE.due(None, &record, now), 0);
-        let long = Record { rest_until: u64::MAX, ..record };
-        assert_eq!(PACE.due(Some(held), &long, now), held.until, "never after its end");
+        let wrong = Record::issued(u64::MAX);
+        assert_eq!(PACE.due(Some(held), &wrong, now), held.until, "never after its end");
+    }
+
+    #[test]
+    fn an_authority_may_have_a_certificate_renewed_sooner_but_never_later_and_not_at_once() {
+        let (held, day) = (Validity { from: 0, until: 90 * 24 * HOUR }, 24 * HOUR);
+        let due = |window: (u64, u64)| {
+            let mut record = Record::issued(0);
+            record.suggest(Some(window), Duration::from_secs(1), 0, 0.5);
+            assert_eq!(record.ask_at, 60_000);
+            PACE.due(Some(held), &record, 0)
+        };
+        assert_eq!(due((50 * day, 52 * day)), 51 * day);
+        assert_eq!(due((80 * day, 82 * day)), 60 * day, "a third is left");
+        assert_eq!(due((0, 0)), day, "it is revoked, or nonsense");
+        let mut record = Record { suggested: Some(50 * day), ..Record::issued(0) };
+        record.suggest(Some((49 * day, 52 * day)), ASK_MAX * 2, 0, 0.9);
+        assert_eq!((record.suggested, record.ask_at), (Some(50 * day), day), "one window, one moment");
+        record.suggest(None, ASK_MAX, 0, 0.9);
+        assert_eq!(record.suggested, None);
     }
 
     #[test]

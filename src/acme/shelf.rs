@@ -9,7 +9,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use instant_acme::AccountCredentials;
+use instant_acme::{AccountCredentials, CertificateIdentifier};
 
 use super::AcmeError;
 use super::schedule::{Record, Validity};
@@ -84,6 +84,15 @@ impl Shelf {
         let held = Certificate::read(&CertificateFiles { cert: file.clone(), key: file }).ok()?;
         let ms = |unix_s: i64| u64::try_from(unix_s).unwrap_or(0).saturating_mul(1000);
         Some(Validity { from: ms(held.not_before_unix_s), until: ms(held.not_after_unix_s) })
+    }
+
+    /// How the authority calls the certificate that is kept; none when it cannot.
+    pub(super) fn identifier(&self, name: &str) -> Option<CertificateIdentifier<'static>> {
+        let file = certificate_file(&self.home, name);
+        let held = Certificate::read(&CertificateFiles { cert: file.clone(), key: file }).ok()?;
+        let (key, serial) = held.identifier;
+        let fits = !key.is_empty() && !serial.is_empty();
+        fits.then(|| CertificateIdentifier::new(key.as_slice().into(), serial.as_slice().into()))
     }
 
     /// The key that the next certificate is for, PEM. It is kept before the authority hears of it, so that what was

@@ -127,7 +127,6 @@ impl Parts {
             let _ = tokio::task::spawn_blocking(move || heir.serving()).await;
             self.supervisor.write_pid();
         }
-        let (supervisor, listeners) = (self.supervisor, self.listeners);
         let running = Running {
             switchboard,
             access_log,
@@ -136,11 +135,11 @@ impl Parts {
             ends,
             workers,
             meter,
-            listeners,
+            listeners: self.listeners,
             control,
             at_work,
             asked,
-            supervisor,
+            supervisor: self.supervisor,
             binary,
             _watcher: watcher,
             tasks,

@@ -21,6 +21,8 @@ pub struct Certificate {
     pub not_before_unix_s: i64,
     /// When it ends to be valid, in Unix seconds.
     pub not_after_unix_s: i64,
+    /// How ACME authorities call it (RFC 9773 §4.1): their key, and its serial number; both may be empty.
+    pub identifier: (Vec<u8>, Vec<u8>),
     pub(super) key: Arc<CertifiedKey>,
 }
 
@@ -56,6 +58,7 @@ impl Certificate {
             names,
             not_before_unix_s: facts.not_before,
             not_after_unix_s: facts.not_after,
+            identifier: (facts.authority_key, facts.serial),
             key: Arc::new(key),
         })
     }

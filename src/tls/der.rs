@@ -11,6 +11,10 @@ pub(super) struct Facts {
     pub(super) not_before: i64,
     /// Unix seconds.
     pub(super) not_after: i64,
+    /// The serial number, as it is encoded.
+    pub(super) serial: Vec<u8>,
+    /// The key of the authority, as it is identified; empty when it is not.
+    pub(super) authority_key: Vec<u8>,
     /// The subject, RFC 4514: visible ASCII, the rest escaped.
     pub(super) subject: String,
     /// Common names of the subject.
@@ -46,6 +50,10 @@ const URI: u8 = 0x86;
 /// 2.5.29.17, subjectAltName.
 const ALT_NAMES: &[u8] = &[0x55, 0x1d, 0x11];
 
+/// 2.5.29.35, authorityKeyIdentifier, and its `[0] keyIdentifier`.
+const AUTHORITY_KEY: &[u8] = &[0x55, 0x1d, 0x23];
+const KEY_IDENTIFIER: u8 = 0x80;
+
 /// 2.5.4.3, commonName.
 const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
 
@@ -71,11 +79,12 @@ pub(super) fn facts(certificate: &[u8]) -> Read<Facts> {
     if body.peek() == Some(VERSION) {
         body.take(VERSION)?;
     }
-    body.take(INTEGER)?; // serial number
+    let serial = body.take(INTEGER)?.to_vec();
     body.take(SEQUENCE)?; // signature algorithm
     body.take(SEQUENCE)?; // issuer
     let mut validity = Der(body.take(SEQUENCE)?);
-    let mut facts = Facts { not_before: validity.time()?, not_after: validity.time()?, ..Facts::default() };
+    let (not_before, not_after) = (validity.time()?, validity.time()?);
+    let mut facts = Facts { not_before, not_after, serial, ..Facts::default() };
     facts.subject(Der(body.take(SEQUENCE)?))?;
     body.take(SEQUENCE)?; // public key
     while let Some(tag) = body.peek() {
@@ -121,13 +130,20 @@ impl Facts {
     fn extensions(&mut self, mut extensions: Der<'_>) -> Read<()> {
         while extensions.peek().is_some() {
             let mut extension = Der(extensions.take(SEQUENCE)?);
-            if extension.take(OID)? != ALT_NAMES {
+            let oid = extension.take(OID)?;
+            if oid != ALT_NAMES && oid != AUTHORITY_KEY {
                 continue;
             }
             while extension.peek().is_some_and(|tag| tag != OCTETS) {
                 extension.skip()?; // critical
             }
             let mut names = Der(Der(extension.take(OCTETS)?).take(SEQUENCE)?);
+            if oid == AUTHORITY_KEY {
+                if names.peek() == Some(KEY_IDENTIFIER) {
+                    self.authority_key = names.take(KEY_IDENTIFIER)?.to_vec();
+                }
+                continue;
+            }
             while let Some(tag) = names.peek() {
                 let value = names.take(tag)?;
                 let text = || String::from_utf8_lossy(value).into_owned();

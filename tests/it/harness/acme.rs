@@ -43,6 +43,8 @@ pub struct Manners {
     pub hesitates: bool,
     /// Seconds that a certificate is valid for, and how many of them are past.
     pub lifetime: (u64, u64),
+    /// When it would like certificates to be renewed, in seconds from now; none: it does not say.
+    pub suggests: Option<(i64, i64)>,
     /// Certificates are issued for another name.
     pub wrong_name: bool,
     /// Accounts are made only with this key id and key.
@@ -58,6 +60,7 @@ impl Default for Manners {
             refused: BTreeSet::new(),
             hesitates: false,
             lifetime: (90 * 86_400, 0),
+            suggests: None,
             wrong_name: false,
             external: None,
         }
@@ -76,6 +79,8 @@ struct State {
     orders: BTreeMap<u64, Order>,
     asked: Vec<String>,
     looks: Vec<String>,
+    /// What orders said that they replace.
+    replaced: Vec<String>,
 }
 
 struct Order {
@@ -161,6 +166,11 @@ impl AcmeServer {
         lock(&self.state).asked.iter().filter(|own| own.split('/').nth(1) == Some(kind)).count()
     }
 
+    /// What orders said that they replace.
+    pub fn replaced(&self) -> Vec<String> {
+        lock(&self.state).replaced.clone()
+    }
+
     /// What it saw when it looked at names.
     pub fn looks(&self) -> Vec<String> {
         lock(&self.state).looks.clone()
@@ -242,6 +252,33 @@ fn said(status: u16, value: &Value) -> Answer {
     (status, vec![("content-type", "application/json".into())], value.to_string().into_bytes())
 }
 
+/// What is asked for without a signature.
+fn unsigned(path: &str, own: SocketAddr, state: &Mutex<State>) -> Option<Answer> {
+    let url = |path: &str| format!("https://{own}{path}");
+    match path {
+        "/directory" => {
+            let mut all = json!({
+                "newNonce": url("/new-nonce"), "newAccount": url("/new-account"), "newOrder": url("/new-order"),
+                "revokeCert": url("/revoke"), "keyChange": url("/key-change"), "meta": {},
+            });
+            if lock(state).manners.suggests.is_some() {
+                all["renewalInfo"] = url("/renewal-info").into();
+            }
+            Some(said(200, &all))
+        }
+        path if path.starts_with("/renewal-info/") => {
+            let (start, end) = lock(state).manners.suggests.expect("it says so");
+            let at = |seconds: i64| (jiff::Timestamp::now() + jiff::SignedDuration::from_secs(seconds)).to_string();
+            let window = json!({ "suggestedWindow": { "start": at(start), "end": at(end) } });
+            let (status, mut fields, body) = said(200, &window);
+            fields.push(("retry-after", "21600".into()));
+            Some((status, fields, body))
+        }
+        "/new-nonce" => Some((200, Vec::new(), Vec::new())),
+        _ => None,
+    }
+}
+
 fn answer(
     path: &str,
     body: &[u8],
@@ -249,18 +286,10 @@ fn answer(
     state: &Arc<Mutex<State>>,
     issuer: &CertifiedIssuer<'static, KeyPair>,
 ) -> Answer {
-    let url = |path: &str| format!("https://{own}{path}");
-    match path {
-        "/directory" => {
-            let all = json!({
-                "newNonce": url("/new-nonce"), "newAccount": url("/new-account"), "newOrder": url("/new-order"),
-                "revokeCert": url("/revoke"), "keyChange": url("/key-change"), "meta": {},
-            });
-            return said(200, &all);
-        }
-        "/new-nonce" => return (200, Vec::new(), Vec::new()),
-        _ => {}
+    if let Some(answer) = unsigned(path, own, state) {
+        return answer;
     }
+    let url = |path: &str| format!("https://{own}{path}");
     let jws: Value = serde_json::from_slice(body).expect("a POST is a JWS");
     let part = |name: &str| {
         let text = jws[name].as_str().expect("a JWS has three parts");
@@ -352,8 +381,15 @@ fn new_order(state: &mut State, account: String, payload: &Value, own: SocketAdd
     state.serial += 1;
     let id = state.serial;
     let (name, token) = (names[0]["value"].as_str().expect("a name").to_owned(), format!("token-{id}"));
+    if let Some(replaced) = payload["replaces"].as_str() {
+        state.replaced.push(replaced.to_owned());
+    }
     let order = Order { name, account, token, status: "pending", error: None, chain: None };
-    let (status, mut fields, body) = said(201, &shown(&order, id, own));
+    let mut body = shown(&order, id, own);
+    if payload.get("replaces").is_some() {
+        body["replaces"] = payload["replaces"].clone();
+    }
+    let (status, mut fields, body) = said(201, &body);
     state.orders.insert(id, order);
     fields.push(("location", format!("https://{own}/order/{id}")));
     (status, fields, body)
@@ -477,6 +513,7 @@ fn issue(csr: &[u8], state: &State, id: u64, issuer: &CertifiedIssuer<'static, K
     let (lifetime, past) = state.manners.lifetime;
     csr.params.not_before = date_time_ymd(1970, 1, 1) + Duration::from_secs(now - past);
     csr.params.not_after = date_time_ymd(1970, 1, 1) + Duration::from_secs(now - past + lifetime);
+    csr.params.use_authority_key_identifier_extension = true;
     let certificate = csr.signed_by(issuer).expect("a certificate");
     format!("{}{}", certificate.pem(), issuer.pem())
 }

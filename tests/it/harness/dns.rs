@@ -51,6 +51,11 @@ impl Dns {
         format!("[dns]\nservers = [\"{}\"]\n", self.address)
     }
 
+    /// Where it is asked.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// From now on the server says this.
     pub fn say(&self, zone: Zone) {
         *self.zone.lock().expect("nobody panics with it") = zone;

@@ -191,6 +191,22 @@ fn certificates_are_renewed_while_clients_ask_and_no_request_fails() {
 }
 
 #[test]
+fn an_authority_that_wants_a_certificate_back_gets_another_order_for_it_soon() {
+    let (stable, server) = (Upstream::named("stable"), AcmeServer::start());
+    // By its own dates it is due a second before its end; what was issued now rests for half of its time.
+    server.behave(|manners| (manners.lifetime, manners.suggests) = ((10, 0), Some((-20, -10))));
+    let weir = start(&setup(&stable, &server, &["shop.example"], "renew_before = \"1s\""), &server);
+    held(&weir, "shop.example");
+    let began = Instant::now();
+    eventually("it is ordered anew", 2 * SOON, || server.asked("new-order") == 2);
+    assert!(began.elapsed() < Duration::from_secs(8), "not only at the end");
+    assert!(server.asked("renewal-info") >= 1);
+    let [replaced] = &server.replaced()[..] else { panic!("the order says what it replaces") };
+    let (key, serial) = replaced.split_once('.').expect("RFC 9773, section 4.1");
+    assert!(key.len() > 20 && serial.len() > 20 && !replaced.contains('='), "{replaced}");
+}
+
+#[test]
 fn an_authority_that_is_down_is_asked_ever_more_seldom_and_what_is_held_is_served() {
     let (stable, server) = (Upstream::named("stable"), AcmeServer::start());
     server.behave(|manners| manners.down = true);

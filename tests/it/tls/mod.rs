@@ -6,6 +6,7 @@ mod admin;
 mod carried;
 mod clients;
 mod handshakes;
+mod pebble;
 mod redirect;
 mod renewal;
 
