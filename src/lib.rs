@@ -44,7 +44,8 @@
 //! proxy/connection   waits for a head, holding next to nothing; tells HTTP/1 from HTTP/2
 //! proxy/frames       watches the frames of HTTP/2 on their way to h2: floods
 //! proxy/h1, h2       parse it into the one canonical model::Head, or refuse           400 405 414 417 431 505
-//! proxy/serve        HTTP/1; proxy/stream the same for a stream of HTTP/2:
+//! proxy/serve        HTTP/1; proxy/stream the same for a stream of HTTP/2
+//!                    (what an ACME authority looks at: proxy/challenge):
 //!   1 snapshot       one load, from the worker's own cache
 //!   2 proxy/decide   kill, listener pin, direct path, route, rate limits, override,
 //!                    cohort, bucket, splitter                                         403 404 429
@@ -99,8 +100,8 @@
 //! # One process after another
 //!
 //! An upgrade of the binary (`app/upgrade`, `app/handover`) has two processes accept on the same sockets for a moment.
-//! What only one may write (history, journal, audit log) is let go of by the old one before the new one opens it, and
-//! taken up again when that one does not come to serve.
+//! What only one may write (history, journal, audit log, orders of certificates) is let go of by the old one before the
+//! new one opens it, and taken up again when that one does not come to serve.
 //!
 //! # Invariants
 //!
