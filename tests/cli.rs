@@ -11,10 +11,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-const VERBS: [&str; 23] = [
+const VERBS: [&str; 24] = [
     "run",
     "check",
     "diff",
+    "doctor",
     "status",
     "set",
     "rollback",

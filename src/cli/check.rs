@@ -8,7 +8,7 @@ use toml::de::DeTable;
 
 use super::failure::{Failure, WRONG};
 use super::screen::Paint;
-use super::{Globals, place, screen};
+use super::{Globals, place, screen, secrets};
 use crate::admin::access::{Access, AccessError};
 use crate::app::{acme, tls};
 use crate::config::rollouts::Plans;
@@ -16,19 +16,30 @@ use crate::config::{Config, Problem, Problems, WeightsFile, read_weights};
 
 /// What was found.
 #[derive(Debug, Serialize)]
-struct Report {
-    ok: bool,
-    problems: Vec<Problem>,
-    notes: Vec<Problem>,
+pub(super) struct Report {
+    pub(super) ok: bool,
+    pub(super) problems: Vec<Problem>,
+    pub(super) notes: Vec<Problem>,
 }
 
 pub(super) fn execute(globals: &Globals) -> Result<(), Failure> {
-    let path = place::config_path(globals);
+    let (report, line) = examine(&place::config_path(globals), globals.token_file());
+    if globals.json() {
+        screen::print_json(&report)?;
+    } else {
+        report.tell(&line)?;
+    }
+    if report.ok { Ok(()) } else { Err(Failure::Said(WRONG)) }
+}
+
+/// Reads everything; a line on what would be served comes with it.
+pub(super) fn examine(path: &Path, token_file: Option<&Path>) -> (Report, String) {
     let mut report = Report { ok: true, problems: Vec::new(), notes: Vec::new() };
     let mut line = String::new();
-    match Config::load_with(&path, globals.token_file()) {
+    match Config::load_with(path, token_file) {
         Ok(config) => {
             report.notes.extend(config.notes.iter().cloned());
+            report.notes.extend(secrets::notes(&config));
             match read_weights(&config.weights_path, &config.plan) {
                 Ok(weights) => {
                     report.notes.extend(weights.notes.iter().cloned());
@@ -56,17 +67,12 @@ pub(super) fn execute(globals: &Globals) -> Result<(), Failure> {
         }
         Err(problems) => {
             report.add(&problems);
-            if let Some(Err(problems)) = weights_beside(&path) {
+            if let Some(Err(problems)) = weights_beside(path) {
                 report.add(&problems);
             }
         }
     }
-    if globals.json() {
-        screen::print_json(&report)?;
-    } else {
-        report.tell(&line)?;
-    }
-    if report.ok { Ok(()) } else { Err(Failure::Said(WRONG)) }
+    (report, line)
 }
 
 /// Whether the admin API would be open to strangers: a configuration that `run` refuses must not pass here.

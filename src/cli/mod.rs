@@ -13,11 +13,13 @@ mod place;
 mod pools;
 mod record;
 mod screen;
+mod secrets;
 
 mod run;
 
 mod check;
 mod diff;
+mod doctor;
 mod explain;
 mod status;
 mod table;
@@ -126,6 +128,8 @@ enum Verb {
     Check,
     /// Say what a changed file would do, before it is saved
     Diff(diff::Arguments),
+    /// Say what is wrong, in the order in which it is to be mended
+    Doctor(doctor::Arguments),
     /// Show what is live: weights, shares, errors, latencies, endpoints, last changes
     Status(status::Arguments),
     /// Set the weights of a service, in the file and live
@@ -191,6 +195,7 @@ impl Verb {
             Verb::Run(arguments) => run::execute(&arguments, globals),
             Verb::Check => check::execute(globals),
             Verb::Diff(arguments) => diff::execute(&arguments, globals),
+            Verb::Doctor(arguments) => doctor::execute(&arguments, globals),
             Verb::Status(arguments) => status::execute(&arguments, globals),
             Verb::Set(arguments) => set::execute(&arguments, globals),
             Verb::Rollback(arguments) => rollback::execute(&arguments, globals),

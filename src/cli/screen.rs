@@ -24,9 +24,14 @@ impl Paint {
     }
 
     /// Never.
+    pub(super) fn never() -> Self {
+        Self(false)
+    }
+
+    /// Never.
     #[cfg(test)]
     pub(super) fn plain() -> Self {
-        Self(false)
+        Self::never()
     }
 
     pub(super) fn bold(self, text: &str) -> String {

@@ -25,7 +25,7 @@
 //! | an address leaves the answer | its endpoint drains: see [`endpoint::Endpoint::is_draining`] |
 
 mod book;
-mod check;
+pub(crate) mod check;
 mod check_h2;
 pub mod culprits;
 pub mod discovery;

@@ -9,6 +9,7 @@ mod capacity;
 mod cli;
 mod descriptors;
 mod docker;
+mod doctor;
 mod endpoints;
 mod faults;
 mod floods;
