@@ -172,11 +172,36 @@ fn an_empty_or_comment_only_text_is_unfinished_and_not_just_wrong() {
 
 #[test]
 fn problems_have_the_place_and_what_would_be_right() {
-    for name in ["everything-wrong", "syntax", "references", "notifications"] {
+    for name in ["everything-wrong", "syntax", "references", "notifications", "policy"] {
         let text = std::fs::read_to_string(golden_dir().join(format!("{name}.toml"))).expect("the input is there");
         let problems = Config::parse(&text, format!("{name}.toml"), &no_env).expect_err("it is wrong");
         assert_golden(&format!("{name}.txt"), &format!("{problems}\n"));
     }
+}
+
+#[test]
+fn a_policy_is_kept_or_the_file_is_refused() {
+    let with = |policy: &str, rest: &str| {
+        let text = format!("[policy]\n{policy}\n{rest}[services.a.pools.b]\nendpoints = [\"https://a\"]\n");
+        parse(&text).map_err(|problems| problems.to_string())
+    };
+    assert!(with("endpoints_tls = true\nno_leniency = true", "").is_ok());
+    let told = with("listeners_tls = true", "").expect_err("the default listener speaks plain HTTP");
+    assert!(told.contains("listeners.public speaks plain HTTP; [policy] demands listeners_tls"), "{told}");
+    let public = "[admin]\naddress = \"10.0.0.1:9901\"\ntoken_file = \"t\"\n";
+    assert!(with("admin = \"any\"", public).is_ok());
+    assert!(with("admin = \"tls\"", "").is_ok(), "loopback needs none");
+    for (demand, place) in [("tls", "admin.address"), ("loopback", "admin.address")] {
+        let told = with(&format!("admin = \"{demand}\""), public).expect_err("others come in");
+        assert!(told.contains("weir.toml:4:1") && told.contains(place), "{told}");
+    }
+    let cookie = "[services.a.affinity]\nby = \"cookie\"\n";
+    assert!(with("secure_cookies = true", cookie).is_err(), "no browser would keep it");
+    let config = with("secure_cookies = true\n[limits]\nglitches_max = 0", cookie);
+    assert!(config.is_err());
+    let text = format!("trusted_proxies = [\"10.0.0.0/8\"]\n[policy]\nsecure_cookies = true\n{cookie}");
+    let config = parse(&format!("{text}[services.a.pools.b]\nendpoints = [\"http://a\"]\n")).expect("TLS ends before");
+    assert!(config.plan.services[0].affinity.secure);
 }
 
 #[test]

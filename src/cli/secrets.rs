@@ -1,4 +1,4 @@
-//! Files that hold a secret and that every user of the machine may read: noted by `weir check` and `weir doctor`. A
+//! Secrets that others may read, in files or on the way: noted by `weir check` and `weir doctor`. A
 //! file that holds the hash of a token alone is none.
 
 use std::os::unix::fs::PermissionsExt;
@@ -9,14 +9,22 @@ use crate::config::{Config, Problem};
 /// The right of everybody to read (chmod(1)).
 const OTHERS_READ: u32 = 0o004;
 
-/// A note for each such file.
+/// A note for each such file, and one for tokens that travel in the clear.
 pub(super) fn notes(config: &Config) -> Vec<Problem> {
+    let admin = &config.admin;
+    let open = !admin.address.ip().to_canonical().is_loopback() && admin.tls.is_none();
+    let open = open.then(|| {
+        let found = format!("[admin] speaks plain HTTP on {}: who listens there reads its tokens", admin.address);
+        let help = "add [admin.tls], or listen on 127.0.0.1; [policy] admin keeps it so";
+        Problem::without_place(&config.path.display().to_string(), found, help)
+    });
     let tokens = config.admin.token_file.iter().map(|file| ("[admin] token_file", file.as_path()));
     let named = config.tokens.iter().map(|token| ("[[tokens]] file", token.file.as_path()));
     let key = config.key_file.iter().map(|file| ("key_file", file.as_path()));
     let listeners = config.listeners.iter().filter_map(|listener| listener.tls.as_ref()).chain(&config.admin.tls);
     let private = listeners.flat_map(|tls| &tls.certificates).map(|files| ("tls key", files.key.as_path()));
-    tokens.chain(named).chain(key).chain(private).filter_map(|(what, path)| note(what, path)).collect()
+    let files = tokens.chain(named).chain(key).chain(private);
+    open.into_iter().chain(files.filter_map(|(what, path)| note(what, path))).collect()
 }
 
 fn note(what: &str, path: &Path) -> Option<Problem> {

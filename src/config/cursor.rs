@@ -256,6 +256,18 @@ impl<'a> Fields<'a> {
         self.entries.get_key_value(name).map_or(self.span.clone(), |(key, _)| key.span())
     }
 
+    /// The place of a key some tables further in, or of the last table on the way that is in the text.
+    pub(crate) fn span_at(&self, path: &[&str]) -> Range<usize> {
+        let (mut entries, mut span) = (self.entries, self.span.clone());
+        for name in path {
+            let Some((key, value)) = entries.get_key_value(*name) else { break };
+            span = key.span();
+            let DeValue::Table(inner) = value.get_ref() else { break };
+            entries = inner;
+        }
+        span
+    }
+
     /// Says that the value is of a wrong kind.
     pub(crate) fn wrong(&self, value: &Value<'_>, right: &str) {
         let found = format!("{} is {}", value.path, describe(value.value));

@@ -2,7 +2,7 @@
 //! it. The cursor takes bounds and words from it, the schema is made from it, and `config/reference.toml` is compared
 //! with it; a key that is read but not listed here, or listed but not read, fails a test.
 
-use super::{limit_keys, mirror_keys, pool_keys, switch_keys};
+use super::{limit_keys, mirror_keys, policy_keys, pool_keys, switch_keys};
 
 /// One table of the file. `*` in a path stands for a name that the operator chooses, `[]` for an entry of a list.
 #[derive(Debug)]
@@ -82,6 +82,7 @@ static TABLES: &[Table] = &[
             key("pid_file", Kind::Text, "", "file with the process id while weir serves; needs a restart to change"),
             key("trusted_proxies", Kind::Texts, "[]", "networks whose X-Forwarded-* is believed"),
             key("admin", Kind::Table("admin"), "", "the control surface"),
+            key("policy", Kind::Table("policy"), "", "what the rest of the file must keep to, or it is refused"),
             key("rollouts", Kind::Table("rollouts"), "", "the engine of the rollouts"),
             key("kill_switches", Kind::List("kill_switches[]"), "", "what kills by itself or is pulled by name"),
             key("tokens", Kind::List("tokens[]"), "", "further tokens of the API, each with a role"),
@@ -204,6 +205,7 @@ static TABLES: &[Table] = &[
         ],
     },
     limit_keys::LIMITS,
+    policy_keys::POLICY,
     Table {
         path: "services.*",
         doc: "what clients reach under one route",
@@ -270,21 +272,7 @@ static TABLES: &[Table] = &[
             key("drain_timeout", Kind::Duration(1), "\"10m\"", "with on_zero = \"drain\": how long they may stay"),
         ],
     },
-    Table {
-        path: "services.*.health",
-        doc: "active probes of each endpoint",
-        keys: &[
-            key("kind", Kind::Word(&["http", "tcp", "grpc", "off"]), "\"tcp\"", "how to probe; with `path` http"),
-            key("path", Kind::Text, "\"/\"", "http: target of the probe"),
-            key("host", Kind::Text, "", "http, grpc: Host of the probe; default: the endpoint's own"),
-            key("grpc_service", Kind::Text, "\"\"", "grpc: what the health service is asked about; empty: the server"),
-            key("expect", Kind::Statuses, "\"200-399\"", "http: statuses of a healthy endpoint"),
-            key("interval", Kind::Duration(1), "\"2s\"", "time between probes, with 10 % jitter"),
-            key("timeout", Kind::Duration(1), "\"1s\"", "time that a probe may take"),
-            key("fall", Kind::Integer(1, 1000), "3", "consecutive failures until it is down"),
-            key("rise", Kind::Integer(1, 1000), "2", "consecutive passes until it is up again"),
-        ],
-    },
+    pool_keys::HEALTH,
     Table {
         path: "services.*.breaker",
         doc: "ejection of endpoints by their answers, and the breaker of a whole pool",

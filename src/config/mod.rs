@@ -21,6 +21,7 @@ mod maintenance;
 mod mirror_keys;
 mod origin;
 mod plain;
+mod policy_keys;
 mod pool_keys;
 mod problem;
 mod read;
@@ -53,7 +54,7 @@ pub use write::{WriteError, Written, write_weights};
 use crate::model::notify::Notifications;
 use crate::model::rollout::Share;
 pub(crate) use crate::model::time::parse_duration;
-use crate::model::{AcmeSpec, DockerSpec, KillSwitch, ListenerSpec, Plan, TlsSpec};
+use crate::model::{AcmeSpec, DockerSpec, KillSwitch, ListenerSpec, Plan, PolicySpec, TlsSpec};
 
 /// Largest configuration file that is read; it holds tens of thousands of routes.
 pub(crate) const FILE_BYTES_MAX: u64 = 4 << 20;
@@ -100,6 +101,8 @@ pub struct Config {
     pub key_file: Option<PathBuf>,
     /// The file with the process id; changes need a restart.
     pub pid_file: Option<PathBuf>,
+    /// What the file must keep to; it does, or there would be no `Config`.
+    pub policy: PolicySpec,
     /// Everything of the data plane that a reload may change.
     pub plan: Arc<Plan>,
     /// What is legal and perhaps not meant.

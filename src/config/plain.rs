@@ -116,12 +116,14 @@ pub(super) fn rate_limit(limit: &RateLimitSpec) -> Plain {
 }
 
 pub(super) fn affinity(affinity: &Affinity) -> Plain {
-    let Affinity { by, salt, on_zero } = affinity;
+    let Affinity { by, salt, on_zero, secure } = affinity;
     let plain = match by {
         AffinityBy::None => Plain::default().add("by", NONE),
-        AffinityBy::Cookie { name, max_age } => {
-            Plain::default().add("by", "cookie").add("name", name).some("max_age", max_age.map(show_duration))
-        }
+        AffinityBy::Cookie { name, max_age } => Plain::default()
+            .add("by", "cookie")
+            .add("name", name)
+            .some("max_age", max_age.map(show_duration))
+            .some("secure", secure.then_some(true)),
         AffinityBy::Header { name } => Plain::default().add("by", "header").add("name", name),
         AffinityBy::ClientIp => Plain::default().add("by", "client_ip"),
     };
@@ -132,7 +134,7 @@ pub(super) fn affinity(affinity: &Affinity) -> Plain {
 }
 
 pub(super) fn health(health: Option<&Health>) -> Plain {
-    let Some(Health { kind, interval, timeout, fall, rise, warm_up }) = health else {
+    let Some(Health { kind, interval, timeout, fall, rise, warm_up, identity }) = health else {
         return Plain::default().add("kind", "off");
     };
     let plain = match kind {
@@ -145,6 +147,9 @@ pub(super) fn health(health: Option<&Health>) -> Plain {
             Plain::default().add("kind", "http").add("path", path).some("host", host.as_ref()).add("expect", expect)
         }
     };
+    let headers: Vec<String> = identity.headers.iter().map(ToString::to_string).collect();
+    let headers = (!headers.is_empty()).then(|| headers.join(", "));
+    let plain = plain.some("expect_headers", headers.as_ref()).some("expect_body", identity.body.as_ref());
     let plain = plain.time("interval", *interval).time("timeout", *timeout).add("fall", fall).add("rise", rise);
     match warm_up {
         Some(WarmUp { path, requests, deadline }) => {

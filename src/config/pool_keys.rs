@@ -51,3 +51,22 @@ pub(super) const OVERRIDE: Table = Table {
         key("networks", Kind::Texts, "[]", "clients that may override without a token"),
     ],
 };
+
+/// `[services.NAME.health]`.
+pub(super) const HEALTH: Table = Table {
+    path: "services.*.health",
+    doc: "active probes of each endpoint",
+    keys: &[
+        key("kind", Kind::Word(&["http", "tcp", "grpc", "off"]), "\"tcp\"", "how to probe; with `path` http"),
+        key("path", Kind::Text, "\"/\"", "http: target of the probe"),
+        key("host", Kind::Text, "", "http, grpc: Host of the probe; default: the endpoint's own"),
+        key("grpc_service", Kind::Text, "\"\"", "grpc: what the health service is asked about; empty: the server"),
+        key("expect", Kind::Statuses, "\"200-399\"", "http: statuses of a healthy endpoint"),
+        key("expect_headers", Kind::Values("plan.text"), "", "http: what an answer must say; a * at the end: anything"),
+        key("expect_body", Kind::Text, "", "http: a text that the answer's body must hold"),
+        key("interval", Kind::Duration(1), "\"2s\"", "time between probes, with 10 % jitter"),
+        key("timeout", Kind::Duration(1), "\"1s\"", "time that a probe may take"),
+        key("fall", Kind::Integer(1, 1000), "3", "consecutive failures until it is down"),
+        key("rise", Kind::Integer(1, 1000), "2", "consecutive passes until it is up again"),
+    ],
+};

@@ -35,9 +35,11 @@
 
 pub mod acme;
 mod bind;
+mod demand;
 mod docker;
 mod fault;
 mod head;
+mod identity;
 mod kill;
 mod limit;
 mod maintenance;
@@ -58,9 +60,11 @@ mod weights;
 
 pub use acme::{AcmeSpec, ChallengeKind, ExternalAccount};
 pub use bind::Bind;
+pub use demand::PolicySpec;
 pub use docker::{DockerSpec, Engine};
 pub use fault::{Fault, Why};
 pub use head::{Field, FieldId, Head, Span};
+pub use identity::{IDENTITY_BODY_BYTES_MAX, Identity, Pinned};
 pub use kill::{KILL_REASON_BYTES_MAX, KILL_WORD, Killed, Kills, OnKill, Scope, kill_reason};
 pub use limit::{KeyPart, RateLimitSpec};
 pub use maintenance::{

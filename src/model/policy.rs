@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::identity::Identity;
+
 /// What keeps a client on one pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Affinity {
@@ -14,6 +16,8 @@ pub struct Affinity {
     pub salt: String,
     /// What happens to bound clients when their pool goes to 0.
     pub on_zero: OnZero,
+    /// Whether its cookie is `Secure` also where the client came over plain HTTP: `[policy] secure_cookies`.
+    pub secure: bool,
 }
 
 /// Where a unit's bucket comes from.
@@ -70,6 +74,8 @@ pub struct Health {
     pub rise: u32,
     /// What it is asked before its first request; none: nothing.
     pub warm_up: Option<WarmUp>,
+    /// Who the answer to an HTTP probe must say it is.
+    pub identity: Identity,
 }
 
 /// Requests to an endpoint that is new or was down, before clients' requests go there.
@@ -188,7 +194,7 @@ pub struct Override {
 
 impl Default for Affinity {
     fn default() -> Self {
-        Self { by: AffinityBy::None, salt: String::new(), on_zero: OnZero::Evict }
+        Self { by: AffinityBy::None, salt: String::new(), on_zero: OnZero::Evict, secure: false }
     }
 }
 
@@ -201,6 +207,7 @@ impl Default for Health {
             fall: 3,
             rise: 2,
             warm_up: None,
+            identity: Identity::default(),
         }
     }
 }

@@ -92,7 +92,7 @@ impl Back<'_> {
         };
         let value = self.snapshot.keys.issue(&service.name, bucket, self.now.unix_s);
         let mut text = format!("{name}={}; Path=/; HttpOnly; SameSite=Lax", value.as_str());
-        if self.caller.https {
+        if self.caller.https || service.spec.affinity.secure {
             text.push_str("; Secure");
         }
         if let Some(max_age) = max_age {

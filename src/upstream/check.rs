@@ -1,6 +1,7 @@
 //! One probe of one endpoint over the wire: a connection, or a request and its status.
 //!
-//! It has a connection of its own, so that what it proves holds for a new connection too. The body is not read.
+//! It has a connection of its own, so that what it proves holds for a new connection too. The body is not read, unless
+//! it must show who answers.
 
 use std::io;
 use std::ops::RangeInclusive;
@@ -8,7 +9,8 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http_body_util::Empty;
+use http::{HeaderMap, HeaderValue};
+use http_body_util::{BodyExt, Empty};
 use hyper::Request;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -19,7 +21,7 @@ use tokio_rustls::TlsConnector;
 use super::check_h2;
 use super::endpoint::Endpoint;
 use super::preface;
-use crate::model::{Address, Health, ProbeKind, Protocol, ProxyVersion};
+use crate::model::{Address, Health, IDENTITY_BODY_BYTES_MAX, Identity, ProbeKind, Protocol, ProxyVersion};
 use crate::telemetry::uplink::UplinkFault;
 use crate::tls::pool::PoolTls;
 
@@ -50,6 +52,12 @@ pub(crate) enum CheckError {
         got: u16,
         /// What is healthy.
         expected: RangeInclusive<u16>,
+    },
+    /// The answer is healthy, but of somebody else than expected: the address may be another program's by now.
+    #[error("it is somebody else: {what}")]
+    Stranger {
+        /// What was expected and what came.
+        what: String,
     },
     /// The answer is missing or no HTTP/2.
     #[error("answer: {0}")]
@@ -84,6 +92,8 @@ pub(super) const USER_AGENT: &str = concat!("weir/", env!("CARGO_PKG_VERSION"), 
 /// Who is probed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Whom<'a> {
+    /// The pool that it is to be of.
+    pub(crate) pool: &'a str,
     /// Where.
     pub(crate) addr: &'a Address,
     /// What it speaks.
@@ -104,7 +114,7 @@ impl<'a> Whom<'a> {
     pub(crate) fn of(endpoint: &'a Endpoint, tls: Option<&'a PoolTls>, proxy: Option<ProxyVersion>) -> Self {
         let origin = &endpoint.id.origin;
         let (protocol, host, authority) = (origin.protocol, &*origin.host, &*endpoint.authority);
-        Self { addr: &endpoint.id.addr, protocol, host, authority, tls, proxy }
+        Self { pool: &endpoint.id.pool, addr: &endpoint.id.addr, protocol, host, authority, tls, proxy }
     }
 }
 
@@ -156,12 +166,13 @@ where
     match &health.kind {
         ProbeKind::Tcp => Ok(()),
         ProbeKind::Http { path, host, expect } => {
-            let got = match http2 {
-                true => check_h2::status(stream, &site(host), path).await?,
-                false => status(stream, path, &site(host).host).await?,
+            let body_max = if health.identity.body.is_some() { IDENTITY_BODY_BYTES_MAX } else { 0 };
+            let answer = match http2 {
+                true => check_h2::get(stream, &site(host), path, body_max).await?,
+                false => get(stream, path, &site(host).host, body_max).await?,
             };
-            match got {
-                got if expect.contains(&got) => Ok(()),
+            match answer.status {
+                got if expect.contains(&got) => answer.is_of(&health.identity.for_pool(whom.pool)),
                 got => Err(CheckError::Status { got, expected: expect.clone() }),
             }
         }
@@ -173,7 +184,32 @@ where
     }
 }
 
-async fn status<S>(stream: S, path: &str, host: &str) -> Result<u16, CheckError>
+/// What came of a request: no more of its body than was asked for.
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Vec<u8>,
+}
+
+// === impl Answer ===
+
+impl Answer {
+    /// Whether it is of whom it must be.
+    fn is_of(&self, identity: &Identity) -> Result<(), CheckError> {
+        let values = |name: &str| self.headers.get_all(name).into_iter().map(HeaderValue::as_bytes);
+        if let Some((pinned, was)) = identity.stranger(values) {
+            let was = was.map_or_else(|| "without that field".into(), |was| format!("with \"{was}\""));
+            return Err(CheckError::Stranger { what: format!("it answers {was}, expected {pinned}") });
+        }
+        match identity.is_in(&self.body) {
+            true => Ok(()),
+            false => Err(CheckError::Stranger { what: "expect_body is not in its answer".into() }),
+        }
+    }
+}
+
+/// The answer to `GET path`, with so much of its body at most.
+async fn get<S>(stream: S, path: &str, host: &str, body_max: usize) -> Result<Answer, CheckError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -185,13 +221,22 @@ where
         .body(Empty::<Bytes>::new())
         .map_err(CheckError::Request)?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(CheckError::Answer)?;
-    let (mut answer, connection) = (pin!(sender.send_request(request)), pin!(connection));
-    let answer = tokio::select! {
-        biased; // An answer that is there counts, also when the connection has ended with it.
-        answer = &mut answer => answer,
-        _ended = connection => answer.await,
+    let exchange = async {
+        let (head, mut incoming) = sender.send_request(request).await.map_err(CheckError::Answer)?.into_parts();
+        let mut body = Vec::new();
+        while body.len() < body_max {
+            let Some(frame) = incoming.frame().await else { break };
+            let Ok(piece) = frame.map_err(CheckError::Answer)?.into_data() else { break };
+            body.extend_from_slice(&piece[..piece.len().min(body_max - body.len())]);
+        }
+        Ok(Answer { status: head.status.as_u16(), headers: head.headers, body })
     };
-    Ok(answer.map_err(CheckError::Answer)?.status().as_u16())
+    let (mut exchange, connection) = (pin!(exchange), pin!(connection));
+    tokio::select! {
+        biased; // An answer that is there counts, also when the connection has ended with it.
+        answer = &mut exchange => answer,
+        _ended = connection => exchange.await,
+    }
 }
 
 fn handshake_error(error: io::Error) -> CheckError {
@@ -222,8 +267,9 @@ mod tests {
 
     async fn plain(addr: SocketAddr, health: &Health) -> Result<(), CheckError> {
         let (addr, protocol) = (addr.into(), Protocol::Http1);
-        check(&Whom { addr: &addr, protocol, host: "engine", authority: "engine:8080", tls: None, proxy: None }, health)
-            .await
+        let (host, authority) = ("engine", "engine:8080");
+        let whom = Whom { pool: "canary", addr: &addr, protocol, host, authority, tls: None, proxy: None };
+        check(&whom, health).await
     }
 
     async fn verdict(manners: Manners, health: &Health) -> Result<(), String> {
@@ -250,6 +296,31 @@ mod tests {
                 (Err(error), Some(reason)) => assert!(error.starts_with(reason), "{context}: {error}"),
                 (got, wanted) => panic!("{context}: {got:?}, wanted {wanted:?}"),
             }
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_of_somebody_else_is_a_strangers_whatever_its_status() {
+        use crate::model::Pinned;
+        let with = |name: &str, value: &str, body: Option<&str>| Health {
+            identity: Identity { headers: vec![Pinned::new(name, value)], body: body.map(Into::into) },
+            ..http()
+        };
+        // The answers of this upstream say `content-length: 2` and `ok`.
+        let ok = |health| async move { verdict(Manners::Status(200), &health).await };
+        assert_eq!(ok(with("Content-Length", "2", Some("ok"))).await, Ok(()));
+        for (health, told) in [
+            (
+                with("x-pool", "{pool}", None),
+                "it is somebody else: it answers without that field, expected x-pool: canary",
+            ),
+            (
+                with("content-length", "1*", None),
+                "it is somebody else: it answers with \"2\", expected content-length: 1*",
+            ),
+            (with("content-length", "2", Some("canary")), "it is somebody else: expect_body is not in its answer"),
+        ] {
+            assert_eq!(ok(health).await, Err(told.to_owned()));
         }
     }
 

@@ -10,7 +10,7 @@ use h2::client::SendRequest;
 use http::{HeaderMap, Request, Response};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::check::{CheckError, USER_AGENT};
+use super::check::{Answer, CheckError, USER_AGENT};
 
 /// The method that gRPC servers answer about their health.
 const CHECK_PATH: &str = "/grpc.health.v1.Health/Check";
@@ -29,8 +29,8 @@ pub(super) struct Site {
     pub(super) host: String,
 }
 
-/// The status of `GET path`.
-pub(super) async fn status<S>(stream: S, site: &Site, path: &str) -> Result<u16, CheckError>
+/// The answer to `GET path`, with so much of its body at most.
+pub(super) async fn get<S>(stream: S, site: &Site, path: &str, body_max: usize) -> Result<Answer, CheckError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -39,8 +39,18 @@ where
         .header("accept", "*/*")
         .body(())
         .map_err(CheckError::Request)?;
-    let answer = talk(stream, async |sender| ask(sender, request, None).await).await?;
-    Ok(answer.status().as_u16())
+    talk(stream, async |sender| {
+        let (head, mut incoming) = ask(sender, request, None).await?.into_parts();
+        let mut body = Vec::new();
+        while body.len() < body_max {
+            let Some(piece) = incoming.data().await else { break };
+            let piece = piece.map_err(CheckError::Http2)?;
+            let _ = incoming.flow_control().release_capacity(piece.len());
+            body.extend_from_slice(&piece[..piece.len().min(body_max - body.len())]);
+        }
+        Ok(Answer { status: head.status.as_u16(), headers: head.headers, body })
+    })
+    .await
 }
 
 /// Asks the health service about `service`; empty: about the whole server.

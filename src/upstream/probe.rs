@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::check::{CheckError, Whom, check};
 use super::endpoint::{Endpoint, StateKind};
 use super::gate::mixed;
-use crate::model::{Health, ProbeKind, ProxyVersion};
+use crate::model::{Health, Identity, ProbeKind, ProxyVersion};
 use crate::telemetry::clock;
 use crate::tls::pool::PoolTls;
 
@@ -190,6 +190,9 @@ async fn probe(
     let whom = Whom::of(endpoint, tls, proxy);
     let result = check(&whom, health).await;
     drop(turn);
+    // Another program at this address may be another service: that is no matter of chance, so once is enough.
+    let stranger = matches!(result, Err(CheckError::Stranger { .. }));
+    let fall = if stranger { 1 } else { health.fall };
     let reason = match result {
         Ok(()) => None,
         Err(CheckError::Ours(error)) => {
@@ -203,7 +206,7 @@ async fn probe(
         None => warm(endpoint, health, &whom, turns).await,
     }
     let now_ms = clock::now().mono_ms;
-    let change = endpoint.probed(reason.is_none(), now_ms, health.rise, health.fall);
+    let change = endpoint.probed(reason.is_none(), now_ms, health.rise, fall);
     if change.is_some_and(|(_, after)| after == StateKind::Down) {
         endpoint.set_warm(false);
     }
@@ -224,7 +227,7 @@ async fn warm(endpoint: &Endpoint, health: &Health, whom: &Whom<'_>, turns: &Sem
         ProbeKind::Tcp => None,
     };
     let kind = ProbeKind::Http { path: policy.path.clone(), host, expect: 0..=u16::MAX };
-    let request = Health { kind, timeout: policy.deadline, ..health.clone() };
+    let request = Health { kind, timeout: policy.deadline, identity: Identity::default(), ..health.clone() };
     let (began, mut answers) = (Instant::now(), 0);
     let asking = async {
         for _ in 0..policy.requests {

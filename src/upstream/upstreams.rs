@@ -229,7 +229,7 @@ mod tests {
     fn health(interval_ms: u64) -> Health {
         let kind = ProbeKind::Http { path: "/healthz".into(), host: None, expect: 200..=399 };
         let (interval, timeout) = (Duration::from_millis(interval_ms), Duration::from_millis(200));
-        Health { kind, interval, timeout, fall: 3, rise: 2, warm_up: None }
+        Health { kind, interval, timeout, fall: 3, rise: 2, ..Health::default() }
     }
 
     fn publish(upstreams: &Upstreams, pools: &[(&str, &[SocketAddr])], health: Option<&Health>) {

@@ -62,6 +62,23 @@ fn a_first_visit_gets_one_cookie_with_safe_attributes_and_a_second_visit_none() 
 }
 
 #[test]
+fn with_the_policy_of_secure_cookies_the_cookie_is_secure_whoever_asks() {
+    let (stable, canary) = (Upstream::named("stable"), Upstream::named("canary"));
+    let weir = sticky(&stable, &canary, [50, 50]).top("trusted_proxies = [\"10.9.9.9\"]");
+    let weir = weir.text("[policy]\nsecure_cookies = true").start();
+    let plain = weir.client().get("/");
+    assert!(plain.field("set-cookie").expect("a cookie").contains("; Secure"), "the balancer said nothing of https");
+    // A file that breaks it is not taken over.
+    let text = std::fs::read_to_string(weir.config_path()).expect("it is there");
+    weir.save_config(&text.replace("trusted_proxies = [\"10.9.9.9\"]", ""));
+    eventually("the refusal is told", Duration::from_secs(3), || {
+        let problems = weir.status()["last_reload"]["problems"].to_string();
+        problems.contains("[policy] demands secure_cookies")
+    });
+    assert!(weir.client().get("/").field("set-cookie").expect("a cookie").contains("; Secure"));
+}
+
+#[test]
 fn behind_a_trusted_tls_proxy_the_cookie_is_secure_and_max_age_is_sent_when_asked_for() {
     let (stable, canary) = pair();
     let setup = Setup::pair(&stable, &canary, [50, 50]).top("trusted_proxies = [\"127.0.0.0/8\"]");

@@ -48,6 +48,7 @@ mod split;
 mod stage;
 mod start;
 mod stop;
+mod strangers;
 mod streams;
 mod systemd;
 mod tls;

@@ -24,15 +24,5 @@ pub(super) fn look(path: &Path, token_file: Option<&Path>) -> Files {
     findings.extend(report.notes.iter().map(|problem| Finding::of_problem(Severity::Warning, problem)));
     let config = Config::load_with(path, token_file).ok();
     let weights = config.as_ref().and_then(|config| read_weights(&config.weights_path, &config.plan).ok());
-    if let Some(config) = config.as_ref().filter(|config| open_admin(config)) {
-        let found = format!("the admin API at {} speaks plain HTTP to other machines", config.admin.address);
-        let right = "address = \"127.0.0.1:9901\", or [admin.tls]; [policy] require_admin_tls keeps it so";
-        findings.push(Severity::Warning.of(format!("{}: [admin]", path.display()), found).right(right));
-    }
     Files { ok: report.ok, config, weights, findings }
-}
-
-/// Whether tokens travel in the clear between machines.
-fn open_admin(config: &Config) -> bool {
-    !config.admin.address.ip().to_canonical().is_loopback() && config.admin.tls.is_none()
 }

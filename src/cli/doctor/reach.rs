@@ -107,7 +107,8 @@ async fn probe(
     let health = service.health.as_ref().unwrap_or(&off);
     let authority = origin.authority();
     let (protocol, proxy) = (origin.protocol, pool.proxy_protocol);
-    let whom = Whom { addr: address, protocol, host: &origin.host, authority: &authority, tls, proxy };
+    let whom =
+        Whom { pool: &pool.name, addr: address, protocol, host: &origin.host, authority: &authority, tls, proxy };
     let error = check::check(&whom, health).await.err()?;
     let place = format!("{address} ({} of {})", pool.name, service.name);
     let (found, right) = words(&error, place_of(address));
@@ -145,6 +146,9 @@ fn words(error: &CheckError, listens: &'static str) -> (String, &'static str) {
         CheckError::Tls { .. } => (format!("TLS: {error}"), "a certificate for that name from an authority in roots"),
         CheckError::Status { .. } => {
             (format!("the probe got {error}"), "a path that answers so: health.path, health.expect")
+        }
+        CheckError::Stranger { .. } => {
+            (format!("the probe passed, but {error}"), "the program that was meant; another one has this address now")
         }
         CheckError::Ours(_) => (error.to_string(), "more descriptors or ports for this command"),
         _ => (format!("the probe got {error}"), "what [services.NAME.health] expects"),

@@ -6,11 +6,13 @@
 mod acme;
 mod bind;
 mod engine;
+mod identity;
 mod limits;
 mod listeners;
 mod mirrors;
 mod notify;
 mod policies;
+mod policy;
 mod root;
 mod routes;
 mod services;

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use toml::de::DeValue;
 
+use super::identity;
 use crate::config::cursor::{At, Fields, shorten};
 use crate::config::parse_duration;
 use crate::config::value::as_integer;
@@ -62,7 +63,8 @@ pub(super) fn affinity(fields: &Fields<'_>, service: &Name) -> Affinity {
         "client_ip" => AffinityBy::ClientIp,
         _ => AffinityBy::None,
     };
-    Affinity { by, salt, on_zero }
+    // Whether it is demanded is known when the whole file was read.
+    Affinity { by, salt, on_zero, secure: false }
 }
 
 fn only_with(fields: &Fields<'_>, key: &'static str, with: &str) {
@@ -92,6 +94,7 @@ pub(super) fn health(fields: &Fields<'_>) -> Option<Health> {
     let host = fields.text("host");
     let expect = statuses(fields, "expect");
     let grpc_service = fields.text("grpc_service");
+    let identity = identity::identity(fields);
     let default = Health::default();
     let health = |kind| Health {
         kind,
@@ -100,17 +103,21 @@ pub(super) fn health(fields: &Fields<'_>) -> Option<Health> {
         fall: fields.integer("fall").map_or(default.fall, |n| n as u32),
         rise: fields.integer("rise").map_or(default.rise, |n| n as u32),
         warm_up: None,
+        identity: identity.clone(),
     };
     let probe = match kind.as_ref().map(|kind| kind.value) {
         Some("http") => true,
         Some(_) => false,
-        None => path.is_some() || host.is_some() || expect.is_some(),
+        None => path.is_some() || host.is_some() || expect.is_some() || !identity.is_empty(),
     };
     let grpc = kind.as_ref().is_some_and(|kind| kind.value == "grpc");
     if grpc_service.is_some() && !grpc {
         only_with(fields, "grpc_service", "kind = \"grpc\"");
     }
     if !probe {
+        for key in ["expect_headers", "expect_body"].into_iter().filter(|key| fields.value(key).is_some()) {
+            only_with(fields, key, "kind = \"http\"");
+        }
         let only_http = ["path", "expect", "host"].into_iter().take(if grpc { 2 } else { 3 });
         for key in only_http.filter(|key| fields.value(key).is_some()) {
             only_with(fields, key, "kind = \"http\"");

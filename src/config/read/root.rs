@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{acme, engine, limits, listeners, notify, routes, services, switches, tls, tracing};
+use super::{acme, engine, limits, listeners, notify, policy, routes, services, switches, tls, tracing};
 use crate::config::cursor::{At, Fields, shorten};
 use crate::config::{AdminSpec, AppLogFormat, Config, DnsSpec, LogLevel, LogSpec, TOKEN_FILE_ENV, WORKERS_ENV};
 use crate::model::{
@@ -36,11 +36,23 @@ pub(in crate::config) fn root(root: &Fields<'_>, path: &Path) -> Config {
     let notifications = notify::notifications(&root.table("notifications", "notifications"), dir, &services);
     note_unreached(root, &services, &routes, &listeners);
     note_shared_cookies(root, &services, &routes);
+    let trusted_proxies = root.networks("trusted_proxies");
+    let limits = data_plane(&root.table("limits", "limits"));
+    let said = policy::Said {
+        services: &services,
+        listeners: &listeners,
+        admin: &admin,
+        limits: &limits,
+        trusts_proxies: !trusted_proxies.is_empty(),
+    };
+    let policy = policy::policy(root, &said);
+    let mut services = services;
+    services.iter_mut().for_each(|service| service.value.affinity.secure = policy.secure_cookies);
     let plan = Plan {
         rate_limits: limits::rate_limits(root, &services, &routes),
         routes,
-        trusted_proxies: root.networks("trusted_proxies"),
-        limits: data_plane(&root.table("limits", "limits")),
+        trusted_proxies,
+        limits,
         access_log: access_log(&root.table("access_log", "access_log"), dir),
         tracing: tracing::tracing(root, dir),
         services: services.into_iter().map(|service| service.value).collect(),
@@ -60,6 +72,7 @@ pub(in crate::config) fn root(root: &Fields<'_>, path: &Path) -> Config {
         given_token_file: None,
         listeners,
         admin,
+        policy,
         workers: workers(root),
         dns: dns(&root.table("dns", "dns")),
         docker: docker(&root.table("docker", "docker")),
