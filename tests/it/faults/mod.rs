@@ -6,6 +6,7 @@ use crate::harness::{Setup, Upstream};
 
 mod around;
 mod machine;
+mod mixed;
 mod upstreams;
 
 /// How long a fact may take.
