@@ -2,11 +2,16 @@
 //! The form is that of the canary runners that operators know, level words included.
 
 use super::super::figures::percent;
-use super::super::screen::{Paint, printable};
+use super::super::screen::{Paint, columns, printable, wrapped};
 use super::view::{Standing, View};
 
 /// The rule above and below.
 const RULE: &str = "============================================================";
+
+/// The banner for who reads it now: on a terminal within its width, elsewhere a line for each thing, for scripts.
+pub(in crate::cli) fn shown(view: &View, standing: Standing) -> String {
+    wrapped(&render(view, standing, Paint::stdout()), columns())
+}
 
 /// The banner of a rollout that stands like this.
 pub(in crate::cli) fn render(view: &View, standing: Standing, paint: Paint) -> String {

@@ -47,7 +47,8 @@ fn show(globals: &Globals, none: &str, limit: usize, wanted: impl Fn(&View) -> b
     }
     let views: Vec<View> = found.into_iter().map(|(view, _)| view).collect();
     let now = Timestamp::now().to_zoned(TimeZone::system());
-    screen::print(&if views.is_empty() { none.into() } else { render(&views, &now, Paint::stdout()) })
+    let text = if views.is_empty() { none.into() } else { render(&views, &now, Paint::stdout()) };
+    screen::print(&screen::wrapped(&text, screen::columns()))
 }
 
 fn render(views: &[View], now: &Zoned, paint: Paint) -> String {
@@ -90,6 +91,22 @@ fn row(view: &View, now: &Zoned) -> [String; 6] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_history_fits_a_terminal_of_80_columns() {
+        let now = "2026-11-21T03:02:10Z".parse::<Timestamp>().expect("a time").to_zoned(TimeZone::UTC);
+        let view = View {
+            rollout_id: "engine-2-1".into(),
+            service: "engine".into(),
+            state: "rolled_back".into(),
+            started_at: Some("2026-11-19T03:00:10Z".into()),
+            because: "error_rate failed: 34 of 900 against 12 of 17000, at least 3.8 times as many".into(),
+            ..View::default()
+        };
+        let text = screen::wrapped(&render(&[view], &now, Paint::plain()), 80);
+        assert!(text.lines().all(|line| line.chars().count() <= 80) && text.contains("3.8 times"), "{text}");
+        assert!(text.contains("\n      times as many\n") || text.contains("as many"), "{text}");
+    }
 
     #[test]
     fn a_history_is_one_line_each_with_the_reason_below() {

@@ -9,6 +9,7 @@ mod gates;
 mod list;
 pub(super) mod picture;
 mod plan;
+mod programs;
 mod report;
 #[cfg(test)]
 mod screens;

@@ -11,6 +11,7 @@ use super::super::failure::{Failure, WRONG};
 use super::super::figures::{elapsed, percent};
 use super::super::screen::Paint;
 use super::super::{Globals, change, near, place, screen};
+use super::programs;
 use crate::config::Problems;
 use crate::config::rollouts::{Checked, Plans, Read};
 use crate::model::Name;
@@ -201,13 +202,14 @@ pub(super) fn check(arguments: &Check, globals: &Globals) -> Result<(), Failure>
         let none = format!("{} holds no plan; `weir rollout new` writes one", Plans::directory(&main).display());
         return Err(Failure::wrong(none));
     }
+    let directory = main.parent().map(Path::to_owned).unwrap_or_default();
     let paint = Paint::stdout();
     let mut looked = Vec::new();
     for file in files {
         let read = Plans::read_file(&file, &config.plan, &limits);
         let checked = Checked::of(&read, arguments.strict);
         if !globals.json() {
-            tell(&file, &read, checked.valid, paint)?;
+            tell(&file, &directory, &read, checked.valid, paint)?;
         }
         let plan = file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         looked.push(Looked { plan, file: file.display().to_string(), checked });
@@ -256,12 +258,19 @@ fn named(names: &[String], main: &Path) -> Result<Vec<PathBuf>, Failure> {
 }
 
 /// Problems to stderr, recommendations as notes, and what the plan does when it holds.
-fn tell(file: &Path, read: &Result<Read, Problems>, valid: bool, paint: Paint) -> Result<(), Failure> {
+fn tell(
+    file: &Path,
+    directory: &Path,
+    read: &Result<Read, Problems>,
+    valid: bool,
+    paint: Paint,
+) -> Result<(), Failure> {
     match read {
         Err(problems) => problems.iter().for_each(|problem| screen::complain(&format!("{problem}\n"))),
         Ok(read) => {
             let say: fn(&str) = if valid { screen::note } else { screen::complain };
             read.notes.iter().for_each(|note| say(&note.to_string()));
+            programs::missing(&read.plan, directory).iter().for_each(|missing| screen::note(missing));
         }
     }
     let (Ok(Read { plan, .. }), true) = (read, valid) else { return Ok(()) };

@@ -98,7 +98,7 @@ pub(super) fn execute(arguments: &Arguments, globals: &Globals) -> Result<(), Fa
     if globals.json() {
         screen::print_json(&document)?;
     } else {
-        screen::print(&banner::render(&view, standing, Paint::stdout()))?;
+        screen::print(&banner::shown(&view, standing))?;
     }
     if standing.code() == 0 { Ok(()) } else { Err(Failure::Said(standing.code())) }
 }

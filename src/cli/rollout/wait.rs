@@ -7,7 +7,7 @@ use clap::Args;
 use super::super::client::{Client, Question};
 use super::super::failure::Failure;
 use super::super::figures::{elapsed, span};
-use super::super::screen::{Paint, printable};
+use super::super::screen::printable;
 use super::super::upstream::duration;
 use super::super::{Globals, screen};
 use super::view::View;
@@ -55,7 +55,7 @@ fn wait(arguments: &Arguments, globals: &Globals) -> Result<(), Failure> {
             if globals.json() {
                 screen::print_json(&last)?;
             } else {
-                screen::print(&banner::render(&view, standing, Paint::stdout()))?;
+                screen::print(&banner::shown(&view, standing))?;
                 if view.is_live() {
                     screen::print(&over(&id, late, began.elapsed()))?;
                 }

@@ -81,7 +81,7 @@ pub(super) fn execute(arguments: &Arguments, globals: &Globals) -> Result<(), Fa
     let id = read(&found)?.rollout_id;
     let ended = follow(&client, &id, globals.json(), |_, _| false)?;
     if let Some(view) = ended.filter(|view| !view.is_live() && !globals.json()) {
-        screen::print(&banner::render(&view, view.standing(), Paint::stdout()))?;
+        screen::print(&banner::shown(&view, view.standing()))?;
     }
     Ok(())
 }

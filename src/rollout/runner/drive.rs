@@ -153,6 +153,9 @@ impl Drive {
                 if command == Command::Rollback {
                     self.hands.forgive(levers::live_weights(&self.office.switchboard, &self.rollout.plan.service));
                 }
+                // A kill or its end may be younger than the last tick.
+                let snapshot = self.office.switchboard.snapshot().load_full();
+                self.kills(&snapshot).await;
                 let result = self.feed(Input::Command { command, who, reason }).await;
                 // Whoever asked may be gone; what was asked for is done all the same.
                 let _ = answer.send(result.map(|()| self.seat.view.load_full()));
