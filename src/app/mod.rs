@@ -51,6 +51,7 @@ use crate::telemetry::meter::WorkerShard;
 use crate::telemetry::pair::Tap;
 use crate::telemetry::spans::Spans;
 use crate::tls::site::Site;
+use crate::upstream::handed::Closed;
 use crate::upstream::names::Lookups;
 use crate::upstream::upstreams::Upstreams;
 
@@ -84,6 +85,8 @@ struct Parts {
     supervisor: Supervisor,
     /// The process before this one, which waits until this one serves.
     heir: Option<Heir>,
+    /// What took no requests there.
+    handed: Vec<Closed>,
     workers: usize,
 }
 
@@ -182,9 +185,7 @@ impl App {
         }
         let (listeners, admin) = open_sockets(&config, workers, &mut inherited)?;
         let heir = inherited.heir().cloned();
-        if let Some(heir) = &heir {
-            heir.wait_for_turn()?;
-        }
+        let handed = heir.as_ref().map(Heir::wait_for_turn).transpose()?.unwrap_or_default();
         // What nobody takes closes: listeners that are no longer named.
         drop(inherited);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().thread_name("weir-control").build();
@@ -218,6 +219,7 @@ impl App {
             ports_file: std::env::var_os(PORTS_ENV).map(PathBuf::from),
             supervisor,
             heir,
+            handed,
             workers,
         };
         Ok(Self { runtime, parts })

@@ -25,9 +25,10 @@ use crate::proxy::worker::Seat;
 use crate::switchboard::change::{Cause, Change, How};
 use crate::switchboard::writer::Switchboard;
 use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::clock;
 use crate::telemetry::count::Sharded;
 use crate::telemetry::meter::WorkerShard;
-use crate::upstream::discovery;
+use crate::upstream::{discovery, handed};
 
 /// Time that the first lookups and probes get before the process listens.
 const FIRST_ROUND: Duration = Duration::from_secs(1);
@@ -95,6 +96,7 @@ impl Parts {
         self.first_round().await;
         // From here on a new endpoint waits for its first pass; what was there had its round.
         self.upstreams.set_serving();
+        self.go_on();
         let (phase, phases) = watch::channel(Phase::Serving);
         let ends = self.start_workers(&phases)?;
         let readiness = Arc::new(Readiness::default());
@@ -148,6 +150,16 @@ impl Parts {
         };
         running.supervisor.ready(&running.status());
         Ok(running)
+    }
+
+    /// Closes what the process before this one had closed, for the time that was left.
+    fn go_on(&self) {
+        if self.handed.is_empty() {
+            return;
+        }
+        let found = handed::restore(self.upstreams.registry(), &self.handed, clock::now().mono_ms);
+        let handed = self.handed.len();
+        tracing::info!(handed, found, "ejections and rests of the process before this one go on");
     }
 
     /// Gives names and probes a moment, so that the first request meets what is there.

@@ -8,6 +8,8 @@ use super::handover::{HandoverError, Parcel, Step, Successor};
 use super::run::Running;
 use super::stop::{Signals, Wish};
 use crate::admin::upgrade::{Progress, Wanted};
+use crate::telemetry::clock;
+use crate::upstream::handed::{self, Closed};
 
 /// How an upgrade ended.
 pub(super) enum Outcome {
@@ -63,7 +65,8 @@ impl Running {
         };
         let pid = successor.pid();
         self.rest().await;
-        let turn = blocking(move || successor.go().and_then(|()| successor.wait_for(Step::Serving))).await;
+        let closed = self.closed();
+        let turn = blocking(move || successor.go(&closed).and_then(|()| successor.wait_for(Step::Serving))).await;
         let successor = match turn {
             Ok(successor) => successor,
             Err(error) => {
@@ -85,6 +88,14 @@ impl Running {
         let asked = Some(config.admin.address.to_string());
         parcels.push(Parcel { what: "admin".into(), asked, sockets: vec![socket] });
         Ok(parcels)
+    }
+
+    /// What takes no requests now because of its answers.
+    fn closed(&self) -> Vec<Closed> {
+        let snapshot = self.switchboard.snapshot().load_full();
+        let pools = || snapshot.services.iter().flat_map(|service| &service.pools);
+        let endpoints = pools().flat_map(|pool| pool.endpoints.iter().map(|endpoint| &**endpoint));
+        handed::closed(pools().map(|pool| &*pool.state), endpoints, clock::now().mono_ms)
     }
 
     /// Lets go of everything that only one process may write. Traffic goes on, and so does what files say of it.

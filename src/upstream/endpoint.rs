@@ -43,15 +43,15 @@ pub struct Endpoint {
     /// Counters.
     pub meter: EndpointMeter,
     /// A packed [`Gate`]; 0 when it serves.
-    gate: AtomicU64,
+    pub(super) gate: AtomicU64,
     /// Failures in a row while it serves.
     failures: AtomicU32,
     /// Ejections in a row.
-    level: AtomicU32,
+    pub(super) level: AtomicU32,
     /// Ejections in all.
     ejections: AtomicU64,
     /// Since when the gate says what it says.
-    since_ms: AtomicU64,
+    pub(super) since_ms: AtomicU64,
     /// Whether it is no longer named.
     draining: AtomicBool,
     /// Whether it had its warm-up since it was made or was last down.
@@ -378,7 +378,7 @@ impl Endpoint {
         }
     }
 
-    fn replace(&self, seen: u64, next: Gate) -> bool {
+    pub(super) fn replace(&self, seen: u64, next: Gate) -> bool {
         self.gate.compare_exchange(seen, next.pack(), Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 }

@@ -32,6 +32,7 @@ pub mod discovery;
 mod dns;
 pub mod endpoint;
 mod gate;
+pub mod handed;
 pub mod names;
 pub mod pool;
 pub mod preface;

@@ -158,6 +158,11 @@ impl PoolState {
         self.breaker.lock().unwrap_or_else(PoisonError::into_inner).phase
     }
 
+    /// It rested in the process before this one, and does until then; the next judgement lets nothing through.
+    pub(crate) fn rest(&self, until_ms: u64) {
+        self.breaker.lock().unwrap_or_else(PoisonError::into_inner).phase = Phase::Resting { until_ms };
+    }
+
     /// Whether it could take another pool's requests: it neither rests nor fails enough to rest.
     pub(crate) fn is_sound(&self, now_ms: u64, policy: &Breaker) -> bool {
         let total = self.total();

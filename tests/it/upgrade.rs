@@ -201,6 +201,28 @@ fn an_upgrade_takes_over_what_only_a_restart_could_change() {
 }
 
 #[test]
+fn what_was_ejected_stays_ejected_in_the_new_process_and_nothing_else_is() {
+    let (stable, canary) = (Upstream::named("stable"), Upstream::named("canary"));
+    let breaker = "failures = 2\nbase_ejection = \"50s\"\nmax_ejection = \"60s\"\nmin_requests = 1000000";
+    let weir = Setup::pair(&stable, &canary, [1, 1]).probed().table("breaker", breaker).start();
+    canary.behave(Behaviour::status(503));
+    let state = |pool: usize| weir.status()["services"][0]["pools"][pool]["endpoints"][0]["state"].clone();
+    let mut client = weir.client();
+    eventually("it is ejected", SOON, || {
+        client.get("/");
+        state(1) == "ejected"
+    });
+    drop(client);
+    canary.forget();
+    for _ in 0..2 {
+        weir.upgrade(&[]);
+        assert_eq!((state(0), state(1)), ("serving".into(), "ejected".into()), "its probes pass, its answers did not");
+        (0..20).for_each(|_| assert_eq!(weir.client().get("/").upstream(), "stable"));
+    }
+    assert_eq!(canary.count(), 0, "no request of a client tried it meanwhile");
+}
+
+#[test]
 fn a_rollout_in_progress_goes_on_in_the_new_process_and_only_there() {
     let (stable, canary) = (Upstream::named("stable"), Upstream::named("canary"));
     let weir = Setup::pair(&stable, &canary, [100, 0]).text("[rollouts]\ntick = \"50ms\"").start();

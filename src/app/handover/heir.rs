@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::wire::Wire;
-use super::{ENV, HandoverError, Message, Parcel, VERSION, system};
+use super::{ENV, HandoverError, Message, Parcel, STATE_VERSION, VERSION, system};
+use crate::upstream::handed::{Closed, HANDED_MAX};
 
 /// Time that the old process gets for each of its words. It has the sockets at hand, and what it lets go of has
 /// deadlines of its own.
@@ -45,12 +46,20 @@ impl Heir {
         }
     }
 
-    /// Says that this process could serve, and waits until the old one let go of what only one may write.
-    pub(in crate::app) fn wait_for_turn(&self) -> Result<(), HandoverError> {
+    /// Says that this process could serve, and waits until the old one let go of what only one may write; what took no
+    /// requests there.
+    pub(in crate::app) fn wait_for_turn(&self) -> Result<Vec<Closed>, HandoverError> {
         self.0.send(&Message::Checked, &[])?;
-        match self.0.receive(PATIENCE)?.0 {
-            Message::Go => Ok(()),
-            other => Err(HandoverError::Unexpected(format!("{other:?}"))),
+        let mut handed = Vec::new();
+        loop {
+            match self.0.receive(PATIENCE)?.0 {
+                Message::Go => return Ok(handed),
+                Message::State { version: STATE_VERSION, closed } if handed.len() < HANDED_MAX => handed.extend(closed),
+                Message::State { version, .. } => {
+                    tracing::warn!(version, "what was ejected in the process before this one is not taken over");
+                }
+                other => return Err(HandoverError::Unexpected(format!("{other:?}"))),
+            }
         }
     }
 

@@ -15,8 +15,9 @@
 //! drains as on SIGTERM, ends
 //! ```
 //!
-//! Before `Go` whatever goes wrong changes nothing; after it, the old process takes its control side up again. Health
-//! is not handed over: the new process asks for itself before it serves. Sockets from systemd are
+//! Before `Go` whatever goes wrong changes nothing; after it, the old process takes its control side up again. What
+//! answers have shown comes before `Go`, as `State`: ejected endpoints and resting pools with the time that is left.
+//! What probes show is not handed over: the new process asks for itself before it serves. Sockets from systemd are
 //! [`super::activation`].
 
 mod heir;
@@ -27,6 +28,8 @@ use std::os::fd::OwnedFd;
 
 use serde::{Deserialize, Serialize};
 
+use crate::upstream::handed::Closed;
+
 pub(super) use self::heir::Heir;
 pub(super) use self::successor::{Step, Successor};
 
@@ -35,6 +38,12 @@ pub(super) const ENV: &str = "WEIR_TAKES_OVER";
 
 /// Version of what is said. Another one is refused by both sides, which leaves the old process serving.
 const VERSION: u32 = 1;
+
+/// Version of what is handed over of health.
+const STATE_VERSION: u32 = 1;
+
+/// Entries of one [`Message::State`]: with the longest names that there are they fit into a record.
+const STATE_ENTRIES: usize = 12;
 
 /// Sockets of one listener, on their way to another process.
 #[derive(Debug)]
@@ -56,6 +65,8 @@ enum Message {
     Offer { version: u32 },
     /// The new process can serve.
     Checked,
+    /// What takes no requests in the old process; any number of them before `Go`. One of another version is left out.
+    State { version: u32, closed: Vec<Closed> },
     /// The old process let go of everything that only one may write.
     Go,
     /// The new process accepts.

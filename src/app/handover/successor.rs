@@ -8,7 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::wire::{DESCRIPTORS_MAX, Wire};
-use super::{ENV, HandoverError, Message, Parcel, VERSION, system};
+use super::{ENV, HandoverError, Message, Parcel, STATE_ENTRIES, STATE_VERSION, VERSION, system};
+use crate::upstream::handed::Closed;
 
 /// Time that the new process gets to read its configuration and certificates. Generous: until then nothing has changed.
 const CHECK_PATIENCE: Duration = Duration::from_secs(30);
@@ -86,8 +87,11 @@ impl Successor {
         }
     }
 
-    /// Its turn: this process let go of what only one may write.
-    pub(in crate::app) fn go(&self) -> Result<(), HandoverError> {
+    /// Its turn, with what takes no requests here: this process let go of what only one may write.
+    pub(in crate::app) fn go(&self, closed: &[Closed]) -> Result<(), HandoverError> {
+        for some in closed.chunks(STATE_ENTRIES) {
+            self.wire.send(&Message::State { version: STATE_VERSION, closed: some.to_vec() }, &[])?;
+        }
         self.wire.send(&Message::Go, &[])
     }
 
