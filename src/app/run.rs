@@ -94,8 +94,6 @@ impl Parts {
             tokio::spawn(otlp::send(self.switchboard.clone(), self.spans.clone())),
         ];
         self.first_round().await;
-        // From here on a new endpoint waits for its first pass; what was there had its round.
-        self.upstreams.set_serving();
         self.go_on();
         let (phase, phases) = watch::channel(Phase::Serving);
         let ends = self.start_workers(&phases)?;
@@ -152,8 +150,11 @@ impl Parts {
         Ok(running)
     }
 
-    /// Closes what the process before this one had closed, for the time that was left.
+    /// Lets endpoints be judged as they are from here on, and closes what the process before this one had closed, for
+    /// the time that was left.
     fn go_on(&self) {
+        // From here on a new endpoint waits for its first pass; what was there had its round.
+        self.upstreams.set_serving();
         if self.handed.is_empty() {
             return;
         }
