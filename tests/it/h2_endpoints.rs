@@ -245,6 +245,19 @@ fn a_client_that_does_not_read_stops_nobody_else() {
 }
 
 #[test]
+fn answers_that_end_with_an_empty_frame_may_come_by_the_hundred_on_one_connection() {
+    let (stable, weir) = single();
+    // Its pieces, and then a frame with nothing but the end. Clients made with h2 leave after 100 empty frames that end
+    // nothing, and this is one of them.
+    stable.behave(Act::Large(20_000));
+    let mut client = weir.h2();
+    for number in 0..150 {
+        let answer = client.get("/");
+        assert_eq!((answer.status, answer.body.len(), answer.cut), (200, 20_000, None), "answer {number}");
+    }
+}
+
+#[test]
 fn a_silent_endpoint_is_a_504_and_its_connection_is_left() {
     let listener = TcpListener::bind((crate::harness::upstream::own_address(), 0)).expect("an address of its own");
     let weir = setup(&[&format!("h2c://{}", listener.local_addr().expect("bound"))]).start();
