@@ -178,13 +178,16 @@ promises! {
     a_chunked_body_is_what_a_second_decoder_finds_in_any_pieces: "chunked";
     a_cookie_is_the_first_of_its_name: "cookie_field";
     what_is_forwarded_is_the_same_one_request: "forward";
+    our_element_of_forwarded_is_the_last_whatever_stands_before_it: "forwarded";
     the_client_is_what_trusted_proxies_vouch_for: "forwarded_for";
+    frames_of_http_2_are_what_a_second_reader_finds_in_any_pieces: "h2_frames";
     a_path_that_is_not_ambiguous_reads_one_way: "paths";
     a_plan_is_taken_and_can_be_carried_out_or_is_refused: "plans";
     a_request_head_has_one_reading: "request_head";
     an_answer_head_has_one_reading: "response_head";
     a_request_has_one_route_and_the_reason_told_is_true: "routes";
     durations_sizes_and_networks_are_what_a_second_reader_finds: "values";
+    frames_of_a_websocket_end_where_a_second_reader_finds_in_any_pieces: "socket_frames";
     an_edit_of_a_weights_file_changes_one_service: "weights_toml";
     every_configuration_is_taken_or_refused: "weir_toml";
 }

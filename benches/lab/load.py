@@ -37,10 +37,10 @@ def wrk(cores, port, connections, seconds, path="/", script=None, header=None, s
     return {"rate": rate, "requests": int(requests), "failed": failed}
 
 
-def h2load(cores, port, connections, streams, seconds):
+def h2load(cores, port, connections, streams, seconds, path="/", extra=()):
     threads = min(len(cores), connections)
-    flags = [f"-c{connections}", f"-m{streams}", f"-t{threads}", f"-D{seconds}", "--warm-up-time=0"]
-    text = pinned(cores, ["h2load", *flags, f"http://127.0.0.1:{port}/"], seconds)
+    flags = [f"-c{connections}", f"-m{streams}", f"-t{threads}", f"-D{seconds}", "--warm-up-time=0", *extra]
+    text = pinned(cores, ["h2load", *flags, f"http://127.0.0.1:{port}{path}"], seconds)
     rate = float(re.search(r"finished in [\d.]+\w+, ([\d.]+) req/s", text).group(1))
     counts = re.search(r"requests: .* (\d+) succeeded, (\d+) failed, (\d+) errored, (\d+) timeout", text)
     good, *bad = map(int, counts.groups())

@@ -61,6 +61,8 @@ def in_turn(lab, row, measure, value, **options):
                 theirs = sample(name)
                 if ours and theirs:
                     theirs["weir_over_this"] = ours[value] / theirs[value]
+                if ours and theirs and theirs.get("cpu_us"):
+                    theirs["weir_cpu_over_this"] = ours["cpu_us"] / theirs["cpu_us"]
     finally:
         for proxy in proxies.values():
             proxy.stop()
@@ -102,6 +104,19 @@ def with_cookies(lab, proxy, seconds):
 
 def cleartext_h2(lab, proxy, seconds):
     return load.h2load(lab.cores.clients, proxy.port_h2, 16, 32, seconds)
+
+
+def calls(lab, proxy, seconds):
+    """Unary calls of gRPC, of one message each."""
+    message = proxy.room / "message"
+    message.write_bytes(b"\0\0\0\0\x05hello")
+    extra = ["-d", message, "-H", "content-type: application/grpc", "-H", "te: trailers"]
+    return load.h2load(lab.cores.clients, proxy.port_h2, 16, 32, seconds, "/bench.Calls/Echo", extra)
+
+
+def messages(lab, proxy, seconds):
+    """WebSocket messages that come back, one in flight on each connection."""
+    return load.own(lab.tools, lab.cores.clients, "socket", proxy.port, seconds + 10, connections=64, seconds=seconds)
 
 
 def added_latency(lab, row):

@@ -18,20 +18,29 @@ AS_ROOT = "user root root;" if os.geteuid() == 0 else ""
 
 
 class Upstream:
-    """One nginx with two ports, `stable` and `canary`, told apart by the first byte of their small answer."""
+    """One nginx with two ports, `stable` and `canary`, told apart by the first byte of their small answer; two more that
+    speak cleartext HTTP/2; and an echo of WebSocket messages with two ports of its own, once it is asked for."""
 
     def __init__(self, room, cores):
         self.stable, self.canary = free_port(), free_port()
+        self.stable_h2, self.canary_h2 = free_port(), free_port()
+        self.room, self.cores, self.echo = room, cores, None
         files = room / "files"
         files.mkdir(exist_ok=True)
         (files / "10k").write_bytes(b"x" * 10_000)
         (files / "100k").write_bytes(b"x" * 100_000)
         (files / "10m").write_bytes(b"x" * 10_000_000)
-        server = """server {{ listen 127.0.0.1:{port} backlog=4096; root {files};
-            location = / {{ return 200 "{body}"; }} location = /healthz {{ return 200 "ok"; }} }}"""
+        # What a call is answered with is no message, which nobody but its client looks at; its status is one.
+        server = """server {{ listen 127.0.0.1:{port} backlog=4096; listen 127.0.0.1:{h2} http2 backlog=4096; root {files};
+            location = / {{ return 200 "{body}"; }} location = /healthz {{ return 200 "ok"; }}
+            location = /bench.Calls/Echo {{ default_type application/grpc; add_trailer grpc-status 0;
+                return 200 "{body}"; }} }}"""
         servers = "\n".join(
-            server.format(port=port, files=files, body=body)
-            for port, body in ((self.stable, STABLE_BODY), (self.canary, CANARY_BODY))
+            server.format(port=port, h2=h2, files=files, body=body)
+            for port, h2, body in (
+                (self.stable, self.stable_h2, STABLE_BODY),
+                (self.canary, self.canary_h2, CANARY_BODY),
+            )
         )
         text = f"""{nginx_main(room, len(cores))}
             http {{ access_log off; default_type text/plain; sendfile on; tcp_nopush on; open_file_cache max=16;
@@ -41,18 +50,33 @@ class Upstream:
         self.process = Process(["nginx", "-c", path, "-e", room / "upstream.err"], cores, room / "upstream.log")
         machine.wait_until_it_answers(self.process, self.stable)
 
+    def pools(self, tools, to):
+        """The ports of stable and canary for a proxy that speaks `to` to its endpoints: http, h2 or socket."""
+        if to == "h2":
+            return self.stable_h2, self.canary_h2
+        if to != "socket":
+            return self.stable, self.canary
+        if not self.echo:
+            ports = free_port(), free_port()
+            argv = [tools.load, "echo", "--target", f"127.0.0.1:{ports[0]}", "--also", f"127.0.0.1:{ports[1]}"]
+            self.echo = Process(argv, self.cores, self.room / "echo.log"), ports
+            machine.wait_until_it_answers(self.echo[0], ports[1])
+        return self.echo[1]
+
 
 class Proxy:
     """A running proxy: `port` speaks HTTP/1.1, `port_h2` (often the same) cleartext HTTP/2, and with `tls` `port_tls`
-    HTTP/1.1 over TLS, without sessions that could be resumed: every handshake is a full one."""
+    HTTP/1.1 over TLS, without sessions that could be resumed: every handshake is a full one. `to`: what it speaks to
+    its endpoints."""
 
-    def __init__(self, name, tools, room, upstream, cores, cookie=False, tls=False):
-        self.name, self.room = name, room
+    def __init__(self, name, tools, room, upstream, cores, cookie=False, tls=False, to="http"):
+        self.name, self.room, self.to = name, room, to
+        self.pools = upstream.pools(tools, to)
         self.port = self.port_h2 = free_port()
         self.admin = free_port()
         room.mkdir(parents=True, exist_ok=True)
         self.port_tls, self.certificate = (free_port(), certificate(room)) if tls else (None, None)
-        argv, env = PEERS[name](self, tools, upstream, len(cores), cookie)
+        argv, env = PEERS[name](self, tools, len(cores), cookie)
         self.process = Process(argv, cores, room / "log", env)
         try:
             machine.wait_until_it_answers(self.process, self.port)
@@ -81,7 +105,8 @@ def certificate(room):
     return SimpleNamespace(cert=cert, key=key, both=both)
 
 
-def weir(proxy, tools, upstream, workers, cookie):
+def weir(proxy, tools, workers, cookie):
+    scheme = "h2c" if proxy.to == "h2" else "http"
     tls = f"""
 [listeners.secure]
 address = "127.0.0.1:{proxy.port_tls}"
@@ -93,7 +118,7 @@ session_tickets = false
     # A pool of its own, so that every request is copied whichever pool it goes to; the same server answers.
     mirror = f"""
 [services.engine.pools.shadow]
-endpoints = ["http://127.0.0.1:{upstream.canary}"]
+endpoints = ["http://127.0.0.1:{proxy.pools[1]}"]
 
 [[services.engine.mirrors]]
 to = "shadow"
@@ -112,10 +137,10 @@ address = "127.0.0.1:{proxy.admin}"
 stable = "stable"
 
 [services.engine.pools.stable]
-endpoints = ["http://127.0.0.1:{upstream.stable}"]
+endpoints = ["{scheme}://127.0.0.1:{proxy.pools[0]}"]
 
 [services.engine.pools.canary]
-endpoints = ["http://127.0.0.1:{upstream.canary}"]
+endpoints = ["{scheme}://127.0.0.1:{proxy.pools[1]}"]
 {mirror}{affinity}
 [services.engine.health]
 path = "/healthz"
@@ -129,10 +154,11 @@ response_header = "30s"
     return [tools.weir, "run", "--config", config], {"WEIR_WORKERS": str(workers)}
 
 
-def haproxy(proxy, tools, upstream, threads, cookie):
+def haproxy(proxy, tools, threads, cookie):
     proxy.port_h2 = free_port()
     tls = f"bind 127.0.0.1:{proxy.port_tls} ssl crt {proxy.certificate.both}" if proxy.port_tls else ""
     sticky = "cookie weir insert indirect nocache" if cookie else ""
+    speaks = "proto h2 check-proto h2" if proxy.to == "h2" else ""
     text = f"""global
     nbthread {threads}
     maxconn 8000
@@ -144,38 +170,49 @@ defaults
     timeout connect 1s
     timeout client 5m
     timeout server 30s
+    timeout tunnel 1h
 frontend public
     bind 127.0.0.1:{proxy.port} backlog 4096
     bind 127.0.0.1:{proxy.port_h2} proto h2
     {tls}
     default_backend engine
 backend engine
-    option httpchk GET /healthz
+    option httpchk
+    http-check send meth GET uri /healthz ver {'HTTP/2' if proxy.to == 'h2' else 'HTTP/1.1'} hdr host localhost
     {sticky}
-    server stable 127.0.0.1:{upstream.stable} weight 90 check inter 2s {'cookie stable' if cookie else ''}
-    server canary 127.0.0.1:{upstream.canary} weight 10 check inter 2s {'cookie canary' if cookie else ''}
+    server stable 127.0.0.1:{proxy.pools[0]} weight 90 check inter 2s {speaks} {'cookie stable' if cookie else ''}
+    server canary 127.0.0.1:{proxy.pools[1]} weight 10 check inter 2s {speaks} {'cookie canary' if cookie else ''}
 """
     return ["haproxy", "-db", "-f", write(proxy.room / "haproxy.cfg", text)], None
 
 
-def nginx(proxy, tools, upstream, workers, cookie, tuning=""):
+def nginx(proxy, tools, workers, cookie, tuning=""):
     proxy.port_h2 = free_port()
     tls = f"""listen 127.0.0.1:{proxy.port_tls} ssl backlog=4096; ssl_certificate {proxy.certificate.cert};
         ssl_certificate_key {proxy.certificate.key}; ssl_protocols TLSv1.2 TLSv1.3; ssl_session_tickets off;
         ssl_session_cache off;""" if proxy.port_tls else ""
+    # It speaks HTTP/2 to endpoints for gRPC only, with a connection for each request in flight; now and then it takes
+    # what nginx sends to a stream that is over for a failure, and would leave the endpoint alone for ten seconds.
+    fails = "max_fails=0" if proxy.to == "h2" else ""
+    passes = {
+        "http": 'proxy_pass http://engine; proxy_http_version 1.1; proxy_set_header Connection "";',
+        "h2": "grpc_pass grpc://engine;",
+        "socket": """proxy_pass http://engine; proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade;
+            proxy_set_header Connection $http_connection; proxy_read_timeout 1h;""",
+    }[proxy.to]
     text = f"""{nginx_main(proxy.room, workers)}
 http {{ access_log off; keepalive_requests {NO_LIMIT}; keepalive_timeout 1h; {nginx_temp(proxy.room)} {tuning}
-    upstream engine {{ server 127.0.0.1:{upstream.stable} weight=9; server 127.0.0.1:{upstream.canary};
-        keepalive 256; keepalive_requests {NO_LIMIT}; }}
+    upstream engine {{ server 127.0.0.1:{proxy.pools[0]} weight=9 {fails}; server 127.0.0.1:{proxy.pools[1]} {fails};
+        keepalive {1024 if proxy.to == 'h2' else 256}; keepalive_requests {NO_LIMIT}; }}
     server {{ listen 127.0.0.1:{proxy.port} backlog=4096; listen 127.0.0.1:{proxy.port_h2} http2; {tls}
-        location / {{ proxy_pass http://engine; proxy_http_version 1.1; proxy_set_header Connection ""; }} }} }}"""
+        location / {{ {passes} }} }} }}"""
     path = write(proxy.room / "nginx.conf", text)
     return ["nginx", "-c", path, "-e", proxy.room / "error.log"], None
 
 
-def nginx_tuned(proxy, tools, upstream, workers, cookie):
+def nginx_tuned(proxy, tools, workers, cookie):
     tuning = "proxy_buffer_size 64k; proxy_buffers 16 64k; proxy_busy_buffers_size 256k; proxy_max_temp_file_size 0;"
-    return nginx(proxy, tools, upstream, workers, cookie, tuning)
+    return nginx(proxy, tools, workers, cookie, tuning)
 
 
 def nginx_main(room, workers):
@@ -188,7 +225,7 @@ def nginx_temp(room):
     return " ".join(f"{kind}_temp_path {room}/temp-{kind};" for kind in kinds)
 
 
-def envoy(proxy, tools, upstream, threads, cookie):
+def envoy(proxy, tools, threads, cookie):
     def cluster(name, port):
         address = {"socket_address": {"address": "127.0.0.1", "port_value": port}}
         limits = {name: 20000 for name in ("max_connections", "max_pending_requests", "max_requests")}
@@ -223,14 +260,14 @@ def envoy(proxy, tools, upstream, threads, cookie):
             {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
         ],
     }
-    clusters = [cluster("stable", upstream.stable), cluster("canary", upstream.canary)]
+    clusters = [cluster("stable", proxy.pools[0]), cluster("canary", proxy.pools[1])]
     text = json.dumps({"static_resources": {"listeners": [listener], "clusters": clusters}})
     path = write(proxy.room / "envoy.json", text)
     flags = ["--concurrency", threads, "--disable-hot-restart", "--log-level", "error"]
     return [tools.envoy, "-c", path, *flags], None
 
 
-def caddy(proxy, tools, upstream, threads, cookie):
+def caddy(proxy, tools, threads, cookie):
     text = f"""{{
     admin off
     auto_https off
@@ -240,7 +277,7 @@ def caddy(proxy, tools, upstream, threads, cookie):
 }}
 http://127.0.0.1:{proxy.port} {{
     bind 127.0.0.1
-    reverse_proxy 127.0.0.1:{upstream.stable} 127.0.0.1:{upstream.canary} {{
+    reverse_proxy 127.0.0.1:{proxy.pools[0]} 127.0.0.1:{proxy.pools[1]} {{
         lb_policy random
         health_uri /healthz
         health_interval 2s
@@ -255,9 +292,9 @@ http://127.0.0.1:{proxy.port} {{
     return ["caddy", "run", "--config", path, "--adapter", "caddyfile"], env
 
 
-def pingora(proxy, tools, upstream, threads, cookie):
+def pingora(proxy, tools, threads, cookie):
     address = "127.0.0.1:{}".format
-    return [tools.pingora, address(proxy.port), address(upstream.stable), address(upstream.canary)], None
+    return [tools.pingora, address(proxy.port), *map(address, proxy.pools)], None
 
 
 PEERS = {

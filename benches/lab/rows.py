@@ -5,10 +5,12 @@ from functools import partial
 
 from lab.measure import (
     added_latency,
+    calls,
     changes,
     cleartext_h2,
     closed_loop,
     idle_memory,
+    messages,
     over_tls,
     throughput,
     two_cores,
@@ -51,6 +53,27 @@ ROWS = [
         "cleartext HTTP/2 from clients, 16 connections × 32 streams",
         partial(throughput, shape=cleartext_h2),
         goals={"haproxy": 1.1, "nginx": 2.0},
+    ),
+    Row(
+        "h2-to-h2",
+        "cleartext HTTP/2 from clients and to endpoints, 16 connections × 32 streams",
+        partial(throughput, shape=cleartext_h2, to="h2"),
+        peers=["weir", "haproxy"],
+        goals={"haproxy": 1.1},
+    ),
+    Row(
+        "grpc",
+        "unary gRPC calls, cleartext HTTP/2 on both sides, 16 connections × 32 streams",
+        partial(throughput, shape=calls, to="h2"),
+        peers=["weir", "haproxy", "nginx"],
+        goals={"haproxy": 1.1},
+    ),
+    Row(
+        "websocket",
+        "WebSocket messages of 54 bytes and their echo, 64 connections",
+        partial(throughput, shape=messages, to="socket"),
+        peers=["weir", "haproxy", "nginx"],
+        goals={"haproxy": 1.0},
     ),
     Row(
         "100k",

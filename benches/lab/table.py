@@ -68,7 +68,9 @@ def rate(samples):
     per_second = middle_of(samples, "rate")
     shown = f"{per_second / 1000:.1f} k/s" if per_second >= 10_000 else f"{per_second:.0f}/s"
     user, kernel = middle_of(samples, "user_us"), middle_of(samples, "kernel_us")
-    return f"{shown}, {user:.1f} + {kernel:.1f} µs"
+    ratios = [sample["weir_cpu_over_this"] for sample in samples if "weir_cpu_over_this" in sample]
+    cpu = f", weir {median(ratios):.2f} of it" if ratios else ""
+    return f"{shown}, {user:.1f} + {kernel:.1f} µs{cpu}"
 
 
 def scaling(samples, wanted):

@@ -1,9 +1,11 @@
 //! Load clients that `benches/compare` and `benches/instructions` need and that wrk and h2load do not offer.
 //!
-//! One thread per client, raw sockets and epoll, HTTP/1.1 with `Content-Length` answers only. Every command prints one
-//! JSON object. It is not a general load generator and not part of weir: it refuses answers it cannot count exactly.
+//! One thread per client, raw sockets and epoll, HTTP/1.1 with `Content-Length` answers only, or WebSocket messages of
+//! one length, for which there is an echo too. Every command prints one JSON object. It is not a general load generator
+//! and not part of weir: it refuses answers it cannot count exactly.
 
 mod connection;
+mod echo;
 mod epoll;
 mod fetch;
 mod histogram;
@@ -11,6 +13,7 @@ mod hold;
 mod options;
 mod rate;
 mod shift;
+mod socket;
 
 use std::process::ExitCode;
 
@@ -21,6 +24,8 @@ usage: load COMMAND --target ADDRESS:PORT [--path /] [--header 'name: value']…
   fetch  --requests N                              one connection, one request after the other
   rate   --rate PER_SECOND --connections N --seconds S --warm-up S   open loop: latency from the intended start
   hold   --connections N                           one request each, then hold them until standard input ends
+  socket --connections N --seconds S               WebSocket messages and their echo, one in flight per connection
+  echo   --also ADDRESS:PORT                       the echo of these, on both addresses, until it is ended
   shift  --connections N --shifts N --gap-ms MS --how file|rename|put --file PATH --admin ADDRESS:PORT --service NAME
   reload --connections N --shifts N --gap-ms MS --file PATH --service NAME    many rewrites, then one decisive shift";
 
@@ -29,6 +34,8 @@ fn main() -> ExitCode {
         "fetch" => fetch::run(&options),
         "rate" => rate::run(&options),
         "hold" => hold::run(&options),
+        "socket" => socket::run(&options),
+        "echo" => echo::run(&options),
         "shift" => shift::run(&options),
         "reload" => shift::run_reloads(&options),
         other => Err(std::io::Error::other(format!("no command {other}"))),

@@ -26,6 +26,7 @@ pub mod explain;
 mod named;
 pub mod refusal;
 
+mod forwarded;
 mod outgoing;
 mod upload;
 

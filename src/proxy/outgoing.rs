@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use super::decide::Decision;
 use super::dice::Rng;
 use super::digits::{push_decimal, push_ip};
+use super::forwarded::is_list;
 use super::h1::request::Framing;
 use super::h1::syntax;
 use super::mirror::MARK;
@@ -339,8 +340,11 @@ impl Outgoing<'_> {
         out.extend_from_slice(b"forwarded: ");
         if caller.trusted {
             for field in head.fields.iter().filter(|field| is(head, field.name, b"forwarded")) {
-                out.extend_from_slice(head.slice(field.value));
-                out.extend_from_slice(b", ");
+                // One that cannot be read would make what follows unreadable too.
+                let value = Some(head.slice(field.value)).filter(|value| is_list(value) && !value.is_empty());
+                for part in value.into_iter().flat_map(|value| [value, b", "]) {
+                    out.extend_from_slice(part);
+                }
             }
         }
         out.extend_from_slice(b"for=");

@@ -1,5 +1,6 @@
-//! What tests and benches see of the heads that this room writes: a request on its way up and an answer on its way
-//! down, without sockets. Nothing in the program uses it, and it decides nothing of its own.
+//! What tests and benches see of the heads that this room writes, a request on its way up and an answer on its way
+//! down, and of the frames that it finds, without sockets. Nothing in the program uses it, and it decides nothing of
+//! its own.
 
 use std::net::IpAddr;
 use std::time::Instant;
@@ -9,11 +10,14 @@ use ipnet::IpNet;
 use super::answer::{Back, Took};
 use super::decide::Decision;
 use super::dice::Rng;
+use super::frames::rules::broken;
+use super::frames::scanner::Scanner;
 use super::h1::request::Parsed;
 use super::h1::response::Response;
 use super::outgoing::{Caller, Outgoing, RequestId};
 use super::refusal::Refusal;
 use super::relay::write_framing;
+use super::socket_frames::Frames;
 use super::via::Via;
 use crate::model::{Head, Now};
 use crate::switchboard::snapshot::Snapshot;
@@ -90,4 +94,72 @@ impl Crossing<'_> {
 /// The client of a request, as trusted proxies tell it.
 pub fn client(head: &Head, peer: IpAddr, trusted_proxies: &[IpNet]) -> IpAddr {
     Caller::new(head, &Via::plain(peer, 0), trusted_proxies).client
+}
+
+/// A frame of HTTP/2, as it is told to those who watch floods and rules.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct H2Frame {
+    /// Its type.
+    pub kind: u8,
+    /// Its flags.
+    pub flags: u8,
+    /// Length of its payload, bytes.
+    pub length: usize,
+    /// The first bytes of its payload.
+    pub begins: Vec<u8>,
+    /// The error code of the rule that it breaks, if it breaks one (RFC 9113 §7).
+    pub broken: Option<u32>,
+}
+
+/// What is found in one direction of an HTTP/2 connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct H2Frames {
+    /// The frames that can be told, in order.
+    pub frames: Vec<H2Frame>,
+    /// Whether the bytes end within a header block.
+    pub in_block: bool,
+    /// Whether the bytes end with a frame.
+    pub between: bool,
+}
+
+/// The frames of HTTP/2 in bytes that come in pieces, of which the first `skip` are none.
+pub fn h2_frames<'a>(skip: usize, pieces: impl IntoIterator<Item = &'a [u8]>) -> H2Frames {
+    let mut scanner = Scanner::after(skip);
+    let mut frames = Vec::new();
+    for piece in pieces {
+        scanner.scan(piece, |frame| {
+            let broken = broken(&frame, frames.is_empty()).map(u32::from);
+            let (kind, flags, length) = (frame.kind, frame.flags, frame.length);
+            frames.push(H2Frame { kind, flags, length, begins: frame.begins.to_vec(), broken });
+        });
+    }
+    H2Frames { frames, in_block: scanner.is_in_block(), between: scanner.is_between_frames() }
+}
+
+/// What is found in one direction of a WebSocket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SocketFrames {
+    /// Where frames end, counted in bytes from the beginning.
+    pub ends: Vec<usize>,
+    /// Whether it is no WebSocket.
+    pub lost: bool,
+    /// Whether a whole Close frame is in it.
+    pub closed: bool,
+}
+
+/// The frames of a WebSocket in bytes that come in pieces; `masked`: as clients send them.
+pub fn socket_frames<'a>(masked: bool, pieces: impl IntoIterator<Item = &'a [u8]>) -> SocketFrames {
+    let mut tracker = Frames::new(masked);
+    let (mut ends, mut at) = (Vec::new(), 0);
+    for mut piece in pieces {
+        while !piece.is_empty() && !tracker.is_lost() {
+            let passed = tracker.pass_frame(piece);
+            at += passed;
+            piece = &piece[passed..];
+            if tracker.is_between() {
+                ends.push(at);
+            }
+        }
+    }
+    SocketFrames { ends, lost: tracker.is_lost(), closed: tracker.is_closed() }
 }

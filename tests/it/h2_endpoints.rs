@@ -245,6 +245,41 @@ fn a_client_that_does_not_read_stops_nobody_else() {
 }
 
 #[test]
+fn answers_that_end_with_an_empty_frame_may_come_by_the_hundred_on_one_connection() {
+    let (stable, weir) = single();
+    // Its pieces, and then a frame with nothing but the end. Clients made with h2 leave after 100 empty frames that end
+    // nothing, and this is one of them.
+    stable.behave(Act::Large(20_000));
+    let mut client = weir.h2();
+    for number in 0..150 {
+        let answer = client.get("/");
+        assert_eq!((answer.status, answer.body.len(), answer.cut), (200, 20_000, None), "answer {number}");
+    }
+}
+
+#[test]
+fn an_endpoint_that_sends_empty_frames_now_and_then_loses_no_stream_by_it() {
+    let (stable, weir) = single();
+    // h2 ends a connection at its 101st, with all of its streams; another connection takes over before.
+    stable.behave_on("/hollow", Act::Hollow);
+    let mut client = weir.client();
+    let mut long = weir.client();
+    stable.behave_on("/long", Act::Hold(Shape::status(200).body(b"begun")));
+    long.send(b"GET /long HTTP/1.1\r\nHost: test\r\n\r\n").expect("it is sent");
+    eventually("it is under way", SOON, || stable.count() == 1);
+    for number in 0..90 {
+        let answer = client.get("/hollow");
+        assert_eq!((answer.status, &*answer.text()), (200, "before"), "answer {number}");
+    }
+    assert_eq!(stable.connections(), 2, "one after the other");
+    assert_eq!(stable.open(), 2, "what is under way goes on");
+    for number in 0..60 {
+        assert_eq!(client.get("/hollow").status, 200, "answer {number}");
+    }
+    assert_eq!((stable.connections(), weir.metrics().sum("weir_pool_faults_total", &[])), (3, 0.0));
+}
+
+#[test]
 fn a_silent_endpoint_is_a_504_and_its_connection_is_left() {
     let listener = TcpListener::bind((crate::harness::upstream::own_address(), 0)).expect("an address of its own");
     let weir = setup(&[&format!("h2c://{}", listener.local_addr().expect("bound"))]).start();

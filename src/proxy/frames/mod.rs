@@ -6,6 +6,6 @@
 
 mod glitches;
 pub(crate) mod held;
-mod rules;
-mod scanner;
+pub(super) mod rules;
+pub(super) mod scanner;
 pub(crate) mod watched;

@@ -8,7 +8,7 @@ use super::scanner::{Frame, GOAWAY, PING, PRIORITY, RST_STREAM, SETTINGS, WINDOW
 const ACK: u8 = 0x1;
 
 /// What is wrong with a frame, as the error of a connection. `first`: whether it is the first one.
-pub(super) fn broken(frame: &Frame<'_>, first: bool) -> Option<Reason> {
+pub(in crate::proxy) fn broken(frame: &Frame<'_>, first: bool) -> Option<Reason> {
     // §3.4: whatever else it sends, a peer begins with its SETTINGS.
     if first && (frame.kind != SETTINGS || frame.flags & ACK != 0) {
         return Some(Reason::PROTOCOL_ERROR);

@@ -13,38 +13,38 @@ const GOAWAY_KEPT: usize = 36;
 const KEPT_BYTES_MAX: usize = HEAD_BYTES + GOAWAY_KEPT;
 
 /// Frame types (RFC 9113 §6).
-pub(super) const DATA: u8 = 0x0;
-pub(super) const HEADERS: u8 = 0x1;
-pub(super) const PRIORITY: u8 = 0x2;
-pub(super) const RST_STREAM: u8 = 0x3;
-pub(super) const SETTINGS: u8 = 0x4;
-pub(super) const PUSH_PROMISE: u8 = 0x5;
-pub(super) const PING: u8 = 0x6;
-pub(super) const GOAWAY: u8 = 0x7;
-pub(super) const WINDOW_UPDATE: u8 = 0x8;
-pub(super) const CONTINUATION: u8 = 0x9;
+pub(in crate::proxy) const DATA: u8 = 0x0;
+pub(in crate::proxy) const HEADERS: u8 = 0x1;
+pub(in crate::proxy) const PRIORITY: u8 = 0x2;
+pub(in crate::proxy) const RST_STREAM: u8 = 0x3;
+pub(in crate::proxy) const SETTINGS: u8 = 0x4;
+pub(in crate::proxy) const PUSH_PROMISE: u8 = 0x5;
+pub(in crate::proxy) const PING: u8 = 0x6;
+pub(in crate::proxy) const GOAWAY: u8 = 0x7;
+pub(in crate::proxy) const WINDOW_UPDATE: u8 = 0x8;
+pub(in crate::proxy) const CONTINUATION: u8 = 0x9;
 
 /// Flags.
-pub(super) const END_STREAM: u8 = 0x1;
-pub(super) const END_HEADERS: u8 = 0x4;
-pub(super) const PADDED: u8 = 0x8;
+pub(in crate::proxy) const END_STREAM: u8 = 0x1;
+pub(in crate::proxy) const END_HEADERS: u8 = 0x4;
+pub(in crate::proxy) const PADDED: u8 = 0x8;
 
 /// A frame, as soon as its head and the beginning of its payload are there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Frame<'a> {
+pub(in crate::proxy) struct Frame<'a> {
     /// Its type.
-    pub(super) kind: u8,
+    pub(in crate::proxy) kind: u8,
     /// Its flags.
-    pub(super) flags: u8,
+    pub(in crate::proxy) flags: u8,
     /// Length of its payload.
-    pub(super) length: usize,
+    pub(in crate::proxy) length: usize,
     /// The first bytes of its payload: four, of a GOAWAY 36, and all of it if it has no more.
-    pub(super) begins: &'a [u8],
+    pub(in crate::proxy) begins: &'a [u8],
 }
 
 /// Where in a stream of frames the bytes so far have ended.
 #[derive(Debug)]
-pub(super) struct Scanner {
+pub(in crate::proxy) struct Scanner {
     kept: [u8; KEPT_BYTES_MAX],
     /// How many bytes are kept.
     have: usize,
@@ -62,24 +62,24 @@ pub(super) struct Scanner {
 
 impl Scanner {
     /// One for a stream that begins with `skip` bytes of something else.
-    pub(super) fn after(skip: usize) -> Self {
+    pub(in crate::proxy) fn after(skip: usize) -> Self {
         Self { kept: [0; KEPT_BYTES_MAX], have: 0, need: HEAD_BYTES, skip, skips_block: false, in_block: false }
     }
 
     /// Whether the bytes so far end within a header block: between its frames, or within one of them.
-    pub(super) fn is_in_block(&self) -> bool {
+    pub(in crate::proxy) fn is_in_block(&self) -> bool {
         let in_head = self.have > 3 && is_of_block(self.kept[3]);
         self.in_block || in_head || (self.skip > 0 && self.skips_block)
     }
 
     /// Whether the bytes so far end with a frame.
-    pub(super) fn is_between_frames(&self) -> bool {
+    pub(in crate::proxy) fn is_between_frames(&self) -> bool {
         self.have == 0 && self.skip == 0
     }
 
     /// Goes through the next bytes and tells of every frame.
     #[inline]
-    pub(super) fn scan(&mut self, mut bytes: &[u8], mut tell: impl FnMut(Frame<'_>)) {
+    pub(in crate::proxy) fn scan(&mut self, mut bytes: &[u8], mut tell: impl FnMut(Frame<'_>)) {
         loop {
             let skipped = self.skip.min(bytes.len());
             self.skip -= skipped;

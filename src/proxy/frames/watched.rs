@@ -38,6 +38,8 @@ pub(crate) struct Watch {
     reason: Cell<Option<Reason>>,
     /// Whether h2 has said so.
     said: Cell<bool>,
+    /// Whether no more streams should begin on it.
+    worn: Cell<bool>,
     /// Since when a header block is incomplete.
     block_since: Cell<Option<Instant>>,
     /// When it is dropped, whatever the peer has read.
@@ -97,6 +99,11 @@ impl Watch {
             false => Poll::Ready(Verdict::Tell(self.reason())),
             true => timer.poll_elapsed(cx, dropped_at).map(|()| Verdict::Over),
         }
+    }
+
+    /// Whether the connection will not last, so that what begins had better begin on another one.
+    pub(crate) fn is_worn(&self) -> bool {
+        self.worn.get()
     }
 
     fn reason(&self) -> Reason {
@@ -161,6 +168,9 @@ impl<S> Watched<S> {
                 watch.accuse(flood);
             }
         });
+        if self.glitches.is_worn() {
+            self.watch.worn.set(true);
+        }
         match (self.incoming.is_in_block(), self.watch.block_since.get()) {
             (false, None) | (true, Some(_)) => {}
             (true, None) => self.watch.block_since.set(Some(Instant::now())),

@@ -98,7 +98,15 @@ impl Answer {
         if self.ended {
             return Poll::Ready(Piece::End(Vec::new()));
         }
-        match ready!(self.stream.poll_data(cx)) {
+        // A frame with nothing in it, which often ends a body, is not passed on: a client may count those that do not
+        // end it, and leave (h2 takes 100 on a connection).
+        let piece = loop {
+            match ready!(self.stream.poll_data(cx)) {
+                Some(Ok(data)) if data.is_empty() => {}
+                piece => break piece,
+            }
+        };
+        match piece {
             Some(Ok(data)) => Poll::Ready(Piece::Data(data)),
             Some(Err(_)) => Poll::Ready(Piece::Cut(Fault::UpstreamAnswer)),
             None => match ready!(self.stream.poll_trailers(cx)) {

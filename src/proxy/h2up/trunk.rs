@@ -332,7 +332,7 @@ impl Opening<'_> {
             None => return "closed",
         }
         let mut pulse = Pulse { pings: connection.ping_pong(), asked: None };
-        let why = std::future::poll_fn(|cx| drive(cx, &mut connection, trunk, &mut pulse, timer)).await;
+        let why = std::future::poll_fn(|cx| drive(cx, (&mut connection, &watch), trunk, &mut pulse, timer)).await;
         self.end_of(&watch, why)
     }
 
@@ -357,7 +357,7 @@ fn watch(stream: &TcpStream) {
 
 fn drive<S: AsyncRead + AsyncWrite + Unpin>(
     cx: &mut Context<'_>,
-    connection: &mut Connection<S, Bytes>,
+    (connection, watch): (&mut Connection<S, Bytes>, &Watch),
     trunk: &Weak<Trunk>,
     pulse: &mut Pulse,
     timer: &mut Timer,
@@ -366,6 +366,9 @@ fn drive<S: AsyncRead + AsyncWrite + Unpin>(
         return Poll::Ready("closed");
     }
     let Some(trunk) = trunk.upgrade() else { return Poll::Pending };
+    if watch.is_worn() && !trunk.is_over() {
+        trunk.end(RETIRED);
+    }
     if trunk.doubted.get() && pulse.poll(cx, timer).is_ready() {
         match pulse.asked {
             // Dropped, it fails what is left on it.

@@ -10,7 +10,11 @@ pub(crate) mod chunked;
 pub(crate) mod announced;
 pub(crate) mod answer;
 pub(crate) mod forward;
+pub(crate) mod forwarded;
 pub(crate) mod forwarded_for;
+
+pub(crate) mod h2_frames;
+pub(crate) mod socket_frames;
 
 pub(crate) mod affinity;
 pub(crate) mod cookie_field;
@@ -31,7 +35,7 @@ mod world;
 pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub(crate) const ALL: [Target; 17] = [
+pub(crate) const ALL: [Target; 20] = [
     ("admin_json", admin_json::check),
     ("affinity", affinity::check),
     ("announced", announced::check),
@@ -39,12 +43,15 @@ pub(crate) const ALL: [Target; 17] = [
     ("chunked", chunked::check),
     ("cookie_field", cookie_field::check),
     ("forward", forward::check),
+    ("forwarded", forwarded::check),
     ("forwarded_for", forwarded_for::check),
+    ("h2_frames", h2_frames::check),
     ("paths", paths::check),
     ("plans", plans::check),
     ("request_head", request_head::check),
     ("response_head", response_head::check),
     ("routes", routes::check),
+    ("socket_frames", socket_frames::check),
     ("traceparent", traceparent::check),
     ("values", values::check),
     ("weights_toml", weights_toml::check),

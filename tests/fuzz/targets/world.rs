@@ -23,6 +23,7 @@ trusted_proxies = ["10.0.0.0/8"]
 address = "127.0.0.1:8080"
 [services.engine]
 direct_paths = true
+forwarded = true
 pools.stable.endpoints = ["http://127.0.0.1:9001"]
 pools.canary.endpoints = ["http://127.0.0.1:9002", "http://[::1]:9002"]
 pools.dark.endpoints = ["http://127.0.0.1:9003"]

@@ -48,6 +48,8 @@ pub enum Act {
     Farewell,
     /// The connection breaks off.
     Vanish,
+    /// Answers with a frame that has nothing in it between two that have.
+    Hollow,
 }
 
 /// An answer that a test shapes.
@@ -376,6 +378,14 @@ impl Task {
                 self.read(index, body).await?;
                 reply(respond, &name, &plain).await?;
                 self.farewell.notify_one();
+                Ok(())
+            }
+            Act::Hollow => {
+                self.read(index, body).await?;
+                let mut out = respond.send_response(head(200, &name, &[]), false)?;
+                for piece in ["be", "", "fore"] {
+                    out.send_data(Bytes::from_static(piece.as_bytes()), piece == "fore")?;
+                }
                 Ok(())
             }
             Act::Vanish => {
