@@ -10,7 +10,6 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpStream, UnixListener};
@@ -19,9 +18,11 @@ use tokio::task::spawn_local;
 
 use super::announce;
 use super::connection;
+use super::crew::{Crew, Handed, Place};
 use super::exchange::is_exhaustion;
 use super::handshake;
 use super::splice::PIPES_MAX;
+use super::upkeep::upkeep;
 use super::via::Via;
 use super::worker::{Seat, Worker};
 use crate::routing::matcher::contains;
@@ -65,31 +66,6 @@ pub enum Door {
 /// Who is at the other end of a unix socket: somebody on this machine.
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// All workers, as each of them sees the others.
-#[derive(Debug)]
-pub struct Crew {
-    mates: Box<[Mate]>,
-}
-
-/// A connection on its way to another worker.
-#[derive(Debug)]
-pub struct Handed {
-    stream: StdStream,
-    peer: IpAddr,
-    listener: usize,
-}
-
-/// One worker, as the others see it. Written once per connection, never per request.
-#[derive(Debug)]
-#[repr(align(128))]
-struct Mate {
-    load: AtomicUsize,
-    hand: mpsc::Sender<Handed>,
-}
-
-/// Connections on their way to one worker; more wait in the sender's accept queue.
-const HANDED_MAX: usize = 256;
-
 /// Pause after accept failed for want of descriptors or memory: long enough not to spin, short enough not to be noticed
 /// once there are some again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
@@ -97,55 +73,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 /// Between two lines about the same want.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 
-/// How often idle endpoint connections and pipes are looked through.
-const SWEEP: Duration = Duration::from_secs(1);
-
-/// How often the access log is handed to its writer when little is logged.
-const FLUSH: Duration = Duration::from_millis(100);
-
 /// Descriptors that are kept for everything but client connections and their endpoint connections.
 const DESCRIPTORS_RESERVED: u64 = 40;
-
-// === impl Crew ===
-
-impl Crew {
-    /// A crew of `workers`, and each one's end of the hand-over.
-    pub fn new(workers: usize) -> (Arc<Self>, Vec<mpsc::Receiver<Handed>>) {
-        let (mates, handed) = (0..workers)
-            .map(|_| {
-                let (hand, handed) = mpsc::channel(HANDED_MAX);
-                (Mate { load: AtomicUsize::new(0), hand }, handed)
-            })
-            .collect::<(Vec<_>, Vec<_>)>();
-        (Arc::new(Self { mates: mates.into() }), handed)
-    }
-
-    /// The worker with the fewest connections; `own` when none has fewer than it.
-    fn least_loaded(&self, own: usize) -> usize {
-        let load = |index: usize| self.mates[index].load.load(Ordering::Relaxed);
-        let least = (0..self.mates.len()).min_by_key(|&index| load(index)).unwrap_or(own);
-        if load(least) < load(own) { least } else { own }
-    }
-}
-
-/// Takes a connection's place in the load of its worker, until it is dropped.
-struct Place {
-    crew: Arc<Crew>,
-    index: usize,
-}
-
-impl Place {
-    fn take(crew: &Arc<Crew>, index: usize) -> Self {
-        crew.mates[index].load.fetch_add(1, Ordering::Relaxed);
-        Self { crew: Arc::clone(crew), index }
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.crew.mates[self.index].load.fetch_sub(1, Ordering::Relaxed);
-    }
-}
 
 /// Runs a worker on this thread until the end.
 pub fn run(berth: Berth) -> io::Result<()> {
@@ -203,7 +132,7 @@ async fn work(berth: Berth) -> io::Result<()> {
 
 /// Whether every connection of the worker has ended, and none is on its way to it.
 async fn all_closed(worker: &Worker, crew: &Crew) {
-    while crew.mates[worker.index].load.load(Ordering::Relaxed) > 0 {
+    while crew.load(worker.index) > 0 {
         worker.closed.notified().await;
     }
 }
@@ -270,7 +199,7 @@ async fn accept(
             Ok((stream, peer)) => {
                 // A worker that drains may be gone before it takes what it is handed.
                 let serving = *phase.borrow() == Phase::Serving;
-                let to = if serving && crew.mates.len() > 1 { crew.least_loaded(worker.index) } else { worker.index };
+                let to = if serving && crew.workers() > 1 { crew.least_loaded(worker.index) } else { worker.index };
                 place(&worker, &crew, to, stream, peer, index);
             }
             Err(error) if is_exhaustion(&error) => {
@@ -291,7 +220,7 @@ async fn accept(
 /// Client connections that this worker may hold: its part of the limit, and of the descriptors, of which a request
 /// needs two.
 fn connections_max(worker: &Worker, crew: &Crew, descriptors_max: u64) -> u64 {
-    let workers = crew.mates.len() as u64;
+    let workers = crew.workers() as u64;
     let limit = worker.snapshot().limits.connections_max as u64;
     let pipes = 2 * pipes_max(crew, descriptors_max) as u64;
     let descriptors = descriptors_max.saturating_sub(DESCRIPTORS_RESERVED + (8 + pipes) * workers) / 2;
@@ -300,7 +229,7 @@ fn connections_max(worker: &Worker, crew: &Crew, descriptors_max: u64) -> u64 {
 
 /// Pipes that a worker may have open, of two descriptors each: together at most an eighth of all descriptors.
 fn pipes_max(crew: &Crew, descriptors_max: u64) -> usize {
-    let share = descriptors_max / 16 / crew.mates.len().max(1) as u64;
+    let share = descriptors_max / 16 / crew.workers().max(1) as u64;
     usize::try_from(share).unwrap_or(usize::MAX).min(PIPES_MAX)
 }
 
@@ -319,23 +248,15 @@ fn place(worker: &Rc<Worker>, crew: &Arc<Crew>, to: usize, stream: TcpStream, pe
         return begin(worker, Place::take(crew, to), stream, peer, listener);
     }
     let Ok(stream) = stream.into_std() else { return };
-    // The receiver holds the place; on the way the load is already counted.
-    let place = Place::take(crew, to);
-    match crew.mates[to].hand.try_send(Handed { stream, peer, listener }) {
-        Ok(()) => std::mem::forget(place),
-        // Too many are on their way to it, or it has ended.
-        Err(refused) => {
-            drop(place);
-            take_over(worker, Place::take(crew, worker.index), refused.into_inner());
-        }
+    if let Err(handed) = crew.hand(to, Handed { stream, peer, listener }) {
+        take_over(worker, Place::take(crew, worker.index), handed);
     }
 }
 
 /// Takes connections over from other workers.
 async fn receive(worker: Rc<Worker>, crew: Arc<Crew>, mut handed: mpsc::Receiver<Handed>) {
     while let Some(handed) = handed.recv().await {
-        let place = Place { crew: Arc::clone(&crew), index: worker.index };
-        take_over(&worker, place, handed);
+        take_over(&worker, Place::handed(&crew, worker.index), handed);
     }
 }
 
@@ -375,26 +296,4 @@ fn begin(worker: &Rc<Worker>, place: Place, stream: TcpStream, peer: IpAddr, lis
             drop((open, place));
         }),
     };
-}
-
-/// What a worker does beside serving.
-async fn upkeep(worker: Rc<Worker>) {
-    let mut tick = tokio::time::interval(FLUSH);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-    let mut ticks = 0_u32;
-    loop {
-        tick.tick().await;
-        worker.shard().beats.add(1);
-        let now_ms = worker.now(Instant::now()).mono_ms;
-        worker.logger.borrow_mut().flush_due(now_ms);
-        worker.streams.borrow_mut().tick(worker.index, std::time::Instant::now());
-        ticks = ticks.wrapping_add(1);
-        if (u128::from(ticks) * FLUSH.as_millis()).is_multiple_of(SWEEP.as_millis()) {
-            for lines in [&worker.lines, &worker.copies] {
-                lines.sweep(now_ms, Instant::now());
-            }
-            worker.pipes.borrow_mut().trim();
-            worker.streams.borrow_mut().tell(worker.index, std::time::Instant::now());
-        }
-    }
 }

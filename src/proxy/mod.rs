@@ -4,7 +4,9 @@
 //! Everything runs on the worker's own thread; what is shared with other threads is read only, or written by one.
 
 pub mod announce;
+pub mod crew;
 pub mod listen;
+mod upkeep;
 pub mod worker;
 
 mod challenge;
