@@ -15,6 +15,18 @@ pub(super) const LIMITS: Table = Table {
         key("upstream_keep_alive", Kind::Duration(1), "\"4s\"", "idle time of an upstream connection"),
         key("upstream_idle_max", Kind::Integer(0, 1_000_000), "1024", "idle connections per endpoint and worker"),
         key("connections_max", COUNT, "65536", "client connections in all"),
+        key(
+            "connections_per_address",
+            Kind::Integer(0, 1_000_000_000),
+            "0",
+            "client connections of one address (IPv6: its /64); more are closed at once; 0: no bound",
+        ),
+        key(
+            "offences_per_address",
+            Kind::Integer(0, 1_000_000),
+            "0",
+            "points that ended connections may cost an address in a minute, before it is turned away; 0: no bound",
+        ),
         key("streams_max", Kind::Integer(1, 100_000), "100", "concurrent HTTP/2 streams per connection"),
         key(
             "glitches_max",

@@ -256,6 +256,8 @@ pub(super) fn limits(limits: &Limits) -> Plain {
         upstream_keep_alive,
         upstream_idle_max,
         connections_max,
+        connections_per_address,
+        offences_per_address,
         streams_max,
         glitches_max,
         drain,
@@ -269,6 +271,8 @@ pub(super) fn limits(limits: &Limits) -> Plain {
         .time("upstream_keep_alive", upstream_keep_alive)
         .add("upstream_idle_max", upstream_idle_max)
         .add("connections_max", connections_max)
+        .add("connections_per_address", connections_per_address)
+        .add("offences_per_address", offences_per_address)
         .add("streams_max", streams_max)
         .add("glitches_max", glitches_max)
         .time("drain", drain)

@@ -232,6 +232,11 @@ pub struct Limits {
     pub upstream_idle_max: usize,
     /// Client connections in all. Default 65 536, and never more than the descriptors allow.
     pub connections_max: usize,
+    /// Client connections of one address (IPv6: its /64). Default 0: no bound.
+    pub connections_per_address: u32,
+    /// What connections of one address may be ended for in a minute, in points, before it is turned away for a while.
+    /// Default 0: no bound.
+    pub offences_per_address: u32,
     /// Concurrent HTTP/2 streams per connection. Default 100.
     pub streams_max: u32,
     /// What an HTTP/2 peer may have weir do for nothing in ten seconds, in frames. Default 1000; 0: no bound.
@@ -302,6 +307,8 @@ impl Default for Limits {
             upstream_keep_alive: Duration::from_secs(4),
             upstream_idle_max: 1024,
             connections_max: 65_536,
+            connections_per_address: 0,
+            offences_per_address: 0,
             streams_max: 100,
             glitches_max: 1000,
             drain: Duration::from_secs(10),

@@ -1,11 +1,13 @@
 //! All workers of the process, as each of them sees the others: how loaded they are, and how a connection gets to one.
 //! It decides who has the fewest connections; what is done with one is for [`listen`](super::listen).
 
-use std::net::{IpAddr, TcpStream as StdStream};
+use std::net::TcpStream as StdStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::mpsc;
+
+use super::visitor::Guest;
 
 /// All workers, as each of them sees the others.
 #[derive(Debug)]
@@ -17,8 +19,7 @@ pub struct Crew {
 #[derive(Debug)]
 pub struct Handed {
     pub(super) stream: StdStream,
-    pub(super) peer: IpAddr,
-    pub(super) listener: usize,
+    pub(super) guest: Guest,
 }
 
 /// One worker, as the others see it. Written once per connection, never per request.

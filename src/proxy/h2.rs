@@ -26,9 +26,11 @@ use super::socket;
 use super::stream::Stream;
 use super::timer::Timer;
 use super::via::Via;
+use super::visitor::offend;
 use super::worker::Worker;
 use crate::model::{Fault, FieldId, Head, Limits};
 use crate::telemetry::flood::{Flood, Side};
+use crate::throttle::visitors::Offence;
 
 /// Flow-control window of a stream: room for a large read on the way up without a stall per round trip.
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
@@ -57,10 +59,13 @@ pub(crate) async fn run<L: Link>(worker: Rc<Worker>, stream: L, read: Vec<u8>, v
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
     let (watched, watch) = Watched::client(stream, read, limits.glitches_max);
     let handshake = builder.handshake(watched);
-    let Ok(Ok(mut connection)) = timer.limit(Instant::now() + limits.header_timeout, handshake).await else { return };
+    let Ok(Ok(mut connection)) = timer.limit(Instant::now() + limits.header_timeout, handshake).await else {
+        return offend(&worker, via.peer, Offence::Garbage);
+    };
     let held = Rc::new(Held::new(&limits));
     let mut alive = Alive::new(connection.ping_pong(), timer, limits.keep_alive);
     let mut drained = pin!(worker.drain.notified());
+    let mut asked = false;
     let mut draining = worker.draining().is_some();
     if draining {
         connection.graceful_shutdown();
@@ -82,6 +87,7 @@ pub(crate) async fn run<L: Link>(worker: Rc<Worker>, stream: L, read: Vec<u8>, v
         loop {
             match connection.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, respond)))) => {
+                    asked = true;
                     alive.heard = Instant::now();
                     alive.idle_since = alive.heard;
                     let serving = Stream::serve(&worker, &via, &held, request, respond, alive.heard);
@@ -100,6 +106,9 @@ pub(crate) async fn run<L: Link>(worker: Rc<Worker>, stream: L, read: Vec<u8>, v
     if let Some(flood) = watch.flood() {
         worker.shard().floods.ended(Side::Client, flood);
         tell_ended(&worker, &via, flood);
+        offend(&worker, via.peer, Offence::Flood);
+    } else if !asked && !draining {
+        offend(&worker, via.peer, Offence::Nothing);
     }
     worker.timers.borrow_mut().put(alive.timer);
 }

@@ -6,13 +6,15 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, TcpListener as StdListener, TcpStream as StdStream};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_local;
 
@@ -24,8 +26,10 @@ use super::handshake;
 use super::splice::PIPES_MAX;
 use super::upkeep::upkeep;
 use super::via::Via;
+use super::visitor::{Guest, TurnedAway, let_in};
 use super::worker::{Seat, Worker};
 use crate::routing::matcher::contains;
+use crate::throttle::visitors::Visit;
 
 /// How far the end of the process is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +73,9 @@ const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// Pause after accept failed for want of descriptors or memory: long enough not to spin, short enough not to be noticed
 /// once there are some again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+
+/// Connections that are accepted, or turned away, before others have their turn: some 100 µs of work.
+const AT_ONCE_MAX: u32 = 8;
 
 /// Between two lines about the same want.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
@@ -137,10 +144,11 @@ async fn all_closed(worker: &Worker, crew: &Crew) {
     }
 }
 
-/// Who accepts at a door.
+/// Who accepts at a door. What it accepts is not registered with the event loop before it is known whether it may come
+/// in, and which worker serves it: whoever is turned away costs two calls of the system.
 enum Porter {
-    Tcp(TcpListener),
-    Unix(UnixListener),
+    Tcp(AsyncFd<StdListener>),
+    Unix(AsyncFd<StdUnixListener>),
 }
 
 // === impl Porter ===
@@ -148,24 +156,42 @@ enum Porter {
 impl Porter {
     fn new(door: Door) -> io::Result<Self> {
         match door {
-            Door::Tcp(listener) => TcpListener::from_std(listener).map(Porter::Tcp),
-            Door::Unix(listener) => UnixListener::from_std(listener).map(Porter::Unix),
+            Door::Tcp(listener) => registered(listener).map(Porter::Tcp),
+            Door::Unix(listener) => registered(listener).map(Porter::Unix),
         }
     }
 
     /// The next connection. One by a unix socket is carried as if it were one of the internet: what is done to it is
     /// the same to the system (read, write, peek, shutdown, splice), and options of TCP that it does not have fail
     /// without harm.
-    async fn accept(&self) -> io::Result<(TcpStream, IpAddr)> {
+    async fn accept(&self) -> io::Result<(StdStream, IpAddr)> {
         match self {
-            Porter::Tcp(listener) => listener.accept().await.map(|(stream, peer)| (stream, peer.ip())),
+            Porter::Tcp(listener) => {
+                let accepted = listener.async_io(Interest::READABLE, StdListener::accept).await;
+                accepted.map(|(stream, peer)| (stream, peer.ip()))
+            }
             Porter::Unix(listener) => {
-                let (stream, _) = listener.accept().await?;
-                let stream = StdStream::from(OwnedFd::from(stream.into_std()?));
-                Ok((TcpStream::from_std(stream)?, LOCAL))
+                let (stream, _) = listener.async_io(Interest::READABLE, StdUnixListener::accept).await?;
+                Ok((StdStream::from(OwnedFd::from(stream)), LOCAL))
             }
         }
     }
+
+    /// Lets a connection in, as far as its address is known here. Who is behind a balancer is known when its header has
+    /// come; whoever is at a unix socket may speak for everybody.
+    fn let_in(&self, worker: &Worker, peer: IpAddr, listener: usize) -> Result<Option<Visit>, TurnedAway> {
+        match self {
+            Porter::Tcp(_) if !announces(worker, peer, listener) => let_in(worker, peer),
+            _ => Ok(None),
+        }
+    }
+}
+
+fn registered<L: AsRawFd>(listener: L) -> io::Result<AsyncFd<L>> {
+    // SAFETY: a listener of the standard library is the same descriptor for as long as it lives.
+    #[expect(unsafe_code, reason = "what is registered must not change its descriptor, which no type says")]
+    let registered = unsafe { AsyncFd::register_with_interest(listener, Interest::READABLE) };
+    Ok(registered?)
 }
 
 /// Accepts on one socket until draining begins.
@@ -178,7 +204,13 @@ async fn accept(
 ) {
     let descriptors_max = descriptors_max();
     let mut complaint: Option<Instant> = None;
+    let mut in_a_row = 0;
     loop {
+        in_a_row += 1;
+        if in_a_row > AT_ONCE_MAX {
+            in_a_row = 0;
+            tokio::task::yield_now().await;
+        }
         while worker.shard().open.value() >= connections_max(&worker, &crew, descriptors_max) {
             // Who waits for nothing gives way to who wants something.
             worker.squeeze();
@@ -197,10 +229,14 @@ async fn accept(
         };
         match accepted {
             Ok((stream, peer)) => {
+                let Ok(visit) = listener.let_in(&worker, peer, index) else { continue };
+                let guest = Guest { peer, listener: index, visit };
                 // A worker that drains may be gone before it takes what it is handed.
                 let serving = *phase.borrow() == Phase::Serving;
                 let to = if serving && crew.workers() > 1 { crew.least_loaded(worker.index) } else { worker.index };
-                place(&worker, &crew, to, stream, peer, index);
+                if stream.set_nonblocking(true).is_ok() {
+                    place(&worker, &crew, to, Handed { stream, guest });
+                }
             }
             Err(error) if is_exhaustion(&error) => {
                 worker.make_room();
@@ -242,13 +278,11 @@ fn descriptors_max() -> u64 {
 }
 
 /// Serves a connection here, or hands it to worker `to`.
-fn place(worker: &Rc<Worker>, crew: &Arc<Crew>, to: usize, stream: TcpStream, peer: IpAddr, listener: usize) {
+fn place(worker: &Rc<Worker>, crew: &Arc<Crew>, to: usize, handed: Handed) {
     worker.shard().accepted.add(1);
     if to == worker.index {
-        return begin(worker, Place::take(crew, to), stream, peer, listener);
-    }
-    let Ok(stream) = stream.into_std() else { return };
-    if let Err(handed) = crew.hand(to, Handed { stream, peer, listener }) {
+        take_over(worker, Place::take(crew, to), handed);
+    } else if let Err(handed) = crew.hand(to, handed) {
         take_over(worker, Place::take(crew, worker.index), handed);
     }
 }
@@ -260,9 +294,9 @@ async fn receive(worker: Rc<Worker>, crew: Arc<Crew>, mut handed: mpsc::Receiver
     }
 }
 
-fn take_over(worker: &Rc<Worker>, place: Place, Handed { stream, peer, listener }: Handed) {
+fn take_over(worker: &Rc<Worker>, place: Place, Handed { stream, guest }: Handed) {
     if let Ok(stream) = TcpStream::from_std(stream) {
-        begin(worker, place, stream, peer, listener);
+        begin(worker, place, stream, guest);
     }
 }
 
@@ -273,27 +307,32 @@ fn announces(worker: &Worker, peer: IpAddr, listener: usize) -> bool {
     from.is_some_and(|from| contains(from, peer))
 }
 
-fn begin(worker: &Rc<Worker>, place: Place, stream: TcpStream, peer: IpAddr, listener: usize) {
+fn begin(worker: &Rc<Worker>, place: Place, stream: TcpStream, guest: Guest) {
     let open = connection::Open::new(worker);
     let worker = Rc::clone(worker);
+    let Guest { peer, listener, visit } = guest;
     match worker.site(listener).cloned() {
         site if announces(&worker, peer, listener) => spawn_local(async move {
             let mut stream = stream;
-            if let Some(peer) = announce::learn(&worker, &mut stream, peer).await {
+            if let Some(source) = announce::learn(&worker, &mut stream, peer).await
+                // A balancer that speaks for nobody is asking for itself.
+                && let Ok(visit) = if source == peer { Ok(None) } else { let_in(&worker, source) }
+            {
                 match site {
-                    None => Box::pin(connection::run(worker, stream, Via::plain(peer, listener))).await,
-                    Some(site) => Box::pin(handshake::begin(worker, site, stream, peer, listener)).await,
+                    None => Box::pin(connection::run(worker, stream, Via::plain(source, listener))).await,
+                    Some(site) => Box::pin(handshake::begin(worker, site, stream, source, listener)).await,
                 }
+                drop(visit);
             }
             drop((open, place));
         }),
         None => spawn_local(async move {
             connection::run(worker, stream, Via::plain(peer, listener)).await;
-            drop((open, place));
+            drop((open, place, visit));
         }),
         Some(site) => spawn_local(async move {
             handshake::begin(worker, site, stream, peer, listener).await;
-            drop((open, place));
+            drop((open, place, visit));
         }),
     };
 }

@@ -7,6 +7,7 @@ pub mod announce;
 pub mod crew;
 pub mod listen;
 mod upkeep;
+mod visitor;
 pub mod worker;
 
 mod challenge;

@@ -87,6 +87,10 @@ pub struct WorkerShard {
     pub handshakes: Box<[HandshakeShard]>,
     /// HTTP/2 connections that were ended for what the peer did.
     pub floods: FloodShard,
+    /// Connections closed at once for what their address has or did: it is crowded, or rests.
+    pub turned: [Count; 2],
+    /// How often an address was sent to rest.
+    pub rests: Count,
 }
 
 /// Why a connection had no header of the PROXY protocol, which it must have.

@@ -107,6 +107,14 @@ metrics! {
         "Client connections open now.";
     CONNECTIONS = "weir_connections_total" Counter [""]
         "Client connections accepted.";
+    TURNED_AWAY = "weir_connections_turned_away_total" Counter ["reason"]
+        "Connections closed at once for the sake of others: their address is crowded, or resting.";
+    ADDRESS_RESTS = "weir_address_rests_total" Counter [""]
+        "How often an address was sent to rest for what its connections were ended for.";
+    ADDRESSES_RESTING = "weir_addresses_resting" Gauge [""]
+        "Addresses that are turned away now for what their connections were ended for.";
+    ADDRESSES_UNCOUNTED = "weir_addresses_uncounted_total" Counter [""]
+        "Connections let in without being counted for their address, because more are known already than are kept.";
     PROXY_PROTOCOL_FAILURES = "weir_proxy_protocol_failures_total" Counter ["kind"]
         "Connections closed because they did not begin with the PROXY protocol header that they must have, by kind.";
     HTTP2_ENDED = "weir_http2_ended_total" Counter ["side,kind"]

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::gate::{Cap, Gate};
 use super::limit::Live;
+use super::visitors::Visitors;
 use crate::model::{Name, RateLimitSpec};
 
 /// Live state of everything that limits traffic.
@@ -19,6 +20,8 @@ pub struct Book {
 struct Pages {
     limits: HashMap<Name, Kept>,
     gates: HashMap<GateId, Arc<Gate>>,
+    /// None until somebody asks for it.
+    visitors: Option<Arc<Visitors>>,
 }
 
 /// A service, or a pool of it.
@@ -54,6 +57,11 @@ impl Book {
         let mut pages = self.pages();
         let gate = pages.gates.entry((service.clone(), pool.cloned())).or_default();
         Cap { gate: Arc::clone(gate), max }
+    }
+
+    /// Who has connections open, and what they were ended for; the same for the life of the process.
+    pub fn visitors(&self) -> Arc<Visitors> {
+        Arc::clone(self.pages().visitors.get_or_insert_with(Arc::default))
     }
 
     /// Forgets rate limits that are no longer named.

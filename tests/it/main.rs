@@ -57,6 +57,7 @@ mod unix_endpoints;
 mod unix_listeners;
 mod upgrade;
 mod upload;
+mod visitors;
 mod walk;
 mod warm;
 mod websocket;

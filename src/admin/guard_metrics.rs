@@ -1,0 +1,26 @@
+//! What protects the process itself, as Prometheus text: addresses that are turned away.
+
+use super::metrics::Facts;
+use crate::telemetry::clock;
+use crate::telemetry::names;
+use crate::telemetry::text::Text;
+use crate::throttle::visitors::Turned;
+
+/// Appends it.
+pub(super) fn render(text: &mut Text, facts: &Facts<'_>) {
+    addresses(text, facts);
+}
+
+fn addresses(text: &mut Text, facts: &Facts<'_>) {
+    let Some(guarded) = &facts.snapshot.guarded else { return };
+    text.family(&names::TURNED_AWAY);
+    for turned in Turned::ALL {
+        let value = facts.workers.sum(|shard| shard.turned[turned as usize].value());
+        text.count(&names::TURNED_AWAY, &[("reason", turned.as_str())], value);
+    }
+    let rests = facts.workers.sum(|shard| shard.rests.value());
+    text.family(&names::ADDRESS_RESTS).count(&names::ADDRESS_RESTS, &[], rests);
+    let (_, resting) = guarded.visitors.resting(clock::now().mono_ms, 0);
+    text.family(&names::ADDRESSES_RESTING).count(&names::ADDRESSES_RESTING, &[], resting);
+    text.family(&names::ADDRESSES_UNCOUNTED).count(&names::ADDRESSES_UNCOUNTED, &[], guarded.visitors.uncounted());
+}
