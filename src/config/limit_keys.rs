@@ -34,6 +34,12 @@ pub(super) const LIMITS: Table = Table {
             "1000",
             "frames that an HTTP/2 peer may send for nothing in 10 s; over it the connection ends; 0: no bound",
         ),
+        key(
+            "delay_max",
+            Kind::Duration(0),
+            "\"0s\"",
+            "how late an event loop may be; over it some requests get 503; 0s: none",
+        ),
         key("drain", Kind::Duration(0), "\"10s\"", "time for in-flight requests after SIGTERM"),
     ],
 };

@@ -260,6 +260,7 @@ pub(super) fn limits(limits: &Limits) -> Plain {
         offences_per_address,
         streams_max,
         glitches_max,
+        delay_max,
         drain,
     } = *limits;
     Plain::default()
@@ -275,6 +276,7 @@ pub(super) fn limits(limits: &Limits) -> Plain {
         .add("offences_per_address", offences_per_address)
         .add("streams_max", streams_max)
         .add("glitches_max", glitches_max)
+        .time("delay_max", delay_max)
         .time("drain", drain)
 }
 

@@ -241,6 +241,8 @@ pub struct Limits {
     pub streams_max: u32,
     /// What an HTTP/2 peer may have weir do for nothing in ten seconds, in frames. Default 1000; 0: no bound.
     pub glitches_max: u32,
+    /// How late a worker's event loop may be before requests are turned away. Default 0: nothing is.
+    pub delay_max: std::time::Duration,
     /// Time that in-flight requests get after SIGTERM. Default 10 s, as `docker stop` waits.
     pub drain: std::time::Duration,
 }
@@ -311,6 +313,7 @@ impl Default for Limits {
             offences_per_address: 0,
             streams_max: 100,
             glitches_max: 1000,
+            delay_max: Duration::ZERO,
             drain: Duration::from_secs(10),
         }
     }

@@ -23,6 +23,7 @@ use super::connection;
 use super::crew::{Crew, Handed, Place};
 use super::exchange::is_exhaustion;
 use super::handshake;
+use super::pulse::feel;
 use super::splice::PIPES_MAX;
 use super::upkeep::upkeep;
 use super::via::Via;
@@ -104,6 +105,7 @@ async fn work(berth: Berth) -> io::Result<()> {
         .collect::<io::Result<_>>()?;
     let receiving = spawn_local(receive(Rc::clone(&worker), Arc::clone(&crew), handed));
     let upkeep = spawn_local(upkeep(Rc::clone(&worker)));
+    let pulse = spawn_local(feel(Rc::clone(&worker)));
     loop {
         tokio::select! {
             // Ending goes first, so that a stream of publications cannot delay it.
@@ -132,6 +134,7 @@ async fn work(berth: Berth) -> io::Result<()> {
     }
     receiving.abort();
     upkeep.abort();
+    pulse.abort();
     worker.let_go();
     worker.logger.borrow_mut().flush();
     Ok(())

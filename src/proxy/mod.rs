@@ -6,6 +6,7 @@
 pub mod announce;
 pub mod crew;
 pub mod listen;
+mod pulse;
 mod upkeep;
 mod visitor;
 pub mod worker;

@@ -18,6 +18,7 @@ use super::h1::response::ResponseFraming;
 use super::link::Link;
 use super::mirror::Aside;
 use super::outgoing::{Caller, Outgoing, RequestId};
+use super::pulse::sheds;
 use super::record::{Story, tell};
 use super::refusal::Refusal;
 use super::relay::{End, Relay, write_framing};
@@ -153,6 +154,10 @@ impl Request<'_> {
     }
 
     fn decide<L: Link>(&self, question: &Question<'_>) -> (Result<Decision, Refusal>, RequestId) {
+        if self.worker.shed.is_on() && sheds(self.worker) {
+            let id = RequestId::new(question.head, &mut self.worker.chance.borrow_mut().rng);
+            return (Err(Refusal::Overloaded), id);
+        }
         let mut chance = self.worker.chance.borrow_mut();
         let chance = &mut *chance;
         let mut dice = Dice { splitters: &mut chance.splitters, tickets: &mut chance.tickets, rng: &mut chance.rng };

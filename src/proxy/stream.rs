@@ -27,6 +27,7 @@ use super::h2up::grpc;
 use super::h2up::to_http2::Poured;
 use super::mirror::Aside;
 use super::outgoing::{Caller, Outgoing, RequestId};
+use super::pulse::sheds;
 use super::record::{Story, tell};
 use super::refusal::Refusal;
 use super::socket::{self, Asked};
@@ -194,6 +195,9 @@ impl Stream {
     }
 
     fn decide(&self) -> Result<Decision, Refusal> {
+        if self.worker.shed.is_on() && sheds(&self.worker) {
+            return Err(Refusal::Overloaded);
+        }
         let mut chance = self.worker.chance.borrow_mut();
         let chance = &mut *chance;
         let mut dice = Dice { splitters: &mut chance.splitters, tickets: &mut chance.tickets, rng: &mut chance.rng };

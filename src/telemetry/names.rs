@@ -107,6 +107,12 @@ metrics! {
         "Client connections open now.";
     CONNECTIONS = "weir_connections_total" Counter [""]
         "Client connections accepted.";
+    EVENT_LOOP_DELAY = "weir_event_loop_delay_seconds" Histogram ["worker"]
+        "How much later than it was due a worker's event loop looked at its clock, which is what all else waits too.";
+    SHED_RATIO = "weir_shed_ratio" Gauge ["worker"]
+        "Part of its requests that a worker answers 503 because its event loop is late, 0 to 1.";
+    SHED = "weir_shed_total" Counter [""]
+        "Requests that were answered 503 because the event loop of their worker was late.";
     TURNED_AWAY = "weir_connections_turned_away_total" Counter ["reason"]
         "Connections closed at once for the sake of others: their address is crowded, or resting.";
     ADDRESS_RESTS = "weir_address_rests_total" Counter [""]

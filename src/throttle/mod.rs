@@ -7,6 +7,7 @@ pub mod book;
 pub mod gate;
 pub mod limit;
 pub mod rate;
+pub mod shed;
 pub mod visitors;
 
 mod table;

@@ -33,6 +33,7 @@ mod maintenance;
 mod mirror;
 mod named_endpoints;
 mod notify;
+mod overload;
 mod proxy_protocol;
 mod reload;
 mod retry;
