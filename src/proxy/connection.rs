@@ -41,8 +41,8 @@ const READY_MAX: u32 = 512;
 /// How long a connection has waited at least when it gives way to new clients: for its first request, and for a further
 /// one. One whose request is on its way this very moment should not be met by the end, and a crowd that says nothing
 /// should not push clients out that are served.
-const SILENT_ENOUGH: Duration = Duration::from_secs(1);
-const IDLE_ENOUGH: Duration = Duration::from_secs(5);
+pub(crate) const SILENT_ENOUGH: Duration = Duration::from_secs(1);
+pub(crate) const IDLE_ENOUGH: Duration = Duration::from_secs(5);
 
 /// How long and how much is read from a client after the last answer, so that a reset does not destroy the answer
 /// before the client has read it (RFC 9112 §9.6).

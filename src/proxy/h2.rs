@@ -14,6 +14,7 @@ use h2::{Ping, PingPong, RecvStream};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response as HttpResponse};
 use tokio::task::spawn_local;
 
+use super::connection::{IDLE_ENOUGH, SILENT_ENOUGH};
 use super::forward::Trail;
 use super::frames::held::Held;
 use super::frames::watched::{Verdict, Watched};
@@ -42,6 +43,9 @@ const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 const PING_INTERVAL: Duration = Duration::from_secs(60);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// How long a client may take to go that was asked to make room.
+const GIVE_WAY: Duration = Duration::from_secs(1);
+
 /// Resets by the client before a stream was served that end its connection (CVE-2023-44487; h2's own default is 20).
 const PENDING_RESETS_MAX: usize = 20;
 
@@ -65,7 +69,7 @@ pub(crate) async fn run<L: Link>(worker: Rc<Worker>, stream: L, read: Vec<u8>, v
     let held = Rc::new(Held::new(&limits));
     let mut alive = Alive::new(connection.ping_pong(), timer, limits.keep_alive);
     let mut drained = pin!(worker.drain.notified());
-    let mut asked = false;
+    let (mut asked, mut gone_by) = (false, None);
     let mut draining = worker.draining().is_some();
     if draining {
         connection.graceful_shutdown();
@@ -74,10 +78,23 @@ pub(crate) async fn run<L: Link>(worker: Rc<Worker>, stream: L, read: Vec<u8>, v
         while !draining && drained.as_mut().poll(cx).is_ready() {
             // It may also mean that idle connections should give way, which one with streams does not.
             draining = worker.draining().is_some();
-            match draining {
-                true => connection.graceful_shutdown(),
-                false => drained.set(worker.drain.notified()),
+            if draining {
+                connection.graceful_shutdown();
+                continue;
             }
+            drained.set(worker.drain.notified());
+            if gone_by.is_none() && Rc::strong_count(&held) == 1 && gives_way(&worker, alive.idle_since, asked) {
+                // In two steps, so that a request which is on its way is served; a client that does not answer the
+                // first one is not waited for.
+                connection.graceful_shutdown();
+                gone_by = Some(Instant::now() + GIVE_WAY);
+            }
+        }
+        if let Some(gone_by) = gone_by
+            && Rc::strong_count(&held) == 1
+            && alive.timer.poll_elapsed(cx, gone_by).is_ready()
+        {
+            return Poll::Ready(());
         }
         match alive.poll_silent(cx, Rc::strong_count(&held) > 1) {
             Poll::Ready(Silence::Gone) => return Poll::Ready(()),
@@ -111,6 +128,11 @@ pub(crate) async fn run<L: Link>(worker: Rc<Worker>, stream: L, read: Vec<u8>, v
         offend(&worker, via.peer, Offence::Nothing);
     }
     worker.timers.borrow_mut().put(alive.timer);
+}
+
+/// Whether a connection without streams makes room for new clients: by the same measure as one of HTTP/1.
+fn gives_way(worker: &Worker, idle_since: Instant, asked: bool) -> bool {
+    idle_since.elapsed() >= (if asked { IDLE_ENOUGH } else { SILENT_ENOUGH }) && worker.gives_way(!asked)
 }
 
 /// Logs a connection that was ended for what its client did, as a request that was refused.

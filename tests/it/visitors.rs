@@ -184,8 +184,16 @@ fn who_is_beside_a_rapid_reset_that_comes_back_again_and_again_is_served_as_in_q
 
 /// What `measure` says while two clients at one address reset streams rapidly, and come back whenever they are ended.
 fn attacked<T>(weir: &Weir, burst: &[u8], measure: impl FnOnce() -> T) -> T {
+    /// Also when what is measured fails.
+    struct Stop<'a>(&'a AtomicBool);
+    impl Drop for Stop<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let _stop = Stop(&stop);
         for _ in 0..2 {
             scope.spawn(|| {
                 while !stop.load(Ordering::Relaxed) {
@@ -193,8 +201,6 @@ fn attacked<T>(weir: &Weir, burst: &[u8], measure: impl FnOnce() -> T) -> T {
                 }
             });
         }
-        let measured = measure();
-        stop.store(true, Ordering::Relaxed);
-        measured
+        measure()
     })
 }
