@@ -168,11 +168,13 @@ pub(super) fn breaker(breaker: &Breaker) -> Plain {
 }
 
 pub(super) fn timeouts(timeouts: &Timeouts) -> Plain {
-    let Timeouts { connect, response_header, idle, tunnel_idle } = timeouts;
+    let Timeouts { connect, response_header, idle, upload_min_rate, upload_grace, tunnel_idle } = timeouts;
     Plain::default()
         .time("connect", *connect)
         .time("response_header", *response_header)
         .time("idle", *idle)
+        .add("upload_min_rate", upload_min_rate)
+        .time("upload_grace", *upload_grace)
         .add("tunnel_idle", tunnel_idle.map_or_else(|| "off".into(), show_duration))
 }
 

@@ -53,16 +53,8 @@ const PENDING_RESETS_MAX: usize = 20;
 pub(crate) async fn run<L: Link>(worker: Rc<Worker>, stream: L, read: Vec<u8>, via: Via) {
     let limits = worker.snapshot().limits;
     let mut timer = worker.timers.borrow_mut().take();
-    let mut builder = h2::server::Builder::new();
-    builder
-        .enable_connect_protocol()
-        .max_concurrent_streams(limits.streams_max)
-        .max_header_list_size(limits.head_bytes_max as u32)
-        .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
-        .initial_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
     let (watched, watch) = Watched::client(stream, read, limits.glitches_max);
-    let handshake = builder.handshake(watched);
+    let handshake = settings(&limits).handshake(watched);
     let Ok(Ok(mut connection)) = timer.limit(Instant::now() + limits.header_timeout, handshake).await else {
         return offend(&worker, via.peer, Offence::Garbage);
     };
@@ -128,6 +120,19 @@ pub(crate) async fn run<L: Link>(worker: Rc<Worker>, stream: L, read: Vec<u8>, v
         offend(&worker, via.peer, Offence::Nothing);
     }
     worker.timers.borrow_mut().put(alive.timer);
+}
+
+/// What is said of this side, and borne from the other.
+fn settings(limits: &Limits) -> h2::server::Builder {
+    let mut builder = h2::server::Builder::new();
+    builder
+        .enable_connect_protocol()
+        .max_concurrent_streams(limits.streams_max)
+        .max_header_list_size(limits.head_bytes_max as u32)
+        .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
+        .initial_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
+    builder
 }
 
 /// Whether a connection without streams makes room for new clients: by the same measure as one of HTTP/1.

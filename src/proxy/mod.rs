@@ -31,6 +31,7 @@ mod named;
 pub mod refusal;
 
 mod outgoing;
+mod pace;
 mod upload;
 
 mod admit;

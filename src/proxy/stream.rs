@@ -246,6 +246,7 @@ impl Stream {
         let _in_flight = worker.turns.begin();
         worker.turns.up().await;
         let respond = RefCell::new(respond);
+        down.keep_pace(&snapshot.services[decision.service].spec.timeouts, &self.head);
         let mut down = down.with(&respond);
         let mut forwarding = pin!(forward(&job, places, &mut down, timer));
         let forwarded = std::future::poll_fn(|cx| match forwarding.as_mut().poll(cx) {

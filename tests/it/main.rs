@@ -34,6 +34,7 @@ mod mirror;
 mod named_endpoints;
 mod notify;
 mod overload;
+mod pace;
 mod proxy_protocol;
 mod reload;
 mod retry;
