@@ -79,6 +79,8 @@ pub struct PoolSpec {
     pub origins: Vec<Origin>,
     /// Most requests in flight; none: as many as come.
     pub max_in_flight: Option<u32>,
+    /// With it the limit adapts between this and `max_in_flight`.
+    pub min_in_flight: Option<u32>,
     /// What becomes of its long streams when its weight goes to 0; none: what the service says.
     pub on_zero_streams: Option<OnZeroStreams>,
     /// How TLS is spoken to its `https` endpoints.

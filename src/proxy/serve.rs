@@ -140,7 +140,7 @@ impl Request<'_> {
             outgoing: &outgoing,
             decision: &decision,
             ends: self.via.ends,
-            began: self.began,
+            began: places.began(self.began),
         };
         client.keep_pace(&snapshot.services[decision.service].spec.timeouts, head);
         self.worker.turns.up().await;

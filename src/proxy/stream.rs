@@ -240,7 +240,7 @@ impl Stream {
             framing: self.framing,
             upgrade: self.upgrade,
         };
-        let (worker, snapshot, began) = (&self.worker, &self.snapshot, self.began);
+        let (worker, snapshot, began) = (&self.worker, &self.snapshot, places.began(self.began));
         let ends = self.via.ends;
         let job = Job { worker, snapshot, question: &question, outgoing: &outgoing, decision, ends, began };
         let _in_flight = worker.turns.begin();

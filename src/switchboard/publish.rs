@@ -106,7 +106,10 @@ fn build_pool(service: &ServiceSpec, pool: &PoolSpec, live: &ServiceState, sourc
         on_zero_streams: pool.on_zero_streams.unwrap_or(service.on_zero_streams),
         notice: closed.map(|closed| Arc::new(closed.notice(&service.name, &pool.name))),
         state: sources.registry.pool(&service.name, &pool.name),
-        cap: pool.max_in_flight.map(|max| sources.throttles.cap(&service.name, Some(&pool.name), max)),
+        cap: pool.max_in_flight.map(|max| match pool.min_in_flight {
+            Some(min) => sources.throttles.adaptive(&service.name, &pool.name, min, max),
+            None => sources.throttles.cap(&service.name, Some(&pool.name), max),
+        }),
         tls: sources.tls.of(service, pool).cloned(),
         proxy_protocol: pool.proxy_protocol,
         endpoints: ids.iter().map(find).collect(),

@@ -73,6 +73,8 @@ metrics! {
         "Buckets of a rate limit that were forgotten before they were full again: its keys_max is too low.";
     OVERFLOW = "weir_overflow_total" Counter ["service,pool,outcome"]
         "Requests that found a pool (or, without pool, the service) full, by outcome: spill, wait or refused.";
+    IN_FLIGHT_LIMIT = "weir_in_flight_limit" Gauge ["service,pool"]
+        "Most requests that may be in flight now in a pool (or, without pool, the service) that is capped.";
     QUEUE_LENGTH = "weir_queue_length" Gauge ["service,pool"]
         "Requests that wait for a place in a pool or service that is capped.";
     MIRROR_SENT = "weir_mirror_sent_total" Counter ["service,pool"]

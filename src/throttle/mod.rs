@@ -3,8 +3,10 @@
 //!
 //! It decides whether there is room, not what a request without room is told: that is the data plane's.
 
+pub mod adaptive;
 pub mod book;
 pub mod gate;
+pub mod gradient;
 pub mod limit;
 pub mod rate;
 pub mod shed;

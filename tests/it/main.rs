@@ -3,6 +3,7 @@
 //! One file per chapter of what it must do; every test is named for the fact that it holds. `harness` is the stage and
 //! has tests of its own in `stage`. What is pure is tested beside its code instead.
 
+mod adaptive;
 mod admin;
 mod affinity;
 mod capacity;
