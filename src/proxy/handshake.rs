@@ -91,7 +91,7 @@ fn tell(worker: &Worker, via: &Via, fault: HandshakeFault) {
     }
     match fault {
         // Whose certificate does not please a client has done nothing.
-        HandshakeFault::PlainHttp | HandshakeFault::Alert => {}
+        HandshakeFault::PlainHttp | HandshakeFault::Alert | HandshakeFault::NoCertificate => {}
         HandshakeFault::Gone => offend(worker, via.peer, Offence::Nothing),
         HandshakeFault::Timeout
         | HandshakeFault::Unlike

@@ -6,6 +6,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use super::dice::Rng;
 use super::worker::Worker;
 use crate::throttle::shed::{Shedder, TICK};
 
@@ -63,8 +64,8 @@ pub(super) async fn feel(worker: Rc<Worker>) {
 
 /// Whether this request is turned away, of which nothing is known but that it came.
 #[cold]
-pub(crate) fn sheds(worker: &Worker) -> bool {
-    let sheds = worker.shed.takes(worker.chance.borrow_mut().rng.draw());
+pub(crate) fn sheds(worker: &Worker, rng: &mut Rng) -> bool {
+    let sheds = worker.shed.takes(rng.draw());
     if sheds {
         worker.shard().shed.add(1);
     }

@@ -155,15 +155,12 @@ impl Request<'_> {
     }
 
     fn decide<L: Link>(&self, question: &Question<'_>) -> (Result<Decision, Refusal>, RequestId) {
-        if self.worker.shed.is_on() && sheds(self.worker) {
-            let id = RequestId::new(question.head, &mut self.worker.chance.borrow_mut().rng);
-            return (Err(Refusal::Overloaded), id);
-        }
         let mut chance = self.worker.chance.borrow_mut();
         let chance = &mut *chance;
         let mut dice = Dice { splitters: &mut chance.splitters, tickets: &mut chance.tickets, rng: &mut chance.rng };
         let decided = match challenge::http::<L>(self.worker, question.head) {
             Some(answer) => Err(answer),
+            None if self.worker.shed.is_on() && sheds(self.worker, dice.rng) => Err(Refusal::Overloaded),
             None => decide(question, &mut dice),
         };
         (decided, RequestId::new(question.head, dice.rng))

@@ -195,7 +195,7 @@ impl Stream {
     }
 
     fn decide(&self) -> Result<Decision, Refusal> {
-        if self.worker.shed.is_on() && sheds(&self.worker) {
+        if self.worker.shed.is_on() && sheds(&self.worker, &mut self.worker.chance.borrow_mut().rng) {
             return Err(Refusal::Overloaded);
         }
         let mut chance = self.worker.chance.borrow_mut();
