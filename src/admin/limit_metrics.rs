@@ -63,6 +63,10 @@ fn caps(text: &mut Text, snapshot: &Snapshot) {
         one("wait", &cap.gate.waited);
         one("refused", &cap.gate.refused);
     }
+    text.family(&names::IN_FLIGHT_LIMIT);
+    for (service, pool, cap) in &capped {
+        text.count(&names::IN_FLIGHT_LIMIT, &[("service", service), ("pool", pool)], cap.max().into());
+    }
     text.family(&names::QUEUE_LENGTH);
     for (service, pool, cap) in &capped {
         text.count(&names::QUEUE_LENGTH, &[("service", service), ("pool", pool)], cap.gate.waiting().into());

@@ -2,7 +2,7 @@
 //!
 //! Labels are names from the configuration, addresses and status codes, never anything that a client chooses.
 
-use super::{limit_metrics, mirror_metrics, rollout_metrics};
+use super::{guard_metrics, limit_metrics, mirror_metrics, rollout_metrics};
 use crate::model::{Fault, Protocol, StreamKind, Why};
 use crate::rollout::desk::Desk;
 use crate::switchboard::snapshot::{Pool, Service, Snapshot};
@@ -78,6 +78,7 @@ pub fn render(facts: &Facts<'_>) -> String {
     upstream_tls(&mut text, facts.snapshot);
     limit_metrics::render(&mut text, facts.snapshot);
     mirror_metrics::render(&mut text, facts);
+    guard_metrics::render(&mut text, facts);
     rollout_metrics::render(&mut text, facts.desk);
     let left_out = text.left_out();
     let mut tail = Text::default();

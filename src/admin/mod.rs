@@ -14,6 +14,7 @@ mod engine;
 mod events;
 pub mod explain;
 mod guard;
+mod guard_metrics;
 pub mod health;
 mod kills;
 mod limit_metrics;

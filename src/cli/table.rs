@@ -135,6 +135,16 @@ fn warnings(text: &mut String, status: &Status, now: &Zoned, paint: Paint) {
     if let Some(journal) = &status.journal {
         let _ = writeln!(text, "\n{} {}", paint.red("!"), printable(journal));
     }
+    if let Some(resting) = &status.resting {
+        let shown = resting.longest.iter().take(3);
+        let shown: Vec<String> =
+            shown.map(|it| format!("{} ({} s)", printable(&it.address), it.seconds_left)).collect();
+        let more = if resting.addresses > 3 { ", .." } else { "" };
+        let count =
+            if resting.addresses == 1 { "1 address is".into() } else { format!("{} addresses are", resting.addresses) };
+        let _ =
+            writeln!(text, "\n{} {count} turned away for what they did: {}{more}", paint.yellow("!"), shown.join(", "));
+    }
     if !status.last_reload.ok {
         let kept = format!("generation {} stays live", status.generation);
         let when = moment(&status.last_reload.at, now);

@@ -128,6 +128,8 @@ fn service_changes(old: &ServiceSpec, new: &ServiceSpec, weights: Option<(&Weigh
                 changes.extend(origin_change(before, pool));
                 let caps = (plain::cap(before.max_in_flight), plain::cap(pool.max_in_flight));
                 changes.extend(one(&format!("pool {}: max_in_flight", pool.name), caps));
+                let least = (plain::cap(before.min_in_flight), plain::cap(pool.min_in_flight));
+                changes.extend(one(&format!("pool {}: min_in_flight", pool.name), least));
                 let show = |streams: Option<_>| streams.map_or_else(|| "as the service".into(), plain::on_zero_streams);
                 let streams = (show(before.on_zero_streams), show(pool.on_zero_streams));
                 changes.extend(one(&format!("pool {}: on_zero_streams", pool.name), streams));

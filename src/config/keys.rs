@@ -294,6 +294,13 @@ static TABLES: &[Table] = &[
             key("connect", Kind::Duration(1), "\"1s\"", "connect, with the TLS handshake"),
             key("response_header", Kind::Duration(1), "\"30s\"", "from the last request byte to the response head"),
             key("idle", Kind::Duration(1), "\"5m\"", "without a byte in either direction inside a body"),
+            key(
+                "upload_min_rate",
+                Kind::Size(0, 1 << 30),
+                "240",
+                "bytes a second that a body has to come at, but of gRPC; under it 408; 0: as it likes",
+            ),
+            key("upload_grace", Kind::Duration(1), "\"20s\"", "how long it may be slower to begin with"),
             key("tunnel_idle", Kind::Duration(1), "", "without a byte either way in a WebSocket; default: none"),
         ],
     },

@@ -173,11 +173,13 @@ pub(super) fn breaker(breaker: &Breaker) -> Plain {
 }
 
 pub(super) fn timeouts(timeouts: &Timeouts) -> Plain {
-    let Timeouts { connect, response_header, idle, tunnel_idle } = timeouts;
+    let Timeouts { connect, response_header, idle, upload_min_rate, upload_grace, tunnel_idle } = timeouts;
     Plain::default()
         .time("connect", *connect)
         .time("response_header", *response_header)
         .time("idle", *idle)
+        .add("upload_min_rate", upload_min_rate)
+        .time("upload_grace", *upload_grace)
         .add("tunnel_idle", tunnel_idle.map_or_else(|| "off".into(), show_duration))
 }
 
@@ -261,8 +263,11 @@ pub(super) fn limits(limits: &Limits) -> Plain {
         upstream_keep_alive,
         upstream_idle_max,
         connections_max,
+        connections_per_address,
+        offences_per_address,
         streams_max,
         glitches_max,
+        delay_max,
         drain,
     } = *limits;
     Plain::default()
@@ -274,8 +279,11 @@ pub(super) fn limits(limits: &Limits) -> Plain {
         .time("upstream_keep_alive", upstream_keep_alive)
         .add("upstream_idle_max", upstream_idle_max)
         .add("connections_max", connections_max)
+        .add("connections_per_address", connections_per_address)
+        .add("offences_per_address", offences_per_address)
         .add("streams_max", streams_max)
         .add("glitches_max", glitches_max)
+        .time("delay_max", delay_max)
         .time("drain", drain)
 }
 

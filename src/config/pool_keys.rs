@@ -18,6 +18,12 @@ pub(super) const POOL: Table = Table {
         key("streams_drain", Kind::Duration(1), "", "the time over which they are closed, with drain"),
         key("max_in_flight", COUNT, "", "requests in flight; what a full canary cannot take spills to stable"),
         key(
+            "min_in_flight",
+            COUNT,
+            "",
+            "with it the limit adapts between this and max_in_flight; default: it is fixed",
+        ),
+        key(
             "proxy_protocol",
             Kind::Word(&["v1", "v2"]),
             "",

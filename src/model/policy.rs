@@ -142,6 +142,11 @@ pub struct Timeouts {
     pub response_header: Duration,
     /// Without a byte in either direction inside a body. Default 5 min (Envoy).
     pub idle: Duration,
+    /// Bytes a second that a request body has to come at while nothing else is waited for; 0: it may come as it likes.
+    /// Default 240 (Kestrel).
+    pub upload_min_rate: u32,
+    /// Time that it may be slower to begin with. Default 20 s (Apache's mod_reqtimeout).
+    pub upload_grace: Duration,
     /// Without a byte in either direction inside a tunnel. Default none: a WebSocket may be silent for hours.
     pub tunnel_idle: Option<Duration>,
 }
@@ -233,6 +238,8 @@ impl Default for Timeouts {
             connect: Duration::from_secs(1),
             response_header: Duration::from_secs(30),
             idle: Duration::from_secs(300),
+            upload_min_rate: 240,
+            upload_grace: Duration::from_secs(20),
             tunnel_idle: None,
         }
     }

@@ -79,6 +79,8 @@ pub struct PoolSpec {
     pub origins: Vec<Origin>,
     /// Most requests in flight; none: as many as come.
     pub max_in_flight: Option<u32>,
+    /// With it the limit adapts between this and `max_in_flight`.
+    pub min_in_flight: Option<u32>,
     /// What becomes of its long streams when its weight goes to 0; none: what the service says.
     pub on_zero_streams: Option<OnZeroStreams>,
     /// How TLS is spoken to its `https` endpoints.
@@ -232,10 +234,17 @@ pub struct Limits {
     pub upstream_idle_max: usize,
     /// Client connections in all. Default 65 536, and never more than the descriptors allow.
     pub connections_max: usize,
+    /// Client connections of one address (IPv6: its /64). Default 0: no bound.
+    pub connections_per_address: u32,
+    /// What connections of one address may be ended for in a minute, in points, before it is turned away for a while.
+    /// Default 0: no bound.
+    pub offences_per_address: u32,
     /// Concurrent HTTP/2 streams per connection. Default 100.
     pub streams_max: u32,
     /// What an HTTP/2 peer may have weir do for nothing in ten seconds, in frames. Default 1000; 0: no bound.
     pub glitches_max: u32,
+    /// How late a worker's event loop may be before requests are turned away. Default 0: nothing is.
+    pub delay_max: std::time::Duration,
     /// Time that in-flight requests get after SIGTERM. Default 10 s, as `docker stop` waits.
     pub drain: std::time::Duration,
 }
@@ -302,8 +311,11 @@ impl Default for Limits {
             upstream_keep_alive: Duration::from_secs(4),
             upstream_idle_max: 1024,
             connections_max: 65_536,
+            connections_per_address: 0,
+            offences_per_address: 0,
             streams_max: 100,
             glitches_max: 1000,
+            delay_max: Duration::ZERO,
             drain: Duration::from_secs(10),
         }
     }

@@ -28,6 +28,8 @@ pub(crate) struct Places(Option<Box<Held>>);
 struct Held {
     service: Option<Place>,
     pool: Option<Place>,
+    /// When it had them, if it waited.
+    since: Option<Instant>,
 }
 
 /// What [`admit`] finds.
@@ -44,8 +46,11 @@ pub(crate) fn admit<'a>(
     gone: impl FnMut(&mut Context<'_>) -> Poll<()> + 'a,
 ) -> Pin<Box<dyn Future<Output = Admitted> + 'a>> {
     Box::pin(async move {
-        let mut seeker = Seeker { question, timer, gone };
-        let found = seeker.seek(worker, decision).await;
+        let mut seeker = Seeker { question, timer, gone, waited: false };
+        let mut found = seeker.seek(worker, decision).await;
+        if let (true, Ok((_, Places(Some(held))))) = (seeker.waited, &mut found) {
+            held.since = Some(Instant::now());
+        }
         let to = |found: &Decision| (found.pool, found.endpoint);
         if found.as_ref().map_or(true, |(found, _)| to(found) != to(&decision)) {
             leave(question, &decision);
@@ -64,6 +69,7 @@ struct Seeker<'a, G> {
     question: &'a Question<'a>,
     timer: &'a mut Timer,
     gone: G,
+    waited: bool,
 }
 
 // === impl Seeker ===
@@ -110,6 +116,7 @@ impl<G: FnMut(&mut Context<'_>) -> Poll<()>> Seeker<'_, G> {
             cap.gate.refused.fetch_add(1, Ordering::Relaxed);
             Refusal::Full(what().into())
         };
+        self.waited = true;
         let queue = &service.spec.queue;
         let ticket: Ticket = cap.queue(queue.max).ok_or_else(refused)?;
         let mut place = pin!(ticket.place());
@@ -132,6 +139,12 @@ impl<G: FnMut(&mut Context<'_>) -> Poll<()>> Seeker<'_, G> {
 // === impl Places ===
 
 impl Places {
+    /// When the request could be sent: when it came, or when it had waited for its place.
+    #[inline]
+    pub(crate) fn began(&self, came: Instant) -> Instant {
+        self.0.as_ref().and_then(|held| held.since).unwrap_or(came)
+    }
+
     /// The place in another pool (or the same one) for the next attempt; false when there is none. A retry never waits.
     pub(crate) fn move_to(&mut self, service: &Service, from: usize, to: usize) -> bool {
         if from == to {

@@ -12,9 +12,11 @@ use super::h1::response::Response;
 use super::interim::push_interim;
 use super::link::{Gone, Link};
 use super::mirror::Aside;
+use super::pace::Pace;
 use super::refusal::Refusal;
 use super::timer::Timer;
 use super::upload::{Downstream, PIECE_BYTES};
+use crate::model::{Head, Timeouts};
 
 /// How long a client may take for interim answers that stand before a refusal: as long as for the refusal itself.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -42,6 +44,8 @@ pub(crate) struct Client<'a, L> {
     pub(crate) pipelined: bool,
     /// What stands beside a request that is copied.
     pub(crate) aside: Option<Box<Aside>>,
+    /// Whether the body comes fast enough, where it has to.
+    pace: Option<Pace>,
 }
 
 // === impl Client ===
@@ -60,6 +64,15 @@ impl<'a, L: Link> Client<'a, L> {
             bytes_in: 0,
             pipelined: false,
             aside: None,
+            pace: None,
+        }
+    }
+
+    /// From here on the rest of the body, if there is any, has to come as fast as these say.
+    #[inline]
+    pub(crate) fn keep_pace(&mut self, timeouts: &Timeouts, head: &Head) {
+        if !self.is_read() {
+            self.pace = Pace::of(timeouts, head);
         }
     }
 
@@ -161,7 +174,14 @@ impl<L: Link> Downstream for Client<'_, L> {
             }
             self.rest.drain(..self.used);
             self.used = 0;
-            match ready!(poll_read(cx, self.stream, &mut self.rest)) {
+            let read = poll_read(cx, self.stream, &mut self.rest);
+            if let Some(pace) = &mut self.pace {
+                match &read {
+                    Poll::Ready(Ok(n)) => pace.came(*n),
+                    _ => pace.wait(),
+                }
+            }
+            match ready!(read) {
                 Ok(n) if n > 0 => self.waits = false,
                 _ => return Poll::Ready(Err(Refusal::ClientGone)),
             }
@@ -187,6 +207,10 @@ impl<L: Link> Downstream for Client<'_, L> {
 
     fn awaits_continue(&self) -> bool {
         self.waits
+    }
+
+    fn patience(&self) -> Option<Duration> {
+        self.pace.as_ref().map(Pace::patience)
     }
 
     fn interim(&mut self, cx: &mut Context<'_>, interim: &Response, bytes: &[u8]) {

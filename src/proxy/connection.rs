@@ -19,8 +19,10 @@ use super::refusal::Refusal;
 use super::serve::{After, send, serve, tell_unread};
 use super::timer::Timer;
 use super::via::Via;
+use super::visitor::offend;
 use super::worker::Worker;
 use crate::model::Head;
+use crate::throttle::visitors::Offence;
 
 /// What an HTTP/2 client sends first (RFC 9113 §3.4); HTTP/1 parsers know it as a request with an impossible version.
 pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -39,8 +41,8 @@ const READY_MAX: u32 = 512;
 /// How long a connection has waited at least when it gives way to new clients: for its first request, and for a further
 /// one. One whose request is on its way this very moment should not be met by the end, and a crowd that says nothing
 /// should not push clients out that are served.
-const SILENT_ENOUGH: Duration = Duration::from_secs(1);
-const IDLE_ENOUGH: Duration = Duration::from_secs(5);
+pub(crate) const SILENT_ENOUGH: Duration = Duration::from_secs(1);
+pub(crate) const IDLE_ENOUGH: Duration = Duration::from_secs(5);
 
 /// How long and how much is read from a client after the last answer, so that a reset does not destroy the answer
 /// before the client has read it (RFC 9112 §9.6).
@@ -70,7 +72,12 @@ pub(crate) async fn run<L: Link>(worker: Rc<Worker>, mut stream: L, mut via: Via
             let rest = Rest { first, since, limit: Duration::MAX };
             match rest.wait(&worker, &mut stream, &mut timer, drained.as_mut()).await {
                 Waited::Bytes => {}
-                Waited::Over | Waited::Long => break Burst::Over,
+                Waited::Over | Waited::Long => {
+                    if first && worker.draining().is_none() {
+                        offend(&worker, via.peer, Offence::Nothing);
+                    }
+                    break Burst::Over;
+                }
             }
             // The future of a request is large, so it lives only as long as there are some.
             match Box::pin(requests(&worker, &via, &mut stream, &mut timer, drained.as_mut(), first)).await {
@@ -235,14 +242,21 @@ async fn read_head<L: Link>(
         };
         match timer.limit_from(deadline, read).await {
             Ok(Ok(n)) if n > 0 => fresh = true,
-            Ok(_) if head.bytes.is_empty() => return Err(()),
+            _ if head.bytes.is_empty() => {
+                if first {
+                    offend(worker, via.peer, Offence::Nothing);
+                }
+                return Err(());
+            }
             Ok(Ok(_)) => break Refusal::Head(Refused::Malformed("the request ends within its head")),
             Ok(Err(_)) => break Refusal::ClientGone,
-            Err(_) if head.bytes.is_empty() => return Err(()),
             Err(_) => break Refusal::HeadTimeout,
         }
     };
     tell_unread(worker, &worker.snapshot(), via, &refusal, began.get().unwrap_or_else(Instant::now));
+    if let Refusal::HeadTimeout | Refusal::Head(Refused::Malformed(_) | Refused::HeadTooLarge) = refusal {
+        offend(worker, via.peer, Offence::Garbage);
+    }
     if refusal != Refusal::ClientGone && send(stream, &refusal, None, false, timer).await {
         linger(stream, timer).await;
     }

@@ -126,6 +126,7 @@ pub(crate) async fn exchange<W: Wire, D: Downstream>(
         let limit = match upload.is_complete() {
             true => patience.map_or(timeouts.response_header, |it| it.after.min(timeouts.response_header)),
             false if awaits_continue => CONTINUE_PATIENCE.min(timeouts.idle),
+            false if upload.waits_for_client() => down.patience().map_or(timeouts.idle, |it| it.min(timeouts.idle)),
             false => timeouts.idle,
         };
         let event = std::future::poll_fn(|cx| wait.poll(cx, conn, upload, down));

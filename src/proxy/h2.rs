@@ -14,6 +14,7 @@ use h2::{Ping, PingPong, RecvStream};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response as HttpResponse};
 use tokio::task::spawn_local;
 
+use super::connection::{IDLE_ENOUGH, SILENT_ENOUGH};
 use super::forward::Trail;
 use super::frames::held::Held;
 use super::frames::watched::{Verdict, Watched};
@@ -26,9 +27,11 @@ use super::socket;
 use super::stream::Stream;
 use super::timer::Timer;
 use super::via::Via;
+use super::visitor::offend;
 use super::worker::Worker;
 use crate::model::{Fault, FieldId, Head, Limits};
 use crate::telemetry::flood::{Flood, Side};
+use crate::throttle::visitors::Offence;
 
 /// Flow-control window of a stream: room for a large read on the way up without a stall per round trip.
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
@@ -40,6 +43,9 @@ const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 const PING_INTERVAL: Duration = Duration::from_secs(60);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// How long a client may take to go that was asked to make room.
+const GIVE_WAY: Duration = Duration::from_secs(1);
+
 /// Resets by the client before a stream was served that end its connection (CVE-2023-44487; h2's own default is 20).
 const PENDING_RESETS_MAX: usize = 20;
 
@@ -47,20 +53,15 @@ const PENDING_RESETS_MAX: usize = 20;
 pub(crate) async fn run<L: Link>(worker: Rc<Worker>, stream: L, read: Vec<u8>, via: Via) {
     let limits = worker.snapshot().limits;
     let mut timer = worker.timers.borrow_mut().take();
-    let mut builder = h2::server::Builder::new();
-    builder
-        .enable_connect_protocol()
-        .max_concurrent_streams(limits.streams_max)
-        .max_header_list_size(limits.head_bytes_max as u32)
-        .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
-        .initial_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
     let (watched, watch) = Watched::client(stream, read, limits.glitches_max);
-    let handshake = builder.handshake(watched);
-    let Ok(Ok(mut connection)) = timer.limit(Instant::now() + limits.header_timeout, handshake).await else { return };
+    let handshake = settings(&limits).handshake(watched);
+    let Ok(Ok(mut connection)) = timer.limit(Instant::now() + limits.header_timeout, handshake).await else {
+        return offend(&worker, via.peer, Offence::Garbage);
+    };
     let held = Rc::new(Held::new(&limits));
     let mut alive = Alive::new(connection.ping_pong(), timer, limits.keep_alive);
     let mut drained = pin!(worker.drain.notified());
+    let (mut asked, mut gone_by) = (false, None);
     let mut draining = worker.draining().is_some();
     if draining {
         connection.graceful_shutdown();
@@ -69,10 +70,23 @@ pub(crate) async fn run<L: Link>(worker: Rc<Worker>, stream: L, read: Vec<u8>, v
         while !draining && drained.as_mut().poll(cx).is_ready() {
             // It may also mean that idle connections should give way, which one with streams does not.
             draining = worker.draining().is_some();
-            match draining {
-                true => connection.graceful_shutdown(),
-                false => drained.set(worker.drain.notified()),
+            if draining {
+                connection.graceful_shutdown();
+                continue;
             }
+            drained.set(worker.drain.notified());
+            if gone_by.is_none() && Rc::strong_count(&held) == 1 && gives_way(&worker, alive.idle_since, asked) {
+                // In two steps, so that a request which is on its way is served; a client that does not answer the
+                // first one is not waited for.
+                connection.graceful_shutdown();
+                gone_by = Some(Instant::now() + GIVE_WAY);
+            }
+        }
+        if let Some(gone_by) = gone_by
+            && Rc::strong_count(&held) == 1
+            && alive.timer.poll_elapsed(cx, gone_by).is_ready()
+        {
+            return Poll::Ready(());
         }
         match alive.poll_silent(cx, Rc::strong_count(&held) > 1) {
             Poll::Ready(Silence::Gone) => return Poll::Ready(()),
@@ -82,6 +96,7 @@ pub(crate) async fn run<L: Link>(worker: Rc<Worker>, stream: L, read: Vec<u8>, v
         loop {
             match connection.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, respond)))) => {
+                    asked = true;
                     alive.heard = Instant::now();
                     alive.idle_since = alive.heard;
                     let serving = Stream::serve(&worker, &via, &held, request, respond, alive.heard);
@@ -100,8 +115,29 @@ pub(crate) async fn run<L: Link>(worker: Rc<Worker>, stream: L, read: Vec<u8>, v
     if let Some(flood) = watch.flood() {
         worker.shard().floods.ended(Side::Client, flood);
         tell_ended(&worker, &via, flood);
+        offend(&worker, via.peer, Offence::Flood);
+    } else if !asked && !draining {
+        offend(&worker, via.peer, Offence::Nothing);
     }
     worker.timers.borrow_mut().put(alive.timer);
+}
+
+/// What is said of this side, and borne from the other.
+fn settings(limits: &Limits) -> h2::server::Builder {
+    let mut builder = h2::server::Builder::new();
+    builder
+        .enable_connect_protocol()
+        .max_concurrent_streams(limits.streams_max)
+        .max_header_list_size(limits.head_bytes_max as u32)
+        .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
+        .initial_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
+    builder
+}
+
+/// Whether a connection without streams makes room for new clients: by the same measure as one of HTTP/1.
+fn gives_way(worker: &Worker, idle_since: Instant, asked: bool) -> bool {
+    idle_since.elapsed() >= (if asked { IDLE_ENOUGH } else { SILENT_ENOUGH }) && worker.gives_way(!asked)
 }
 
 /// Logs a connection that was ended for what its client did, as a request that was refused.

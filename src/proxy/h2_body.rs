@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::RecvStream;
@@ -14,8 +15,10 @@ use super::h1::response::Response;
 use super::h2::trailer_lines;
 use super::interim::interim_response;
 use super::mirror::Aside;
+use super::pace::Pace;
 use super::refusal::Refusal;
 use super::upload::{Downstream, PIECE_BYTES};
+use crate::model::{Head, Timeouts};
 
 /// A stream's body on its way to an endpoint.
 #[derive(Debug)]
@@ -25,6 +28,8 @@ pub(crate) struct Upstream {
     /// Whether the client waits for `100 Continue` before it sends the body.
     waits: bool,
     pub(crate) bytes_in: u64,
+    /// Whether it comes fast enough, where it has to.
+    pace: Option<Pace>,
     /// What stands beside a request that is copied.
     pub(crate) aside: Option<Box<Aside>>,
 }
@@ -33,12 +38,20 @@ impl Upstream {
     pub(crate) fn new(body: RecvStream, framing: Framing, expects_continue: bool) -> Self {
         let body = Some(body).filter(|body| !body.is_end_stream());
         let waits = expects_continue && body.is_some();
-        Self { body, chunked: framing == Framing::Chunked, waits, bytes_in: 0, aside: None }
+        Self { body, chunked: framing == Framing::Chunked, waits, bytes_in: 0, pace: None, aside: None }
     }
 
     /// None at all.
     pub(crate) fn none() -> Self {
-        Self { body: None, chunked: false, waits: false, bytes_in: 0, aside: None }
+        Self { body: None, chunked: false, waits: false, bytes_in: 0, pace: None, aside: None }
+    }
+
+    /// From here on the body, if there is any, has to come as fast as these say.
+    #[inline]
+    pub(crate) fn keep_pace(&mut self, timeouts: &Timeouts, head: &Head) {
+        if self.body.is_some() {
+            self.pace = Pace::of(timeouts, head);
+        }
     }
 
     /// The client's side of an exchange, interim answers included.
@@ -50,6 +63,9 @@ impl Upstream {
     fn poll_body(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<Result<bool, Refusal>> {
         let before = out.len();
         let taken = self.poll_framed(cx, out);
+        if let (Some(pace), Poll::Pending) = (&mut self.pace, &taken) {
+            pace.wait();
+        }
         if let (Some(aside), Poll::Ready(Ok(complete))) = (&mut self.aside, &taken) {
             aside.tee(&out[before..], *complete);
         }
@@ -66,6 +82,9 @@ impl Upstream {
                     let _ = body.flow_control().release_capacity(data.len());
                     self.waits = false;
                     self.bytes_in += data.len() as u64;
+                    if let Some(pace) = &mut self.pace {
+                        pace.came(data.len());
+                    }
                     match self.chunked {
                         true => push_chunk(out, &data),
                         false => out.extend_from_slice(&data),
@@ -143,6 +162,10 @@ impl Downstream for Awaiting<'_> {
 
     fn awaits_continue(&self) -> bool {
         self.up.waits
+    }
+
+    fn patience(&self) -> Option<Duration> {
+        self.up.pace.as_ref().map(Pace::patience)
     }
 
     fn interim(&mut self, _: &mut Context<'_>, interim: &Response, bytes: &[u8]) {

@@ -17,8 +17,10 @@ use super::secure::Secure;
 use super::serve::{send, tell_unread};
 use super::timer::Timer;
 use super::via::{TlsFacts, Via};
+use super::visitor::offend;
 use super::worker::Worker;
 use crate::telemetry::handshake::HandshakeFault;
+use crate::throttle::visitors::Offence;
 use crate::tls::site::Site;
 
 /// Serves one client connection until its end.
@@ -86,6 +88,19 @@ async fn first_byte(worker: &Worker, socket: &TcpStream) -> Result<u8, Handshake
 fn tell(worker: &Worker, via: &Via, fault: HandshakeFault) {
     if let Some(counts) = worker.shard().handshakes.get(via.listener) {
         counts.failed(fault);
+    }
+    match fault {
+        // Whose certificate does not please a client has done nothing.
+        HandshakeFault::PlainHttp | HandshakeFault::Alert | HandshakeFault::NoCertificate => {}
+        HandshakeFault::Gone => offend(worker, via.peer, Offence::Nothing),
+        HandshakeFault::Timeout
+        | HandshakeFault::Unlike
+        | HandshakeFault::ClientCertificate
+        | HandshakeFault::Malformed => {
+            if worker.draining().is_none() {
+                offend(worker, via.peer, Offence::Garbage);
+            }
+        }
     }
     tracing::debug!(client = %via.peer, fault = fault.as_str(), "a TLS handshake failed");
 }

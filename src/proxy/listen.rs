@@ -6,25 +6,31 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, TcpListener as StdListener, TcpStream as StdStream};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_local;
 
 use super::announce;
 use super::connection;
+use super::crew::{Crew, Handed, Place};
 use super::exchange::is_exhaustion;
 use super::handshake;
+use super::pulse::feel;
 use super::splice::PIPES_MAX;
+use super::upkeep::upkeep;
 use super::via::Via;
+use super::visitor::{Guest, TurnedAway, let_in};
 use super::worker::{Seat, Worker};
 use crate::routing::matcher::contains;
+use crate::throttle::visitors::Visit;
 
 /// How far the end of the process is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,87 +71,18 @@ pub enum Door {
 /// Who is at the other end of a unix socket: somebody on this machine.
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// All workers, as each of them sees the others.
-#[derive(Debug)]
-pub struct Crew {
-    mates: Box<[Mate]>,
-}
-
-/// A connection on its way to another worker.
-#[derive(Debug)]
-pub struct Handed {
-    stream: StdStream,
-    peer: IpAddr,
-    listener: usize,
-}
-
-/// One worker, as the others see it. Written once per connection, never per request.
-#[derive(Debug)]
-#[repr(align(128))]
-struct Mate {
-    load: AtomicUsize,
-    hand: mpsc::Sender<Handed>,
-}
-
-/// Connections on their way to one worker; more wait in the sender's accept queue.
-const HANDED_MAX: usize = 256;
-
 /// Pause after accept failed for want of descriptors or memory: long enough not to spin, short enough not to be noticed
 /// once there are some again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
+/// Connections that are accepted, or turned away, before others have their turn: some 100 µs of work.
+const AT_ONCE_MAX: u32 = 8;
+
 /// Between two lines about the same want.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 
-/// How often idle endpoint connections and pipes are looked through.
-const SWEEP: Duration = Duration::from_secs(1);
-
-/// How often the access log is handed to its writer when little is logged.
-const FLUSH: Duration = Duration::from_millis(100);
-
 /// Descriptors that are kept for everything but client connections and their endpoint connections.
 const DESCRIPTORS_RESERVED: u64 = 40;
-
-// === impl Crew ===
-
-impl Crew {
-    /// A crew of `workers`, and each one's end of the hand-over.
-    pub fn new(workers: usize) -> (Arc<Self>, Vec<mpsc::Receiver<Handed>>) {
-        let (mates, handed) = (0..workers)
-            .map(|_| {
-                let (hand, handed) = mpsc::channel(HANDED_MAX);
-                (Mate { load: AtomicUsize::new(0), hand }, handed)
-            })
-            .collect::<(Vec<_>, Vec<_>)>();
-        (Arc::new(Self { mates: mates.into() }), handed)
-    }
-
-    /// The worker with the fewest connections; `own` when none has fewer than it.
-    fn least_loaded(&self, own: usize) -> usize {
-        let load = |index: usize| self.mates[index].load.load(Ordering::Relaxed);
-        let least = (0..self.mates.len()).min_by_key(|&index| load(index)).unwrap_or(own);
-        if load(least) < load(own) { least } else { own }
-    }
-}
-
-/// Takes a connection's place in the load of its worker, until it is dropped.
-struct Place {
-    crew: Arc<Crew>,
-    index: usize,
-}
-
-impl Place {
-    fn take(crew: &Arc<Crew>, index: usize) -> Self {
-        crew.mates[index].load.fetch_add(1, Ordering::Relaxed);
-        Self { crew: Arc::clone(crew), index }
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.crew.mates[self.index].load.fetch_sub(1, Ordering::Relaxed);
-    }
-}
 
 /// Runs a worker on this thread until the end.
 pub fn run(berth: Berth) -> io::Result<()> {
@@ -168,6 +105,7 @@ async fn work(berth: Berth) -> io::Result<()> {
         .collect::<io::Result<_>>()?;
     let receiving = spawn_local(receive(Rc::clone(&worker), Arc::clone(&crew), handed));
     let upkeep = spawn_local(upkeep(Rc::clone(&worker)));
+    let pulse = spawn_local(feel(Rc::clone(&worker)));
     loop {
         tokio::select! {
             // Ending goes first, so that a stream of publications cannot delay it.
@@ -196,6 +134,7 @@ async fn work(berth: Berth) -> io::Result<()> {
     }
     receiving.abort();
     upkeep.abort();
+    pulse.abort();
     worker.let_go();
     worker.logger.borrow_mut().flush();
     Ok(())
@@ -203,15 +142,16 @@ async fn work(berth: Berth) -> io::Result<()> {
 
 /// Whether every connection of the worker has ended, and none is on its way to it.
 async fn all_closed(worker: &Worker, crew: &Crew) {
-    while crew.mates[worker.index].load.load(Ordering::Relaxed) > 0 {
+    while crew.load(worker.index) > 0 {
         worker.closed.notified().await;
     }
 }
 
-/// Who accepts at a door.
+/// Who accepts at a door. What it accepts is not registered with the event loop before it is known whether it may come
+/// in, and which worker serves it: whoever is turned away costs two calls of the system.
 enum Porter {
-    Tcp(TcpListener),
-    Unix(UnixListener),
+    Tcp(AsyncFd<StdListener>),
+    Unix(AsyncFd<StdUnixListener>),
 }
 
 // === impl Porter ===
@@ -219,24 +159,42 @@ enum Porter {
 impl Porter {
     fn new(door: Door) -> io::Result<Self> {
         match door {
-            Door::Tcp(listener) => TcpListener::from_std(listener).map(Porter::Tcp),
-            Door::Unix(listener) => UnixListener::from_std(listener).map(Porter::Unix),
+            Door::Tcp(listener) => registered(listener).map(Porter::Tcp),
+            Door::Unix(listener) => registered(listener).map(Porter::Unix),
         }
     }
 
     /// The next connection. One by a unix socket is carried as if it were one of the internet: what is done to it is
     /// the same to the system (read, write, peek, shutdown, splice), and options of TCP that it does not have fail
     /// without harm.
-    async fn accept(&self) -> io::Result<(TcpStream, IpAddr)> {
+    async fn accept(&self) -> io::Result<(StdStream, IpAddr)> {
         match self {
-            Porter::Tcp(listener) => listener.accept().await.map(|(stream, peer)| (stream, peer.ip())),
+            Porter::Tcp(listener) => {
+                let accepted = listener.async_io(Interest::READABLE, StdListener::accept).await;
+                accepted.map(|(stream, peer)| (stream, peer.ip()))
+            }
             Porter::Unix(listener) => {
-                let (stream, _) = listener.accept().await?;
-                let stream = StdStream::from(OwnedFd::from(stream.into_std()?));
-                Ok((TcpStream::from_std(stream)?, LOCAL))
+                let (stream, _) = listener.async_io(Interest::READABLE, StdUnixListener::accept).await?;
+                Ok((StdStream::from(OwnedFd::from(stream)), LOCAL))
             }
         }
     }
+
+    /// Lets a connection in, as far as its address is known here. Who is behind a balancer is known when its header has
+    /// come; whoever is at a unix socket may speak for everybody.
+    fn let_in(&self, worker: &Worker, peer: IpAddr, listener: usize) -> Result<Option<Visit>, TurnedAway> {
+        match self {
+            Porter::Tcp(_) if !announces(worker, peer, listener) => let_in(worker, peer),
+            _ => Ok(None),
+        }
+    }
+}
+
+fn registered<L: AsRawFd>(listener: L) -> io::Result<AsyncFd<L>> {
+    // SAFETY: a listener of the standard library is the same descriptor for as long as it lives.
+    #[expect(unsafe_code, reason = "what is registered must not change its descriptor, which no type says")]
+    let registered = unsafe { AsyncFd::register_with_interest(listener, Interest::READABLE) };
+    Ok(registered?)
 }
 
 /// Accepts on one socket until draining begins.
@@ -249,7 +207,13 @@ async fn accept(
 ) {
     let descriptors_max = descriptors_max();
     let mut complaint: Option<Instant> = None;
+    let mut in_a_row = 0;
     loop {
+        in_a_row += 1;
+        if in_a_row > AT_ONCE_MAX {
+            in_a_row = 0;
+            tokio::task::yield_now().await;
+        }
         while worker.shard().open.value() >= connections_max(&worker, &crew, descriptors_max) {
             // Who waits for nothing gives way to who wants something.
             worker.squeeze();
@@ -268,10 +232,14 @@ async fn accept(
         };
         match accepted {
             Ok((stream, peer)) => {
+                let Ok(visit) = listener.let_in(&worker, peer, index) else { continue };
+                let guest = Guest { peer, listener: index, visit };
                 // A worker that drains may be gone before it takes what it is handed.
                 let serving = *phase.borrow() == Phase::Serving;
-                let to = if serving && crew.mates.len() > 1 { crew.least_loaded(worker.index) } else { worker.index };
-                place(&worker, &crew, to, stream, peer, index);
+                let to = if serving && crew.workers() > 1 { crew.least_loaded(worker.index) } else { worker.index };
+                if stream.set_nonblocking(true).is_ok() {
+                    place(&worker, &crew, to, Handed { stream, guest });
+                }
             }
             Err(error) if is_exhaustion(&error) => {
                 worker.make_room();
@@ -291,7 +259,7 @@ async fn accept(
 /// Client connections that this worker may hold: its part of the limit, and of the descriptors, of which a request
 /// needs two.
 fn connections_max(worker: &Worker, crew: &Crew, descriptors_max: u64) -> u64 {
-    let workers = crew.mates.len() as u64;
+    let workers = crew.workers() as u64;
     let limit = worker.snapshot().limits.connections_max as u64;
     let pipes = 2 * pipes_max(crew, descriptors_max) as u64;
     let descriptors = descriptors_max.saturating_sub(DESCRIPTORS_RESERVED + (8 + pipes) * workers) / 2;
@@ -300,7 +268,7 @@ fn connections_max(worker: &Worker, crew: &Crew, descriptors_max: u64) -> u64 {
 
 /// Pipes that a worker may have open, of two descriptors each: together at most an eighth of all descriptors.
 fn pipes_max(crew: &Crew, descriptors_max: u64) -> usize {
-    let share = descriptors_max / 16 / crew.mates.len().max(1) as u64;
+    let share = descriptors_max / 16 / crew.workers().max(1) as u64;
     usize::try_from(share).unwrap_or(usize::MAX).min(PIPES_MAX)
 }
 
@@ -313,35 +281,25 @@ fn descriptors_max() -> u64 {
 }
 
 /// Serves a connection here, or hands it to worker `to`.
-fn place(worker: &Rc<Worker>, crew: &Arc<Crew>, to: usize, stream: TcpStream, peer: IpAddr, listener: usize) {
+fn place(worker: &Rc<Worker>, crew: &Arc<Crew>, to: usize, handed: Handed) {
     worker.shard().accepted.add(1);
     if to == worker.index {
-        return begin(worker, Place::take(crew, to), stream, peer, listener);
-    }
-    let Ok(stream) = stream.into_std() else { return };
-    // The receiver holds the place; on the way the load is already counted.
-    let place = Place::take(crew, to);
-    match crew.mates[to].hand.try_send(Handed { stream, peer, listener }) {
-        Ok(()) => std::mem::forget(place),
-        // Too many are on their way to it, or it has ended.
-        Err(refused) => {
-            drop(place);
-            take_over(worker, Place::take(crew, worker.index), refused.into_inner());
-        }
+        take_over(worker, Place::take(crew, to), handed);
+    } else if let Err(handed) = crew.hand(to, handed) {
+        take_over(worker, Place::take(crew, worker.index), handed);
     }
 }
 
 /// Takes connections over from other workers.
 async fn receive(worker: Rc<Worker>, crew: Arc<Crew>, mut handed: mpsc::Receiver<Handed>) {
     while let Some(handed) = handed.recv().await {
-        let place = Place { crew: Arc::clone(&crew), index: worker.index };
-        take_over(&worker, place, handed);
+        take_over(&worker, Place::handed(&crew, worker.index), handed);
     }
 }
 
-fn take_over(worker: &Rc<Worker>, place: Place, Handed { stream, peer, listener }: Handed) {
+fn take_over(worker: &Rc<Worker>, place: Place, Handed { stream, guest }: Handed) {
     if let Ok(stream) = TcpStream::from_std(stream) {
-        begin(worker, place, stream, peer, listener);
+        begin(worker, place, stream, guest);
     }
 }
 
@@ -352,49 +310,32 @@ fn announces(worker: &Worker, peer: IpAddr, listener: usize) -> bool {
     from.is_some_and(|from| contains(from, peer))
 }
 
-fn begin(worker: &Rc<Worker>, place: Place, stream: TcpStream, peer: IpAddr, listener: usize) {
+fn begin(worker: &Rc<Worker>, place: Place, stream: TcpStream, guest: Guest) {
     let open = connection::Open::new(worker);
     let worker = Rc::clone(worker);
+    let Guest { peer, listener, visit } = guest;
     match worker.site(listener).cloned() {
         site if announces(&worker, peer, listener) => spawn_local(async move {
             let mut stream = stream;
-            if let Some(peer) = announce::learn(&worker, &mut stream, peer).await {
+            if let Some(source) = announce::learn(&worker, &mut stream, peer).await
+                // A balancer that speaks for nobody is asking for itself.
+                && let Ok(visit) = if source == peer { Ok(None) } else { let_in(&worker, source) }
+            {
                 match site {
-                    None => Box::pin(connection::run(worker, stream, Via::plain(peer, listener))).await,
-                    Some(site) => Box::pin(handshake::begin(worker, site, stream, peer, listener)).await,
+                    None => Box::pin(connection::run(worker, stream, Via::plain(source, listener))).await,
+                    Some(site) => Box::pin(handshake::begin(worker, site, stream, source, listener)).await,
                 }
+                drop(visit);
             }
             drop((open, place));
         }),
         None => spawn_local(async move {
             connection::run(worker, stream, Via::plain(peer, listener)).await;
-            drop((open, place));
+            drop((open, place, visit));
         }),
         Some(site) => spawn_local(async move {
             handshake::begin(worker, site, stream, peer, listener).await;
-            drop((open, place));
+            drop((open, place, visit));
         }),
     };
-}
-
-/// What a worker does beside serving.
-async fn upkeep(worker: Rc<Worker>) {
-    let mut tick = tokio::time::interval(FLUSH);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-    let mut ticks = 0_u32;
-    loop {
-        tick.tick().await;
-        worker.shard().beats.add(1);
-        let now_ms = worker.now(Instant::now()).mono_ms;
-        worker.logger.borrow_mut().flush_due(now_ms);
-        worker.streams.borrow_mut().tick(worker.index, std::time::Instant::now());
-        ticks = ticks.wrapping_add(1);
-        if (u128::from(ticks) * FLUSH.as_millis()).is_multiple_of(SWEEP.as_millis()) {
-            for lines in [&worker.lines, &worker.copies] {
-                lines.sweep(now_ms, Instant::now());
-            }
-            worker.pipes.borrow_mut().trim();
-            worker.streams.borrow_mut().tell(worker.index, std::time::Instant::now());
-        }
-    }
 }

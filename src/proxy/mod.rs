@@ -4,7 +4,11 @@
 //! Everything runs on the worker's own thread; what is shared with other threads is read only, or written by one.
 
 pub mod announce;
+pub mod crew;
 pub mod listen;
+mod pulse;
+mod upkeep;
+mod visitor;
 pub mod worker;
 
 mod challenge;
@@ -28,6 +32,7 @@ pub mod refusal;
 
 mod forwarded;
 mod outgoing;
+mod pace;
 mod upload;
 
 mod admit;

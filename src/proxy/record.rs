@@ -9,8 +9,9 @@ use super::forward::Trail;
 use super::trace::Trace;
 use super::worker::Worker;
 use crate::model::{Fault, Head, Why};
-use crate::switchboard::snapshot::Snapshot;
+use crate::switchboard::snapshot::{Service, Snapshot};
 use crate::telemetry::access_log::Record;
+use crate::telemetry::clock;
 use crate::telemetry::lane::Lane;
 use crate::telemetry::meter::PoolShard;
 use crate::telemetry::spans::SpanIds;
@@ -49,6 +50,9 @@ pub(crate) fn tell(worker: &Worker, snapshot: &Snapshot, head: &Head, story: &St
             shard.why[why as usize].add(1);
             shard.bytes_in.add(story.bytes_in);
             shard.bytes_out.add(story.bytes_out);
+            if service.capped && story.trail.last.is_some() {
+                pace(service, last, story, duration_us);
+            }
             let lane = lane(decision, story.trail, draw);
             let counted = &shard.lanes[lane.index()];
             if story.fault.is_some() || story.status >= 400 || story.status == 101 {
@@ -72,6 +76,16 @@ pub(crate) fn tell(worker: &Worker, snapshot: &Snapshot, head: &Head, story: &St
     let logged = worker.logger.borrow().wants(story.status, draw);
     if logged || story.trace.is_some_and(|trace| trace.told) {
         log(worker, snapshot, head, story, duration_us, logged);
+    }
+}
+
+/// Tells an adaptive limit how long the pool took to answer; to answer not in time is to take as long as it was waited.
+#[cold]
+fn pace(service: &Service, pool: usize, story: &Story<'_>, duration_us: u64) {
+    let Some(cap) = &service.pools[pool].cap else { return };
+    let late = (story.fault == Some(Fault::UpstreamTimeout)).then_some(duration_us);
+    if let Some(took_us) = story.trail.upstream_us.or(late) {
+        cap.note(took_us, clock::mono_ms(Instant::now()));
     }
 }
 

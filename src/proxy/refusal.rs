@@ -55,6 +55,9 @@ pub enum Refusal {
     /// As many requests are in flight as may be, and the queue is full or took too long.
     #[error("{0} is full")]
     Full(Cow<'static, str>),
+    /// More comes than this process can do.
+    #[error("weir is overloaded")]
+    Overloaded,
     /// The service is killed and answers nothing meanwhile.
     #[error("service {0} is under maintenance")]
     Maintenance(Name),
@@ -99,7 +102,11 @@ impl Refusal {
             Refusal::Forbidden => 403,
             Refusal::RateLimited(_) => 429,
             Refusal::Loop => 508,
-            Refusal::NothingServing(_) | Refusal::Full(_) | Refusal::Maintenance(_) | Refusal::Closed(_) => 503,
+            Refusal::NothingServing(_)
+            | Refusal::Full(_)
+            | Refusal::Overloaded
+            | Refusal::Maintenance(_)
+            | Refusal::Closed(_) => 503,
             Refusal::Upstream { fault: Fault::UpstreamTimeout, .. } => 504,
             Refusal::Upstream { .. } => 502,
         }
@@ -124,6 +131,7 @@ impl Refusal {
             | Refusal::Loop
             | Refusal::NothingServing(_)
             | Refusal::Full(_)
+            | Refusal::Overloaded
             | Refusal::Maintenance(_)
             | Refusal::Closed(_) => Fault::Proxy,
             Refusal::Upstream { fault, .. } => *fault,
@@ -146,7 +154,7 @@ impl Refusal {
     /// Seconds after which a retry makes sense, for `Retry-After`.
     pub fn retry_after_s(&self) -> Option<u64> {
         match self {
-            Refusal::NothingServing(_) | Refusal::Full(_) => Some(1),
+            Refusal::NothingServing(_) | Refusal::Full(_) | Refusal::Overloaded => Some(1),
             // A person has to end it, which takes longer than a moment.
             Refusal::Maintenance(_) => Some(RETRY_AFTER_S_DEFAULT),
             Refusal::Closed(notice) => Some(notice.retry_after_s),
@@ -177,9 +185,11 @@ impl Refusal {
             | Refusal::AmbiguousPath
             | Refusal::PlainHttp => "http_request_error",
             Refusal::Forbidden | Refusal::RateLimited(_) => "http_request_denied",
-            Refusal::Redirect(_) | Refusal::Challenge(_) | Refusal::Maintenance(_) | Refusal::Closed(_) => {
-                "proxy_internal_response"
-            }
+            Refusal::Redirect(_)
+            | Refusal::Challenge(_)
+            | Refusal::Overloaded
+            | Refusal::Maintenance(_)
+            | Refusal::Closed(_) => "proxy_internal_response",
             Refusal::NoRoute => "destination_not_found",
             Refusal::Loop => "proxy_loop_detected",
             Refusal::NothingServing(_) => "destination_unavailable",

@@ -88,6 +88,10 @@ impl<D: Downstream> Downstream for Replay<'_, D> {
         self.down.awaits_continue()
     }
 
+    fn patience(&self) -> Option<Duration> {
+        self.down.patience()
+    }
+
     fn interim(&mut self, cx: &mut Context<'_>, interim: &Response, bytes: &[u8]) {
         self.down.interim(cx, interim, bytes);
     }

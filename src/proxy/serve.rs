@@ -18,6 +18,7 @@ use super::h1::response::ResponseFraming;
 use super::link::Link;
 use super::mirror::Aside;
 use super::outgoing::{Caller, Outgoing, RequestId};
+use super::pulse::sheds;
 use super::record::{Story, tell};
 use super::refusal::Refusal;
 use super::relay::{End, Relay, write_framing};
@@ -139,8 +140,9 @@ impl Request<'_> {
             outgoing: &outgoing,
             decision: &decision,
             ends: self.via.ends,
-            began: self.began,
+            began: places.began(self.began),
         };
+        client.keep_pace(&snapshot.services[decision.service].spec.timeouts, head);
         self.worker.turns.up().await;
         match forward(&job, places, client, timer).await {
             Ok(Reply::Http1(answered)) => told.relay(&question, &decision, client, answered, timer).await,
@@ -158,6 +160,7 @@ impl Request<'_> {
         let mut dice = Dice { splitters: &mut chance.splitters, tickets: &mut chance.tickets, rng: &mut chance.rng };
         let decided = match challenge::http::<L>(self.worker, question.head) {
             Some(answer) => Err(answer),
+            None if self.worker.shed.is_on() && sheds(self.worker, dice.rng) => Err(Refusal::Overloaded),
             None => decide(question, &mut dice),
         };
         (decided, RequestId::new(question.head, dice.rng))

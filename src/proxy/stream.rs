@@ -27,6 +27,7 @@ use super::h2up::grpc;
 use super::h2up::to_http2::Poured;
 use super::mirror::Aside;
 use super::outgoing::{Caller, Outgoing, RequestId};
+use super::pulse::sheds;
 use super::record::{Story, tell};
 use super::refusal::Refusal;
 use super::socket::{self, Asked};
@@ -194,6 +195,9 @@ impl Stream {
     }
 
     fn decide(&self) -> Result<Decision, Refusal> {
+        if self.worker.shed.is_on() && sheds(&self.worker, &mut self.worker.chance.borrow_mut().rng) {
+            return Err(Refusal::Overloaded);
+        }
         let mut chance = self.worker.chance.borrow_mut();
         let chance = &mut *chance;
         let mut dice = Dice { splitters: &mut chance.splitters, tickets: &mut chance.tickets, rng: &mut chance.rng };
@@ -236,12 +240,13 @@ impl Stream {
             framing: self.framing,
             upgrade: self.upgrade,
         };
-        let (worker, snapshot, began) = (&self.worker, &self.snapshot, self.began);
+        let (worker, snapshot, began) = (&self.worker, &self.snapshot, places.began(self.began));
         let ends = self.via.ends;
         let job = Job { worker, snapshot, question: &question, outgoing: &outgoing, decision, ends, began };
         let _in_flight = worker.turns.begin();
         worker.turns.up().await;
         let respond = RefCell::new(respond);
+        down.keep_pace(&snapshot.services[decision.service].spec.timeouts, &self.head);
         let mut down = down.with(&respond);
         let mut forwarding = pin!(forward(&job, places, &mut down, timer));
         let forwarded = std::future::poll_fn(|cx| match forwarding.as_mut().poll(cx) {

@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use super::h1::response::Response;
 use super::mirror::Aside;
@@ -24,6 +25,11 @@ pub(crate) trait Downstream {
 
     /// Whether the client waits for a `100 Continue` before it sends its body.
     fn awaits_continue(&self) -> bool;
+
+    /// How long the client may take for its next byte while nothing but that is waited for; none: that is not bounded.
+    fn patience(&self) -> Option<Duration> {
+        None
+    }
 
     /// Sends the client an interim answer (1xx but 101), as far as it knows any and takes it.
     fn interim(&mut self, cx: &mut Context<'_>, interim: &Response, bytes: &[u8]);

@@ -14,6 +14,7 @@ use super::buffers::{BUFFER_BYTES, Buffers};
 use super::dice::{Rng, Splitters};
 use super::hedge::Paces;
 use super::lines::{Lines, Purpose};
+use super::pulse::Shed;
 use super::splice::Pipes;
 use super::streams::Streams;
 use super::timer::Timers;
@@ -60,6 +61,8 @@ pub(crate) struct Worker {
     pub(crate) index: usize,
     /// When to send what.
     pub(crate) turns: Turns,
+    /// What to turn away because the event loop is late.
+    pub(crate) shed: Shed,
     cache: RefCell<Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>>,
     current: RefCell<Rc<Lease>>,
     pub(crate) chance: RefCell<Chance>,
@@ -175,6 +178,7 @@ impl Worker {
             sites: seat.sites,
             challenges: seat.challenges,
             turns: Turns::default(),
+            shed: Shed::default(),
             draining: Cell::new(None),
             ready: Cell::new(0),
             drain: Notify::new(),

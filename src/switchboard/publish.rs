@@ -7,12 +7,15 @@ use std::sync::Arc;
 use super::change;
 use super::reconcile::{Drain, ServiceState, State};
 use super::snapshot::{Cohort, Draining, Listener, Mirror, Pool, Service, Snapshot};
-use crate::model::{Address, ListenerSpec, MirrorSpec, Name, Origin, Plan, PoolSpec, RateLimitSpec, ServiceSpec};
+use crate::model::{
+    Address, Limits, ListenerSpec, MirrorSpec, Name, Origin, Plan, PoolSpec, RateLimitSpec, ServiceSpec,
+};
 use crate::routing::cookie::Keys;
 use crate::routing::split::Split;
 use crate::routing::table::Table;
 use crate::throttle::book::Book;
 use crate::throttle::limit::RateLimit;
+use crate::throttle::visitors::{Guarded, Rules};
 use crate::tls::pools::PoolsTls;
 use crate::upstream::endpoint::EndpointId;
 use crate::upstream::registry::Registry;
@@ -69,6 +72,7 @@ pub fn build(state: &State, revision: u64, sources: &Sources<'_>) -> Snapshot {
         listeners: sources.listeners.iter().map(|listener| build_listener(listener, &plan.services)).collect(),
         services,
         limits: plan.limits,
+        guarded: guarded(&plan.limits, sources.throttles),
         trusted_proxies: plan.trusted_proxies.clone().into(),
         access_log: plan.access_log.clone(),
         tracing: plan.tracing.clone(),
@@ -102,7 +106,10 @@ fn build_pool(service: &ServiceSpec, pool: &PoolSpec, live: &ServiceState, sourc
         on_zero_streams: pool.on_zero_streams.unwrap_or(service.on_zero_streams),
         notice: closed.map(|closed| Arc::new(closed.notice(&service.name, &pool.name))),
         state: sources.registry.pool(&service.name, &pool.name),
-        cap: pool.max_in_flight.map(|max| sources.throttles.cap(&service.name, Some(&pool.name), max)),
+        cap: pool.max_in_flight.map(|max| match pool.min_in_flight {
+            Some(min) => sources.throttles.adaptive(&service.name, &pool.name, min, max),
+            None => sources.throttles.cap(&service.name, Some(&pool.name), max),
+        }),
         tls: sources.tls.of(service, pool).cloned(),
         proxy_protocol: pool.proxy_protocol,
         endpoints: ids.iter().map(find).collect(),
@@ -127,6 +134,11 @@ fn build_limit(spec: &RateLimitSpec, plan: &Plan, table: &Table, sources: &Sourc
     let service = spec.service.as_ref().map(|name| place(&plan.services, name, None).0);
     let route = spec.route.as_ref().and_then(|name| table.routes().iter().position(|it| it.spec.name == *name));
     RateLimit::new(spec.clone(), service, route, sources.throttles.limit(spec))
+}
+
+fn guarded(limits: &Limits, throttles: &Book) -> Option<Guarded> {
+    let rules = Rules { connections: limits.connections_per_address, offences: limits.offences_per_address };
+    (rules != Rules { connections: 0, offences: 0 }).then(|| Guarded { visitors: throttles.visitors(), rules })
 }
 
 fn build_cohort(cohort: &change::Cohort, spec: &ServiceSpec) -> Option<Cohort> {

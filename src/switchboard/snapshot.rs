@@ -15,6 +15,7 @@ use crate::routing::table::Table;
 use crate::telemetry::mirror::MirrorMeter;
 use crate::throttle::gate::Cap;
 use crate::throttle::limit::RateLimit;
+use crate::throttle::visitors::Guarded;
 use crate::tls::pool::PoolTls;
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::pool::PoolState;
@@ -37,6 +38,8 @@ pub struct Snapshot {
     pub listeners: Box<[Listener]>,
     /// Limits.
     pub limits: Limits,
+    /// Who has how many connections and what they were ended for, where that is bounded by address.
+    pub guarded: Option<Guarded>,
     /// Proxies whose `X-Forwarded-*` is believed.
     pub trusted_proxies: Box<[IpNet]>,
     /// Access log policy.

@@ -48,6 +48,27 @@ pub struct Status {
     /// Pools with `https` endpoints, in the order of the configuration.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub upstream_tls: Vec<UpstreamTlsStatus>,
+    /// Addresses that are turned away for what their connections were ended for; none while there is no such.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resting: Option<RestingStatus>,
+}
+
+/// Addresses that are turned away for a while.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestingStatus {
+    /// How many there are.
+    pub addresses: u64,
+    /// Those that are turned away longest, at most twenty.
+    pub longest: Vec<RestingAddress>,
+}
+
+/// An address that is turned away.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestingAddress {
+    /// The address; of IPv6 the first of its /64.
+    pub address: String,
+    /// How much longer.
+    pub seconds_left: u64,
 }
 
 /// A pool whose endpoints speak TLS.

@@ -9,12 +9,13 @@ use super::sample::{Sampler, Window};
 use super::snapshot::{Pool, Service, Snapshot};
 use super::status::{
     AcmeStatus, CertificateStatus, DrainStatus, EndpointStatus, KillStatus, MaintenanceStatus, Minute, PoolStatus,
-    ServiceStatus, Status, StreamStatus, TlsStatus, UpstreamTlsStatus,
+    RestingAddress, RestingStatus, ServiceStatus, Status, StreamStatus, TlsStatus, UpstreamTlsStatus,
 };
 use super::writer::{Mode, Switchboard};
 use crate::model::{Closed, Maintenance, Now, StreamKind};
 use crate::telemetry::clock;
 use crate::telemetry::histogram::Summary;
+use crate::throttle::visitors::Guarded;
 use crate::tls::certificate::Certificate;
 use crate::tls::issuance::Standing;
 use crate::tls::pool::PoolTls;
@@ -50,6 +51,7 @@ impl Switchboard {
             tls: self.sites.get().into_iter().flatten().map(|site| tls_status(site)).collect(),
             acme: self.issuance.get().map(|it| it.view().iter().map(acme_status).collect()).unwrap_or_default(),
             upstream_tls: snapshot.pools_tls().map(upstream_tls_status).collect(),
+            resting: snapshot.guarded.as_ref().and_then(|guarded| resting_status(guarded, now)),
         }
     }
 
@@ -112,6 +114,18 @@ fn upstream_tls_status(tls: &Arc<PoolTls>) -> UpstreamTlsStatus {
         certificate: tls.identity().as_ref().map(certificate_status),
         failed: tls.failed().iter().map(ToString::to_string).collect(),
     }
+}
+
+/// Addresses that are shown; all of them are counted.
+const RESTING_SHOWN: usize = 20;
+
+fn resting_status(guarded: &Guarded, now: Now) -> Option<RestingStatus> {
+    let (longest, addresses) = guarded.visitors.resting(now.mono_ms, RESTING_SHOWN);
+    let shown = |(address, left_ms): (std::net::IpAddr, u64)| RestingAddress {
+        address: address.to_string(),
+        seconds_left: left_ms.div_ceil(1000),
+    };
+    (addresses > 0).then(|| RestingStatus { addresses, longest: longest.into_iter().map(shown).collect() })
 }
 
 fn service_status(service: &Service, shown: &Shown, sampler: &Sampler, now: Now) -> ServiceStatus {

@@ -4,7 +4,7 @@ use super::blame::RouteErrors;
 use super::count::{Count, Sharded};
 use super::flood::FloodShard;
 use super::handshake::HandshakeShard;
-use super::histogram::Summary;
+use super::histogram::{Histogram, Summary};
 use super::lane::LaneShard;
 use super::uplink::UplinkShard;
 use crate::model::Fault;
@@ -87,6 +87,16 @@ pub struct WorkerShard {
     pub handshakes: Box<[HandshakeShard]>,
     /// HTTP/2 connections that were ended for what the peer did.
     pub floods: FloodShard,
+    /// How late the event loop was, each time that it was looked.
+    pub delay: Histogram,
+    /// The share of requests that are turned away for that now, of 65 536.
+    pub shed_share: Count,
+    /// Requests that were.
+    pub shed: Count,
+    /// Connections closed at once for what their address has or did: it is crowded, or rests.
+    pub turned: [Count; 2],
+    /// How often an address was sent to rest.
+    pub rests: Count,
 }
 
 /// Why a connection had no header of the PROXY protocol, which it must have.

@@ -73,6 +73,8 @@ metrics! {
         "Buckets of a rate limit that were forgotten before they were full again: its keys_max is too low.";
     OVERFLOW = "weir_overflow_total" Counter ["service,pool,outcome"]
         "Requests that found a pool (or, without pool, the service) full, by outcome: spill, wait or refused.";
+    IN_FLIGHT_LIMIT = "weir_in_flight_limit" Gauge ["service,pool"]
+        "Most requests that may be in flight now in a pool (or, without pool, the service) that is capped.";
     QUEUE_LENGTH = "weir_queue_length" Gauge ["service,pool"]
         "Requests that wait for a place in a pool or service that is capped.";
     MIRROR_SENT = "weir_mirror_sent_total" Counter ["service,pool"]
@@ -107,6 +109,20 @@ metrics! {
         "Client connections open now.";
     CONNECTIONS = "weir_connections_total" Counter [""]
         "Client connections accepted.";
+    EVENT_LOOP_DELAY = "weir_event_loop_delay_seconds" Histogram ["worker"]
+        "How much later than it was due a worker's event loop looked at its clock, which is what all else waits too.";
+    SHED_RATIO = "weir_shed_ratio" Gauge ["worker"]
+        "Part of its requests that a worker answers 503 because its event loop is late, 0 to 1.";
+    SHED = "weir_shed_total" Counter [""]
+        "Requests that were answered 503 because the event loop of their worker was late.";
+    TURNED_AWAY = "weir_connections_turned_away_total" Counter ["reason"]
+        "Connections closed at once for the sake of others: their address is crowded, or resting.";
+    ADDRESS_RESTS = "weir_address_rests_total" Counter [""]
+        "How often an address was sent to rest for what its connections were ended for.";
+    ADDRESSES_RESTING = "weir_addresses_resting" Gauge [""]
+        "Addresses that are turned away now for what their connections were ended for.";
+    ADDRESSES_UNCOUNTED = "weir_addresses_uncounted_total" Counter [""]
+        "Connections let in without being counted for their address, because more are known already than are kept.";
     PROXY_PROTOCOL_FAILURES = "weir_proxy_protocol_failures_total" Counter ["kind"]
         "Connections closed because they did not begin with the PROXY protocol header that they must have, by kind.";
     HTTP2_ENDED = "weir_http2_ended_total" Counter ["side,kind"]

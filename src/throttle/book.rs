@@ -3,10 +3,14 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
+use super::adaptive::Adaptive;
 use super::gate::{Cap, Gate};
 use super::limit::Live;
+use super::visitors::Visitors;
 use crate::model::{Name, RateLimitSpec};
+use crate::telemetry::clock;
 
 /// Live state of everything that limits traffic.
 #[derive(Debug)]
@@ -19,6 +23,9 @@ pub struct Book {
 struct Pages {
     limits: HashMap<Name, Kept>,
     gates: HashMap<GateId, Arc<Gate>>,
+    adaptive: HashMap<(Name, Name), Arc<Adaptive>>,
+    /// None until somebody asks for it.
+    visitors: Option<Arc<Visitors>>,
 }
 
 /// A service, or a pool of it.
@@ -53,7 +60,24 @@ impl Book {
     pub fn cap(&self, service: &Name, pool: Option<&Name>, max: u32) -> Cap {
         let mut pages = self.pages();
         let gate = pages.gates.entry((service.clone(), pool.cloned())).or_default();
-        Cap { gate: Arc::clone(gate), max }
+        Cap { gate: Arc::clone(gate), max, adaptive: None }
+    }
+
+    /// The cap of a pool that adapts between these. What it has learned stays for as long as they do.
+    pub fn adaptive(&self, service: &Name, pool: &Name, min: u32, max: u32) -> Cap {
+        let cap = self.cap(service, Some(pool), max);
+        let mut pages = self.pages();
+        let make = || Arc::new(Adaptive::new(min, max, clock::mono_ms(Instant::now())));
+        let adaptive = pages.adaptive.entry((service.clone(), pool.clone())).or_insert_with(make);
+        if adaptive.bounds() != (min, max) {
+            *adaptive = make();
+        }
+        Cap { adaptive: Some(Arc::clone(adaptive)), ..cap }
+    }
+
+    /// Who has connections open, and what they were ended for; the same for the life of the process.
+    pub fn visitors(&self) -> Arc<Visitors> {
+        Arc::clone(self.pages().visitors.get_or_insert_with(Arc::default))
     }
 
     /// Forgets rate limits that are no longer named.
@@ -63,7 +87,9 @@ impl Book {
 
     /// Forgets caps that are in nobody's hands.
     pub fn retain_caps(&self) {
-        self.pages().gates.retain(|_, gate| Arc::strong_count(gate) > 1);
+        let mut pages = self.pages();
+        pages.gates.retain(|_, gate| Arc::strong_count(gate) > 1);
+        pages.adaptive.retain(|_, adaptive| Arc::strong_count(adaptive) > 1);
     }
 
     fn pages(&self) -> MutexGuard<'_, Pages> {

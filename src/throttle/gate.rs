@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use tokio::sync::Notify;
 
+use super::adaptive::Adaptive;
+
 /// What is known of one cap, by the identity of its pool or service.
 #[derive(Debug, Default)]
 pub struct Gate {
@@ -33,6 +35,8 @@ pub struct Cap {
     pub gate: Arc<Gate>,
     /// Most requests in flight.
     pub max: u32,
+    /// What lowers that as answers slow down; none: nothing does.
+    pub adaptive: Option<Arc<Adaptive>>,
 }
 
 /// A place, until it is dropped.
@@ -65,9 +69,22 @@ impl Cap {
         if self.gate.waiting() > 0 { None } else { self.take() }
     }
 
+    /// Most requests in flight as of now.
+    pub fn max(&self) -> u32 {
+        self.adaptive.as_ref().map_or(self.max, |adaptive| adaptive.limit())
+    }
+
+    /// Takes note of how long an answer took, where the limit depends on that.
+    pub fn note(&self, took_us: u64, now_ms: u64) {
+        let Some(adaptive) = &self.adaptive else { return };
+        // For each place that there is now, somebody who waits for one.
+        let risen = adaptive.note(took_us, self.gate.taken(), now_ms);
+        (0..risen.min(self.gate.waiting())).for_each(|_| self.gate.freed.notify_one());
+    }
+
     /// Whether [`Cap::enter`] would find no place now.
     pub fn is_full(&self) -> bool {
-        self.gate.waiting() > 0 || self.gate.taken() >= self.max
+        self.gate.waiting() > 0 || self.gate.taken() >= self.max()
     }
 
     /// A place in the queue, if fewer than `queue_max` wait.
@@ -78,7 +95,8 @@ impl Cap {
     }
 
     fn take(&self) -> Option<Place> {
-        let more = |taken: u32| (taken < self.max).then_some(taken + 1);
+        let max = self.max();
+        let more = |taken: u32| (taken < max).then_some(taken + 1);
         let taken = self.gate.taken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more);
         taken.is_ok().then(|| Place(Arc::clone(&self.gate)))
     }
@@ -123,7 +141,7 @@ mod tests {
     use super::*;
 
     fn cap(max: u32) -> Cap {
-        Cap { gate: Arc::default(), max }
+        Cap { gate: Arc::default(), max, adaptive: None }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::harness::frames::{GOAWAY, PREFACE, Raw, SETTINGS, frame, get};
 use crate::harness::{Behaviour, Client, H2Upstream, Load, Setup, Upstream, Weir, eventually};
 
 const SOON: Duration = Duration::from_secs(5);
@@ -89,4 +90,39 @@ fn the_want_is_told_now_and_then_and_not_for_every_client() {
     let told = lines.iter().filter(|line| line.contains("cannot accept")).count();
     assert!(told <= 8, "{told} lines in half a second");
     drop(crowd);
+}
+
+#[test]
+fn idle_clients_of_http2_give_way_too_and_one_with_a_stream_does_not() {
+    let stable = Upstream::named("stable");
+    stable.behave_on("/slow", Behaviour::SlowBody { pieces: 160, piece: 10, pause: Duration::from_millis(50) });
+    let weir = Setup::single(&stable).table("health", "kind = \"off\"").descriptors(128).start();
+    let mut busy = Raw::to(weir.address());
+    busy.send(&get(1, "/slow")).expect("weir reads");
+    eventually("it is in flight", SOON, || stable.count() == 1);
+    // As many as get in at all; half of them have asked before.
+    let mut idle = Vec::new();
+    while let Ok(mut client) = Client::try_to(weir.address()) {
+        client = client.patience(Duration::from_millis(300));
+        let request = if idle.len() % 2 == 0 { get(1, "/") } else { Vec::new() };
+        client.send(&[PREFACE, &frame(SETTINGS, 0, 0, b""), &request].concat()).expect("the system takes it");
+        if !client.wire().fill().is_ok_and(|count| count > 0) {
+            break;
+        }
+        idle.push(client);
+    }
+    assert!((5..100).contains(&idle.len()), "{} got in", idle.len());
+    let load = Load::fresh(weir.address(), 4, Duration::from_millis(10));
+    std::thread::sleep(Duration::from_millis(6_500));
+    let report = load.stop();
+    assert!(report.failures.is_empty() && report.good > 50, "{} good, {:?}", report.good, report.failures.first());
+    let gone = idle.iter_mut().filter_map(|client| {
+        let (bytes, closed) = client.rest(Duration::from_millis(1));
+        // GOAWAY, and nobody is accused.
+        closed.then(|| bytes.windows(9).any(|it| it[3] == GOAWAY && it[..3] == [0, 0, 8] && it[5..] == [0; 4]))
+    });
+    let gone: Vec<bool> = gone.collect();
+    assert!(!gone.is_empty() && gone.iter().all(|told| *told), "{gone:?} of {}", idle.len());
+    let whole = |reaction: &crate::harness::frames::Reaction| reaction.data == 1_600;
+    assert!(whole(busy.listen(SOON, whole)), "{:?}", busy.reaction);
 }

@@ -3,6 +3,7 @@
 //! One file per chapter of what it must do; every test is named for the fact that it holds. `harness` is the stage and
 //! has tests of its own in `stage`. What is pure is tested beside its code instead.
 
+mod adaptive;
 mod admin;
 mod affinity;
 mod capacity;
@@ -34,6 +35,8 @@ mod maintenance;
 mod mirror;
 mod named_endpoints;
 mod notify;
+mod overload;
+mod pace;
 mod proxy_protocol;
 mod reload;
 mod retry;
@@ -59,6 +62,7 @@ mod unix_endpoints;
 mod unix_listeners;
 mod upgrade;
 mod upload;
+mod visitors;
 mod walk;
 mod warm;
 mod websocket;

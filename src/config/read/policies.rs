@@ -224,6 +224,8 @@ pub(super) fn timeouts(fields: &Fields<'_>) -> Timeouts {
         connect: fields.duration("connect").unwrap_or(default.connect),
         response_header: fields.duration("response_header").unwrap_or(default.response_header),
         idle: fields.duration("idle").unwrap_or(default.idle),
+        upload_min_rate: fields.size("upload_min_rate").map_or(default.upload_min_rate, |n| n as u32),
+        upload_grace: fields.duration("upload_grace").unwrap_or(default.upload_grace),
         tunnel_idle: fields.duration("tunnel_idle"),
     }
 }

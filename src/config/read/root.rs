@@ -223,8 +223,11 @@ fn data_plane(fields: &Fields<'_>) -> Limits {
         upstream_keep_alive: fields.duration("upstream_keep_alive").unwrap_or(default.upstream_keep_alive),
         upstream_idle_max: count("upstream_idle_max").unwrap_or(default.upstream_idle_max),
         connections_max: count("connections_max").unwrap_or(default.connections_max),
+        connections_per_address: count("connections_per_address").map_or(default.connections_per_address, |n| n as u32),
+        offences_per_address: count("offences_per_address").map_or(default.offences_per_address, |n| n as u32),
         streams_max: count("streams_max").map_or(default.streams_max, |n| n as u32),
         glitches_max: count("glitches_max").map_or(default.glitches_max, |n| n as u32),
+        delay_max: fields.duration("delay_max").unwrap_or(default.delay_max),
         drain: fields.duration("drain").unwrap_or(default.drain),
     }
 }

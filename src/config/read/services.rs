@@ -159,14 +159,29 @@ fn pools(fields: &Fields<'_>, service: &str, dir: &Path) -> Vec<PoolSpec> {
             *origin = Origin::docker(origin.protocol, service, key.value);
         }
         let max_in_flight = pool.integer("max_in_flight").map(|n| n as u32);
+        let min_in_flight = min_in_flight(&pool, max_in_flight);
         let on_zero_streams = policies::on_zero_streams(&pool);
         let tls = tls::pool(&pool, &origins, dir);
         let proxy_protocol = proxy_protocol(&pool, &origins, &tls);
         if let Some(name) = name {
-            pools.push(PoolSpec { name, origins, max_in_flight, on_zero_streams, tls, proxy_protocol });
+            pools.push(PoolSpec { name, origins, max_in_flight, min_in_flight, on_zero_streams, tls, proxy_protocol });
         }
     }
     pools
+}
+
+/// The least that an adaptive limit comes down to; it needs the most that it goes up to.
+fn min_in_flight(pool: &Fields<'_>, max: Option<u32>) -> Option<u32> {
+    let min = pool.integer("min_in_flight")? as u32;
+    let path = pool.path_of("min_in_flight");
+    let found = match max {
+        None => format!("{path} without max_in_flight"),
+        Some(max) if max < min => format!("{path} is {min}, which is more than max_in_flight, {max}"),
+        Some(_) => return Some(min),
+    };
+    let help = format!("set max_in_flight to the most that may ever be in flight, such as {}", min.saturating_mul(50));
+    pool.sink.whole(pool.key_span("min_in_flight"), &path, found, help);
+    None
 }
 
 /// A connection that is one client's carries no other client's streams, so HTTP/2 has no place on it.

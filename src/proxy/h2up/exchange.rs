@@ -167,6 +167,9 @@ impl Wait {
             let limit = match self.uplink.is_complete() {
                 true => patience.map_or(timeouts.response_header, |it| it.after.min(timeouts.response_header)),
                 false if awaits_continue => CONTINUE_PATIENCE.min(timeouts.idle),
+                false if self.uplink.waits_for_client() => {
+                    down.patience().map_or(timeouts.idle, |it| it.min(timeouts.idle))
+                }
                 false => timeouts.idle,
             };
             let event = std::future::poll_fn(|cx| self.poll(cx, down));

@@ -47,7 +47,7 @@ pub(super) async fn run(mut copying: Box<Copying>) {
     copying.shard().sent.add(1);
     let timeout = copying.mirror().spec.timeout;
     let connect = copying.service().spec.timeouts.connect.min(timeout);
-    let timeouts = Timeouts { connect, response_header: timeout, idle: timeout, tunnel_idle: None };
+    let timeouts = Timeouts { connect, response_header: timeout, idle: timeout, ..Timeouts::default() };
     let outcome = {
         // Not by `limit`, which would move a large future twice.
         let mut delivering = pin!(deliver(&mut copying, began, &timeouts, &mut timer));

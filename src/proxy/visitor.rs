@@ -1,0 +1,52 @@
+//! Who may come in, by address, and what its connections were ended for: the data plane's side of
+//! [`visitors`](crate::throttle::visitors), which knows the rules. Where nothing is bounded by address, nothing is
+//! looked up.
+
+use std::net::IpAddr;
+use std::time::Instant;
+
+use super::worker::Worker;
+use crate::routing::matcher::contains;
+use crate::telemetry::clock;
+use crate::throttle::visitors::{Offence, Visit};
+
+/// Whose a connection is.
+#[derive(Debug)]
+pub(super) struct Guest {
+    /// The address at its other end.
+    pub(super) peer: IpAddr,
+    /// Index of the listener that it came in by.
+    pub(super) listener: usize,
+    /// Its place among the connections of that address, where they are counted.
+    pub(super) visit: Option<Visit>,
+}
+
+/// The connection is to be closed without a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct TurnedAway;
+
+/// Lets a connection from `peer` in: its place, if connections are counted by address. Trusted proxies speak for
+/// others, so theirs are not.
+#[inline]
+pub(super) fn let_in(worker: &Worker, peer: IpAddr) -> Result<Option<Visit>, TurnedAway> {
+    let snapshot = worker.snapshot();
+    let Some(guarded) = &snapshot.guarded else { return Ok(None) };
+    if contains(&snapshot.trusted_proxies, peer) {
+        return Ok(None);
+    }
+    guarded.enter(peer, clock::mono_ms(Instant::now())).map_err(|turned| {
+        worker.shard().turned[turned as usize].add(1);
+        TurnedAway
+    })
+}
+
+/// Notes what a connection from `peer` was ended for.
+#[cold]
+pub(crate) fn offend(worker: &Worker, peer: IpAddr, offence: Offence) {
+    let snapshot = worker.snapshot();
+    let Some(guarded) = &snapshot.guarded else { return };
+    if guarded.offend(peer, offence, clock::mono_ms(Instant::now())) {
+        worker.shard().rests.add(1);
+        tracing::debug!(client = %peer, ?offence, "an address is turned away for a while");
+    }
+}

@@ -1,0 +1,249 @@
+//! How many requests a pool can have in flight before they only wait for each other, found by how its answers slow
+//! down: pure, fed with times. After Envoy's adaptive concurrency filter: the limit is led by the ratio of the time
+//! that an answer takes when there is room to the time that it takes now, with a quarter for chance and a root for
+//! a queue.
+//!
+//! The time with room cannot be seen while the limit is reached, so every half minute the limit is halved for a
+//! moment, and what answers take then is the new measure. It reads no clock, and knows nothing of what becomes of
+//! the rest.
+
+/// Times that a look is made of, at least and at most; the middle one counts, so that a few slow answers say nothing.
+const SAMPLES_MIN: usize = 50;
+const SAMPLES_MAX: usize = 200;
+
+/// The shortest look.
+const LOOK_MS: u64 = 100;
+
+/// A look that did not come to [`SAMPLES_MIN`] after this long says nothing of now.
+const LOOK_MS_MAX: u64 = 5_000;
+
+/// Between two times that the limit is halved to measure anew (Envoy: 60 s).
+const PROBE_EVERY_MS: u64 = 30_000;
+
+/// How much slower than with room answers may be without being taken for a queue (Envoy: 25 %).
+const TOLERANCE: f64 = 1.25;
+
+/// How much one look may change the limit (Envoy's lower bound; upwards it is slower, as there is no hurry).
+const STEP: std::ops::RangeInclusive<f64> = 0.5..=1.25;
+
+/// The limit of one pool.
+#[derive(Debug)]
+pub struct Gradient {
+    min: f64,
+    max: f64,
+    limit: f64,
+    /// What an answer takes when there is room, in µs; none until something was seen.
+    baseline_us: Option<u64>,
+    phase: Phase,
+    probe_at_ms: u64,
+    look: Look,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// The limit is led.
+    Leading,
+    /// It is halved, and what was sent before is coming back.
+    Emptying,
+    /// It is halved, and what comes back is the measure.
+    Measuring,
+}
+
+#[derive(Debug, Default)]
+struct Look {
+    began_ms: u64,
+    times_us: Vec<u64>,
+    most_in_flight: u32,
+}
+
+// === impl Gradient ===
+
+impl Gradient {
+    /// A limit between these, at first as low as it may be.
+    pub fn new(min: u32, max: u32, now_ms: u64) -> Self {
+        let limit = f64::from(min);
+        let look = Look { began_ms: now_ms, ..Look::default() };
+        Self {
+            min: limit,
+            max: f64::from(max.max(min)),
+            limit,
+            baseline_us: None,
+            phase: Phase::Leading,
+            probe_at_ms: now_ms + PROBE_EVERY_MS,
+            look,
+        }
+    }
+
+    /// The limit in force.
+    pub fn limit(&self) -> u32 {
+        let part = if self.phase == Phase::Leading { 1.0 } else { 0.5 };
+        (self.limit * part).max(self.min) as u32
+    }
+
+    /// Takes note of the time of one answer, with so many in flight; whether the limit in force may be another one now.
+    pub fn note(&mut self, took_us: u64, in_flight: u32, now_ms: u64) -> bool {
+        if now_ms.saturating_sub(self.look.began_ms) > LOOK_MS_MAX && self.look.times_us.len() < SAMPLES_MIN {
+            self.begin_look(now_ms);
+        }
+        self.look.times_us.push(took_us);
+        self.look.most_in_flight = self.look.most_in_flight.max(in_flight);
+        let lasted = now_ms.saturating_sub(self.look.began_ms) >= LOOK_MS;
+        let seen = self.look.times_us.len();
+        if seen < SAMPLES_MIN || !(lasted || seen >= SAMPLES_MAX) {
+            return false;
+        }
+        let middle = seen / 2;
+        let middle_us = (*self.look.times_us.select_nth_unstable(middle).1).max(1);
+        let most = f64::from(self.look.most_in_flight);
+        self.begin_look(now_ms);
+        self.judge(middle_us, most, now_ms);
+        true
+    }
+
+    fn begin_look(&mut self, now_ms: u64) {
+        self.look.began_ms = now_ms;
+        self.look.times_us.clear();
+        self.look.most_in_flight = 0;
+    }
+
+    fn judge(&mut self, middle_us: u64, most: f64, now_ms: u64) {
+        match self.phase {
+            Phase::Emptying => self.phase = Phase::Measuring,
+            Phase::Measuring => {
+                self.baseline_us = Some(middle_us);
+                self.phase = Phase::Leading;
+                self.probe_at_ms = now_ms + PROBE_EVERY_MS;
+            }
+            Phase::Leading => {
+                let before = self.baseline_us.unwrap_or(middle_us);
+                // Only by a part: the least of many middles would be less than any answer takes.
+                let baseline = before - before.saturating_sub(middle_us) / 8;
+                self.baseline_us = Some(baseline);
+                let gradient = TOLERANCE * baseline as f64 / middle_us as f64;
+                let led = self.limit * gradient.clamp(*STEP.start(), *STEP.end()) + self.limit.sqrt();
+                // What was not asked for says nothing of what could be borne.
+                let wanted = most * 2.0 >= self.limit;
+                self.limit = (if wanted { led } else { led.min(self.limit) }).clamp(self.min, self.max);
+                if now_ms >= self.probe_at_ms {
+                    self.phase = Phase::Emptying;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Servers that each work on one request at a time, with one queue, asked for more than they can by a sender that
+    /// keeps to the limit. Steps of a millisecond.
+    struct Stage {
+        gradient: Gradient,
+        now_ms: u64,
+        seed: u64,
+        /// Sent at, and what is left of its work in ms; the first so many are worked on.
+        in_flight: std::collections::VecDeque<(u64, f64)>,
+    }
+
+    impl Stage {
+        fn new(seed: u64) -> Self {
+            Self { gradient: Gradient::new(5, 1000, 0), now_ms: 0, seed, in_flight: Default::default() }
+        }
+
+        fn chance(&mut self) -> f64 {
+            self.seed ^= self.seed << 13;
+            self.seed ^= self.seed >> 7;
+            self.seed ^= self.seed << 17;
+            (self.seed >> 11) as f64 / (1_u64 << 53) as f64
+        }
+
+        /// So much time with so many servers that take `work_ms` on average; the mean limit of its last third. `most`:
+        /// what is asked for at most.
+        fn run(&mut self, ms: u64, servers: usize, work_ms: f64, most: u32) -> f64 {
+            let (mut sum, mut steps) = (0.0, 0.0);
+            for step in 0..ms {
+                self.now_ms += 1;
+                while self.in_flight.len() < self.gradient.limit().min(most) as usize {
+                    let work = work_ms * (0.5 + self.chance());
+                    self.in_flight.push_back((self.now_ms, work));
+                }
+                for at in 0..servers.min(self.in_flight.len()) {
+                    self.in_flight[at].1 -= 1.0;
+                }
+                let mut at = 0;
+                while at < servers.min(self.in_flight.len()) {
+                    match self.in_flight[at].1 <= 0.0 {
+                        true => {
+                            let count = self.in_flight.len() as u32;
+                            let (sent, _) = self.in_flight.remove(at).expect("it is there");
+                            self.gradient.note((self.now_ms - sent) * 1000, count, self.now_ms);
+                        }
+                        false => at += 1,
+                    }
+                }
+                if step >= ms / 3 * 2 {
+                    sum += f64::from(self.gradient.limit());
+                    steps += 1.0;
+                }
+            }
+            sum / steps
+        }
+    }
+
+    /// The servers, a quarter for chance, and the root for a queue: where the gradient stands still.
+    fn right(servers: usize) -> f64 {
+        let busy = TOLERANCE * servers as f64;
+        let root = (1.0 + (1.0 + 4.0 * busy).sqrt()) / 2.0;
+        root * root
+    }
+
+    #[test]
+    fn the_limit_settles_where_a_queue_begins_whatever_the_work() {
+        for seed in 1..=12_u64 {
+            for (servers, work_ms) in [(10, 10.0), (40, 20.0), (100, 50.0)] {
+                let limit = Stage::new(seed * 7919).run(30_000, servers, work_ms, u32::MAX);
+                let off = (limit - right(servers)).abs() / right(servers);
+                assert!(off < 0.2, "seed {seed}: {limit} for {servers} servers, where {} is right", right(servers));
+            }
+        }
+    }
+
+    #[test]
+    fn half_of_the_servers_have_half_of_the_limit_and_it_comes_back() {
+        for seed in 1..=12_u64 {
+            let mut stage = Stage::new(seed * 104_729);
+            let before = stage.run(20_000, 40, 20.0, u32::MAX);
+            let halved = stage.run(20_000, 20, 20.0, u32::MAX);
+            let after = stage.run(40_000, 40, 20.0, u32::MAX);
+            for (limit, servers) in [(before, 40), (halved, 20), (after, 40)] {
+                let off = (limit - right(servers)).abs() / right(servers);
+                assert!(off < 0.25, "seed {seed}: {limit} for {servers} servers: {before}, {halved}, {after}");
+            }
+        }
+    }
+
+    #[test]
+    fn slower_work_lowers_the_limit_until_it_is_known_to_be_the_work() {
+        for seed in 1..=12_u64 {
+            let mut stage = Stage::new(seed * 31_337);
+            let before = stage.run(20_000, 40, 20.0, u32::MAX);
+            let slower = stage.run(6_000, 40, 60.0, u32::MAX);
+            assert!(slower < before * 0.6, "seed {seed}: {before} became {slower}");
+            let known = stage.run(90_000, 40, 60.0, u32::MAX);
+            assert!((known / before - 1.0).abs() < 0.25, "seed {seed}: {before} came back as {known}");
+        }
+    }
+
+    #[test]
+    fn what_nobody_asks_for_is_not_granted_and_bounds_hold() {
+        let mut stage = Stage::new(7);
+        let limit = stage.run(20_000, 1_000, 20.0, 30);
+        assert!((30.0..=80.0).contains(&limit), "{limit}");
+        let mut narrow = Gradient::new(8, 12, 0);
+        for now_ms in 0..60_000 {
+            narrow.note(1_000 * (1 + now_ms % 50), 12, now_ms);
+            assert!((8..=12).contains(&narrow.limit()));
+        }
+    }
+}
