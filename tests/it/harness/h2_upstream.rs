@@ -382,11 +382,7 @@ impl Task {
             }
             Act::Hollow => {
                 self.read(index, body).await?;
-                let mut out = respond.send_response(head(200, &name, &[]), false)?;
-                for piece in ["be", "", "fore"] {
-                    out.send_data(Bytes::from_static(piece.as_bytes()), piece == "fore")?;
-                }
-                Ok(())
+                hollow(respond, &name)
             }
             Act::Vanish => {
                 self.vanish.notify_one();
@@ -495,6 +491,15 @@ async fn cut(respond: &mut SendResponse<Bytes>, name: &str, bytes: usize, reason
     // What is sent has to get out before h2 forgets it with the reset.
     tokio::time::sleep(Duration::from_millis(50)).await;
     out.send_reset(reason);
+    Ok(())
+}
+
+/// A body with an empty piece in it.
+fn hollow(respond: &mut SendResponse<Bytes>, name: &str) -> Result<(), h2::Error> {
+    let mut out = respond.send_response(head(200, name, &[]), false)?;
+    for piece in ["be", "", "fore"] {
+        out.send_data(Bytes::from_static(piece.as_bytes()), piece == "fore")?;
+    }
     Ok(())
 }
 
