@@ -42,7 +42,11 @@ pub(crate) fn read(text: &Bytes, scheme: Scheme) -> Option<Request<()>> {
             // What frames a message and what belongs to a connection of HTTP/1 (RFC 9113 §8.2.2).
             b"transfer-encoding" | b"connection" | b"upgrade" => {}
             _ => {
-                headers.append(HeaderName::from_bytes(name).ok()?, HeaderValue::from_maybe_shared(value).ok()?);
+                let mut value = HeaderValue::from_maybe_shared(value).ok()?;
+                // What differs from request to request would push what does not out of the peer's table (RFC 7541 §7.1.3
+                // is what this asks of h2: a literal that is not indexed).
+                value.set_sensitive(matches!(name, b"x-request-id" | b"traceparent" | b"x-forwarded-for"));
+                headers.append(HeaderName::from_bytes(name).ok()?, value);
             }
         }
     }
