@@ -43,8 +43,8 @@ pub(crate) fn read(text: &Bytes, scheme: Scheme) -> Option<Request<()>> {
             b"transfer-encoding" | b"connection" | b"upgrade" => {}
             _ => {
                 let mut value = HeaderValue::from_maybe_shared(value).ok()?;
-                // What differs from request to request would push what does not out of the peer's table (RFC 7541 §7.1.3
-                // is what this asks of h2: a literal that is not indexed).
+                // What differs from request to request would push what does not out of the peer's table; so it is a
+                // literal that is never indexed (RFC 7541 §6.2.3).
                 value.set_sensitive(matches!(name, b"x-request-id" | b"traceparent" | b"x-forwarded-for"));
                 headers.append(HeaderName::from_bytes(name).ok()?, value);
             }
