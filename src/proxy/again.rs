@@ -94,6 +94,12 @@ pub(super) fn pay(job: &Job<'_>) -> bool {
     job.worker.budgets.borrow_mut().withdraw(service.slot, &service.spec.retry, now_ms)
 }
 
+/// Tells an endpoint that was found that nothing comes: perhaps it was found for its trial.
+pub(super) fn give_back(job: &Job<'_>, (pool, endpoint): (usize, usize)) {
+    let service = &job.snapshot.services[job.decision.service];
+    service.pools[pool].endpoints[endpoint].give_back_trial(job.question.now.mono_ms);
+}
+
 /// Where to try once more, when the rules and the budget allow it.
 pub(crate) fn again(
     job: &Job<'_>,
@@ -121,10 +127,9 @@ pub(crate) fn again(
         Retriable::Elsewhere => next(job, &trail.tried)?,
         Retriable::Anywhere => next(job, &trail.tried).unwrap_or(failed),
     };
-    if service.capped && !places.move_to(service, failed.0, next.0) {
-        return None;
-    }
-    if !matches!(retriable, Retriable::At(_)) && !pay(job) {
+    let moved = !service.capped || places.move_to(service, failed.0, next.0);
+    if !moved || !matches!(retriable, Retriable::At(_)) && !pay(job) {
+        give_back(job, next);
         return None;
     }
     trail.retried = true;
@@ -192,9 +197,16 @@ impl<'a> Elsewhere<'a> {
 
     /// Finds another endpoint and pays for the try.
     pub(crate) fn secure(&self) -> bool {
-        let found = next(self.job, &self.tried).filter(|_| pay(self.job));
-        self.found.set(found);
-        found.is_some()
+        let Some(found) = next(self.job, &self.tried) else { return false };
+        let pools = &self.job.snapshot.services[self.job.decision.service].pools;
+        let same = self.tried.last().is_some_and(|current| current.0 == found.0);
+        let has_room = || pools[found.0].cap.as_ref().is_none_or(|cap| cap.enter().is_some());
+        let secured = (same || has_room()) && pay(self.job);
+        match secured {
+            true => self.found.set(Some(found)),
+            false => give_back(self.job, found),
+        }
+        secured
     }
 }
 

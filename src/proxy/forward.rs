@@ -30,7 +30,7 @@ use super::worker::{Lease, Worker};
 use super::{dial, http1};
 use crate::model::{Fault, StreamKind};
 use crate::switchboard::snapshot::{Pool, Service};
-use crate::upstream::endpoint::{Endpoint, Outcome};
+use crate::upstream::endpoint::{Admission, Endpoint, Outcome};
 use crate::upstream::preface::Ends;
 
 /// What is forwarded.
@@ -138,7 +138,11 @@ pub(crate) async fn forward<D: Downstream>(
         Ok(at_hand) => at_hand,
         Err(refusal) => return Err((refusal, trail)),
     };
-    let mut replay = Replay::new(down, job.outgoing.framing, body, complete);
+    // Over HTTP/1 what is not idempotent is never sent again once a piece of its body went out.
+    let first = &service.pools[job.decision.pool];
+    let plain = || TcpStream::carries(first, &first.endpoints[job.decision.endpoint]);
+    let keep = service.spec.retry.attempts > 0 && (job.question.repeatable || !plain());
+    let mut replay = Replay::new(down, job.outgoing.framing, body, complete, keep);
     let mut target = (job.decision.pool, job.decision.endpoint);
     loop {
         let attempt = Attempt::begin(job, target);
@@ -236,6 +240,11 @@ impl Attempt {
 
     pub(crate) fn endpoint(&self) -> &Arc<Endpoint> {
         &self.pool().endpoints[self.endpoint]
+    }
+
+    /// Whether its endpoint is out, so that this can only be its trial.
+    pub(crate) fn is_trial(&self, question: &Question<'_>) -> bool {
+        self.endpoint().admission(question.now.mono_ms) != Admission::Serving
     }
 
     /// How its endpoint is reached. `fresh`: over a connection that is opened for it.

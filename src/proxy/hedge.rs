@@ -10,7 +10,7 @@ use std::pin::pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use super::again::pay;
+use super::again::{give_back, pay};
 use super::balance::pick;
 use super::exchange::{Failure, Terms, exchange};
 use super::forward::{Attempt, Job};
@@ -23,7 +23,7 @@ use super::replay::Replay;
 use super::timer::Timer;
 use super::upload::Downstream;
 use super::wire::Wire;
-use crate::model::Hedge;
+use crate::model::{Fault, Hedge};
 
 /// Answers after which a quantile is believed.
 const SEEN_MIN: u32 = 100;
@@ -111,7 +111,7 @@ pub(super) fn note(job: &Job<'_>, upstream_us: u64) {
 }
 
 /// Waits for the head of the first answer: that of `first`, or that of the hedge which follows it after `delay` and
-/// takes its place.
+/// takes its place. With a failure the endpoint of the hedge, if there was one.
 pub(super) async fn race<W: Wire, D: Downstream>(
     job: &Job<'_>,
     first: &mut Sent<W>,
@@ -119,19 +119,21 @@ pub(super) async fn race<W: Wire, D: Downstream>(
     timer: &mut Timer,
     terms: &Terms<'_>,
     delay: Duration,
-) -> Result<Response, Failure> {
-    let (begun, pool, endpoint) = (Cell::new(false), first.attempt.pool, first.attempt.endpoint);
+) -> (Result<Response, Failure>, Option<usize>) {
+    let (begun, pool, endpoint) = (Cell::new(None), first.attempt.pool, first.attempt.endpoint);
     let (won, failed) = {
         let mut own = pin!(exchange(&mut first.conn, &mut first.upload, down, timer, terms));
         let mut hedge = pin!(hedge(job, (pool, endpoint), terms, delay, &begun));
-        let (mut failed, mut over) = (None, false);
+        // Once the first has failed, the hedge may take as long as the first had, where there may be another try.
+        let more = job.snapshot.services[job.decision.service].spec.retry.attempts > 0;
+        let (mut failed, mut over, mut last, mut until) = (None, false, Timer::default(), None);
         let won = std::future::poll_fn(|cx| {
             if failed.is_none()
                 && let Poll::Ready(done) = own.as_mut().poll(cx)
             {
                 match done {
                     // The hedge may still save it.
-                    Err(failure @ Failure::Endpoint { .. }) if begun.get() && !over => failed = Some(failure),
+                    Err(failure @ Failure::Endpoint { .. }) if begun.get().is_some() && !over => failed = Some(failure),
                     done => return Poll::Ready(Won::First(done)),
                 }
             }
@@ -140,6 +142,10 @@ pub(super) async fn race<W: Wire, D: Downstream>(
                     Some((sent, response)) => return Poll::Ready(Won::Hedge(sent, response)),
                     None => over = true,
                 }
+            }
+            if failed.is_some() && more && !over {
+                let until = *until.get_or_insert_with(|| Instant::now() + delay);
+                over = last.poll_elapsed(cx, until).is_ready();
             }
             match failed.take_if(|_| over) {
                 Some(failure) => Poll::Ready(Won::First(Err(failure))),
@@ -151,16 +157,19 @@ pub(super) async fn race<W: Wire, D: Downstream>(
     let shard = job.snapshot.services[job.decision.service].pools[pool].state.meter.of(job.worker.index);
     match won {
         Won::First(done) => {
-            shard.hedges_lost.add(u64::from(begun.get()));
-            done
+            shard.hedges_lost.add(u64::from(begun.get().is_some()));
+            (done, begun.get())
         }
         Won::Hedge(sent, response) => {
             shard.hedges_won.add(1);
-            if let Some(Failure::Endpoint { fault, .. }) = failed {
-                first.attempt.fail(fault, job.question);
+            match failed {
+                Some(Failure::Endpoint { fault, .. }) => first.attempt.fail(fault, job.question),
+                // Outrun in its trial, it has not shown that it is well again.
+                _ if first.attempt.is_trial(job.question) => first.attempt.fail(Fault::UpstreamTimeout, job.question),
+                _ => {}
             }
             *first = sent;
-            Ok(response)
+            (Ok(response), None)
         }
     }
 }
@@ -171,17 +180,24 @@ async fn hedge<W: Wire>(
     (pool, endpoint): (usize, usize),
     terms: &Terms<'_>,
     delay: Duration,
-    begun: &Cell<bool>,
+    begun: &Cell<Option<usize>>,
 ) -> Option<(Sent<W>, Response)> {
     let mut timer = job.worker.timers.borrow_mut().take();
     let _ = timer.limit(terms.began + delay, std::future::pending::<()>()).await;
-    let endpoints = &job.snapshot.services[job.decision.service].pools[pool];
+    let service = &job.snapshot.services[job.decision.service];
+    let endpoints = &service.pools[pool];
+    // A hedge is a request in flight, and waits for nothing.
+    let mut places = [None, None];
+    for (place, cap) in places.iter_mut().zip([&service.cap, &endpoints.cap]) {
+        *place = cap.as_ref().map(|cap| cap.enter().ok_or(())).transpose().ok()?;
+    }
     let not = |index: usize| index == endpoint || !W::carries(endpoints, &endpoints.endpoints[index]);
     let other = pick(job.question, endpoints, not, &mut job.worker.chance.borrow_mut().rng)?;
     if !pay(job) {
+        give_back(job, (pool, other));
         return None;
     }
-    begun.set(true);
+    begun.set(Some(other));
     let attempt = Attempt::begin(job, (pool, other));
     let opened = W::open(&attempt.reach(job, false), &mut timer).await;
     let done = match opened.and_then(|conn| Ok((conn, load(job, &attempt, &[], true)?))) {

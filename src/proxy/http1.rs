@@ -3,9 +3,9 @@
 
 use std::time::Instant;
 
-use super::again::{Elsewhere, Retriable, again, lane_of, lose, retriable};
+use super::again::{Elsewhere, Retriable, again, give_back, lane_of, lose, retriable};
 use super::exchange::{Conn, Failure, Terms, exchange};
-use super::forward::{Answered, Attempt, Course, Job, Tried};
+use super::forward::{Answered, Attempt, Course, Job, Trail, Tried};
 use super::h1::response::Response;
 use super::hedge;
 use super::refusal::Refusal;
@@ -65,6 +65,8 @@ pub(crate) async fn attempt<W: Wire, D: Downstream>(
             let (trail, at) = (course.trail, Instant::now());
             let upstream_us = at.saturating_duration_since(began).as_micros() as u64;
             trail.upstream_us = Some(upstream_us);
+            // What was looked for in vain.
+            found.into_iter().for_each(|next| give_back(job, next));
             if careful {
                 hedge::note(job, upstream_us);
                 trail.last = Some((sent.attempt.pool, sent.attempt.endpoint));
@@ -94,7 +96,7 @@ async fn carefully<W: Wire, D: Downstream>(
     replay: &mut Replay<'_, D>,
     timer: &mut Timer,
     terms: Terms<'_>,
-    trail: &super::forward::Trail,
+    trail: &mut Trail,
 ) -> (Result<Response, Failure>, Option<(usize, usize)>) {
     let elsewhere = Elsewhere::new(job, trail, (sent.attempt.pool, sent.attempt.endpoint));
     let secure = || elsewhere.secure();
@@ -102,7 +104,11 @@ async fn carefully<W: Wire, D: Downstream>(
     let terms = Terms { patience, ..terms };
     let done = match hedge::delay(job, replay) {
         None => exchange(&mut sent.conn, &mut sent.upload, replay, timer, &terms).await,
-        Some(delay) => hedge::race(job, sent, replay, timer, &terms, delay).await,
+        Some(delay) => {
+            let (done, hedged) = hedge::race(job, sent, replay, timer, &terms, delay).await;
+            trail.tried.extend(hedged.map(|endpoint| (sent.attempt.pool, endpoint)));
+            done
+        }
     };
     (done, elsewhere.found.take())
 }

@@ -21,7 +21,7 @@ pub(crate) struct Replay<'a, D> {
     pub(crate) complete: bool,
     /// Whether `body` is everything that was taken from the client.
     at_hand: bool,
-    /// Whether it is known to be too long.
+    /// Whether what comes is not kept: it is known to be too long, or of no use.
     long: bool,
     /// Whether its length is known.
     known: bool,
@@ -39,9 +39,9 @@ pub(crate) struct Patience<'a> {
 // === impl Replay ===
 
 impl<'a, D: Downstream> Replay<'a, D> {
-    /// A request of which `body` has arrived.
-    pub(crate) fn new(down: &'a mut D, framing: Framing, body: Vec<u8>, complete: bool) -> Self {
-        let long = matches!(framing, Framing::Length(length) if length > REPLAY_BYTES_MAX as u64);
+    /// A request of which `body` has arrived. `keep`: what comes after that is kept too, for another try.
+    pub(crate) fn new(down: &'a mut D, framing: Framing, body: Vec<u8>, complete: bool, keep: bool) -> Self {
+        let long = !keep || matches!(framing, Framing::Length(length) if length > REPLAY_BYTES_MAX as u64);
         Self { down, body, complete, at_hand: true, long, known: framing != Framing::Chunked }
     }
 

@@ -100,6 +100,35 @@ fn a_first_request_that_fails_while_its_hedge_is_under_way_is_answered_by_that()
 }
 
 #[test]
+fn a_first_request_that_fails_does_not_wait_for_a_hedge_that_stalls_where_there_is_a_third() {
+    let [dying, stalled, well] = ["dying", "stalled", "well"].map(Upstream::named);
+    dying.behave(Behaviour::chosen(|_, _| {
+        std::thread::sleep(Duration::from_millis(150));
+        Behaviour::ResetAfterHead
+    }));
+    stalled.behave(Behaviour::Late(SLOW));
+    let setup = Setup::new().pool("stable", &[&dying, &stalled, &well]).weights("stable = 1\n");
+    let breaker = "failures = 1000000\nmin_requests = 1000000";
+    let weir = setup.table("retry", "hedge = \"50ms\"").table("breaker", breaker).workers(1).start();
+    let began = Instant::now();
+    // Whoever is first and whoever is the hedge: only a request that leaves a stalled hedge is tried once more.
+    while weir.metrics().sum("weir_retries_total", &[]) == 0.0 {
+        assert_eq!(weir.client().get("/").status, 200);
+        assert!(began.elapsed() < Duration::from_secs(40), "no request was tried once more");
+    }
+}
+
+#[test]
+fn there_is_no_hedge_where_the_pool_has_no_place_for_it() {
+    let (slow, quick) = (Upstream::named("slow"), Upstream::named("quick"));
+    both(&slow, &quick, Behaviour::Late(Duration::from_millis(200)));
+    let setup = Setup::new().pool("stable", &[&slow, &quick]).pool_lines("max_in_flight = 1").weights("stable = 1\n");
+    let weir = setup.table("retry", "hedge = \"20ms\"").workers(1).start();
+    (0..4).for_each(|_| assert_eq!(weir.client().get("/").status, 200));
+    assert_eq!(slow.count() + quick.count(), 4);
+}
+
+#[test]
 fn hedges_are_paid_for_from_the_budget_of_the_retries() {
     // What is saved up at a start is a hundred.
     let (slow, quick, weir) = uneven("hedge = \"5ms\"\nbudget = 0.0\nmin_per_second = 0");

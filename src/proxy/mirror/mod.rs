@@ -5,7 +5,8 @@
 //!
 //! A copy is gathered before it is sent, so that what turns out too large is never half sent. It has connections of its
 //! own, is never retried, and counts for no pool, endpoint, breaker or rollout. Bounds: `max_in_flight` copies of a
-//! worker, each of one head, `max_body` and [`send::ANSWER_BYTES_MAX`], within `timeout`. Upgrades are not copied.
+//! worker, each of one head and `max_body` (twice that over HTTP/2), of whose answer [`send::ANSWER_BYTES_MAX`] are
+//! read, within `timeout`. Upgrades are not copied.
 
 mod copying;
 mod scene;
