@@ -35,6 +35,8 @@ pub async fn keep(spec: AcmeSpec, challenges: Arc<Challenges>, issuance: Arc<Iss
         let next = keeper.entries.iter().enumerate().map(|(index, entry)| (due(entry), index)).min();
         let Some((at, index)) = next else { return };
         if at > now {
+            // What another task of this process left there while another process tried to take over.
+            keeper.challenges.clear();
             keeper.ask_for_suggestion(now).await;
             sleep(Duration::from_millis(at - now).min(LOOK_EVERY)).await;
             keeper.entries = keeper.entries_anew().await;
@@ -112,6 +114,7 @@ impl Keeper {
                 let desk =
                     Desk { spec: &self.spec, shelf: &self.shelf, authority: &authority, challenges: &self.challenges };
                 let ordered = timeout(ORDER_PATIENCE, desk.order(&name, &mut record)).await;
+                self.entries[index].record = record;
                 let late = |_| Err(AcmeError::Late(ORDER_PATIENCE.as_secs()));
                 ordered.unwrap_or_else(late).map_err(|error| (error, authority.take_come_back()))
             }
@@ -151,14 +154,11 @@ impl Keeper {
         let _ = self.keep_record(index).await;
     }
 
-    /// Writes down that an order is under way as if it had failed: whatever ends this process, the next one waits.
+    /// Writes down that an order is under way.
     async fn begin(&mut self, index: usize) -> Result<Authority, AcmeError> {
         let (now, pace) = (unix_ms(SystemTime::now()), self.pace());
         let entry = &mut self.entries[index];
-        match &entry.record.order {
-            Some(_) => entry.record.resumed += 1,
-            None => entry.record.failures = entry.record.failures.saturating_add(1),
-        }
+        entry.record.begin();
         let failures = entry.record.failures.max(1);
         entry.record.wait_until = pace.wait_until(failures, now, chance(), None);
         self.keep_record(index).await?;
@@ -178,18 +178,9 @@ impl Keeper {
     async fn failed(&mut self, index: usize, error: &AcmeError, come_back: Option<SystemTime>) {
         let (now, pace) = (unix_ms(SystemTime::now()), self.pace());
         let record = &mut self.entries[index].record;
-        let failures = record.failures.max(1);
-        let Record { issued, suggested, ask_at, .. } = *record;
-        *record = Record {
-            issued,
-            suggested,
-            ask_at,
-            failures,
-            wait_until: pace.wait_until(failures, now, chance(), come_back.map(unix_ms)),
-            error: Some(printable(&error.to_string(), 2 * WORDS_MAX)),
-            order: None,
-            resumed: 0,
-        };
+        record.failed(printable(&error.to_string(), 2 * WORDS_MAX), error.spares_order());
+        let failures = record.failures;
+        record.wait_until = pace.wait_until(failures, now, chance(), come_back.map(unix_ms));
         let next = when(record.wait_until);
         let held = self.entries[index].held.is_some();
         let beside = if held { "the certificate that is there is served" } else { "there is no certificate to serve" };

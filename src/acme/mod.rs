@@ -54,6 +54,9 @@ pub enum AcmeError {
     /// Too many challenges are pending.
     #[error("too many challenges are pending")]
     Full,
+    /// It has not refused the order, and has not issued either.
+    #[error("the authority is not done with the order yet")]
+    Slow,
     /// It took too long.
     #[error("the order was not done within {0} s")]
     Late(u64),
@@ -83,6 +86,23 @@ const WORDS_MAX: usize = 400;
 /// What the kinds of errors begin with.
 const URN: &str = "urn:ietf:params:acme:error:";
 
+/// Kinds that refuse a call and not the order (RFC 8555 §6.7).
+const PASSING: [&str; 3] = ["badNonce", "rateLimited", "serverInternal"];
+
+// === impl AcmeError ===
+
+impl AcmeError {
+    /// Whether the order may still come to a good end, so that another one would be one too many.
+    fn spares_order(&self) -> bool {
+        match self {
+            Self::Refused(refused) => PASSING.contains(&&*refused.kind),
+            Self::NoChallenge(_) | Self::Request(_) | Self::Unusable(_) => false,
+            Self::State { .. } | Self::Unread { .. } | Self::Way(_) | Self::Broken(_) => true,
+            Self::Full | Self::Slow | Self::Late(_) | Self::Inside(_) => true,
+        }
+    }
+}
+
 // === impl Refused ===
 
 impl From<&instant_acme::Problem> for Refused {
@@ -108,6 +128,7 @@ impl From<instant_acme::Error> for AcmeError {
     fn from(error: instant_acme::Error) -> Self {
         match error {
             instant_acme::Error::Api(problem) => Self::Refused((&problem).into()),
+            instant_acme::Error::Timeout(_) => Self::Slow,
             other => Self::Broken(printable(&other.to_string(), WORDS_MAX)),
         }
     }

@@ -57,7 +57,12 @@ impl Desk<'_> {
         self.shelf
             .with(move |shelf| {
                 let key = shelf.draft_key(&own, || Err(AcmeError::Unusable("its key is gone".into())))?;
-                shelf.keep_certificate(&own, &chain, &key).inspect_err(|_| shelf.drop_draft_key(&own))
+                let kept = shelf.keep_certificate(&own, &chain, &key);
+                kept.inspect_err(|error| {
+                    if !error.spares_order() {
+                        shelf.drop_draft_key(&own);
+                    }
+                })
             })
             .await
     }
@@ -100,14 +105,21 @@ impl Desk<'_> {
         Ok(account)
     }
 
-    /// The order that was under way when an earlier process ended, if it is of use, else a new one.
+    /// The order that was under way when an earlier process ended, or that the authority was not done with, if it is of
+    /// use, else a new one.
     async fn open(&self, account: &Account, name: &str, record: &mut Record) -> Result<Order, AcmeError> {
-        if let Some(url) = record.order.take()
-            && let Ok(mut order) = account.order(url.clone()).await
-            && order.state().status != OrderStatus::Invalid
-        {
-            record.order = Some(url);
-            return Ok(order);
+        if let Some(url) = &record.order {
+            match account.order(url.clone()).await.map_err(AcmeError::from) {
+                Ok(mut order) => {
+                    if order.state().status != OrderStatus::Invalid {
+                        return Ok(order);
+                    }
+                }
+                // It may still be there.
+                Err(error) if error.spares_order() => return Err(error),
+                Err(_) => {}
+            }
+            record.order = None;
         }
         let names = [Identifier::Dns(name.to_owned())];
         // Only an authority that suggested a moment knows of replacing; orders that do may be spared its limits.

@@ -11,6 +11,10 @@ pub(super) const COME_BACK_MAX: Duration = Duration::from_secs(7 * 86_400);
 /// Orders that an end of the process broke off and that are taken up again at once; a later one waits as a failed one.
 pub(super) const RESUMES_MAX: u32 = 3;
 
+/// How often an order that an authority is not done with is looked at again before another one is opened: for eight
+/// hours, with waits that double from two minutes.
+const LOOKS_MAX: u32 = 8;
+
 /// What was just issued rests at least for so long, whatever the authority suggests; half of its time if that is less.
 const SUGGESTION_REST: u64 = 86_400_000;
 
@@ -36,9 +40,9 @@ pub(super) struct Record {
     pub(super) ask_at: u64,
     /// Why the last one failed.
     pub(super) error: Option<String>,
-    /// The order that is under way.
+    /// The order that is under way, or that the authority was not done with.
     pub(super) order: Option<String>,
-    /// How often that was taken up again.
+    /// How often that was taken up again: from [`RESUMES_MAX`] on only after a wait.
     pub(super) resumed: u32,
 }
 
@@ -78,6 +82,28 @@ impl Record {
     /// After a certificate was issued.
     pub(super) fn issued(now: u64) -> Self {
         Self { issued: now, ..Self::default() }
+    }
+
+    /// Takes note of an order that begins, as if it had failed: whatever ends this process, the next one waits.
+    pub(super) fn begin(&mut self) {
+        let at_once = self.order.is_some() && self.resumed < RESUMES_MAX;
+        match self.order {
+            Some(_) => self.resumed = self.resumed.saturating_add(1),
+            None => self.resumed = 0,
+        }
+        if !at_once {
+            self.failures = self.failures.saturating_add(1);
+        }
+    }
+
+    /// Takes note of why an order failed. With `keep` it is gone on with after the wait, with the key that it has,
+    /// unless that was tried too often.
+    pub(super) fn failed(&mut self, error: String, keep: bool) {
+        (self.failures, self.error) = (self.failures.max(1), Some(error));
+        if !keep || self.resumed >= RESUMES_MAX + LOOKS_MAX {
+            self.order = None;
+        }
+        self.resumed = if self.order.is_some() { self.resumed.max(RESUMES_MAX) } else { 0 };
     }
 
     /// Takes note of the window that the authority suggests for a renewal, and of when it wants to be asked again.
@@ -174,6 +200,26 @@ mod tests {
         let broken = |resumed| Record { order: Some("url".into()), wait_until: 9, resumed, ..Record::default() };
         assert_eq!(PACE.due(None, &broken(0), 5), 5);
         assert_eq!(PACE.due(None, &broken(RESUMES_MAX), 5), 9);
+    }
+
+    #[test]
+    fn an_order_that_is_not_done_is_gone_on_with_after_the_wait_but_not_for_ever() {
+        let mut record = Record::default();
+        record.begin();
+        record.order = Some("url".into());
+        let mut failures = Vec::new();
+        while record.order.is_some() {
+            record.failed("not yet".into(), true);
+            record.wait_until = 9;
+            assert_eq!(PACE.due(None, &record, 5), 9, "not at once");
+            failures.push(record.failures);
+            record.begin();
+        }
+        assert_eq!(failures, (1..=LOOKS_MAX + 1).collect::<Vec<_>>());
+        assert_eq!((record.resumed, record.failures), (0, LOOKS_MAX + 2));
+        let mut refused = Record { order: Some("url".into()), resumed: 1, ..Record::default() };
+        refused.failed("no".into(), false);
+        assert_eq!((refused.order, refused.resumed, refused.failures), (None, 0, 1));
     }
 
     #[test]

@@ -1,5 +1,6 @@
-//! What is kept of one authority: `account.json`, and for each name `NAME.pem` (certificate and key), `NAME.json` (what
-//! was tried) and, during an order, `NAME.key`. Only the owner may read any of it; every file is whole at any moment.
+//! What is kept of one authority: `@account.json`, and for each name `NAME.pem` (certificate and key), `NAME.json`
+//! (what was tried) and, during an order, `NAME.key`. Only the owner may read any of it; every file is whole at any
+//! moment.
 //!
 //! Everything here waits for the disk.
 
@@ -19,6 +20,9 @@ use crate::tls::certificate::Certificate;
 
 /// Largest file that is read back.
 const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// The account; no host has such a name, so no name's files are called so.
+const ACCOUNT: &str = "@account.json";
 
 /// Where it is kept.
 #[derive(Debug, Clone)]
@@ -47,7 +51,7 @@ impl Shelf {
 
     /// The account, if one was made.
     pub(super) fn account(&self) -> Result<Option<AccountCredentials>> {
-        let path = self.home.join("account.json");
+        let path = self.home.join(ACCOUNT);
         let Some(bytes) = read(&path)? else { return Ok(None) };
         let broken = |error: serde_json::Error| AcmeError::Unread {
             // The words of the parser could quote what is secret.
@@ -59,12 +63,12 @@ impl Shelf {
 
     pub(super) fn keep_account(&self, account: &AccountCredentials) -> Result<()> {
         let text = serde_json::to_vec(account).map_err(|error| AcmeError::Inside(error.to_string()))?;
-        self.write("account.json", &text)
+        self.write(ACCOUNT, &text)
     }
 
     /// The authority does not know it any more.
     pub(super) fn forget_account(&self) {
-        let _ = fs::remove_file(self.home.join("account.json"));
+        let _ = fs::remove_file(self.home.join(ACCOUNT));
     }
 
     /// What was tried for a name. What cannot be read counts as nothing: it only spares the authority.
@@ -168,8 +172,10 @@ pub(super) fn is_writable(home: &Path) -> io::Result<()> {
 fn may_write(path: &Path) -> io::Result<()> {
     use std::os::unix::ffi::OsStrExt;
     let path = std::ffi::CString::new(path.as_os_str().as_bytes())?;
+    #[expect(unsafe_code, reason = "whether a directory may be written has no safe form in libc")]
     // SAFETY: a system call on a string that lives as long as the call.
-    match unsafe { libc::access(path.as_ptr(), libc::W_OK | libc::X_OK) } {
+    let answer = unsafe { libc::access(path.as_ptr(), libc::W_OK | libc::X_OK) };
+    match answer {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }

@@ -28,8 +28,17 @@ impl Automatic {
 
     /// Begins to order; only one process at a time may.
     pub(super) fn start(&self) -> JoinHandle<()> {
+        self.challenges.come_and_go();
         let (spec, challenges, issuance) = (self.spec.clone(), self.challenges.clone(), self.issuance.clone());
         tokio::spawn(keep(spec, challenges, issuance))
+    }
+
+    /// Ends what was started, for another process. What an authority may be about to look at is answered as long as
+    /// anybody connects here: a look that finds nothing would end the order that the other process goes on with.
+    pub(super) async fn rest(&self, keeper: JoinHandle<()>) {
+        self.challenges.stay();
+        keeper.abort();
+        let _ = keeper.await;
     }
 }
 

@@ -103,10 +103,8 @@ impl Running {
         if let Some(at_work) = self.at_work.take() {
             at_work.rest().await;
         }
-        if let Some(keeper) = self.keeper.take() {
-            // The next process takes an order that is under way up.
-            keeper.abort();
-            let _ = keeper.await;
+        if let Some((automatic, keeper)) = self.automatic.as_ref().zip(self.keeper.take()) {
+            automatic.rest(keeper).await;
         }
         let switchboard = self.switchboard.clone();
         // It waits for a change that is under way, which may wait for a disk.

@@ -23,7 +23,9 @@ pub(super) fn notes(config: &Config) -> Vec<Problem> {
     let key = config.key_file.iter().map(|file| ("key_file", file.as_path()));
     let listeners = config.listeners.iter().filter_map(|listener| listener.tls.as_ref()).chain(&config.admin.tls);
     let private = listeners.flat_map(|tls| &tls.certificates).map(|files| ("tls key", files.key.as_path()));
-    let files = tokens.chain(named).chain(key).chain(private);
+    let external = config.acme.iter().filter_map(|acme| acme.external_account.as_ref());
+    let external = external.map(|external| ("[acme.external_account] key_file", external.key_file.as_path()));
+    let files = tokens.chain(named).chain(key).chain(private).chain(external);
     open.into_iter().chain(files.filter_map(|(what, path)| note(what, path))).collect()
 }
 

@@ -72,7 +72,8 @@ impl Authority {
         Ok(Self { client, come_back: Arc::default() })
     }
 
-    /// When a refusal last said to come back; forgotten by this.
+    /// When an answer last said to come back, be it a refusal or an order that takes its time (RFC 8555 §7.4);
+    /// forgotten by this.
     pub fn take_come_back(&self) -> Option<SystemTime> {
         self.come_back.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -90,14 +91,13 @@ impl Authority {
         };
         let late = |_| failed(format!("no answer within {} s", PATIENCE.as_secs()));
         let (parts, body) = timeout(PATIENCE, whole).await.map_err(late)??;
-        if parts.status.is_client_error() || parts.status.is_server_error() {
-            if let Some(at) = come_back(&parts.headers, SystemTime::now()) {
-                *self.come_back.lock().unwrap_or_else(PoisonError::into_inner) = Some(at);
-            }
-            // What is in front of an authority refuses in its own words.
-            if serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&body).is_err() {
-                return Err(failed(format!("it answered {}", parts.status)));
-            }
+        if let Some(at) = come_back(&parts.headers, SystemTime::now()) {
+            *self.come_back.lock().unwrap_or_else(PoisonError::into_inner) = Some(at);
+        }
+        let refused = parts.status.is_client_error() || parts.status.is_server_error();
+        // What is in front of an authority refuses in its own words.
+        if refused && serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&body).is_err() {
+            return Err(failed(format!("it answered {}", parts.status)));
         }
         Ok(BytesResponse::from(Response::from_parts(parts, http_body_util::Full::new(body))))
     }

@@ -3,7 +3,7 @@
 //!
 //! Most of the time nothing is pending, and a look costs one load.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwapOption;
 use rustls::ServerConfig;
@@ -23,11 +23,11 @@ const PENDING_MAX: usize = 16;
 pub struct Challenges {
     http: ArcSwapOption<Vec<(String, Arc<str>)>>,
     tls: ArcSwapOption<Vec<(String, Arc<ServerConfig>)>>,
-    /// One writer at a time; nobody that answers takes it.
-    writing: Mutex<()>,
+    /// One writer at a time; nobody that answers takes it. Whether what is pending stays when it is dropped.
+    stays: Mutex<bool>,
 }
 
-/// A challenge that is pending until this is dropped.
+/// A challenge that is pending until this is dropped, or until nobody connects here: see [`Challenges::stay`].
 #[derive(Debug)]
 pub struct Pending {
     challenges: Arc<Challenges>,
@@ -80,8 +80,31 @@ impl Challenges {
         pending.as_ref()?.iter().find(|(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, config)| config.clone())
     }
 
+    /// From now on what is pending stays so when who ordered it ends: another process goes on with the order, and this
+    /// one is asked until that one serves.
+    pub fn stay(&self) {
+        *self.write() = true;
+    }
+
+    /// From now on what is pending is again taken out when it is dropped. What stayed is there until it is answered
+    /// anew or [`Self::clear`]ed, so that there is no moment in between.
+    pub fn come_and_go(&self) {
+        *self.write() = false;
+    }
+
+    /// No order is under way: nothing is pending.
+    pub fn clear(&self) {
+        let _one = self.write();
+        self.http.store(None);
+        self.tls.store(None);
+    }
+
+    fn write(&self) -> MutexGuard<'_, bool> {
+        self.stays.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn add<T: Clone>(&self, list: &ArcSwapOption<Vec<(String, T)>>, key: &str, value: T) -> bool {
-        let _one = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one = self.write();
         let mut new = without(list, key);
         let fits = new.len() < PENDING_MAX;
         if fits {
@@ -92,7 +115,10 @@ impl Challenges {
     }
 
     fn remove<T: Clone>(&self, list: &ArcSwapOption<Vec<(String, T)>>, key: &str) {
-        let _one = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let stays = self.write();
+        if *stays {
+            return;
+        }
         let new = without(list, key);
         list.store((!new.is_empty()).then(|| Arc::new(new)));
     }
@@ -130,6 +156,23 @@ mod tests {
         assert_eq!((at("a"), at("b").as_deref()), (None, Some("b.key")));
         drop(second);
         assert!(at("b").is_none() && challenges.http.load().is_none() && !challenges.wants_hellos());
+    }
+
+    #[test]
+    fn what_stays_is_answered_until_it_is_taken_up_or_no_order_is_under_way() {
+        let challenges = Arc::new(Challenges::default());
+        let at = |token: &str| challenges.http(&format!("{HTTP_PREFIX}{token}"));
+        let pending = [challenges.answer_http("a", "1"), challenges.answer_http("b", "2")];
+        challenges.stay();
+        drop(pending);
+        challenges.come_and_go();
+        assert_eq!((at("a").as_deref(), at("b").as_deref()), (Some("1"), Some("2")));
+        let again = challenges.answer_http("a", "3").expect("there is room");
+        assert_eq!(at("a").as_deref(), Some("3"));
+        drop(again);
+        assert_eq!((at("a"), at("b").as_deref()), (None, Some("2")));
+        challenges.clear();
+        assert!(at("b").is_none() && challenges.http.load().is_none());
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The running process beside the files: whether it serves what stands in them, its certificates, and its clock. Pure.
+//! The running process beside the files: whether it serves what stands in them, whom it turns away, its certificates,
+//! and its clock. Pure.
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -9,7 +10,7 @@ use crate::cli::figures::span;
 use crate::cli::kill;
 use crate::cli::screen::Paint;
 use crate::config::Config;
-use crate::switchboard::status::{CertificateStatus, Status};
+use crate::switchboard::status::{AcmeStatus, CertificateStatus, Status};
 
 /// A certificate that is valid for less than this should have been renewed: ACME clients renew 30 days before.
 const CERTIFICATE_SOON_S: i64 = 14 * 86_400;
@@ -19,6 +20,9 @@ const CLOCK_OFF_S: i64 = 5;
 
 /// Problems of a reload that are shown; all are in `weir status`.
 const PROBLEMS_SHOWN: usize = 8;
+
+/// Addresses that are turned away and named; `weir status` names more of them.
+const RESTING_NAMED: usize = 3;
 
 /// Looks at the process as a whole.
 pub(super) fn look(status: &Status, raw: &Value, files: &Files, now: Timestamp) -> Vec<Finding> {
@@ -47,6 +51,7 @@ pub(super) fn look(status: &Status, raw: &Value, files: &Files, now: Timestamp) 
     if let Some(reason) = raw["rollouts"]["reason"].as_str() {
         findings.push(Severity::Warning.of("rollouts", format!("the engine of the rollouts does not run: {reason}")));
     }
+    findings.extend(resting(status));
     findings.extend(beside_the_files(status, files));
     findings.extend(clock(status, now));
     findings
@@ -65,6 +70,21 @@ fn reload(status: &Status) -> Vec<Finding> {
         Severity::Error.of(place, found).right(right).next("weir check; weir reload")
     };
     status.last_reload.problems.iter().take(PROBLEMS_SHOWN).map(found).collect()
+}
+
+/// Addresses that are turned away.
+fn resting(status: &Status) -> Option<Finding> {
+    let resting = status.resting.as_ref()?;
+    let named = resting.longest.iter().take(RESTING_NAMED);
+    let named: Vec<String> = named.map(|it| format!("{} for {} s", it.address, it.seconds_left)).collect();
+    let more = if resting.addresses > RESTING_NAMED as u64 { ", .." } else { "" };
+    let place = match resting.addresses {
+        1 => "1 address".to_owned(),
+        count => format!("{count} addresses"),
+    };
+    let found = format!("turned away for what connections were ended for: {}{more}", named.join(", "));
+    let right = "who shares an address with many: trusted_proxies, or more limits.offences_per_address";
+    Some(Severity::Note.of(place, found).right(right).next("weir status"))
 }
 
 /// What is live beside what stands on the disk here.
@@ -117,9 +137,9 @@ fn clock(status: &Status, now: Timestamp) -> Option<Finding> {
     })
 }
 
-/// Certificates that expired or soon will, and files that do not hold.
+/// Certificates that expired or soon will, files that do not hold, and orders that fail.
 pub(super) fn certificates(status: &Status, now: Timestamp) -> Vec<Finding> {
-    let mut findings = Vec::new();
+    let mut findings: Vec<Finding> = status.acme.iter().filter_map(ordered).collect();
     for tls in &status.tls {
         let place = format!("listeners.{}.tls", tls.listener);
         findings.extend(tls.failed.iter().map(|failed| broken(&place, failed)));
@@ -135,6 +155,18 @@ pub(super) fn certificates(status: &Status, now: Timestamp) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// A name whose last order failed.
+fn ordered(acme: &AcmeStatus) -> Option<Finding> {
+    let error = acme.error.as_deref()?;
+    let (severity, beside) = match acme.state.as_str() {
+        "missing" => (Severity::Error, "there is no certificate for it to serve"),
+        _ => (Severity::Warning, "what was issued is served until it expires"),
+    };
+    let found = format!("orders that failed in a row: {}, the last one: {error}; {beside}", acme.failures);
+    let right = format!("DNS, port 80 or 443 from outside, the authority; the next order is due at {}", acme.next);
+    Some(severity.of(format!("certificate of {}", acme.name), found).right(right).next("weir status"))
 }
 
 fn broken(place: &str, failed: &str) -> Finding {

@@ -1,7 +1,8 @@
-//! The machine: descriptors, workers, and what was dropped for want of room.
+//! The machine: descriptors, workers, and what was dropped for want of room or time.
 
 use super::finding::{Finding, Severity};
 use super::samples::Samples;
+use crate::cli::figures::ratio;
 use crate::switchboard::status::Status;
 
 /// Descriptors below which a busy proxy runs out: two for each request in flight, and those of idle connections.
@@ -30,6 +31,7 @@ pub(super) fn look(status: &Status, samples: &Samples, cores: Option<usize>) -> 
         let right = "one worker per core, unless cores are left to others on purpose: workers, WEIR_WORKERS";
         findings.push(Severity::Note.of("workers", found).right(right));
     }
+    findings.extend(shed(samples));
     for (name, what) in [("weir_access_log_dropped_total", "lines of the access log were dropped: its reader is slow")]
     {
         if let Some(dropped) = samples.sum(name, &[]).filter(|dropped| *dropped > 0.0) {
@@ -37,4 +39,20 @@ pub(super) fn look(status: &Status, samples: &Samples, cores: Option<usize>) -> 
         }
     }
     findings
+}
+
+/// Load that is turned away because workers are late: an error while it lasts.
+fn shed(samples: &Samples) -> Option<Finding> {
+    let count = samples.sum("weir_shed_total", &[]).filter(|count| *count > 0.0)?;
+    let shares = samples.values("weir_shed_ratio", "worker");
+    let of = |worker: &&str| samples.sum("weir_shed_ratio", &[("worker", worker)]).unwrap_or_default();
+    let most = shares.iter().map(of).fold(0.0, f64::max);
+    let (severity, now) = if most > 0.0 {
+        (Severity::Error, format!("a worker answers {} of its requests 503 now", ratio(most)))
+    } else {
+        (Severity::Warning, "no worker sheds now".to_owned())
+    };
+    let found = format!("limits.delay_max was reached: {now}, since the start {count} requests were shed");
+    let right = "more cores or workers, less that keeps this machine busy, or a higher delay_max";
+    Some(severity.of("load", found).right(right).next("weir status; top"))
 }

@@ -61,9 +61,22 @@ fn quiet(raw: &mut Value) {
 
 #[test]
 fn a_night_with_everything_wrong_is_told_in_the_order_of_mending() {
-    let mut answers = answers(|_| {});
+    let mut answers = answers(|raw| {
+        raw["acme"] = json!([
+            { "name": "shop.example", "state": "missing", "failures": 3, "next": "2026-11-21T03:08:00Z",
+              "error": "the authority refuses: unauthorized: 404 at /.well-known", "next_unix_s": 1_795_230_480 },
+            { "name": "www.shop.example", "state": "held", "failures": 1, "next": "2026-11-21T03:02:00Z",
+              "error": "the authority is not done with the order yet", "next_unix_s": 1_795_230_120 },
+            { "name": "new.shop.example", "state": "ordering", "failures": 0, "next": "2026-11-21T03:00:00Z",
+              "error": null, "next_unix_s": 1_795_230_000 },
+        ]);
+        let address = |at: &str, left: u64| json!({ "address": at, "seconds_left": left });
+        let longest = [address("203.0.113.9", 64), address("2001:db8::", 8), address("10.1.1.1", 4)];
+        raw["resting"] = json!({ "addresses": 5, "longest": longest });
+    });
     answers.samples = Samples::read(
         "process_open_fds 950\nprocess_max_fds 1024\nweir_access_log_dropped_total 17\n\
+         weir_shed_ratio{worker=\"0\"} 0\nweir_shed_ratio{worker=\"1\"} 0.25\nweir_shed_total 4711\n\
          weir_rate_limited_total{limit=\"per-client\",outcome=\"allowed\"} 900\n\
          weir_rate_limited_total{limit=\"per-client\",outcome=\"refused\"} 30\n\
          weir_overflow_total{service=\"engine\",pool=\"canary\",outcome=\"spill\"} 12\n\
@@ -84,6 +97,23 @@ fn a_quiet_night_has_no_findings() {
     let findings = judged(&Files { ok: true, ..Files::default() }, &answers, cores, at(&answers));
     assert_eq!(findings, []);
     golden("doctor-quiet.txt", findings);
+}
+
+#[test]
+fn load_that_is_shed_is_an_error_while_it_lasts_and_a_warning_afterwards() {
+    let found = |text: &str| {
+        let mut answers = answers(quiet);
+        answers.samples = Samples::read(text);
+        let cores = answers.status.as_ref().map(|(status, _)| status.workers);
+        let findings = judged(&Files { ok: true, ..Files::default() }, &answers, cores, at(&answers));
+        findings.into_iter().map(|finding| (finding.severity, finding.found)).collect::<Vec<_>>()
+    };
+    let ratio = |share: f64| format!("weir_shed_ratio{{worker=\"0\"}} {share}\nweir_shed_total 7\n");
+    let [(Severity::Error, text)] = &found(&ratio(0.5))[..] else { panic!("one error") };
+    assert!(text.contains("50.0 % of its requests 503 now, since the start 7"), "{text}");
+    let [(Severity::Warning, text)] = &found(&ratio(0.0))[..] else { panic!("one warning") };
+    assert!(text.contains("no worker sheds now, since the start 7"), "{text}");
+    assert_eq!(found("weir_shed_ratio{worker=\"0\"} 0\nweir_shed_total 0\n"), []);
 }
 
 #[test]

@@ -31,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// What it does.
 #[derive(Debug, Clone)]
 pub struct Manners {
-    /// Connections are closed before a word is said.
+    /// Connections are closed before a word is said, and those that are open at the next request.
     pub down: bool,
     /// So many requests are refused with `badNonce`.
     pub bad_nonces: u32,
@@ -41,6 +41,8 @@ pub struct Manners {
     pub refused: BTreeSet<String>,
     /// Names are looked at only when this is over.
     pub hesitates: bool,
+    /// Orders are being processed for as long as this stands; with seconds, that is in `Retry-After`.
+    pub slow: Option<Option<u64>>,
     /// Seconds that a certificate is valid for, and how many of them are past.
     pub lifetime: (u64, u64),
     /// When it would like certificates to be renewed, in seconds from now; none: it does not say.
@@ -59,6 +61,7 @@ impl Default for Manners {
             rate_limited: None,
             refused: BTreeSet::new(),
             hesitates: false,
+            slow: None,
             lifetime: (90 * 86_400, 0),
             suggests: None,
             wrong_name: false,
@@ -220,6 +223,9 @@ fn converse(
         let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
         let mut body = vec![0; length.and_then(|length| length.trim().parse().ok()).unwrap_or(0)];
         stream.read_exact(&mut body)?;
+        if lock(state).manners.down {
+            return Ok(());
+        }
         let path = head.split_whitespace().nth(1).unwrap_or("/").to_owned();
         assert!(head.contains("user-agent: weir/"), "RFC 8555 §6.1: {head}");
         lock(state).asked.push(path.clone());
@@ -331,10 +337,10 @@ fn answer(
             let chain = issue(&csr, &locked, id, issuer);
             let order = locked.orders.get_mut(&id).expect("it is there");
             assert_eq!(order.status, "ready");
-            (order.status, order.chain) = ("valid", Some(chain));
-            said(200, &shown(order, id, own))
+            (order.status, order.chain) = ("processing", Some(chain));
+            processed(&mut locked, id, own)
         }
-        "order" => said(200, &shown(&locked.orders[&id], id, own)),
+        "order" => processed(&mut locked, id, own),
         "authorization" => said(200, &authorization(&locked.orders[&id], id, own)),
         "certificate" => {
             let chain = locked.orders[&id].chain.clone().expect("it is valid");
@@ -342,6 +348,20 @@ fn answer(
         }
         other => panic!("nobody asks for {other}"),
     }
+}
+
+/// An order as it is now; one that was being processed is done unless it is to take longer.
+fn processed(state: &mut State, id: u64, own: SocketAddr) -> Answer {
+    let slow = state.manners.slow;
+    let order = state.orders.get_mut(&id).expect("it is there");
+    if order.status == "processing" && slow.is_none() {
+        order.status = "valid";
+    }
+    let (status, mut fields, body) = said(200, &shown(order, id, own));
+    if let Some(seconds) = slow.flatten().filter(|_| order.status == "processing") {
+        fields.push(("retry-after", seconds.to_string()));
+    }
+    (status, fields, body)
 }
 
 fn new_account(state: &mut State, jwk: &Value, payload: &Value, own: SocketAddr) -> Answer {
@@ -402,7 +422,7 @@ fn shown(order: &Order, id: u64, own: SocketAddr) -> Value {
         "authorizations": [format!("https://{own}/authorization/{id}")],
         "finalize": format!("https://{own}/finalize/{id}"),
     });
-    if order.chain.is_some() {
+    if order.status == "valid" {
         shown["certificate"] = format!("https://{own}/certificate/{id}").into();
     }
     shown
@@ -410,7 +430,7 @@ fn shown(order: &Order, id: u64, own: SocketAddr) -> Value {
 
 fn authorization(order: &Order, id: u64, own: SocketAddr) -> Value {
     let status = match order.status {
-        "ready" => "valid",
+        "ready" | "processing" => "valid",
         other => other,
     };
     let challenge = |kind: &str, end: &str| {

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::{SOON, failures};
@@ -81,7 +82,7 @@ fn a_first_certificate_is_ordered_by_either_challenge_and_until_then_handshakes_
             files.push(path.file_name().expect("a name").to_string_lossy().into_owned());
         }
         files.sort();
-        assert_eq!(files, ["account.json", "shop.example.json", "shop.example.pem"]);
+        assert_eq!(files, ["@account.json", "shop.example.json", "shop.example.pem"]);
         let secret = std::fs::read_to_string(state.join("shop.example.pem")).expect("it can be read");
         let secret = secret.lines().rev().nth(1).expect("a key").to_owned();
         assert!(!weir.log().text().contains(&secret) && !weir.status().to_string().contains(&secret));
@@ -263,6 +264,88 @@ fn an_order_that_the_end_of_the_process_broke_off_is_gone_on_with_by_the_next() 
 }
 
 #[test]
+fn an_order_that_the_authority_is_not_done_with_in_time_is_gone_on_with_when_it_says_so() {
+    let (stable, server) = (Upstream::named("stable"), AcmeServer::start());
+    // Longer than it is polled for, so that nobody waits for it.
+    server.behave(|manners| manners.slow = Some(Some(120)));
+    let lines = "retry_min = \"100ms\"\nretry_max = \"200ms\"";
+    let weir = start(&setup(&stable, &server, &["shop.example"], lines), &server);
+    let shop = |weir: &Weir| standing(weir, "shop.example");
+    eventually("it is told", 2 * SOON, || shop(&weir)["error"] == "the authority is not done with the order yet");
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs();
+    assert!(shop(&weir)["next_unix_s"].as_u64() > Some(now + 100), "{}", shop(&weir));
+    never("it is asked", Duration::from_millis(500), || server.asked("new-order") + server.asked("finalize") > 2);
+    // The time is over, also for another process.
+    let path = state(&weir, &server).join("shop.example.json");
+    let text = std::fs::read_to_string(&path).expect("it is kept");
+    let mut record: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    record["wait_until"] = 0.into();
+    std::fs::write(&path, record.to_string()).expect("it can be written");
+    server.behave(|manners| manners.slow = None);
+    let weir = weir.restart().expect("it starts again");
+    held(&weir, "shop.example");
+    assert_eq!((server.asked("new-order"), server.asked("finalize")), (1, 1), "it was issued for the key of then");
+}
+
+#[test]
+fn an_order_outlives_the_absence_of_its_authority_and_no_other_is_opened() {
+    let (stable, server) = (Upstream::named("stable"), AcmeServer::start());
+    server.behave(|manners| manners.slow = Some(None));
+    let lines = "retry_min = \"300ms\"\nretry_max = \"1s\"";
+    let weir = start(&setup(&stable, &server, &["shop.example"], lines), &server);
+    eventually("it is being processed", SOON, || server.asked("finalize") == 1);
+    server.behave(|manners| manners.down = true);
+    eventually("it failed twice", 2 * SOON, || standing(&weir, "shop.example")["failures"].as_u64() > Some(1));
+    server.behave(|manners| (manners.down, manners.slow) = (false, None));
+    held(&weir, "shop.example");
+    assert_eq!((server.asked("new-order"), server.asked("finalize")), (1, 1));
+}
+
+#[test]
+fn a_name_that_is_called_like_a_file_of_the_state_harms_nothing() {
+    let (stable, server) = (Upstream::named("stable"), AcmeServer::start());
+    let weir = start(&setup(&stable, &server, &["account", "shop.example"], ""), &server);
+    held(&weir, "account");
+    held(&weir, "shop.example");
+    let weir = weir.restart().expect("it starts again");
+    held(&weir, "account");
+    assert_eq!((server.asked("new-order"), server.asked("new-account")), (2, 1));
+}
+
+#[test]
+fn a_challenge_is_answered_throughout_an_upgrade_that_fails_after_its_turn_came() {
+    let (stable, server) = (Upstream::named("stable"), AcmeServer::start());
+    server.behave(|manners| manners.hesitates = true);
+    let weir = start(&setup(&stable, &server, &["shop.example"], ""), &server);
+    eventually("it is asked to look", SOON, || server.asked("challenge") == 1);
+    let address = weir.address();
+    let is_answered = |path: &str| Client::to(address).get(path).text().starts_with("token-");
+    let mut paths = (1..9).map(|n| format!("/.well-known/acme-challenge/token-{n}"));
+    let path = paths.find(|path| is_answered(path)).expect("it is pending");
+    let over = AtomicBool::new(false);
+    let looked = std::thread::scope(|scope| {
+        let looks = scope.spawn(|| {
+            let mut looks = Vec::new();
+            while !over.load(Ordering::Relaxed) {
+                looks.push(is_answered(&path));
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            looks
+        });
+        std::fs::write(weir.config_directory().join("weights.toml"), "[engine]\nstable = \"no\"\n").expect("written");
+        let (code, out, err) = weir.verb(&["upgrade"]);
+        assert!(code == Some(1) && err.contains("weights.toml"), "{code:?} {out}{err}");
+        eventually("the order is gone on with", SOON, || server.asked("challenge") == 2);
+        over.store(true, Ordering::Relaxed);
+        looks.join().expect("a client panicked")
+    });
+    assert!(looked.len() > 10 && looked.iter().all(|answered| *answered), "{} looks", looked.len());
+    server.behave(|manners| manners.hesitates = false);
+    held(&weir, "shop.example");
+    assert_eq!(server.asked("new-order"), 1);
+}
+
+#[test]
 fn a_process_that_takes_over_goes_on_with_what_is_ordered_and_what_is_held() {
     let (stable, server) = (Upstream::named("stable"), AcmeServer::start());
     let weir = start(&setup(&stable, &server, &["a.example", "b.example"], ""), &server);
@@ -345,6 +428,13 @@ fn an_account_is_bound_to_another_one_where_the_authority_asks_for_it() {
     std::fs::write(weir.config_directory().join("external.key"), "c2VjcmV0\n").expect("it can be written");
     held(&weir, "shop.example");
     assert!(!weir.log().text().contains("c2VjcmV0"));
+    let key = weir.config_directory().join("external.key");
+    let noted = |mode: u32| {
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(mode)).expect("its own");
+        let (_, out, err) = weir.verb(&["check"]);
+        format!("{out}{err}").contains("[acme.external_account] key_file: every user of this machine may read")
+    };
+    assert!(noted(0o644) && !noted(0o600));
 }
 
 #[test]
