@@ -10,10 +10,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::handover::Parcel;
 use super::unix::{self, SocketFile};
 use crate::model::{Bind, Name};
-use crate::proxy::listen::Door;
-
-/// Connections that wait for accept. The system cuts it to `net.core.somaxconn`, 4096 since Linux 5.4.
-const BACKLOG: i32 = 4096;
+use crate::proxy::listen::{BACKLOG, Door};
 
 /// The sockets of one listener: one for each worker when this process opened them, as many as there are when another
 /// one did.
@@ -94,7 +91,7 @@ impl Bound {
             refuse_taken(address)?;
         }
         for socket in &self.sockets {
-            socket.listen(BACKLOG)?;
+            socket.listen(BACKLOG as i32)?;
         }
         self.state = State::Listening;
         Ok(())
@@ -153,7 +150,7 @@ pub(super) fn take_admin(sockets: Vec<OwnedFd>) -> io::Result<(SocketAddr, Socke
 /// Begins to listen on the admin socket, unless it listens already.
 pub(super) fn listen_admin(socket: &Socket) -> io::Result<TcpListener> {
     if !socket.is_listener()? {
-        socket.listen(BACKLOG)?;
+        socket.listen(BACKLOG as i32)?;
     }
     Ok(socket.try_clone()?.into())
 }

@@ -16,7 +16,7 @@ use super::pace::Pace;
 use super::refusal::Refusal;
 use super::timer::Timer;
 use super::upload::{Downstream, PIECE_BYTES};
-use crate::model::{Head, Timeouts};
+use crate::model::Timeouts;
 
 /// How long a client may take for interim answers that stand before a refusal: as long as for the refusal itself.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -70,9 +70,9 @@ impl<'a, L: Link> Client<'a, L> {
 
     /// From here on the rest of the body, if there is any, has to come as fast as these say.
     #[inline]
-    pub(crate) fn keep_pace(&mut self, timeouts: &Timeouts, head: &Head) {
+    pub(crate) fn keep_pace(&mut self, timeouts: &Timeouts) {
         if !self.is_read() {
-            self.pace = Pace::of(timeouts, head);
+            self.pace = Pace::of(timeouts);
         }
     }
 

@@ -73,8 +73,8 @@ pub(crate) async fn run<L: Link>(worker: Rc<Worker>, mut stream: L, mut via: Via
             match rest.wait(&worker, &mut stream, &mut timer, drained.as_mut()).await {
                 Waited::Bytes => {}
                 Waited::Over | Waited::Long => {
-                    if first && worker.draining().is_none() {
-                        offend(&worker, via.peer, Offence::Nothing);
+                    if first {
+                        offend(&worker, &via, Offence::Nothing);
                     }
                     break Burst::Over;
                 }
@@ -244,7 +244,7 @@ async fn read_head<L: Link>(
             Ok(Ok(n)) if n > 0 => fresh = true,
             _ if head.bytes.is_empty() => {
                 if first {
-                    offend(worker, via.peer, Offence::Nothing);
+                    offend(worker, via, Offence::Nothing);
                 }
                 return Err(());
             }
@@ -254,8 +254,13 @@ async fn read_head<L: Link>(
         }
     };
     tell_unread(worker, &worker.snapshot(), via, &refusal, began.get().unwrap_or_else(Instant::now));
-    if let Refusal::HeadTimeout | Refusal::Head(Refused::Malformed(_) | Refused::HeadTooLarge) = refusal {
-        offend(worker, via.peer, Offence::Garbage);
+    match refusal {
+        Refusal::HeadTimeout
+        | Refusal::Head(Refused::Malformed(_) | Refused::HeadTooLarge | Refused::TargetTooLong | Refused::Version) => {
+            offend(worker, via, Offence::Garbage)
+        }
+        // A request that weir does not serve, such as CONNECT, or a client that left.
+        _ => {}
     }
     if refusal != Refusal::ClientGone && send(stream, &refusal, None, false, timer).await {
         linger(stream, timer).await;

@@ -55,18 +55,24 @@ pub(crate) async fn run<L: Link>(worker: Rc<Worker>, stream: L, read: Vec<u8>, v
     let mut timer = worker.timers.borrow_mut().take();
     let (watched, watch) = Watched::client(stream, read, limits.glitches_max);
     let handshake = settings(&limits).handshake(watched);
-    let Ok(Ok(mut connection)) = timer.limit(Instant::now() + limits.header_timeout, handshake).await else {
-        return offend(&worker, via.peer, Offence::Garbage);
+    let mut connection = match timer.limit(Instant::now() + limits.header_timeout, handshake).await {
+        Ok(Ok(connection)) => connection,
+        failed => {
+            worker.timers.borrow_mut().put(timer);
+            let left = matches!(&failed, Ok(Err(error)) if has_left(error));
+            return offend(&worker, &via, if left { Offence::Nothing } else { Offence::Garbage });
+        }
     };
     let held = Rc::new(Held::new(&limits));
     let mut alive = Alive::new(connection.ping_pong(), timer, limits.keep_alive);
     let mut drained = pin!(worker.drain.notified());
-    let (mut asked, mut gone_by) = (false, None);
+    let mut asked = false;
     let mut draining = worker.draining().is_some();
     if draining {
         connection.graceful_shutdown();
     }
     std::future::poll_fn(|cx| {
+        alive.look(Rc::strong_count(&held) > 1);
         while !draining && drained.as_mut().poll(cx).is_ready() {
             // It may also mean that idle connections should give way, which one with streams does not.
             draining = worker.draining().is_some();
@@ -75,20 +81,14 @@ pub(crate) async fn run<L: Link>(worker: Rc<Worker>, stream: L, read: Vec<u8>, v
                 continue;
             }
             drained.set(worker.drain.notified());
-            if gone_by.is_none() && Rc::strong_count(&held) == 1 && gives_way(&worker, alive.idle_since, asked) {
+            if alive.gone_by.is_none() && !alive.busy && gives_way(&worker, alive.idle_since, asked) {
                 // In two steps, so that a request which is on its way is served; a client that does not answer the
                 // first one is not waited for.
                 connection.graceful_shutdown();
-                gone_by = Some(Instant::now() + GIVE_WAY);
+                alive.gone_by = Some(Instant::now() + GIVE_WAY);
             }
         }
-        if let Some(gone_by) = gone_by
-            && Rc::strong_count(&held) == 1
-            && alive.timer.poll_elapsed(cx, gone_by).is_ready()
-        {
-            return Poll::Ready(());
-        }
-        match alive.poll_silent(cx, Rc::strong_count(&held) > 1) {
+        match alive.poll_silent(cx) {
             Poll::Ready(Silence::Gone) => return Poll::Ready(()),
             Poll::Ready(Silence::Idle) => connection.graceful_shutdown(),
             Poll::Pending => {}
@@ -97,13 +97,14 @@ pub(crate) async fn run<L: Link>(worker: Rc<Worker>, stream: L, read: Vec<u8>, v
             match connection.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, respond)))) => {
                     asked = true;
-                    alive.heard = Instant::now();
-                    alive.idle_since = alive.heard;
+                    (alive.heard, alive.busy) = (Instant::now(), true);
                     let serving = Stream::serve(&worker, &via, &held, request, respond, alive.heard);
                     // Boxed, because a task is moved before it runs.
                     spawn_local(Box::pin(serving));
                 }
                 Poll::Ready(_) => return Poll::Ready(()),
+                // By now h2 has written what there was to write, unless the client does not take it.
+                Poll::Pending if !watch.is_stuck() && alive.poll_gone(cx).is_ready() => return Poll::Ready(()),
                 Poll::Pending => match ready!(watch.poll(cx, &mut alive.timer, limits.header_timeout)) {
                     Verdict::Tell(reason) => connection.abrupt_shutdown(reason),
                     Verdict::Over => return Poll::Ready(()),
@@ -115,11 +116,17 @@ pub(crate) async fn run<L: Link>(worker: Rc<Worker>, stream: L, read: Vec<u8>, v
     if let Some(flood) = watch.flood() {
         worker.shard().floods.ended(Side::Client, flood);
         tell_ended(&worker, &via, flood);
-        offend(&worker, via.peer, Offence::Flood);
-    } else if !asked && !draining {
-        offend(&worker, via.peer, Offence::Nothing);
+        offend(&worker, &via, Offence::Flood);
+    } else if !asked {
+        offend(&worker, &via, Offence::Nothing);
     }
     worker.timers.borrow_mut().put(alive.timer);
+}
+
+/// Whether a client left rather than say something wrong.
+fn has_left(error: &h2::Error) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    error.get_io().is_some_and(|error| matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof))
 }
 
 /// What is said of this side, and borne from the other.
@@ -160,7 +167,7 @@ fn tell_ended(worker: &Worker, via: &Via, flood: Flood) {
     tell(worker, &worker.snapshot(), &Head::default(), &story);
 }
 
-/// Asks a silent client whether it is there.
+/// Whether a client still wants something: what it has open, and whether it is there at all.
 struct Alive {
     pings: Option<PingPong>,
     timer: Timer,
@@ -168,8 +175,12 @@ struct Alive {
     heard: Instant,
     /// When it was asked.
     asked: Option<Instant>,
-    /// Since when it has asked for nothing, as far as has been looked.
+    /// Whether it has open streams.
+    busy: bool,
+    /// Since when it has had none, as far as has been looked.
     idle_since: Instant,
+    /// Until when it may take to go, when it was asked to make room.
+    gone_by: Option<Instant>,
     /// How long it may; none once it has been told that this is the end.
     keep_alive: Option<Duration>,
 }
@@ -185,11 +196,28 @@ enum Silence {
 impl Alive {
     fn new(pings: Option<PingPong>, timer: Timer, keep_alive: Duration) -> Self {
         let now = Instant::now();
-        Self { pings, timer, heard: now, asked: None, idle_since: now, keep_alive: Some(keep_alive) }
+        let keep_alive = Some(keep_alive);
+        Self { pings, timer, heard: now, asked: None, busy: false, idle_since: now, gone_by: None, keep_alive }
     }
 
-    /// Ready when something follows from its silence; `busy`: whether it has open streams.
-    fn poll_silent(&mut self, cx: &mut Context<'_>, busy: bool) -> Poll<Silence> {
+    /// Takes note of whether it has open streams: with the end of the last one idleness begins anew.
+    fn look(&mut self, busy: bool) {
+        if std::mem::replace(&mut self.busy, busy) && !busy {
+            self.idle_since = Instant::now();
+            self.gone_by = self.gone_by.map(|_| self.idle_since + GIVE_WAY);
+        }
+    }
+
+    /// Ready when it was asked to make room, has no streams, and has had its time to go.
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self.gone_by {
+            Some(gone_by) if !self.busy => self.timer.poll_elapsed(cx, gone_by),
+            _ => Poll::Pending,
+        }
+    }
+
+    /// Ready when something follows from its silence.
+    fn poll_silent(&mut self, cx: &mut Context<'_>) -> Poll<Silence> {
         let Some(pings) = &mut self.pings else { return Poll::Pending };
         loop {
             match self.asked {
@@ -200,7 +228,7 @@ impl Alive {
                     let now = Instant::now();
                     if idle_at.is_some_and(|idle_at| now >= idle_at) {
                         self.idle_since = now;
-                        if !busy {
+                        if !self.busy {
                             self.keep_alive = None;
                             return Poll::Ready(Silence::Idle);
                         }

@@ -50,7 +50,7 @@ impl Upstream {
     #[inline]
     pub(crate) fn keep_pace(&mut self, timeouts: &Timeouts, head: &Head) {
         if self.body.is_some() {
-            self.pace = Pace::of(timeouts, head);
+            self.pace = Pace::of_stream(timeouts, head);
         }
     }
 

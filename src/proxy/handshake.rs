@@ -1,7 +1,6 @@
 //! The beginning of a connection on a listener that speaks TLS: wait holding next to nothing, shake hands in bounded
 //! time, and go on as any connection. What fails is counted by kind, and logged for who looks for it.
 
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -24,10 +23,9 @@ use crate::throttle::visitors::Offence;
 use crate::tls::site::Site;
 
 /// Serves one client connection until its end.
-pub(crate) async fn begin(worker: Rc<Worker>, site: Arc<Site>, socket: TcpStream, peer: IpAddr, listener: usize) {
+pub(crate) async fn begin(worker: Rc<Worker>, site: Arc<Site>, socket: TcpStream, mut via: Via) {
     let mut timer = worker.timers.borrow_mut().take();
     let patience = worker.snapshot().limits.header_timeout;
-    let mut via = Via::plain(peer, listener);
     // Whoever opens a connection and says nothing costs a socket and a timer, and is told nothing.
     let shaken = match timer.limit(Instant::now() + patience, first_byte(&worker, &socket)).await {
         Ok(Ok(first)) if is_http(first) => return refuse_plain(&worker, socket, &via, timer).await,
@@ -43,7 +41,7 @@ pub(crate) async fn begin(worker: Rc<Worker>, site: Arc<Site>, socket: TcpStream
     };
     let fault = match shaken {
         Ok(Ok(mut link)) => {
-            if let Some(counts) = worker.shard().handshakes.get(listener) {
+            if let Some(counts) = worker.shard().handshakes.get(via.listener) {
                 counts.done(link.kind());
             }
             worker.timers.borrow_mut().put(timer);
@@ -90,17 +88,14 @@ fn tell(worker: &Worker, via: &Via, fault: HandshakeFault) {
         counts.failed(fault);
     }
     match fault {
-        // Whose certificate does not please a client has done nothing.
-        HandshakeFault::PlainHttp | HandshakeFault::Alert | HandshakeFault::NoCertificate => {}
-        HandshakeFault::Gone => offend(worker, via.peer, Offence::Nothing),
+        // Whom a certificate of weir's does not please, or who gets none, has done nothing.
+        HandshakeFault::Alert | HandshakeFault::NoCertificate => {}
+        HandshakeFault::Gone => offend(worker, via, Offence::Nothing),
         HandshakeFault::Timeout
+        | HandshakeFault::PlainHttp
         | HandshakeFault::Unlike
         | HandshakeFault::ClientCertificate
-        | HandshakeFault::Malformed => {
-            if worker.draining().is_none() {
-                offend(worker, via.peer, Offence::Garbage);
-            }
-        }
+        | HandshakeFault::Malformed => offend(worker, via, Offence::Garbage),
     }
     tracing::debug!(client = %via.peer, fault = fault.as_str(), "a TLS handshake failed");
 }

@@ -78,6 +78,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 /// Connections that are accepted, or turned away, before others have their turn: some 100 µs of work.
 const AT_ONCE_MAX: u32 = 8;
 
+/// Connections that wait for accept. The system cuts it to `net.core.somaxconn`, 4096 since Linux 5.4.
+pub const BACKLOG: u32 = 4096;
+
 /// Between two lines about the same want.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 
@@ -197,7 +200,7 @@ fn registered<L: AsRawFd>(listener: L) -> io::Result<AsyncFd<L>> {
     Ok(registered?)
 }
 
-/// Accepts on one socket until draining begins.
+/// Accepts on one socket until draining begins, and what waits by then.
 async fn accept(
     worker: Rc<Worker>,
     crew: Arc<Crew>,
@@ -207,12 +210,19 @@ async fn accept(
 ) {
     let descriptors_max = descriptors_max();
     let mut complaint: Option<Instant> = None;
-    let mut in_a_row = 0;
+    let (mut in_a_row, mut at_the_end) = (0, 0);
     loop {
         in_a_row += 1;
         if in_a_row > AT_ONCE_MAX {
             in_a_row = 0;
             tokio::task::yield_now().await;
+            if *phase.borrow() != Phase::Serving {
+                at_the_end += AT_ONCE_MAX;
+                if at_the_end > BACKLOG {
+                    // No more than these waited when the end began, and behind them somebody may wait for ever.
+                    return;
+                }
+            }
         }
         while worker.shard().open.value() >= connections_max(&worker, &crew, descriptors_max) {
             // Who waits for nothing gives way to who wants something.
@@ -247,6 +257,10 @@ async fn accept(
                 if complaint.is_none_or(|last| last.elapsed() > COMPLAIN_EVERY) {
                     tracing::warn!(%error, "cannot accept; clients wait for descriptors");
                     complaint = Some(Instant::now());
+                }
+                if *phase.borrow() != Phase::Serving {
+                    // Draining ends this wait as well, and only what it closes makes room.
+                    return;
                 }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
@@ -321,20 +335,21 @@ fn begin(worker: &Rc<Worker>, place: Place, stream: TcpStream, guest: Guest) {
                 // A balancer that speaks for nobody is asking for itself.
                 && let Ok(visit) = if source == peer { Ok(None) } else { let_in(&worker, source) }
             {
+                let via = Via::plain(source, listener).counted(visit.as_ref());
                 match site {
-                    None => Box::pin(connection::run(worker, stream, Via::plain(source, listener))).await,
-                    Some(site) => Box::pin(handshake::begin(worker, site, stream, source, listener)).await,
+                    None => Box::pin(connection::run(worker, stream, via)).await,
+                    Some(site) => Box::pin(handshake::begin(worker, site, stream, via)).await,
                 }
                 drop(visit);
             }
             drop((open, place));
         }),
         None => spawn_local(async move {
-            connection::run(worker, stream, Via::plain(peer, listener)).await;
+            connection::run(worker, stream, Via::plain(peer, listener).counted(visit.as_ref())).await;
             drop((open, place, visit));
         }),
         Some(site) => spawn_local(async move {
-            handshake::begin(worker, site, stream, peer, listener).await;
+            handshake::begin(worker, site, stream, Via::plain(peer, listener).counted(visit.as_ref())).await;
             drop((open, place, visit));
         }),
     };

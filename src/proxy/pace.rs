@@ -26,10 +26,17 @@ pub(crate) struct Pace {
 // === impl Pace ===
 
 impl Pace {
-    /// The account of a request's body, where bodies have to keep pace. A gRPC call may say nothing for hours.
-    pub(crate) fn of(timeouts: &Timeouts, head: &Head) -> Option<Self> {
-        let paced = timeouts.upload_min_rate > 0 && !grpc::is_call(head);
+    /// The account of a request's body, where bodies have to keep pace.
+    pub(crate) fn of(timeouts: &Timeouts) -> Option<Self> {
+        let paced = timeouts.upload_min_rate > 0;
         paced.then_some(Self { left: timeouts.upload_grace, since: None, rate: timeouts.upload_min_rate })
+    }
+
+    /// The same of a request over HTTP/2. A gRPC call may say nothing for hours, and there is none over HTTP/1.1, nor
+    /// without `te: trailers` (gRPC over HTTP2, "Requests").
+    pub(crate) fn of_stream(timeouts: &Timeouts, head: &Head) -> Option<Self> {
+        let call = grpc::is_call(head) && head.value("te").is_some_and(|te| te.eq_ignore_ascii_case(b"trailers"));
+        if call { None } else { Self::of(timeouts) }
     }
 
     /// It is waited for the client from now on, if it was not before.

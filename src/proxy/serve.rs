@@ -142,7 +142,7 @@ impl Request<'_> {
             ends: self.via.ends,
             began: places.began(self.began),
         };
-        client.keep_pace(&snapshot.services[decision.service].spec.timeouts, head);
+        client.keep_pace(&snapshot.services[decision.service].spec.timeouts);
         self.worker.turns.up().await;
         match forward(&job, places, client, timer).await {
             Ok(Reply::Http1(answered)) => told.relay(&question, &decision, client, answered, timer).await,

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use tokio::net::TcpStream;
 
 use super::worker::Worker;
+use crate::throttle::visitors::Visit;
 use crate::tls::identity::Identity;
 use crate::upstream::preface::Ends;
 
@@ -16,6 +17,8 @@ pub(crate) struct Via {
     pub(crate) peer: IpAddr,
     /// Index of the listener.
     pub(crate) listener: usize,
+    /// Whether it is counted among the connections of that address, which then answers for it.
+    pub(crate) counted: bool,
     /// What TLS says of the client; none over plain HTTP.
     pub(crate) tls: Option<Rc<TlsFacts>>,
     /// The ends of the connection, where some pool's endpoints are told of them.
@@ -34,9 +37,14 @@ pub(crate) struct TlsFacts {
 // === impl Via ===
 
 impl Via {
-    /// A connection over plain HTTP.
+    /// A connection over plain HTTP, for which no address answers.
     pub(crate) fn plain(peer: IpAddr, listener: usize) -> Self {
-        Self { peer, listener, tls: None, ends: None }
+        Self { peer, listener, counted: false, tls: None, ends: None }
+    }
+
+    /// The same, for which the address answers if it has a place among its connections.
+    pub(crate) fn counted(self, visit: Option<&Visit>) -> Self {
+        Self { counted: visit.is_some(), ..self }
     }
 
     /// Takes note of the connection's ends, if anybody is told of them.

@@ -5,6 +5,7 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
+use super::via::Via;
 use super::worker::Worker;
 use crate::routing::matcher::contains;
 use crate::telemetry::clock;
@@ -40,13 +41,16 @@ pub(super) fn let_in(worker: &Worker, peer: IpAddr) -> Result<Option<Visit>, Tur
     })
 }
 
-/// Notes what a connection from `peer` was ended for.
+/// Notes what a connection was ended for, if it is counted: others speak for more than their address. A connection that
+/// ends while weir does is nobody's offence.
 #[cold]
-pub(crate) fn offend(worker: &Worker, peer: IpAddr, offence: Offence) {
+pub(crate) fn offend(worker: &Worker, via: &Via, offence: Offence) {
     let snapshot = worker.snapshot();
-    let Some(guarded) = &snapshot.guarded else { return };
-    if guarded.offend(peer, offence, clock::mono_ms(Instant::now())) {
+    let Some(guarded) = snapshot.guarded.as_ref().filter(|_| via.counted && worker.draining().is_none()) else {
+        return;
+    };
+    if guarded.offend(via.peer, offence, clock::mono_ms(Instant::now())) {
         worker.shard().rests.add(1);
-        tracing::debug!(client = %peer, ?offence, "an address is turned away for a while");
+        tracing::debug!(client = %via.peer, ?offence, "an address is turned away for a while");
     }
 }

@@ -11,14 +11,23 @@
 const SAMPLES_MIN: usize = 50;
 const SAMPLES_MAX: usize = 200;
 
+/// Times that are enough where no more come: a low limit and slow answers are few of them.
+const SAMPLES_FEW: usize = 5;
+
 /// The shortest look.
 const LOOK_MS: u64 = 100;
 
-/// A look that did not come to [`SAMPLES_MIN`] after this long says nothing of now.
+/// After this long, and after as long as an answer takes, a look makes do with [`SAMPLES_FEW`].
 const LOOK_MS_MAX: u64 = 5_000;
 
-/// Between two times that the limit is halved to measure anew (Envoy: 60 s).
+/// A look that has not even those after [`LOOK_MS_MAX`], and after so many answers could have followed one another,
+/// says nothing of now.
+const ROUNDS_MAX: u64 = 10;
+
+/// Between two times that the limit is halved to measure anew (Envoy: 60 s), and the looks that are between them at
+/// least: the first one sees answers to what was sent while it was halved, and leads upwards whatever is right.
 const PROBE_EVERY_MS: u64 = 30_000;
+const PROBE_EVERY_LOOKS: u32 = 10;
 
 /// How much slower than with room answers may be without being taken for a queue (Envoy: 25 %).
 const TOLERANCE: f64 = 1.25;
@@ -36,6 +45,8 @@ pub struct Gradient {
     baseline_us: Option<u64>,
     phase: Phase,
     probe_at_ms: u64,
+    /// Looks since it was halved.
+    looks: u32,
     look: Look,
 }
 
@@ -70,6 +81,7 @@ impl Gradient {
             baseline_us: None,
             phase: Phase::Leading,
             probe_at_ms: now_ms + PROBE_EVERY_MS,
+            looks: 0,
             look,
         }
     }
@@ -82,15 +94,21 @@ impl Gradient {
 
     /// Takes note of the time of one answer, with so many in flight; whether the limit in force may be another one now.
     pub fn note(&mut self, took_us: u64, in_flight: u32, now_ms: u64) -> bool {
-        if now_ms.saturating_sub(self.look.began_ms) > LOOK_MS_MAX && self.look.times_us.len() < SAMPLES_MIN {
-            self.begin_look(now_ms);
-        }
+        let (took_ms, lasted) = (took_us / 1000, now_ms.saturating_sub(self.look.began_ms));
+        let given_up = self.look.times_us.len() + 1 < SAMPLES_FEW
+            && lasted > LOOK_MS_MAX.max(took_ms.saturating_mul(ROUNDS_MAX))
+            && self.give_up(now_ms);
         self.look.times_us.push(took_us);
         self.look.most_in_flight = self.look.most_in_flight.max(in_flight);
-        let lasted = now_ms.saturating_sub(self.look.began_ms) >= LOOK_MS;
         let seen = self.look.times_us.len();
-        if seen < SAMPLES_MIN || !(lasted || seen >= SAMPLES_MAX) {
-            return false;
+        let enough = match seen {
+            SAMPLES_MAX.. => true,
+            SAMPLES_MIN.. => lasted >= LOOK_MS,
+            SAMPLES_FEW.. => lasted > LOOK_MS_MAX.max(took_ms),
+            _ => false,
+        };
+        if !enough {
+            return given_up;
         }
         let middle = seen / 2;
         let middle_us = (*self.look.times_us.select_nth_unstable(middle).1).max(1);
@@ -98,6 +116,22 @@ impl Gradient {
         self.begin_look(now_ms);
         self.judge(middle_us, most, now_ms);
         true
+    }
+
+    /// Looks anew, with the limit that there was before it was halved; whether it was.
+    fn give_up(&mut self, now_ms: u64) -> bool {
+        self.begin_look(now_ms);
+        let halved = self.phase != Phase::Leading;
+        if halved {
+            self.lead(now_ms);
+        }
+        halved
+    }
+
+    fn lead(&mut self, now_ms: u64) {
+        self.phase = Phase::Leading;
+        self.probe_at_ms = now_ms + PROBE_EVERY_MS;
+        self.looks = 0;
     }
 
     fn begin_look(&mut self, now_ms: u64) {
@@ -111,8 +145,7 @@ impl Gradient {
             Phase::Emptying => self.phase = Phase::Measuring,
             Phase::Measuring => {
                 self.baseline_us = Some(middle_us);
-                self.phase = Phase::Leading;
-                self.probe_at_ms = now_ms + PROBE_EVERY_MS;
+                self.lead(now_ms);
             }
             Phase::Leading => {
                 let before = self.baseline_us.unwrap_or(middle_us);
@@ -124,7 +157,8 @@ impl Gradient {
                 // What was not asked for says nothing of what could be borne.
                 let wanted = most * 2.0 >= self.limit;
                 self.limit = (if wanted { led } else { led.min(self.limit) }).clamp(self.min, self.max);
-                if now_ms >= self.probe_at_ms {
+                self.looks += 1;
+                if now_ms >= self.probe_at_ms && self.looks >= PROBE_EVERY_LOOKS {
                     self.phase = Phase::Emptying;
                 }
             }
@@ -232,6 +266,39 @@ mod tests {
             assert!(slower < before * 0.6, "seed {seed}: {before} became {slower}");
             let known = stage.run(90_000, 40, 60.0, u32::MAX);
             assert!((known / before - 1.0).abs() < 0.25, "seed {seed}: {before} came back as {known}");
+        }
+    }
+
+    #[test]
+    fn answers_that_take_seconds_lead_the_limit_as_well() {
+        for seed in 1..=4_u64 {
+            for (servers, work_ms) in [(4, 1_000.0), (10, 2_000.0), (30, 2_000.0), (20, 4_000.0)] {
+                let limit = Stage::new(seed * 65_537).run(300_000, servers, work_ms, u32::MAX);
+                let off = (limit - right(servers)).abs() / right(servers);
+                assert!(off < 0.4, "seed {seed}: {limit} for {servers} servers, where {} is right", right(servers));
+            }
+            // What was led by is long over when it is seen; still it does not run away.
+            let limit = Stage::new(seed * 65_537).run(600_000, 20, 8_000.0, u32::MAX);
+            assert!((20.0..120.0).contains(&limit), "seed {seed}: {limit}");
+        }
+        let mut one = Gradient::new(1, 100, 0);
+        (1..=40).for_each(|n| _ = one.note(10_000_000, one.limit(), n * 10_000));
+        assert!(one.limit() > 1, "one at a time, each of ten seconds");
+    }
+
+    #[test]
+    fn a_limit_that_was_halved_to_measure_comes_back_when_answers_become_few() {
+        for last in [Phase::Emptying, Phase::Measuring] {
+            let mut gradient = Gradient::new(5, 100, 0);
+            let mut now_ms = 0;
+            while gradient.phase != last {
+                now_ms += 1;
+                gradient.note(20_000, gradient.limit(), now_ms);
+            }
+            let (halved, before) = (gradient.limit(), gradient.limit as u32);
+            assert!(halved < before, "{halved} of {before}");
+            let rose = (0..3).any(|n| gradient.note(20_000, 1, now_ms + n * 4_000));
+            assert!(rose && gradient.limit() == before, "{} of {before}", gradient.limit());
         }
     }
 

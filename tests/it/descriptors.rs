@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::harness::frames::{GOAWAY, PREFACE, Raw, SETTINGS, frame, get};
+use crate::harness::frames::{END_STREAM, GOAWAY, PREFACE, Raw, SETTINGS, frame, get};
 use crate::harness::{Behaviour, Client, H2Upstream, Load, Setup, Upstream, Weir, eventually};
 
 const SOON: Duration = Duration::from_secs(5);
@@ -125,4 +125,24 @@ fn idle_clients_of_http2_give_way_too_and_one_with_a_stream_does_not() {
     assert!(!gone.is_empty() && gone.iter().all(|told| *told), "{gone:?} of {}", idle.len());
     let whole = |reaction: &crate::harness::frames::Reaction| reaction.data == 1_600;
     assert!(whole(busy.listen(SOON, whole)), "{:?}", busy.reaction);
+}
+
+#[test]
+fn a_request_that_was_on_its_way_when_its_connection_gave_way_is_answered_whole() {
+    let stable = Upstream::named("stable");
+    stable.behave_on("/late", Behaviour::Late(Duration::from_millis(1_500)));
+    let setup = Setup::single(&stable).workers(1).table("health", "kind = \"off\"");
+    let weir = setup.text("[limits]\nconnections_max = 8").start();
+    let mut client = Raw::to(weir.address());
+    // Those that have asked before are kept longer.
+    let mut others: Vec<Client> = (0..7).map(|_| weir.client()).collect();
+    assert!(others.iter_mut().all(|other| other.get("/").status == 200));
+    while client.next().expect("nothing resets it").expect("it is told before it is closed").kind != GOAWAY {}
+    client.send(&get(1, "/late")).expect("weir reads");
+    // It is slow to answer, and its client does not say that it has read the GOAWAY.
+    let mut ended = false;
+    while let Some(frame) = client.next().expect("nothing resets it") {
+        ended |= frame.stream == 1 && frame.flags & END_STREAM != 0 && frame.kind <= 1;
+    }
+    assert!(ended, "the connection was closed before the answer was whole");
 }

@@ -39,7 +39,10 @@ fn a_body_that_trickles_is_answered_408_over_http_1() {
     for weir in [paced(Setup::single(&stable)), paced(Setup::new().pool_at("stable", &[&second.url()]))] {
         let length = b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 100000\r\n\r\n";
         let chunked = b"POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n";
-        for (head, byte) in [(&length[..], &b"x"[..]), (chunked, b"1\r\nx\r\n")] {
+        // There is no gRPC over HTTP/1.1.
+        let call = b"POST / HTTP/1.1\r\nHost: test\r\nContent-Type: application/grpc\r\nTE: trailers\r\n\
+            Content-Length: 100000\r\n\r\n";
+        for (head, byte) in [(&length[..], &b"x"[..]), (chunked, b"1\r\nx\r\n"), (call, b"x")] {
             // What frames a chunk counts as well: 120 bytes a second come of those.
             let (status, took) = trickle(&weir, head, byte);
             assert_eq!(status, 408, "after {took:?}");
@@ -81,7 +84,8 @@ fn what_comes_at_the_rate_or_is_slow_for_a_reason_is_served() {
     assert_eq!(client.answer().expect("an answer").status, 200);
     // A gRPC call may say nothing for as long as it likes.
     let mut call = Raw::to(weir.address());
-    let head = [block("POST", "/"), literal("content-type", "application/grpc")].concat();
+    let kind = [literal("content-type", "application/grpc"), literal("te", "trailers")].concat();
+    let head = [block("POST", "/"), kind].concat();
     call.send(&frame(HEADERS, END_HEADERS, 1, &head)).expect("weir reads");
     for _ in 0..20 {
         call.send(&frame(DATA, 0, 1, b"x")).expect("weir reads");

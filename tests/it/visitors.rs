@@ -3,11 +3,13 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::harness::frames::{PREFACE, RST_STREAM, SETTINGS, frame, get};
-use crate::harness::{Behaviour, Client, Load, Setup, Upstream, Weir, eventually};
+use crate::harness::frames::{PREFACE, RST_STREAM, Raw, SETTINGS, frame, get};
+use crate::harness::temp::TempDir;
+use crate::harness::{Behaviour, Client, Issued, Load, Setup, Tls, Upstream, Weir, eventually};
 
 const SOON: Duration = Duration::from_secs(5);
 
@@ -148,6 +150,74 @@ fn garbage_and_silence_cost_less_than_floods_and_a_reload_without_the_key_ends_i
     assert!(!is_served(OTHER, &weir));
     weir.save_config(&setup.config_text().replace("offences_per_address = 20", "offences_per_address = 0"));
     eventually("nobody is turned away", Duration::from_millis(700), || is_served(OTHER, &weir));
+}
+
+#[test]
+fn plain_http_to_a_port_of_tls_and_what_is_no_request_of_http_cost_as_much_as_garbage() {
+    let stable = Upstream::named("stable");
+    let site = Issued::for_names(&["test"]);
+    let weir = Setup::single(&stable)
+        .listener("secure", "tls = { certificates = [{ cert = \"site.crt\", key = \"site.key\" }] }")
+        .file("site.crt", &site.cert)
+        .file("site.key", &site.key)
+        .text("[limits]\noffences_per_address = 7\ntarget_bytes_max = \"1KiB\"")
+        .start();
+    let rests = || weir.metrics().sum("weir_address_rests_total", &[]);
+    let long = format!("GET /{} HTTP/1.1\r\nHost: test\r\n\r\n", "x".repeat(2_000)).into_bytes();
+    let plain = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n";
+    let (secure, open) = (weir.listener("secure"), weir.address());
+    let said = [(secure, &plain[..], 400), (open, &long, 414), (open, b"GET / HTTP/3.0\r\nHost: test\r\n\r\n", 505)];
+    for (turn, (address, bytes, status)) in said.into_iter().chain([(secure, &plain[..], 400)]).enumerate() {
+        assert_eq!(rests(), 0.0, "{turn}");
+        let mut client = Client::from(OTHER.parse().expect("an address"), address).patience(SOON);
+        client.send(bytes).expect("weir reads");
+        assert_eq!(client.answer().expect("an answer").status, status, "{turn}");
+    }
+    eventually("8 points are more than 7", SOON, || rests() == 1.0);
+}
+
+#[test]
+fn who_shakes_hands_for_http_2_and_leaves_has_asked_for_nothing_and_no_more() {
+    let stable = Upstream::named("stable");
+    let site = Issued::for_names(&["test"]);
+    let weir = Setup::single(&stable)
+        .listener("secure", "tls = { certificates = [{ cert = \"site.crt\", key = \"site.key\" }] }")
+        .file("site.crt", &site.cert)
+        .file("site.key", &site.key)
+        .text("[limits]\noffences_per_address = 7")
+        .start();
+    let rests = || weir.metrics().sum("weir_address_rests_total", &[]);
+    let open = || weir.metrics().sum("weir_connections_open", &[]);
+    let before = open();
+    for turn in 0..7 {
+        drop(Raw::stranger_over(weir.listener("secure"), &Tls::of("test")));
+        eventually("it is known to have left", SOON, || open() == before);
+        assert_eq!(rests(), 0.0, "{turn}");
+    }
+    drop(Raw::stranger_over(weir.listener("secure"), &Tls::of("test")));
+    eventually("8 points are more than 7", SOON, || rests() == 1.0);
+}
+
+#[test]
+fn what_comes_by_a_unix_socket_is_not_the_fault_of_this_machines_address() {
+    let stable = Upstream::named("stable");
+    let place = TempDir::new();
+    let path = place.path().join("weir.sock");
+    let weir = Setup::single(&stable)
+        .listener("local", &format!("address = \"unix:{}\"", path.display()))
+        .text("[limits]\noffences_per_address = 7")
+        .start();
+    let mut other = weir.client();
+    assert_eq!(other.get("/").status, 200, "its address is known from here on");
+    for _ in 0..20 {
+        let mut stream = UnixStream::connect(&path).expect("weir accepts");
+        stream.write_all(b"GET / HTTP/1.1\r\nHost : test\r\n\r\n").expect("weir reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    }
+    assert_eq!(weir.metrics().sum("weir_address_rests_total", &[]), 0.0);
+    assert!(is_served("127.0.0.1:0", &weir));
 }
 
 /// p99 of a client that asks over a connection of its own, and of one that connects for each request.

@@ -40,6 +40,8 @@ pub(crate) struct Watch {
     said: Cell<bool>,
     /// Whether no more streams should begin on it.
     worn: Cell<bool>,
+    /// Whether the peer has yet to take what was last written.
+    stuck: Cell<bool>,
     /// Since when a header block is incomplete.
     block_since: Cell<Option<Instant>>,
     /// When it is dropped, whatever the peer has read.
@@ -104,6 +106,11 @@ impl Watch {
     /// Whether the connection will not last, so that what begins had better begin on another one.
     pub(crate) fn is_worn(&self) -> bool {
         self.worn.get()
+    }
+
+    /// Whether the peer has yet to take what was last written.
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.stuck.get()
     }
 
     fn reason(&self) -> Reason {
@@ -264,7 +271,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Watched<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let n = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.watch.stuck.set(written.is_pending());
+        let n = ready!(written)?;
         self.sent(&bytes[..n]);
         Poll::Ready(Ok(n))
     }
@@ -274,7 +283,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         cx: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let n = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, pieces))?;
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, pieces);
+        self.watch.stuck.set(written.is_pending());
+        let n = ready!(written)?;
         let mut left = n;
         for piece in pieces {
             let taken = left.min(piece.len());
@@ -289,7 +300,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        self.watch.stuck.set(flushed.is_pending());
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
