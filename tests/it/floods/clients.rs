@@ -244,6 +244,7 @@ fn a_head_that_drips_is_ended_by_the_time_for_heads() {
             drop(client);
             house.counts("client", "slow_head", ended + 1, "a slow head");
         }
+        let ended = house.ended("client", "slow_head");
         let mut client = house.client(way);
         let mut pieces = 0;
         client.send(&frame(HEADERS, END_STREAM, 1, &block("GET", "/"))).expect("weir reads");
@@ -254,6 +255,8 @@ fn a_head_that_drips_is_ended_by_the_time_for_heads() {
             pieces += 1;
         }
         assert!(client.reaction.closed && pieces < 20, "{pieces} {:?}", client.reaction);
+        drop(client);
+        house.counts("client", "slow_head", ended + 1, "a slow head in pieces");
         house.serves("slow heads");
     }
 }
