@@ -7,7 +7,7 @@
 use std::cell::Cell;
 use std::future::Future;
 use std::pin::pin;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use super::again::{give_back, pay};
@@ -17,11 +17,9 @@ use super::forward::{Attempt, Job};
 use super::h1::request::Framing;
 use super::h1::response::Response;
 use super::http1::{Sent, load};
-use super::mirror::Aside;
-use super::refusal::Refusal;
 use super::replay::Replay;
 use super::timer::Timer;
-use super::upload::Downstream;
+use super::upload::{Downstream, Nobody};
 use super::wire::Wire;
 use crate::model::{Fault, Hedge};
 
@@ -45,9 +43,6 @@ struct Pace {
     us: f64,
     seen: u32,
 }
-
-/// The hedge stands for nobody: its client is asked by the first attempt.
-struct Second;
 
 /// Who answered first.
 enum Won<W: Wire> {
@@ -203,7 +198,7 @@ async fn hedge<W: Wire>(
     let done = match opened.and_then(|conn| Ok((conn, load(job, &attempt, &[], true)?))) {
         Ok((mut conn, mut upload)) => {
             let terms = Terms { began: Instant::now(), patience: None, ..*terms };
-            let done = exchange(&mut conn, &mut upload, &mut Second, &mut timer, &terms).await;
+            let done = exchange(&mut conn, &mut upload, &mut Nobody, &mut timer, &terms).await;
             done.map(|response| (conn, upload, response))
         }
         Err(failure) => Err(failure),
@@ -217,30 +212,6 @@ async fn hedge<W: Wire>(
         }
         Err(Failure::Client(_)) => None,
     }
-}
-
-// === impl Second ===
-
-impl Downstream for Second {
-    fn buffered(&mut self, _: &mut Vec<u8>) -> Result<bool, Refusal> {
-        Ok(true)
-    }
-
-    fn poll_body(&mut self, _: &mut Context<'_>, _: &mut Vec<u8>) -> Poll<Result<bool, Refusal>> {
-        Poll::Ready(Ok(true))
-    }
-
-    fn poll_gone(&mut self, _: &mut Context<'_>) -> Poll<()> {
-        Poll::Pending
-    }
-
-    fn awaits_continue(&self) -> bool {
-        false
-    }
-
-    fn interim(&mut self, _: &mut Context<'_>, _: &Response, _: &[u8]) {}
-
-    fn set_aside(&mut self, _: Box<Aside>) {}
 }
 
 #[cfg(test)]

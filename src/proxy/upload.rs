@@ -38,6 +38,10 @@ pub(crate) trait Downstream {
     fn set_aside(&mut self, aside: Box<Aside>);
 }
 
+/// Nobody: behind a copy, and behind a hedge, whose client is asked by the first attempt. The request is whole, and
+/// nobody hears of what comes before its answer.
+pub(crate) struct Nobody;
+
 /// One request on its way to one endpoint.
 #[derive(Debug)]
 pub(crate) struct Upload {
@@ -136,4 +140,28 @@ impl Upload {
     pub(crate) fn into_buffer(self) -> Vec<u8> {
         self.out
     }
+}
+
+// === impl Nobody ===
+
+impl Downstream for Nobody {
+    fn buffered(&mut self, _: &mut Vec<u8>) -> Result<bool, Refusal> {
+        Ok(true)
+    }
+
+    fn poll_body(&mut self, _: &mut Context<'_>, _: &mut Vec<u8>) -> Poll<Result<bool, Refusal>> {
+        Poll::Ready(Ok(true))
+    }
+
+    fn poll_gone(&mut self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
+
+    fn awaits_continue(&self) -> bool {
+        false
+    }
+
+    fn interim(&mut self, _: &mut Context<'_>, _: &Response, _: &[u8]) {}
+
+    fn set_aside(&mut self, _: Box<Aside>) {}
 }

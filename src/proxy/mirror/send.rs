@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -21,20 +21,16 @@ use super::super::h2up::outcome;
 use super::super::h2up::trunk::Dial;
 use super::super::lines::Purpose;
 use super::super::reach::Reach;
-use super::super::refusal::Refusal;
 use super::super::timer::Timer;
-use super::super::upload::{Downstream, Upload};
+use super::super::upload::{Nobody, Upload};
 use super::super::wire::{AnyWire, Wire};
-use super::copying::{Aside, Copying};
+use super::copying::Copying;
 use super::scene::{Side, Witness};
 use crate::model::{Fault, Http2Use, Protocol, Timeouts};
 use crate::telemetry::mirror::Lost;
 
 /// Body bytes that are read of an answer; then it counts as answered, and its connection is closed.
 pub(crate) const ANSWER_BYTES_MAX: u64 = 16 << 20;
-
-/// Nobody stands behind a copy: it is whole, and nobody hears of its answer.
-struct Nobody;
 
 /// Sends a copy that is whole, and counts what became of it.
 pub(super) async fn run(mut copying: Box<Copying>) {
@@ -262,28 +258,4 @@ fn lost(failure: Failure) -> Lost {
         Failure::Endpoint { fault: Fault::UpstreamTimeout, .. } => Lost::Timeout,
         Failure::Endpoint { .. } | Failure::Client(_) => Lost::Answer,
     }
-}
-
-// === impl Nobody ===
-
-impl Downstream for Nobody {
-    fn buffered(&mut self, _: &mut Vec<u8>) -> Result<bool, Refusal> {
-        Ok(true)
-    }
-
-    fn poll_body(&mut self, _: &mut Context<'_>, _: &mut Vec<u8>) -> Poll<Result<bool, Refusal>> {
-        Poll::Ready(Ok(true))
-    }
-
-    fn poll_gone(&mut self, _: &mut Context<'_>) -> Poll<()> {
-        Poll::Pending
-    }
-
-    fn awaits_continue(&self) -> bool {
-        false
-    }
-
-    fn interim(&mut self, _: &mut Context<'_>, _: &Response, _: &[u8]) {}
-
-    fn set_aside(&mut self, _: Box<Aside>) {}
 }
