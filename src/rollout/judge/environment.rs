@@ -65,7 +65,10 @@ impl Environment {
             return None;
         }
         let rate = errors as f64 / attempts as f64;
-        if rate > self.guard {
+        // Two deviations above the guard: five failures of the first twenty are chance where a few users fail often.
+        let allowed = self.guard * attempts as f64;
+        let chance = 2.0 * (dispersion.max(1.0) * allowed * (1.0 - self.guard)).sqrt();
+        if errors as f64 > allowed + chance {
             let (rate, guard) = (100.0 * rate, 100.0 * self.guard);
             return Some(format!("{rate:.1} % of stable's own requests failed lately, more than {guard:.0} %"));
         }
@@ -92,6 +95,18 @@ mod tests {
     fn run(environment: &mut Environment, seconds: u64, attempts: u64, errors: u64) {
         let arm = Arm { attempts, errors, ..Arm::default() };
         (0..seconds).for_each(|_| environment.add(1000, &arm));
+    }
+
+    #[test]
+    fn a_few_failures_among_the_first_requests_are_chance() {
+        let mut environment = Environment::new(0.2, 2.0);
+        run(&mut environment, 1, 20, 7);
+        assert_eq!(environment.degraded(1.0), None);
+        run(&mut environment, 1, 1, 1);
+        assert!(environment.degraded(1.0).expect("bad").contains("more than 20 %"));
+        let mut environment = Environment::new(0.2, 2.0);
+        run(&mut environment, 1, 20, 11);
+        assert_eq!(environment.degraded(4.0), None, "failures that come in clusters prove less");
     }
 
     #[test]
