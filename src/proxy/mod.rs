@@ -33,6 +33,7 @@ pub mod refusal;
 mod forwarded;
 mod outgoing;
 mod pace;
+mod sink;
 mod upload;
 
 mod admit;

@@ -3,10 +3,10 @@
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use h2::{RecvStream, SendStream};
 
 use super::super::h1::response::{Response, ResponseFraming};
 use super::super::h2::trailer_lines;
+use super::super::http2::handles::{Inflow, Outflow};
 use super::super::upload::Downstream;
 use super::grpc;
 use super::trunk::Place;
@@ -16,7 +16,7 @@ use crate::model::Fault;
 /// An answer whose head is there.
 #[derive(Debug)]
 pub(crate) struct Answer {
-    stream: RecvStream,
+    stream: Inflow,
     pub(crate) response: Response,
     /// What the spans of `response` point into.
     pub(crate) bytes: Vec<u8>,
@@ -51,7 +51,7 @@ pub(crate) enum Piece {
 // === impl Answer ===
 
 impl Answer {
-    pub(crate) fn new(stream: RecvStream, response: Response, bytes: Vec<u8>, uplink: Uplink, place: Place) -> Self {
+    pub(crate) fn new(stream: Inflow, response: Response, bytes: Vec<u8>, uplink: Uplink, place: Place) -> Self {
         let ended = stream.is_end_stream() || response.framing == ResponseFraming::None;
         Self { stream, response, bytes, uplink, place, ended, tunnel: false, call: None }
     }
@@ -67,7 +67,7 @@ impl Answer {
     }
 
     /// Both directions of its stream, and its place on the connection.
-    pub(super) fn into_parts(self) -> (RecvStream, SendStream<Bytes>, Place) {
+    pub(super) fn into_parts(self) -> (Inflow, Outflow, Place) {
         (self.stream, self.uplink.into_stream(), self.place)
     }
 
@@ -87,6 +87,14 @@ impl Answer {
     /// Whether nothing follows the head.
     pub(crate) fn is_bare(&self) -> bool {
         self.ended
+    }
+
+    /// What follows the head, when all of it has come in one piece, and the request is sent.
+    pub(crate) fn take_whole(&mut self) -> Option<Bytes> {
+        if self.ended {
+            return Some(Bytes::new());
+        }
+        None
     }
 
     /// The next piece.
@@ -125,7 +133,7 @@ impl Answer {
 
     /// The client has taken as many bytes of the body: the endpoint may send as many more.
     pub(crate) fn taken(&mut self, bytes: usize) {
-        let _ = self.stream.flow_control().release_capacity(bytes);
+        self.stream.release(bytes);
     }
 
     /// It took too long: perhaps nobody is there.

@@ -1,21 +1,16 @@
 //! One attempt over HTTP/2: a request on a stream of a connection to one endpoint, up to the head of its answer.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use bytes::Bytes;
-use h2::client::ResponseFuture;
-use h2::{RecvStream, SendStream};
-use http::uri::Scheme;
-use http::{Response as HttpResponse, StatusCode};
-
 use super::super::exchange::{INTERIM_MAX, say_continue};
 use super::super::h1::request::Framing;
 use super::super::h1::response::{self, Ends, Response};
+use super::super::http2::client::Answered;
+use super::super::http2::handles::{Inflow, Outflow};
+use super::super::http2::head::Head;
 use super::super::interim::CONTINUE_PATIENCE;
 use super::super::refusal::Refusal;
 use super::super::replay::Patience;
@@ -24,8 +19,7 @@ use super::super::upload::Downstream;
 use super::super::worker::Worker;
 use super::answer::Answer;
 use super::outcome::{Lost, lost};
-use super::request::{UNSAYABLE, read};
-use super::socket::extend;
+use super::request::{Ask, Form};
 use super::trunk::{Dial, HTTP1, Place, RETIRED};
 use super::trunks::{TRUNKS_MAX, Trunks};
 use super::uplink::Uplink;
@@ -46,7 +40,7 @@ pub(crate) struct AtHand {
 
 /// What the wait for an answer sees.
 enum Event {
-    Head(HttpResponse<RecvStream>),
+    Head(Head, Inflow),
     /// Body bytes moved: the idle deadline starts again.
     Moved,
     Failed(Lost),
@@ -57,8 +51,7 @@ pub(crate) struct Call<'a> {
     pub(crate) worker: &'a Rc<Worker>,
     pub(crate) endpoint: &'a Arc<Endpoint>,
     pub(crate) dial: &'a Dial,
-    /// The head as it stands in HTTP/1.1.
-    pub(crate) head: Bytes,
+    pub(crate) ask: &'a Ask<'a>,
     pub(crate) framing: Framing,
     /// Whether it is HEAD.
     pub(crate) to_head: bool,
@@ -74,21 +67,25 @@ pub(crate) async fn exchange<D: Downstream>(
     at_hand: AtHand,
     down: &mut D,
     timer: &mut Timer,
-) -> Result<Box<Answer>, Lost> {
-    let Opened { place, response, stream, extended } = open(call).await?;
+) -> Result<Answer, Lost> {
+    let opened = match begin(call) {
+        Some(opened) => opened,
+        // The connection is not there, or there is no room on it.
+        None => Box::pin(open(call, timer)).await?,
+    };
+    let Opened { place, answered, stream, form } = opened;
     let uplink = Uplink::new(stream, call.framing, at_hand.framed, at_hand.complete);
-    let mut wait = Wait { uplink, response, interim: 0, stale: place.reused };
-    let head = wait.head(down, timer, call).await.inspect_err(|lost| {
+    let mut wait = Wait { uplink, answered, interim: 0, stale: place.reused };
+    let (head, body) = wait.head(down, timer, call).await.inspect_err(|lost| {
         // A try that was given up early says little of the connection.
         if matches!(lost, Lost::Sent { fault: Fault::UpstreamTimeout, .. }) && call.patience.is_none() {
             place.doubt();
         }
     })?;
-    let (parts, body) = head.into_parts();
     let malformed = Lost::Sent { fault: Fault::UpstreamAnswer, reason: "malformed_answer", stale: false };
-    let (response, bytes) = describe(&parts, &body, call.to_head).map_err(|()| malformed)?;
-    let mut answer = Box::new(Answer::new(body, response, bytes, wait.uplink, place));
-    if extended {
+    let (response, bytes) = describe(call, &head, &body).map_err(|()| malformed)?;
+    let mut answer = Answer::new(body, response, bytes, wait.uplink, place);
+    if form == Form::WebSocket {
         answer.expect_tunnel();
     }
     Ok(answer)
@@ -97,56 +94,75 @@ pub(crate) async fn exchange<D: Downstream>(
 /// A stream with a request's head on it.
 struct Opened {
     place: Place,
-    response: ResponseFuture,
-    stream: SendStream<Bytes>,
-    /// Whether the head is an extended CONNECT.
-    extended: bool,
+    answered: Answered,
+    stream: Outflow,
+    form: Form,
 }
 
-/// Opens a stream with the request's head on it. A connection that has just said that it takes no more is passed over.
-async fn open(call: &Call<'_>) -> Result<Opened, Lost> {
-    let scheme = if call.dial.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
+/// Begins a stream at once, where there is a connection with room.
+fn begin(call: &Call<'_>) -> Option<Opened> {
+    let place = Trunks::take(call.worker, call.endpoint, call.dial);
+    if place.is_open() && !place.is_crowded() { say(call, place).ok() } else { None }
+}
+
+/// Says the request's head on a stream of its own; the place comes back when nothing was sent.
+fn say(call: &Call<'_>, place: Place) -> Result<Opened, Place> {
+    let scheme: &[u8] = if call.dial.tls.is_some() { b"https" } else { b"http" };
+    let form = if call.upgrade && place.takes_websockets() { Form::WebSocket } else { Form::Plain };
+    let bare = call.framing == Framing::None && form == Form::Plain;
+    let mut spare = call.worker.buffers.borrow_mut().take();
+    let sent = place.send(|out| call.ask.say(scheme, form, &mut spare, out), bare);
+    call.worker.buffers.borrow_mut().put(spare);
+    match sent {
+        Ok((answered, stream)) => Ok(Opened { place, answered, stream, form }),
+        Err(_) => Err(place),
+    }
+}
+
+/// Waits for a connection, and for a stream's turn on it. One that has just said that it takes no more is passed over.
+async fn open(call: &Call<'_>, timer: &mut Timer) -> Result<Opened, Lost> {
     for passed in 0..=TRUNKS_MAX {
         let place = Trunks::take(call.worker, call.endpoint, call.dial);
-        let mut sender = match place.sender().await {
-            Ok(sender) => sender,
+        match place.settled().await {
+            Ok(()) => {}
             // It opened and was left before this request came to it: no failure to connect.
             Err(RETIRED) => continue,
             Err(HTTP1) => return Err(Lost::Http1),
             Err(reason) => return Err(Lost::Unconnected(reason)),
-        };
-        if place.is_crowded() && passed < MOVES_MAX {
-            continue;
         }
-        let mut request = read(&call.head, scheme.clone()).ok_or(Lost::Client(UNSAYABLE))?;
-        let extended = call.upgrade && sender.is_extended_connect_protocol_enabled();
-        if extended {
-            extend(&mut request);
+        if place.is_crowded() {
+            if passed < MOVES_MAX {
+                continue;
+            }
+            let until = Instant::now() + call.dial.timeouts.response_header;
+            match timer.limit(until, place.turn()).await {
+                Ok(_) => {}
+                Err(_) => return Err(Lost::Sent { fault: Fault::UpstreamTimeout, reason: "timeout", stale: false }),
+            }
         }
-        match sender.send_request(request, call.framing == Framing::None && !extended) {
-            Ok((response, stream)) => return Ok(Opened { place, response, stream, extended }),
-            Err(_) => place.retire(),
+        match say(call, place) {
+            Ok(opened) => return Ok(opened),
+            Err(place) => place.retire(),
         }
     }
     Err(Lost::Unconnected("connect_failed"))
 }
 
 /// The head as HTTP/1 heads are described, so that what becomes of it is decided once.
-fn describe(parts: &http::response::Parts, body: &RecvStream, to_head: bool) -> Result<(Response, Vec<u8>), ()> {
-    let ends = match (body.is_end_stream(), to_head) {
+fn describe(call: &Call<'_>, head: &Head, body: &Inflow) -> Result<(Response, Vec<u8>), ()> {
+    let ends = match (body.is_end_stream(), call.to_head) {
         (_, true) => Ends::ByMethod,
         (true, _) => Ends::AtOnce,
         (false, _) => Ends::Later,
     };
-    let fields = parts.headers.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
-    let mut bytes = Vec::with_capacity(512);
-    let response = response::describe(parts.status.as_u16(), fields, ends, &mut bytes).map_err(drop)?;
+    let (mut bytes, lines) = (Vec::with_capacity(512), call.worker.buffers.borrow_mut().take_lines());
+    let response = response::describe(head.status, head.fields(), ends, &mut bytes, lines).map_err(drop)?;
     Ok((response, bytes))
 }
 
 struct Wait {
     uplink: Uplink,
-    response: ResponseFuture,
+    answered: Answered,
     interim: u32,
     stale: bool,
 }
@@ -159,7 +175,7 @@ impl Wait {
         down: &mut D,
         timer: &mut Timer,
         call: &Call<'_>,
-    ) -> Result<HttpResponse<RecvStream>, Lost> {
+    ) -> Result<(Head, Inflow), Lost> {
         let (timeouts, mut patience) = (&call.dial.timeouts, call.patience);
         let mut moved = Instant::now();
         loop {
@@ -174,7 +190,7 @@ impl Wait {
             };
             let event = std::future::poll_fn(|cx| self.poll(cx, down));
             match timer.limit(moved + limit, event).await {
-                Ok(Event::Head(head)) => return Ok(head),
+                Ok(Event::Head(head, body)) => return Ok((head, body)),
                 Ok(Event::Moved) => moved = Instant::now(),
                 Ok(Event::Failed(lost)) => return Err(lost),
                 Err(_) if awaits_continue => {
@@ -197,18 +213,18 @@ impl Wait {
             Poll::Ready(Ok(())) => true,
             Poll::Pending => false,
         };
-        while let Poll::Ready(Some(Ok(interim))) = self.response.poll_informational(cx) {
+        while let Poll::Ready(Some(interim)) = self.answered.poll_interim(cx) {
             self.interim += 1;
             // 101 is of HTTP/1 alone (RFC 9113 §8.6).
-            let switches = interim.status() == StatusCode::SWITCHING_PROTOCOLS;
+            let switches = interim.status == 101;
             if switches || self.interim > INTERIM_MAX {
                 let reason = if switches { "unasked_upgrade" } else { "too_many_interim_answers" };
                 return Poll::Ready(Event::Failed(Lost::Sent { fault: Fault::UpstreamAnswer, reason, stale: false }));
             }
             tell(cx, &interim, down);
         }
-        match Pin::new(&mut self.response).poll(cx) {
-            Poll::Ready(Ok(head)) => return Poll::Ready(Event::Head(head)),
+        match self.answered.poll_head(cx) {
+            Poll::Ready(Ok((head, body))) => return Poll::Ready(Event::Head(head, body)),
             Poll::Ready(Err(error)) => {
                 let stale = self.stale && self.interim == 0;
                 return Poll::Ready(Event::Failed(lost(&error, stale)));
@@ -223,11 +239,9 @@ impl Wait {
 }
 
 /// Tells the client of an interim answer.
-fn tell<D: Downstream>(cx: &mut Context<'_>, interim: &HttpResponse<()>, down: &mut D) {
-    let fields = interim.headers().iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
+fn tell<D: Downstream>(cx: &mut Context<'_>, interim: &Head, down: &mut D) {
     let mut bytes = Vec::new();
-    let status = interim.status().as_u16();
-    if let Ok(described) = response::describe(status, fields, Ends::AtOnce, &mut bytes) {
+    if let Ok(described) = response::describe(interim.status, interim.fields(), Ends::AtOnce, &mut bytes, Vec::new()) {
         down.interim(cx, &described, &bytes);
     }
 }
