@@ -9,22 +9,23 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
-use h2::server::SendResponse;
-use h2::{RecvStream, SendStream};
-use http::{HeaderMap, Request, Response as HttpResponse, StatusCode};
 
 use super::admit::{Places, admit};
 use super::answer::{Back, Took};
-use super::body::BodyReader;
 use super::decide::{Decision, Dice, Question, decide};
+use super::digits::push_decimal;
 use super::forward::{Answered, Attempt, Job, Reply, Trail, forward};
 use super::frames::held::Held;
 use super::h1::request::{Framing, Refused};
-use super::h1::response::Response;
-use super::h2::{canonical, field, refusal_response};
+use super::h1::response::{Response, ResponseFraming};
+use super::h2::{canonical, send_refusal};
 use super::h2_body::Upstream;
 use super::h2up::grpc;
 use super::h2up::to_http2::Poured;
+use super::http2::error::Error;
+use super::http2::handles::{Inflow, Outflow};
+use super::http2::head::{HeadWriter, Request};
+use super::http2::server::Respond;
 use super::mirror::Aside;
 use super::outgoing::{Caller, Outgoing, RequestId};
 use super::pulse::sheds;
@@ -60,26 +61,20 @@ pub(crate) struct Stream {
 // === impl Stream ===
 
 impl Stream {
-    /// Serves a stream to its end. What h2 made of its head is let go at once.
+    /// Serves a stream to its end. Its head as it came is let go at once.
     pub(crate) fn serve(
         worker: &Rc<Worker>,
         via: &Via,
         held: &Rc<Held>,
-        request: Request<RecvStream>,
-        respond: SendResponse<Bytes>,
+        request: (Request, Inflow),
+        respond: Respond,
         began: Instant,
     ) -> impl Future<Output = ()> + 'static {
         let (stream, read, down, asked) = Self::new(Rc::clone(worker), via.clone(), Rc::clone(held), request, began);
         stream.run(read, down, asked, respond)
     }
 
-    async fn run(
-        self,
-        read: Result<(), Refusal>,
-        mut down: Upstream,
-        mut asked: Option<Asked>,
-        mut respond: SendResponse<Bytes>,
-    ) {
+    async fn run(self, read: Result<(), Refusal>, mut down: Upstream, mut asked: Option<Asked>, mut respond: Respond) {
         let mut stream = self;
         let decision = match read.and_then(|()| stream.decide()) {
             Ok(decision) => decision,
@@ -142,14 +137,14 @@ impl Stream {
         worker: Rc<Worker>,
         via: Via,
         held: Rc<Held>,
-        request: Request<RecvStream>,
+        (request, body): (Request, Inflow),
         began: Instant,
     ) -> (Self, Result<(), Refusal>, Upstream, Option<Asked>) {
         let snapshot = worker.snapshot();
         let mut head = worker.take_head();
         let upgrade = socket::is_asked(&request);
         let key = upgrade.then(|| socket::Key::new(&mut worker.chance.borrow_mut().rng));
-        let canonical = canonical(&request, &snapshot.limits, key.as_ref(), &mut head);
+        let canonical = canonical(&request, body.is_end_stream(), &snapshot.limits, key.as_ref(), &mut head);
         let read = canonical.and_then(|framing| match held.take(head.bytes.len()) {
             true => Ok(framing),
             false => Err(Refused::HeadTooLarge),
@@ -166,7 +161,6 @@ impl Stream {
         let id = RequestId::new(&head, &mut worker.chance.borrow_mut().rng);
         let trace = worker.trace(&snapshot, &head, caller.trusted);
         let expects_continue = head.fields.iter().any(|field| field.id == FieldId::Expect);
-        let body = request.into_body();
         let (down, asked) = match upgrade {
             true => (Upstream::none(), Some(Asked { body })),
             false => (Upstream::new(body, framing, expects_continue), None),
@@ -209,7 +203,7 @@ impl Stream {
         &self,
         decision: Decision,
         timer: &mut Timer,
-        respond: &mut SendResponse<Bytes>,
+        respond: &mut Respond,
     ) -> Result<(Decision, Places), Refusal> {
         if !self.snapshot.services[decision.service].capped {
             return Ok((decision, Places::default()));
@@ -225,7 +219,7 @@ impl Stream {
         places: Places,
         down: &mut Upstream,
         timer: &mut Timer,
-        respond: &mut SendResponse<Bytes>,
+        respond: &mut Respond,
     ) -> Option<Result<Reply, (Refusal, Trail)>> {
         let question = self.question();
         let outgoing = Outgoing {
@@ -264,14 +258,13 @@ impl Stream {
         }
     }
 
-    pub(crate) fn refuse(&self, refusal: &Refusal, trail: &Trail, bytes_in: u64, respond: &mut SendResponse<Bytes>) {
+    pub(crate) fn refuse(&self, refusal: &Refusal, trail: &Trail, bytes_in: u64, respond: &mut Respond) {
         self.tell(trail, refusal.status(), Some(refusal.fault()), (bytes_in, 0));
-        if grpc::is_call(&self.head) {
-            let _ = respond.send_response(grpc::refusal_response(refusal), true);
-            return;
-        }
-        let (head, body) = refusal_response(refusal, &self.head);
-        let _ = send(respond, head, body);
+        // A stream that is no more is told of.
+        let _ = match grpc::is_call(&self.head) {
+            true => respond.send_response(|out| grpc::refuse(refusal, out), true).map(drop),
+            false => send_refusal(refusal, &self.head, respond),
+        };
     }
 
     /// Sends the endpoint's answer when all of it is at hand; else its head, and the body that is to be poured.
@@ -281,48 +274,50 @@ impl Stream {
         decision: &Decision,
         mut down: Upstream,
         timer: Timer,
-        respond: &mut SendResponse<Bytes>,
-    ) -> Option<(Box<Streamed<W>>, SendStream<Bytes>)> {
+        respond: &mut Respond,
+    ) -> Option<(Box<Streamed<W>>, Outflow)> {
         let Answered { mut conn, mut response, upload, attempt, trail, at } = answered;
-        let head = self.head_for_client(&response, &conn.buf, &attempt, decision, trail.upstream_us);
-        let watch = Watch::of(&response, &conn.buf);
+        let told = self.told(&response, &conn.buf, &attempt, decision, trail.upstream_us);
         Aside::note(&mut down.aside, &response, &conn.buf, &attempt);
-        conn.buf.drain(..response.head_bytes);
-        let body = BodyReader::of_response(response.framing);
-        let at_hand = match body {
-            BodyReader::Done(_) => Some(0),
-            BodyReader::Length(length) => usize::try_from(length).ok().filter(|&n| n == conn.buf.len()),
-            _ => None,
+        let behind = conn.buf.len() - response.head_bytes;
+        let at_hand = match response.framing {
+            ResponseFraming::None => Some(0),
+            ResponseFraming::Length(length) => usize::try_from(length).ok().filter(|&n| n == behind),
+            ResponseFraming::Chunked | ResponseFraming::Close => None,
         };
         if let Some(n) = at_hand.filter(|&n| n == 0 || upload.is_whole()) {
-            let data = Bytes::copy_from_slice(&conn.buf[..n]);
-            conn.buf.drain(..n);
+            let data = Bytes::copy_from_slice(&conn.buf[response.head_bytes..response.head_bytes + n]);
+            let sent = send(respond, |out| told.write(out), data.clone());
+            conn.buf.drain(..response.head_bytes + n);
             if let Some(witness) = Aside::witness(&mut down.aside) {
                 witness.data(&data);
                 witness.end();
             }
-            let cut = send(respond, head, data).is_err().then_some(Fault::Client);
+            let cut = sent.is_err().then_some(Fault::Client);
             let fault = cut.or((500..600).contains(&response.status).then_some(Fault::UpstreamAnswer));
             self.tell(&trail, response.status, fault, (down.bytes_in, n as u64));
             attempt.give_back(conn, upload, &mut response, true, self.worker.now(at).mono_ms);
             self.worker.timers.borrow_mut().put(timer);
             return None;
         }
+        let sent = respond.send_response(|out| told.write(out), false);
+        let watch = Watch::of(&response, &conn.buf);
+        conn.buf.drain(..response.head_bytes);
         let answered = Answered { conn, response, upload, attempt, trail, at };
         let streamed = Box::new(Streamed::new(self, down, answered, timer, watch));
         // A client that has reset the stream is told of when the body is dropped.
-        respond.send_response(head, false).ok().map(|out| (streamed, out))
+        sent.ok().map(|out| (streamed, out))
     }
 
-    /// The answer's head, as the client gets it.
-    pub(crate) fn head_for_client(
-        &self,
-        response: &Response,
-        bytes: &[u8],
-        attempt: &Attempt,
-        decision: &Decision,
+    /// The answer's head, to be written as the client gets it. `bytes` are what the spans of `response` point into.
+    pub(crate) fn told<'a>(
+        &'a self,
+        response: &'a Response,
+        bytes: &'a [u8],
+        attempt: &'a Attempt,
+        decision: &'a Decision,
         upstream_us: Option<u64>,
-    ) -> HttpResponse<()> {
+    ) -> Told<'a> {
         let back = Back {
             snapshot: &self.snapshot,
             head: &self.head,
@@ -332,19 +327,7 @@ impl Stream {
             now: self.worker.now(self.began),
             took: Took { began: self.began, upstream_us },
         };
-        let mut headers = HeaderMap::with_capacity(response.lines.len() + 1);
-        back.fields(response, bytes, |name, value| {
-            if let Some((name, value)) = field(name, value) {
-                headers.append(name, value);
-            }
-        });
-        if let Some(length) = response.length.filter(|_| response.status != 204) {
-            headers.insert(http::header::CONTENT_LENGTH, length.into());
-        }
-        let mut head = HttpResponse::new(());
-        *head.status_mut() = StatusCode::from_u16(response.status).unwrap_or(StatusCode::BAD_GATEWAY);
-        *head.headers_mut() = headers;
-        head
+        Told { back, response, bytes }
     }
 
     pub(crate) fn tell(&self, trail: &Trail, status: u16, fault: Option<Fault>, bytes: (u64, u64)) {
@@ -366,9 +349,50 @@ impl Stream {
 }
 
 /// Sends a whole answer; an error when the stream is no more.
-fn send(respond: &mut SendResponse<Bytes>, head: HttpResponse<()>, data: Bytes) -> Result<(), h2::Error> {
+fn send(respond: &mut Respond, head: impl FnOnce(&mut HeadWriter<'_>), data: Bytes) -> Result<(), Error> {
     let mut out = respond.send_response(head, data.is_empty())?;
     if data.is_empty() { Ok(()) } else { out.send_data(data, true) }
+}
+
+/// An endpoint's head, ready to be written for a client of HTTP/2.
+pub(crate) struct Told<'a> {
+    back: Back<'a>,
+    response: &'a Response,
+    bytes: &'a [u8],
+}
+
+// === impl Told ===
+
+impl Told<'_> {
+    /// Writes it.
+    pub(crate) fn write(&self, out: &mut HeadWriter<'_>) {
+        out.status(self.response.status);
+        self.back.fields(self.response, self.bytes, |name, value| lower(name, |name| out.field(name, value)));
+        if let Some(length) = self.response.length.filter(|_| self.response.status != 204) {
+            let mut digits = Vec::with_capacity(20);
+            push_decimal(&mut digits, length);
+            out.field(b"content-length", &digits);
+        }
+    }
+
+    /// Writes that of a granted upgrade as that of a granted extended CONNECT.
+    pub(crate) fn grant(&self, out: &mut HeadWriter<'_>) {
+        out.status(200);
+        self.back.fields(self.response, self.bytes, |name, value| {
+            if !name.eq_ignore_ascii_case(b"sec-websocket-accept") {
+                lower(name, |name| out.field(name, value));
+            }
+        });
+    }
+}
+
+/// Hands on the name of a field in lower case, as HTTP/2 has it.
+#[inline]
+fn lower(name: &[u8], field: impl FnOnce(&[u8])) {
+    match name.iter().any(u8::is_ascii_uppercase) {
+        false => field(name),
+        true => field(&name.to_ascii_lowercase()),
+    }
 }
 
 impl Drop for Stream {

@@ -4,15 +4,16 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use h2::{Reason, SendStream};
 
 use super::body::BodyReader;
 use super::exchange::{Conn, poll_read};
 use super::forward::{Answered, Attempt, Trail};
 use super::h1::chunked::Piece;
 use super::h1::response::Response;
-use super::h2::trailer_map;
+use super::h1::trailers;
 use super::h2_body::Upstream;
+use super::http2::error::Reason;
+use super::http2::handles::Outflow;
 use super::mirror::Aside;
 use super::stream::Stream;
 use super::timer::Timer;
@@ -68,7 +69,7 @@ impl<W: Wire> Streamed<W> {
     }
 
     /// Sends the body as the client takes it.
-    pub(crate) async fn pour(mut self: Box<Self>, mut out: SendStream<Bytes>) {
+    pub(crate) async fn pour(mut self: Box<Self>, mut out: Outflow) {
         loop {
             let next = std::future::poll_fn(|cx| match self.poll(cx) {
                 Poll::Ready(next) => Poll::Ready(Some(next)),
@@ -85,7 +86,7 @@ impl<W: Wire> Streamed<W> {
                     let trailers = std::mem::take(&mut self.trailers);
                     let _ = match trailers.is_empty() {
                         true => out.send_data(Bytes::new(), true),
-                        false => out.send_trailers(trailer_map(&trailers)),
+                        false => out.send_trailers(trailers::fields(&trailers)),
                     };
                     return;
                 }
@@ -95,21 +96,20 @@ impl<W: Wire> Streamed<W> {
     }
 
     /// Waits until the client takes more; false when it does not, or is gone.
-    async fn has_room(&mut self, out: &mut SendStream<Bytes>) -> bool {
-        // One byte is claimed, not the whole piece, so that many waiting streams do not claim what one of them needs.
-        out.reserve_capacity(1);
+    async fn has_room(&mut self, out: &mut Outflow) -> bool {
+        if out.has_room() {
+            return true;
+        }
         // A window that is opened byte by byte is no room before all that waits has gone through it.
         let deadline = Instant::now() + self.idle;
-        while out.capacity() == 0 {
-            let room = std::future::poll_fn(|cx| out.poll_capacity(cx));
-            match self.timer.limit(deadline, room).await {
-                // The endpoint has not kept the client waiting.
-                Ok(Some(Ok(_))) => self.moved = Instant::now(),
-                Ok(_) => return false,
-                Err(_) => {
-                    out.send_reset(Reason::CANCEL);
-                    return false;
-                }
+        let room = std::future::poll_fn(|cx| out.poll_room(cx));
+        match self.timer.limit(deadline, room).await {
+            // The endpoint has not kept the client waiting.
+            Ok(Ok(())) => self.moved = Instant::now(),
+            Ok(Err(_)) => return false,
+            Err(_) => {
+                out.send_reset(Reason::CANCEL);
+                return false;
             }
         }
         true

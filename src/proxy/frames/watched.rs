@@ -10,10 +10,10 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use h2::Reason;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::super::connection::PREFACE;
+use super::super::http2::error::Reason;
 use super::super::timer::Timer;
 use super::glitches::Glitches;
 use super::rules::broken;
@@ -205,7 +205,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Watched<S> {
     /// An endpoint hears that this is the end, if that can be said at once, and h2 that it is over.
     fn leave(&mut self, cx: &mut Context<'_>) -> io::Error {
         if self.outgoing.is_between_frames() && !self.watch.said.replace(true) {
-            let code = u32::from(self.watch.reason()).to_be_bytes();
+            let code = self.watch.reason().0.to_be_bytes();
             // No stream of its own was processed.
             let mut goaway = [0, 0, 8, GOAWAY, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
             goaway[13..].copy_from_slice(&code);

@@ -14,13 +14,13 @@ use super::answer::Answer;
 use super::exchange::{AtHand, Call, exchange};
 use super::grpc;
 use super::outcome::Lost;
-use super::request::text;
+use super::request::Ask;
 use super::trunk::{Dial, HTTP1, NO_ROOM};
 use crate::model::Fault;
 
 /// An answer over HTTP/2, as far as its head.
 pub(crate) struct Answered2 {
-    pub(crate) answer: Box<Answer>,
+    pub(crate) answer: Answer,
     pub(crate) attempt: Attempt,
     pub(crate) trail: Trail,
     /// When its head was there.
@@ -63,14 +63,15 @@ pub(crate) async fn over_http2<'c, D: Downstream>(
     let target = (attempt.pool, attempt.endpoint);
     let elsewhere = Elsewhere::new(job, course.trail, target);
     let secure = || elsewhere.secure();
+    let ask = match Ask::new(job.outgoing, &attempt.endpoint().authority) {
+        Ok(ask) => ask,
+        Err(refusal) => return Ok(Tried::Over(Err(refusal))),
+    };
     let call = Call {
         worker: job.worker,
         endpoint: attempt.endpoint(),
         dial,
-        head: match text(job.outgoing, &attempt.endpoint().authority) {
-            Ok(head) => head,
-            Err(refusal) => return Ok(Tried::Over(Err(refusal))),
-        },
+        ask: &ask,
         framing: job.outgoing.framing,
         to_head: job.question.head.method() == "HEAD",
         upgrade: job.outgoing.upgrade,
@@ -78,7 +79,7 @@ pub(crate) async fn over_http2<'c, D: Downstream>(
     };
     let at_hand = AtHand { framed: replay.body.clone(), complete: replay.complete };
     let tried = exchange(&call, at_hand, replay, timer).await;
-    drop(call);
+    drop(ask);
     if let Err(Lost::Http1) = tried {
         return Err((attempt, course));
     }

@@ -68,12 +68,10 @@ pub(crate) async fn exchange<D: Downstream>(
     down: &mut D,
     timer: &mut Timer,
 ) -> Result<Answer, Lost> {
-    let opened = match begin(call) {
-        Some(opened) => opened,
-        // The connection is not there, or there is no room on it.
-        None => Box::pin(open(call, timer)).await?,
+    let Opened { place, answered, stream, form } = match begin(call) {
+        Ok(opened) => opened,
+        Err(place) => Box::pin(open(call, timer, place)).await?,
     };
-    let Opened { place, answered, stream, form } = opened;
     let uplink = Uplink::new(stream, call.framing, at_hand.framed, at_hand.complete);
     let mut wait = Wait { uplink, answered, interim: 0, stale: place.reused };
     let (head, body) = wait.head(down, timer, call).await.inspect_err(|lost| {
@@ -99,10 +97,10 @@ struct Opened {
     form: Form,
 }
 
-/// Begins a stream at once, where there is a connection with room.
-fn begin(call: &Call<'_>) -> Option<Opened> {
+/// Begins a stream at once; else its place, on a connection that is not there yet, or where there is no room.
+fn begin(call: &Call<'_>) -> Result<Opened, Place> {
     let place = Trunks::take(call.worker, call.endpoint, call.dial);
-    if place.is_open() && !place.is_crowded() { say(call, place).ok() } else { None }
+    if place.is_open() && !place.is_crowded() { say(call, place) } else { Err(place) }
 }
 
 /// Says the request's head on a stream of its own; the place comes back when nothing was sent.
@@ -120,30 +118,28 @@ fn say(call: &Call<'_>, place: Place) -> Result<Opened, Place> {
 }
 
 /// Waits for a connection, and for a stream's turn on it. One that has just said that it takes no more is passed over.
-async fn open(call: &Call<'_>, timer: &mut Timer) -> Result<Opened, Lost> {
+async fn open(call: &Call<'_>, timer: &mut Timer, mut place: Place) -> Result<Opened, Lost> {
     for passed in 0..=TRUNKS_MAX {
-        let place = Trunks::take(call.worker, call.endpoint, call.dial);
         match place.settled().await {
-            Ok(()) => {}
+            Ok(()) if place.is_crowded() && passed < MOVES_MAX => {}
+            Ok(()) => {
+                if place.is_crowded() {
+                    let until = Instant::now() + call.dial.timeouts.response_header;
+                    if timer.limit(until, place.turn()).await.is_err() {
+                        return Err(Lost::Sent { fault: Fault::UpstreamTimeout, reason: "timeout", stale: false });
+                    }
+                }
+                match say(call, place) {
+                    Ok(opened) => return Ok(opened),
+                    Err(unused) => unused.retire(),
+                }
+            }
             // It opened and was left before this request came to it: no failure to connect.
-            Err(RETIRED) => continue,
+            Err(RETIRED) => {}
             Err(HTTP1) => return Err(Lost::Http1),
             Err(reason) => return Err(Lost::Unconnected(reason)),
         }
-        if place.is_crowded() {
-            if passed < MOVES_MAX {
-                continue;
-            }
-            let until = Instant::now() + call.dial.timeouts.response_header;
-            match timer.limit(until, place.turn()).await {
-                Ok(_) => {}
-                Err(_) => return Err(Lost::Sent { fault: Fault::UpstreamTimeout, reason: "timeout", stale: false }),
-            }
-        }
-        match say(call, place) {
-            Ok(opened) => return Ok(opened),
-            Err(place) => place.retire(),
-        }
+        place = Trunks::take(call.worker, call.endpoint, call.dial);
     }
     Err(Lost::Unconnected("connect_failed"))
 }

@@ -5,6 +5,7 @@
 
 use super::super::h1::response::Response as Described;
 use super::super::h1::trailers;
+use super::super::http2::head::HeadWriter;
 use super::super::refusal::Refusal;
 use crate::model::Head;
 
@@ -46,7 +47,7 @@ fn read(value: &[u8]) -> u32 {
 
 /// The fields of weir's own answer to a call: the status that gRPC clients make of weir's HTTP status
 /// (`doc/http-grpc-status-mapping.md` of gRPC), in a head of status 200 that nothing follows.
-pub(crate) fn refusal_fields(refusal: &Refusal) -> [(&'static str, String); 4] {
+fn refusal_fields(refusal: &Refusal) -> [(&'static str, String); 4] {
     let status = match refusal.status() {
         400 => 13,
         401 => 16,
@@ -61,6 +62,14 @@ pub(crate) fn refusal_fields(refusal: &Refusal) -> [(&'static str, String); 4] {
         ("grpc-message", encoded(&format!("weir: {refusal}"))),
         ("proxy-status", refusal.proxy_status()),
     ]
+}
+
+/// Writes weir's own answer to a call.
+pub(crate) fn refuse(refusal: &Refusal, out: &mut HeadWriter<'_>) {
+    out.status(200);
+    for (name, value) in refusal_fields(refusal) {
+        out.field(name.as_bytes(), value.as_bytes());
+    }
 }
 
 /// The trailers of a call that weir ends because the weight of its pool went to 0: its client may call again.

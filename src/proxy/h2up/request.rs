@@ -10,6 +10,7 @@ use super::super::http2::head::HeadWriter;
 use super::super::outgoing::Outgoing;
 use super::super::refusal::Refusal;
 use super::super::sink::{Fixed, Sink};
+use super::super::socket::KEY;
 
 /// What is said of a head that is no head.
 pub(crate) const UNSAYABLE: Refusal = Refusal::Head(Refused::Malformed("the request cannot be said in HTTP/2"));
@@ -88,8 +89,6 @@ impl<'a> Ask<'a> {
         }
     }
 }
-
-const KEY: &[u8] = b"sec-websocket-key";
 
 /// The names and values of lines.
 fn each(lines: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {

@@ -5,13 +5,14 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use h2::server::SendResponse;
-use h2::{Reason, SendStream};
 
 use super::super::decide::Decision;
 use super::super::forward::{Attempt, Trail};
-use super::super::h2::trailer_map;
+use super::super::h1::trailers;
 use super::super::h2_body::Upstream;
+use super::super::http2::error::Reason;
+use super::super::http2::handles::Outflow;
+use super::super::http2::server::Respond;
 use super::super::mirror::Aside;
 use super::super::stream::Stream;
 use super::super::timer::Timer;
@@ -25,7 +26,7 @@ use crate::model::Fault;
 pub(in crate::proxy) struct Poured {
     stream: Stream,
     down: Upstream,
-    answer: Box<Answer>,
+    answer: Answer,
     attempt: Attempt,
     trail: Trail,
     timer: Timer,
@@ -47,26 +48,27 @@ impl Poured {
         answered: Box<Answered2>,
         mut down: Upstream,
         timer: Timer,
-        respond: &mut SendResponse<Bytes>,
+        respond: &mut Respond,
     ) {
         let Answered2 { answer, attempt, trail, at } = *answered;
-        let head = stream.head_for_client(&answer.response, &answer.bytes, &attempt, decision, trail.upstream_us);
         Aside::note(&mut down.aside, &answer.response, &answer.bytes, &attempt);
         let idle = attempt.service().spec.timeouts.idle;
         let watch = Watch::of(&answer.response, &answer.bytes);
         let (moved, bytes_out, told) = (at, 0, false);
+        let bare = answer.is_bare();
+        let head = stream.told(&answer.response, &answer.bytes, &attempt, decision, trail.upstream_us);
+        let sent = respond.send_response(|out| head.write(out), bare);
         let mut poured =
             Box::new(Self { stream, down, answer, attempt, trail, timer, idle, moved, bytes_out, told, watch });
-        let bare = poured.answer.is_bare();
         // A client that has reset the stream is told of when the answer is dropped.
-        let Ok(out) = respond.send_response(head, bare) else { return };
+        let Ok(out) = sent else { return };
         if bare {
             return poured.finish(None);
         }
         poured.pour(out).await;
     }
 
-    async fn pour(mut self: Box<Self>, mut out: SendStream<Bytes>) {
+    async fn pour(mut self: Box<Self>, mut out: Outflow) {
         loop {
             let next = std::future::poll_fn(|cx| match self.poll(cx) {
                 Poll::Ready(next) => Poll::Ready(Some(next)),
@@ -88,14 +90,14 @@ impl Poured {
                     self.finish(None);
                     let _ = match trailers.is_empty() {
                         true => out.send_data(Bytes::new(), true),
-                        false => out.send_trailers(trailer_map(&trailers)),
+                        false => out.send_trailers(trailers::fields(&trailers)),
                     };
                     return;
                 }
                 // A call is told in its own way, so that its client takes it for what may be made again.
                 Some(Piece::Cut(Fault::Proxy)) if self.is_call() => {
                     self.finish(Some(Fault::Proxy));
-                    let _ = out.send_trailers(grpc::closed());
+                    let _ = out.send_trailers(grpc::CLOSED);
                     return;
                 }
                 // So that the client cannot take it for whole.
@@ -133,27 +135,26 @@ impl Poured {
     }
 
     /// Waits until the client takes more; false when it does not, or is gone. Its own body goes on meanwhile.
-    async fn has_room(&mut self, out: &mut SendStream<Bytes>) -> bool {
-        // One byte is claimed, not the whole piece, so that many waiting streams do not claim what one of them needs.
-        out.reserve_capacity(1);
+    async fn has_room(&mut self, out: &mut Outflow) -> bool {
+        if out.has_room() {
+            return true;
+        }
         // A window that is opened byte by byte is no room before all that waits has gone through it.
         let deadline = Instant::now() + self.idle;
-        while out.capacity() == 0 {
-            let (answer, down) = (&mut self.answer, &mut self.down);
-            let room = std::future::poll_fn(|cx| {
-                if let Poll::Ready(Err(_)) = answer.uplink.poll(cx, down) {
-                    return Poll::Ready(None);
-                }
-                out.poll_capacity(cx)
-            });
-            match self.timer.limit(deadline, room).await {
-                // The endpoint has not kept the client waiting.
-                Ok(Some(Ok(_))) => self.moved = Instant::now(),
-                Ok(_) => return false,
-                Err(_) => {
-                    out.send_reset(Reason::CANCEL);
-                    return false;
-                }
+        let (answer, down) = (&mut self.answer, &mut self.down);
+        let room = std::future::poll_fn(|cx| {
+            if let Poll::Ready(Err(_)) = answer.uplink.poll(cx, down) {
+                return Poll::Ready(false);
+            }
+            out.poll_room(cx).map(|room| room.is_ok())
+        });
+        match self.timer.limit(deadline, room).await {
+            // The endpoint has not kept the client waiting.
+            Ok(true) => self.moved = Instant::now(),
+            Ok(false) => return false,
+            Err(_) => {
+                out.send_reset(Reason::CANCEL);
+                return false;
             }
         }
         true

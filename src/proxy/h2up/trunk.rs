@@ -225,11 +225,7 @@ impl Place {
     }
 
     /// Begins a stream; an error when nothing was sent.
-    pub(crate) fn send(
-        &self,
-        head: impl FnOnce(&mut HeadWriter<'_>),
-        end: bool,
-    ) -> Result<(Answered, Outflow), Error> {
+    pub(crate) fn send(&self, head: impl FnOnce(&mut HeadWriter<'_>), end: bool) -> Result<(Answered, Outflow), Error> {
         match &mut *self.trunk.state.borrow_mut() {
             State::Open(sender) => sender.send_request(head, end),
             State::Opening | State::Over(_) => Err(Error::User),
