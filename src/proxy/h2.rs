@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::task::spawn_local;
 
 use super::connection::{IDLE_ENOUGH, SILENT_ENOUGH};
 use super::forward::Trail;
@@ -28,7 +27,7 @@ use super::link::Link;
 use super::record::{Story, tell};
 use super::refusal::Refusal;
 use super::socket;
-use super::stream::Stream;
+use super::stream::{Bundle, Task};
 use super::timer::Timer;
 use super::via::Via;
 use super::visitor::offend;
@@ -68,8 +67,9 @@ pub(crate) async fn run<L: Link>(worker: Rc<Worker>, stream: L, read: Vec<u8>, v
             return offend(&worker, &via, if left { Offence::Nothing } else { Offence::Garbage });
         }
     };
-    let held = Rc::new(Held::new(&limits));
     let mut alive = Alive::new(timer, limits.keep_alive);
+    let bundle = Rc::new(Bundle { worker, via, held: Held::new(&limits) });
+    let Bundle { worker, via, .. } = &*bundle;
     let mut drained = pin!(worker.drain.notified());
     let mut asked = false;
     let mut draining = worker.draining().is_some();
@@ -77,7 +77,7 @@ pub(crate) async fn run<L: Link>(worker: Rc<Worker>, stream: L, read: Vec<u8>, v
         connection.graceful_shutdown();
     }
     std::future::poll_fn(|cx| {
-        alive.look(Rc::strong_count(&held) > 1);
+        alive.look(Rc::strong_count(&bundle) > 1);
         while !draining && drained.as_mut().poll(cx).is_ready() {
             // It may also mean that idle connections should give way, which one with streams does not.
             draining = worker.draining().is_some();
@@ -86,7 +86,7 @@ pub(crate) async fn run<L: Link>(worker: Rc<Worker>, stream: L, read: Vec<u8>, v
                 continue;
             }
             drained.set(worker.drain.notified());
-            if alive.gone_by.is_none() && !alive.busy && gives_way(&worker, alive.idle_since, asked) {
+            if alive.gone_by.is_none() && !alive.busy && gives_way(worker, alive.idle_since, asked) {
                 // In two steps, so that a request which is on its way is served; a client that does not answer the
                 // first one is not waited for.
                 connection.graceful_shutdown();
@@ -103,9 +103,7 @@ pub(crate) async fn run<L: Link>(worker: Rc<Worker>, stream: L, read: Vec<u8>, v
                 Poll::Ready(Some(Ok((request, body, respond)))) => {
                     asked = true;
                     (alive.heard, alive.busy) = (Instant::now(), true);
-                    let serving = Stream::serve(&worker, &via, &held, (request, body), respond, alive.heard);
-                    // Boxed, because a task is moved before it runs.
-                    spawn_local(Box::pin(serving));
+                    worker.hands.serve(Task::new(&bundle, (request, body), respond, alive.heard));
                 }
                 Poll::Ready(_) => return Poll::Ready(()),
                 // By now all that there was to write has been written, unless the client does not take it.
@@ -120,10 +118,10 @@ pub(crate) async fn run<L: Link>(worker: Rc<Worker>, stream: L, read: Vec<u8>, v
     .await;
     if let Some(flood) = watch.flood() {
         worker.shard().floods.ended(Side::Client, flood);
-        tell_ended(&worker, &via, flood);
-        offend(&worker, &via, Offence::Flood);
+        tell_ended(worker, via, flood);
+        offend(worker, via, Offence::Flood);
     } else if !asked {
-        offend(&worker, &via, Offence::Nothing);
+        offend(worker, via, Offence::Nothing);
     }
     worker.timers.borrow_mut().put(alive.timer);
 }

@@ -16,7 +16,7 @@ use super::mirror::Aside;
 use super::pace::Pace;
 use super::refusal::Refusal;
 use super::upload::{Downstream, PIECE_BYTES};
-use crate::model::{Head, Timeouts};
+use crate::model::{FieldId, Head, Timeouts};
 
 /// A stream's body on its way to an endpoint.
 #[derive(Debug)]
@@ -33,9 +33,10 @@ pub(crate) struct Upstream {
 }
 
 impl Upstream {
-    pub(crate) fn new(body: Inflow, framing: Framing, expects_continue: bool) -> Self {
+    /// The body of the request whose head is `head`.
+    pub(crate) fn new(body: Inflow, framing: Framing, head: &Head) -> Self {
         let body = Some(body).filter(|body| !body.is_end_stream());
-        let waits = expects_continue && body.is_some();
+        let waits = body.is_some() && head.fields.iter().any(|field| field.id == FieldId::Expect);
         Self { body, chunked: framing == Framing::Chunked, waits, bytes_in: 0, pace: None, aside: None }
     }
 

@@ -17,8 +17,10 @@ mod frames;
 pub mod h1;
 mod h2;
 mod h2_body;
+mod hands;
 mod handshake;
 #[allow(dead_code, reason = "until all of the proxy speaks by it")]
+mod hpack;
 mod http2;
 mod link;
 mod secure;

@@ -128,7 +128,7 @@ impl Stream {
             return None;
         };
         conn.stream.tcp().into_iter().for_each(tunnel::keep_alive);
-        let carried = Tunnel::new(&self.worker, &attempt, &[], &conn.buf);
+        let carried = Tunnel::new(self.worker(), &attempt, &[], &conn.buf);
         let ended = carried.run(&mut asked.with(out), &mut conn.stream, timer).await;
         if ended.client_reset {
             // It broke off, and so does this (RFC 8441 §5).

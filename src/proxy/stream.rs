@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
+use tokio::net::TcpStream;
 
 use super::admit::{Places, admit};
 use super::answer::{Back, Took};
@@ -39,17 +40,24 @@ use super::via::Via;
 use super::watch::Watch;
 use super::wire::Wire;
 use super::worker::{Lease, Worker};
-use crate::model::{Fault, FieldId, Head};
+use crate::model::{Fault, Head, Now};
+
+/// What the streams of one connection share.
+pub(crate) struct Bundle {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) via: Via,
+    pub(crate) held: Held,
+}
 
 /// One request on a stream, and what its answer's body has to know until its end.
 pub(crate) struct Stream {
-    pub(crate) worker: Rc<Worker>,
+    bundle: Rc<Bundle>,
     snapshot: Rc<Lease>,
-    via: Via,
-    held: Rc<Held>,
     pub(crate) head: Head,
     framing: Framing,
     began: Instant,
+    /// The same on both clocks.
+    now: Now,
     caller: Caller,
     id: RequestId,
     trace: Option<Box<Trace>>,
@@ -58,94 +66,29 @@ pub(crate) struct Stream {
     upgrade: bool,
 }
 
-// === impl Stream ===
+/// A stream that is to be served.
+pub(crate) struct Task {
+    stream: Box<Stream>,
+    /// Whether its head can be served.
+    read: Result<(), Refusal>,
+    down: Upstream,
+    asked: Option<Asked>,
+    respond: Respond,
+}
 
-impl Stream {
-    /// Serves a stream to its end. Its head as it came is let go at once.
-    pub(crate) fn serve(
-        worker: &Rc<Worker>,
-        via: &Via,
-        held: &Rc<Held>,
-        request: (Request, Inflow),
-        respond: Respond,
-        began: Instant,
-    ) -> impl Future<Output = ()> + 'static {
-        let (stream, read, down, asked) = Self::new(Rc::clone(worker), via.clone(), Rc::clone(held), request, began);
-        stream.run(read, down, asked, respond)
-    }
+// === impl Task ===
 
-    async fn run(self, read: Result<(), Refusal>, mut down: Upstream, mut asked: Option<Asked>, mut respond: Respond) {
-        let mut stream = self;
-        let decision = match read.and_then(|()| stream.decide()) {
-            Ok(decision) => decision,
-            Err(refusal) => return stream.refuse(&refusal, &Trail::default(), 0, &mut respond),
-        };
-        let mut timer = stream.worker.timers.borrow_mut().take();
-        let (decision, places) = match stream.admit(decision, &mut timer, &mut respond).await {
-            Ok(admitted) => admitted,
-            Err(refusal) => {
-                stream.worker.timers.borrow_mut().put(timer);
-                return stream.refuse(&refusal, &Trail::default(), 0, &mut respond);
-            }
-        };
-        stream.decision = Some(decision);
-        match stream.forward(&decision, places, &mut down, &mut timer, &mut respond).await {
-            Some(Ok(Reply::Http2(mut answered))) => {
-                if let Some(asked) = asked.take() {
-                    let tried = stream.upgrade_http2(asked, answered, &decision, &mut timer, &mut respond);
-                    let Some(ordinary) = Box::pin(tried).await else { return };
-                    answered = ordinary;
-                }
-                return Poured::run(stream, &decision, answered, down, timer, &mut respond).await;
-            }
-            Some(Ok(Reply::Http1(mut answered))) => {
-                if let Some(asked) = asked.take() {
-                    let tried = stream.upgrade(asked, answered, &decision, &mut timer, &mut respond);
-                    match Box::pin(tried).await {
-                        Some(Ok(ordinary)) => answered = ordinary,
-                        Some(Err((refusal, trail))) => return stream.refuse(&refusal, &trail, 0, &mut respond),
-                        None => return,
-                    }
-                }
-                if let Some((body, out)) = stream.answer(*answered, &decision, down, timer, &mut respond) {
-                    body.pour(out).await;
-                }
-                return;
-            }
-            Some(Ok(Reply::Any(mut answered))) => {
-                if let Some(asked) = asked.take() {
-                    let tried = stream.upgrade(asked, answered, &decision, &mut timer, &mut respond);
-                    match Box::pin(tried).await {
-                        Some(Ok(ordinary)) => answered = ordinary,
-                        Some(Err((refusal, trail))) => return stream.refuse(&refusal, &trail, 0, &mut respond),
-                        None => return,
-                    }
-                }
-                if let Some((body, out)) = stream.answer(*answered, &decision, down, timer, &mut respond) {
-                    Box::pin(body.pour(out)).await;
-                }
-                return;
-            }
-            Some(Err((refusal, trail))) => stream.refuse(&refusal, &trail, down.bytes_in, &mut respond),
-            None => stream.tell(&Trail::default(), 499, Some(Fault::Client), (down.bytes_in, 0)),
-        }
-        stream.worker.timers.borrow_mut().put(timer);
-    }
-
-    /// The stream, whether its head can be served, and the way up of its body.
-    fn new(
-        worker: Rc<Worker>,
-        via: Via,
-        held: Rc<Held>,
-        (request, body): (Request, Inflow),
-        began: Instant,
-    ) -> (Self, Result<(), Refusal>, Upstream, Option<Asked>) {
+impl Task {
+    /// That of a request that has just come. Its head as it came is let go at once.
+    pub(crate) fn new(bundle: &Rc<Bundle>, request: (Request, Inflow), respond: Respond, began: Instant) -> Self {
+        let (request, body) = request;
+        let worker = &bundle.worker;
         let snapshot = worker.snapshot();
         let mut head = worker.take_head();
         let upgrade = socket::is_asked(&request);
         let key = upgrade.then(|| socket::Key::new(&mut worker.chance.borrow_mut().rng));
         let canonical = canonical(&request, body.is_end_stream(), &snapshot.limits, key.as_ref(), &mut head);
-        let read = canonical.and_then(|framing| match held.take(head.bytes.len()) {
+        let read = canonical.and_then(|framing| match bundle.held.take(head.bytes.len()) {
             true => Ok(framing),
             false => Err(Refused::HeadTooLarge),
         });
@@ -157,28 +100,112 @@ impl Stream {
                 (Framing::None, Err(Refusal::Head(refused)))
             }
         };
-        let caller = Caller::new(&head, &via, &snapshot.trusted_proxies);
+        let (now, caller) = (worker.now(began), Caller::new(&head, &bundle.via, &snapshot.trusted_proxies));
         let id = RequestId::new(&head, &mut worker.chance.borrow_mut().rng);
         let trace = worker.trace(&snapshot, &head, caller.trusted);
-        let expects_continue = head.fields.iter().any(|field| field.id == FieldId::Expect);
         let (down, asked) = match upgrade {
             true => (Upstream::none(), Some(Asked { body })),
-            false => (Upstream::new(body, framing, expects_continue), None),
+            false => (Upstream::new(body, framing, &head), None),
         };
-        let stream =
-            Self { worker, snapshot, via, held, head, framing, began, caller, id, trace, decision: None, upgrade };
-        (stream, read, down, asked)
+        let (bundle, decision) = (Rc::clone(bundle), None);
+        let stream = Stream { bundle, snapshot, head, framing, began, now, caller, id, trace, decision, upgrade };
+        Self { stream: Box::new(stream), read, down, asked, respond }
+    }
+
+    /// The worker that serves it.
+    pub(crate) fn worker(&self) -> &Rc<Worker> {
+        self.stream.worker()
+    }
+
+    /// Serves it to its end.
+    pub(crate) async fn run(self) {
+        let Self { mut stream, read, mut down, asked, mut respond } = self;
+        let decision = match read.and_then(|()| stream.decide()) {
+            Ok(decision) => decision,
+            Err(refusal) => return stream.refuse(&refusal, &Trail::default(), 0, &mut respond),
+        };
+        let mut timer = stream.worker().timers.borrow_mut().take();
+        let places = match stream.admit(decision, &mut timer, &mut respond).await {
+            Ok((decision, places)) => {
+                stream.decision = Some(decision);
+                places
+            }
+            Err(refusal) => {
+                stream.worker().timers.borrow_mut().put(timer);
+                return stream.refuse(&refusal, &Trail::default(), 0, &mut respond);
+            }
+        };
+        let Some(decision) = stream.decision else { return };
+        match stream.forward(&decision, places, &mut down, &mut timer, &mut respond).await {
+            Some(Ok(Reply::Http2(answered))) => {
+                let answered = match asked {
+                    None => answered,
+                    Some(asked) => {
+                        let tried = stream.upgrade_http2(asked, answered, &decision, &mut timer, &mut respond);
+                        let Some(ordinary) = Box::pin(tried).await else { return };
+                        ordinary
+                    }
+                };
+                Poured::run(stream, &decision, answered, down, timer, &mut respond).await
+            }
+            Some(Ok(Reply::Http1(answered))) => {
+                stream.pass(asked, answered, &decision, down, timer, &mut respond).await;
+            }
+            Some(Ok(Reply::Any(answered))) => {
+                Box::pin(stream.pass(asked, answered, &decision, down, timer, &mut respond)).await;
+            }
+            Some(Err((refusal, trail))) => {
+                stream.refuse(&refusal, &trail, down.bytes_in, &mut respond);
+                stream.worker().timers.borrow_mut().put(timer);
+            }
+            None => {
+                stream.tell(&Trail::default(), 499, Some(Fault::Client), (down.bytes_in, 0));
+                stream.worker().timers.borrow_mut().put(timer);
+            }
+        }
+    }
+}
+
+// === impl Stream ===
+
+impl Stream {
+    #[inline]
+    pub(crate) fn worker(&self) -> &Rc<Worker> {
+        &self.bundle.worker
+    }
+
+    /// Passes on an answer over HTTP/1.
+    async fn pass<W: Wire>(
+        mut self: Box<Self>,
+        asked: Option<Asked>,
+        mut answered: Box<Answered<W>>,
+        decision: &Decision,
+        down: Upstream,
+        mut timer: Timer,
+        respond: &mut Respond,
+    ) {
+        if let Some(asked) = asked {
+            let tried = self.upgrade(asked, answered, decision, &mut timer, respond);
+            match Box::pin(tried).await {
+                Some(Ok(ordinary)) => answered = ordinary,
+                Some(Err((refusal, trail))) => return self.refuse(&refusal, &trail, 0, respond),
+                None => return,
+            }
+        }
+        if let Some((body, out)) = self.answer(answered, decision, down, timer, respond) {
+            body.pour(out).await;
+        }
     }
 
     pub(crate) fn question(&self) -> Question<'_> {
         let idempotent = matches!(self.head.method(), "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE");
         Question {
             snapshot: &self.snapshot,
-            listener: self.via.listener,
+            listener: self.bundle.via.listener,
             head: &self.head,
             client: self.client(),
-            now: self.worker.now(self.began),
-            worker: self.worker.index,
+            now: self.now,
+            worker: self.worker().index,
             repeatable: idempotent && !self.upgrade,
             at: Some(self.began),
         }
@@ -189,10 +216,11 @@ impl Stream {
     }
 
     fn decide(&self) -> Result<Decision, Refusal> {
-        if self.worker.shed.is_on() && sheds(&self.worker, &mut self.worker.chance.borrow_mut().rng) {
+        let worker = self.worker();
+        if worker.shed.is_on() && sheds(worker, &mut worker.chance.borrow_mut().rng) {
             return Err(Refusal::Overloaded);
         }
-        let mut chance = self.worker.chance.borrow_mut();
+        let mut chance = worker.chance.borrow_mut();
         let chance = &mut *chance;
         let mut dice = Dice { splitters: &mut chance.splitters, tickets: &mut chance.tickets, rng: &mut chance.rng };
         decide(&self.question(), &mut dice)
@@ -209,7 +237,7 @@ impl Stream {
             return Ok((decision, Places::default()));
         }
         let gone = |cx: &mut Context<'_>| respond.poll_reset(cx).map(drop);
-        admit(&self.worker, &self.question(), decision, timer, gone).await
+        admit(self.worker(), &self.question(), decision, timer, gone).await
     }
 
     /// Forwards it; none when the client resets the stream before there is an answer.
@@ -221,26 +249,31 @@ impl Stream {
         timer: &mut Timer,
         respond: &mut Respond,
     ) -> Option<Result<Reply, (Refusal, Trail)>> {
+        let (worker, snapshot, via) = (self.worker(), &self.snapshot, &self.bundle.via);
         let question = self.question();
         let outgoing = Outgoing {
-            snapshot: &self.snapshot,
+            snapshot,
             head: &self.head,
             decision,
             caller: &self.caller,
             id: &self.id,
             trace: self.trace.as_deref(),
-            instance: &self.worker.instance,
-            tls: self.via.tls.as_deref(),
+            instance: &worker.instance,
+            tls: via.tls.as_deref(),
             framing: self.framing,
             upgrade: self.upgrade,
         };
-        let (worker, snapshot, began) = (&self.worker, &self.snapshot, places.began(self.began));
-        let ends = self.via.ends;
+        let (ends, began) = (via.ends, places.began(self.began));
         let job = Job { worker, snapshot, question: &question, outgoing: &outgoing, decision, ends, began };
         let _in_flight = worker.turns.begin();
-        worker.turns.up().await;
+        let service = &snapshot.services[decision.service];
+        let pool = &service.pools[decision.pool];
+        // Over HTTP/2 what goes out in one turn goes out at once anyway.
+        if TcpStream::carries(pool, &pool.endpoints[decision.endpoint]) {
+            worker.turns.up().await;
+        }
         let respond = RefCell::new(respond);
-        down.keep_pace(&snapshot.services[decision.service].spec.timeouts, &self.head);
+        down.keep_pace(&service.spec.timeouts, &self.head);
         let mut down = down.with(&respond);
         let mut forwarding = pin!(forward(&job, places, &mut down, timer));
         let forwarded = std::future::poll_fn(|cx| match forwarding.as_mut().poll(cx) {
@@ -269,14 +302,14 @@ impl Stream {
 
     /// Sends the endpoint's answer when all of it is at hand; else its head, and the body that is to be poured.
     fn answer<W: Wire>(
-        self,
-        answered: Answered<W>,
+        self: Box<Self>,
+        answered: Box<Answered<W>>,
         decision: &Decision,
         mut down: Upstream,
         timer: Timer,
         respond: &mut Respond,
     ) -> Option<(Box<Streamed<W>>, Outflow)> {
-        let Answered { mut conn, mut response, upload, attempt, trail, at } = answered;
+        let Answered { mut conn, mut response, upload, attempt, trail, at } = *answered;
         let told = self.told(&response, &conn.buf, &attempt, decision, trail.upstream_us);
         Aside::note(&mut down.aside, &response, &conn.buf, &attempt);
         let behind = conn.buf.len() - response.head_bytes;
@@ -296,8 +329,8 @@ impl Stream {
             let cut = sent.is_err().then_some(Fault::Client);
             let fault = cut.or((500..600).contains(&response.status).then_some(Fault::UpstreamAnswer));
             self.tell(&trail, response.status, fault, (down.bytes_in, n as u64));
-            attempt.give_back(conn, upload, &mut response, true, self.worker.now(at).mono_ms);
-            self.worker.timers.borrow_mut().put(timer);
+            attempt.give_back(conn, upload, &mut response, true, self.worker().now(at).mono_ms);
+            self.worker().timers.borrow_mut().put(timer);
             return None;
         }
         let sent = respond.send_response(|out| told.write(out), false);
@@ -324,7 +357,7 @@ impl Stream {
             decision,
             caller: &self.caller,
             authority: &attempt.endpoint().authority,
-            now: self.worker.now(self.began),
+            now: self.now,
             took: Took { began: self.began, upstream_us },
         };
         Told { back, response, bytes }
@@ -344,7 +377,7 @@ impl Stream {
             bytes_in: bytes.0,
             bytes_out: bytes.1,
         };
-        tell(&self.worker, &self.snapshot, &self.head, &story);
+        tell(self.worker(), &self.snapshot, &self.head, &story);
     }
 }
 
@@ -397,7 +430,7 @@ fn lower(name: &[u8], field: impl FnOnce(&[u8])) {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        self.held.put(self.head.bytes.len());
-        self.worker.put_head(std::mem::take(&mut self.head));
+        self.bundle.held.put(self.head.bytes.len());
+        self.bundle.worker.put_head(std::mem::take(&mut self.head));
     }
 }

@@ -24,7 +24,7 @@ use crate::model::Fault;
 
 /// A body under way.
 pub(crate) struct Streamed<W: Wire> {
-    stream: Stream,
+    stream: Box<Stream>,
     down: Upstream,
     conn: Option<Conn<W>>,
     upload: Option<Upload>,
@@ -47,7 +47,7 @@ pub(crate) struct Streamed<W: Wire> {
 
 impl<W: Wire> Streamed<W> {
     /// The body of `answered`, whose head has been taken off its buffer.
-    pub(crate) fn new(stream: Stream, down: Upstream, answered: Answered<W>, timer: Timer, watch: Watch) -> Self {
+    pub(crate) fn new(stream: Box<Stream>, down: Upstream, answered: Answered<W>, timer: Timer, watch: Watch) -> Self {
         let Answered { conn, response, upload, attempt, trail, at } = answered;
         Self {
             stream,
@@ -129,9 +129,9 @@ impl<W: Wire> Streamed<W> {
             self.attempt.fail(fault, &self.stream.question());
         }
         self.stream.tell(&self.trail, status, fault, (self.down.bytes_in, self.bytes_out));
-        self.stream.worker.timers.borrow_mut().put(std::mem::take(&mut self.timer));
+        self.stream.worker().timers.borrow_mut().put(std::mem::take(&mut self.timer));
         if let (Some(conn), Some(upload)) = (self.conn.take(), self.upload.take()) {
-            let now_ms = self.stream.worker.now(Instant::now()).mono_ms;
+            let now_ms = self.stream.worker().now(Instant::now()).mono_ms;
             self.attempt.give_back(conn, upload, &mut self.response, cut.is_none(), now_ms);
         }
     }

@@ -89,12 +89,12 @@ impl Answer {
         self.ended
     }
 
-    /// What follows the head, when all of it has come in one piece, and the request is sent.
-    pub(crate) fn take_whole(&mut self) -> Option<Bytes> {
-        if self.ended {
-            return Some(Bytes::new());
-        }
-        None
+    /// Whether nothing follows what has been handed out, in either direction. An answer to a call has its status behind
+    /// that, and is never so.
+    pub(crate) fn is_over(&mut self) -> bool {
+        let over = self.uplink.is_over() && self.call.is_none() && self.stream.is_end_stream();
+        self.ended |= over;
+        over
     }
 
     /// The next piece.

@@ -99,7 +99,7 @@ impl Stream {
             return None;
         };
         let (mut endpoint, _place) = answer.into_tunnel();
-        let carried = Tunnel::new(&self.worker, &attempt, &[], &[]);
+        let carried = Tunnel::new(self.worker(), &attempt, &[], &[]);
         let ended = carried.run(&mut asked.with(out), &mut endpoint, timer).await;
         self.tell_tunnel(&mut trail, &ended);
         None

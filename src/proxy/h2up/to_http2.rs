@@ -24,7 +24,7 @@ use crate::model::Fault;
 
 /// An answer under way.
 pub(in crate::proxy) struct Poured {
-    stream: Stream,
+    stream: Box<Stream>,
     down: Upstream,
     answer: Answer,
     attempt: Attempt,
@@ -43,47 +43,63 @@ pub(in crate::proxy) struct Poured {
 impl Poured {
     /// Sends the head of an answer, and what follows it.
     pub(in crate::proxy) async fn run(
-        stream: Stream,
+        stream: Box<Stream>,
         decision: &Decision,
         answered: Box<Answered2>,
         mut down: Upstream,
         timer: Timer,
         respond: &mut Respond,
     ) {
-        let Answered2 { answer, attempt, trail, at } = *answered;
+        let Answered2 { mut answer, attempt, trail, at } = *answered;
+        // Most answers are there as a whole by now.
+        let first = match answer.is_bare() {
+            true => Poll::Pending,
+            false => std::future::poll_fn(|cx| Poll::Ready(answer.poll(cx, &mut down))).await,
+        };
         Aside::note(&mut down.aside, &answer.response, &answer.bytes, &attempt);
+        let head = stream.told(&answer.response, &answer.bytes, &attempt, decision, trail.upstream_us);
+        let bare = answer.is_bare();
+        let sent = respond.send_response(|out| head.write(out), bare);
         let idle = attempt.service().spec.timeouts.idle;
         let watch = Watch::of(&answer.response, &answer.bytes);
         let (moved, bytes_out, told) = (at, 0, false);
-        let bare = answer.is_bare();
-        let head = stream.told(&answer.response, &answer.bytes, &attempt, decision, trail.upstream_us);
-        let sent = respond.send_response(|out| head.write(out), bare);
-        let mut poured =
-            Box::new(Self { stream, down, answer, attempt, trail, timer, idle, moved, bytes_out, told, watch });
+        let mut poured = Self { stream, down, answer, attempt, trail, timer, idle, moved, bytes_out, told, watch };
         // A client that has reset the stream is told of when the answer is dropped.
-        let Ok(out) = sent else { return };
-        if bare {
-            return poured.finish(None);
+        let Ok(mut out) = sent else { return };
+        match first {
+            _ if bare => poured.finish(None),
+            Poll::Ready(Piece::Data(data)) if poured.answer.is_over() && out.has_room() => {
+                poured.note(&data);
+                if out.send_data(data, true).is_ok() {
+                    poured.finish(None);
+                }
+            }
+            first => Box::pin(poured.pour(out, first)).await,
         }
-        poured.pour(out).await;
     }
 
-    async fn pour(mut self: Box<Self>, mut out: Outflow) {
+    async fn pour(mut self, mut out: Outflow, mut next: Poll<Piece>) {
         loop {
-            let next = std::future::poll_fn(|cx| match self.poll(cx) {
-                Poll::Ready(next) => Poll::Ready(Some(next)),
-                Poll::Pending => out.poll_reset(cx).map(|_| None),
-            });
-            match next.await {
+            let step = match std::mem::replace(&mut next, Poll::Pending) {
+                Poll::Ready(piece) => Some(piece),
+                Poll::Pending => {
+                    std::future::poll_fn(|cx| match self.poll(cx) {
+                        Poll::Ready(next) => Poll::Ready(Some(next)),
+                        Poll::Pending => out.poll_reset(cx).map(|_| None),
+                    })
+                    .await
+                }
+            };
+            match step {
                 Some(Piece::Data(data)) => {
                     let bytes = data.len();
-                    if let Some(witness) = Aside::witness(&mut self.down.aside) {
-                        witness.data(&data);
-                    }
-                    if !self.has_room(&mut out).await || out.send_data(data, false).is_err() {
+                    if !self.has_room(&mut out).await {
                         return;
                     }
-                    self.bytes_out += bytes as u64;
+                    self.note(&data);
+                    if out.send_data(data, false).is_err() {
+                        return;
+                    }
                     self.answer.taken(bytes);
                 }
                 Some(Piece::End(trailers)) => {
@@ -107,6 +123,14 @@ impl Poured {
                 }
                 None => return,
             }
+        }
+    }
+
+    /// Takes note of a piece that the client gets.
+    fn note(&mut self, data: &[u8]) {
+        self.bytes_out += data.len() as u64;
+        if let Some(witness) = Aside::witness(&mut self.down.aside) {
+            witness.data(data);
         }
     }
 
@@ -171,7 +195,7 @@ impl Poured {
         let status = self.answer.response.status;
         let fault = settle(&self.answer, &self.attempt, &mut self.trail, cut, &self.stream.question());
         self.stream.tell(&self.trail, status, fault, (self.down.bytes_in, self.bytes_out));
-        self.stream.worker.timers.borrow_mut().put(std::mem::take(&mut self.timer));
+        self.stream.worker().timers.borrow_mut().put(std::mem::take(&mut self.timer));
     }
 }
 

@@ -67,6 +67,11 @@ impl Uplink {
         self.complete
     }
 
+    /// Whether nothing more goes up.
+    pub(crate) fn is_over(&self) -> bool {
+        self.over.is_some()
+    }
+
     /// A measure that grows with every byte that moves.
     pub(crate) fn mark(&self) -> u64 {
         self.moved
