@@ -52,13 +52,10 @@ impl Poured {
     ) {
         let Answered2 { mut answer, attempt, trail, at } = *answered;
         // Most answers are there as a whole by now.
-        let first = match answer.is_bare() {
-            true => Poll::Pending,
-            false => std::future::poll_fn(|cx| Poll::Ready(answer.poll(cx, &mut down))).await,
-        };
+        let first = std::future::poll_fn(|cx| Poll::Ready(answer.poll(cx, &mut down))).await;
+        let bare = matches!(&first, Poll::Ready(Piece::End(trailers)) if trailers.is_empty());
         Aside::note(&mut down.aside, &answer.response, &answer.bytes, &attempt);
         let head = stream.told(&answer.response, &answer.bytes, &attempt, decision, trail.upstream_us);
-        let bare = answer.is_bare();
         let sent = respond.send_response(|out| head.write(out), bare);
         let idle = attempt.service().spec.timeouts.idle;
         let watch = Watch::of(&answer.response, &answer.bytes);
