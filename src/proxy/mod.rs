@@ -18,6 +18,7 @@ pub mod h1;
 mod h2;
 mod h2_body;
 mod handshake;
+mod hpack;
 mod link;
 mod secure;
 mod via;
