@@ -20,6 +20,7 @@ mod h2_body;
 mod handshake;
 #[allow(dead_code, reason = "until all of the proxy speaks by it")]
 mod http2;
+mod hpack;
 mod link;
 mod secure;
 mod via;
