@@ -18,9 +18,9 @@ pub mod h1;
 mod h2;
 mod h2_body;
 mod handshake;
+mod hpack;
 #[allow(dead_code, reason = "until all of the proxy speaks by it")]
 mod http2;
-mod hpack;
 mod link;
 mod secure;
 mod via;

@@ -1,6 +1,7 @@
 //! Header blocks that have come whole: heads and trailers (RFC 9113 §8).
 
-use super::super::hpack::{Decoded, Fields};
+use super::super::hpack::decoder::Decoded;
+use super::super::hpack::fields::Fields;
 use super::check::{self, Bad, Facts};
 use super::core::Core;
 use super::error::Reason;

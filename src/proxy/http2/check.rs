@@ -3,7 +3,7 @@
 //! What is checked here is form: which pseudo-fields there are, and which bytes names and values hold. What a target or
 //! an authority means is for who serves the request.
 
-use super::super::hpack::Fields;
+use super::super::hpack::fields::Fields;
 
 /// What is wrong with a head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -220,7 +220,8 @@ mod tests {
         fields
     }
 
-    const GET: [(&str, &[u8]); 4] = [(":method", b"GET"), (":scheme", b"http"), (":authority", b"test"), (":path", b"/")];
+    const GET: [(&str, &[u8]); 4] =
+        [(":method", b"GET"), (":scheme", b"http"), (":authority", b"test"), (":path", b"/")];
 
     fn asked(lines: &[(&str, &[u8])]) -> Result<Facts, Bad> {
         request(&fields(&[&GET[..], lines].concat()), false)
@@ -285,7 +286,8 @@ mod tests {
         assert_eq!(of(b"CONNECT", b"http", b"test", b"/"), Err(Bad::Malformed));
         let connect = [(":method", &b"CONNECT"[..]), (":authority", b"test:80")];
         assert_eq!(request(&fields(&connect), false).map(drop), Ok(()));
-        let extended: Vec<(&str, &[u8])> = [&connect[..], &GET[1..2], &GET[3..], &[(":protocol", b"websocket")]].concat();
+        let extended: Vec<(&str, &[u8])> =
+            [&connect[..], &GET[1..2], &GET[3..], &[(":protocol", b"websocket")]].concat();
         assert_eq!(request(&fields(&extended), true).map(drop), Ok(()));
         assert_eq!(request(&fields(&extended), false), Err(Bad::Malformed));
     }

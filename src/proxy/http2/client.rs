@@ -89,7 +89,7 @@ impl Sender {
     }
 
     /// Ready when one more stream may begin; an error when none ever will.
-    pub(crate) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+    pub(crate) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let core = &mut *self.0.core.borrow_mut();
         match may_begin(core) {
             Ok(true) => Poll::Ready(Ok(())),
@@ -106,7 +106,7 @@ impl Sender {
     /// Begins a stream. `end`: the head is all of the request. An error: nothing was sent, because the connection is
     /// over, is being ended by the peer, or carries as many streams as the peer allows.
     pub(crate) fn send_request(
-        &mut self,
+        &self,
         head: impl FnOnce(&mut HeadWriter<'_>),
         end: bool,
     ) -> Result<(Answered, Outflow), Error> {
@@ -116,9 +116,9 @@ impl Sender {
         }
         let key = core.begin(core.next_id);
         core.next_id += 2;
+        core.send_head(key, Kind::Final { end }, head)?;
         let hold = Hold::new(&self.0, core, key);
         let outflow = Outflow::new(Hold::new(&self.0, core, key));
-        core.send_head(key, Kind::Final { end }, head)?;
         Ok((Answered { hold, handed_on: false }, outflow))
     }
 }

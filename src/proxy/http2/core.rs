@@ -9,7 +9,8 @@ use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use super::super::hpack::{Decoder, Encoder};
+use super::super::hpack::decoder::Decoder;
+use super::super::hpack::encoder::Encoder;
 use super::error::{By, Error, Reason};
 use super::flow::{Intake, Room, WINDOW_AT_FIRST};
 use super::frame::{self, ACK};
@@ -322,6 +323,16 @@ impl Core {
     /// Whether it ends with its streams.
     fn is_leaving(&self) -> bool {
         self.goaway.is_some() || matches!(self.farewell, Farewell::Last(_))
+    }
+
+    /// Whether there are requests to be taken; else what may go by now is framed.
+    #[inline]
+    pub(super) fn has_requests(&mut self) -> bool {
+        let has = self.ended.is_none() && !self.accept.is_empty();
+        if !has {
+            self.go_on();
+        }
+        has
     }
 
     /// Ends a connection that has nothing left to do. `wanted`: whether streams may still begin here.

@@ -101,17 +101,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
         let mut reads = 0;
         loop {
             let came = self.poll_read(cx);
-            let core = &mut *self.shared.core.borrow_mut();
-            match came {
-                Poll::Ready(Ok(0)) => core.end(Ok(())),
+            match &came {
+                Poll::Ready(Ok(0)) => self.shared.core.borrow_mut().end(Ok(())),
                 Poll::Ready(Ok(_)) => reads += 1,
-                Poll::Ready(Err(error)) => return Poll::Ready(self.lose(&error)),
+                Poll::Ready(Err(error)) => return Poll::Ready(self.lose(error)),
                 Poll::Pending => {}
             }
-            if core.ended.is_none() && !core.accept.is_empty() {
+            if self.shared.core.borrow_mut().has_requests() {
                 return Poll::Ready(Some(Turn::Requests));
             }
-            core.go_on();
             let written = self.poll_write(cx);
             if let Poll::Ready(Err(error)) = &written {
                 return Poll::Ready(self.lose(error));

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
-use super::super::hpack::Fields;
+use super::super::hpack::fields::Fields;
 use super::core::{Core, Shared};
 use super::error::{Error, Reason};
 use super::streams::{Key, Side, keep};

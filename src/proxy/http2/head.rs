@@ -2,7 +2,8 @@
 
 use std::cell::RefCell;
 
-use super::super::hpack::{Encoder, Fields, Index};
+use super::super::hpack::encoder::{Encoder, Index};
+use super::super::hpack::fields::Fields;
 
 /// Targets up to here that hold neither digits nor a query are remembered: names of methods of gRPC and of pages, which
 /// come again. What differs from request to request would push the rest out of the table.

@@ -13,9 +13,9 @@ pub(crate) mod server;
 
 mod drive;
 
+mod blocks;
 mod core;
 mod recv;
-mod blocks;
 mod send;
 
 mod check;

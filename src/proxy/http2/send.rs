@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use super::core::Core;
 use super::error::{Error, Reason};
-use super::frame::{CONTINUATION, END_HEADERS, END_STREAM, HEAD_BYTES, HEADERS, head, push_head};
+use super::frame::{CONTINUATION, DATA, END_HEADERS, END_STREAM, HEAD_BYTES, HEADERS, head, push_head};
 use super::head::{HeadWriter, put_fields, spare_fields};
 use super::streams::{End, Key, Side};
 
@@ -44,7 +44,8 @@ impl Core {
         }
         let id = stream.id;
         let end = kind == Kind::Final { end: true };
-        stream.to_head = self.write_block(id, end, write);
+        let to_head = self.write_block(id, end, write);
+        self.streams[key].to_head = to_head;
         match kind {
             Kind::Interim => {}
             Kind::Final { end: true } => self.sent_end(key),
@@ -110,6 +111,23 @@ impl Core {
             (stream.send, stream.end) = (Side::Ending, End::Data);
         }
         self.make_ready(key);
+        self.wake_driver();
+        Ok(())
+    }
+
+    /// Sends the bytes that are all of a body; copied, where they may go at once.
+    pub(super) fn send_last(&mut self, key: Key, data: &[u8]) -> Result<(), Error> {
+        let stream = &mut self.streams[key];
+        let most = stream.room.bytes().min(self.room.bytes()).min(DATA_BYTES_MAX);
+        if stream.gone.is_some() || data.len() > most || !self.ready.is_empty() || !self.is_open() {
+            return self.send_data(key, Bytes::copy_from_slice(data), true);
+        }
+        let stream = &mut self.streams[key];
+        stream.room.take(data.len());
+        self.room.take(data.len());
+        push_head(&mut self.out.buf, data.len(), DATA, END_STREAM, stream.id);
+        self.out.buf.extend_from_slice(data);
+        self.sent_end(key);
         self.wake_driver();
         Ok(())
     }

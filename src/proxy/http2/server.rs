@@ -141,6 +141,18 @@ impl Respond {
         Ok(Outflow::new(Hold::new(&self.0.shared, core, self.0.key)))
     }
 
+    /// Sends an answer whole, once: its head, and its body if there is any.
+    #[inline]
+    pub(crate) fn send_whole(&mut self, head: impl FnOnce(&mut HeadWriter<'_>), body: &[u8]) -> Result<(), Error> {
+        self.0.with(|core, key| {
+            core.send_head(key, Kind::Final { end: body.is_empty() }, head)?;
+            match body.is_empty() {
+                true => Ok(()),
+                false => core.send_last(key, body),
+            }
+        })
+    }
+
     /// Gives the stream up; nothing when it is over.
     pub(crate) fn send_reset(&mut self, reason: Reason) {
         self.0.with(|core, key| core.send_reset(key, reason));

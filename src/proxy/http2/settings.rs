@@ -1,8 +1,8 @@
 //! What the two sides of a connection say of themselves (RFC 9113 §6.5). Pure.
 
 use super::error::Reason;
-use super::frame::{PAYLOAD_MAX, SETTINGS, push_head};
 use super::flow::WINDOW_MAX;
+use super::frame::{PAYLOAD_MAX, SETTINGS, push_head};
 
 /// Identifiers of settings (§6.5.2, RFC 8441 §3).
 const TABLE_BYTES: u16 = 1;
@@ -88,7 +88,7 @@ impl Peer {
         if !rest.is_empty() {
             return Err(Reason::FRAME_SIZE_ERROR);
         }
-        for [i0, i1, v0, v1, v2, v3] in *entries {
+        for &[i0, i1, v0, v1, v2, v3] in entries {
             let value = u32::from_be_bytes([v0, v1, v2, v3]);
             match u16::from_be_bytes([i0, i1]) {
                 TABLE_BYTES => self.table_max = Some(value as usize),

@@ -6,7 +6,7 @@ use std::task::Waker;
 
 use bytes::Bytes;
 
-use super::super::hpack::Fields;
+use super::super::hpack::fields::Fields;
 use super::error::Error;
 use super::flow::{Intake, Room};
 use super::head::{Head, Request, put_fields};
