@@ -19,6 +19,7 @@ mod h2;
 mod h2_body;
 mod hands;
 mod handshake;
+mod hpack;
 #[allow(dead_code, reason = "until all of the proxy speaks by it")]
 mod hpack;
 mod http2;

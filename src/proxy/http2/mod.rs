@@ -8,8 +8,24 @@
 //! weir do for nothing, which [`frames`](super::frames) bounds below.
 
 pub(crate) mod client;
-pub(crate) mod error;
 pub(crate) mod handles;
-pub(crate) mod head;
 pub(crate) mod server;
+
+mod drive;
+
+mod blocks;
+mod core;
+mod recv;
+mod send;
+
+mod check;
+pub(crate) mod error;
+mod flow;
+mod frame;
+pub(crate) mod head;
+mod output;
 pub(crate) mod settings;
+mod streams;
+
+#[cfg(test)]
+mod tests;
