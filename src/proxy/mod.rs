@@ -20,8 +20,6 @@ mod h2_body;
 mod hands;
 mod handshake;
 mod hpack;
-#[allow(dead_code, reason = "until all of the proxy speaks by it")]
-mod hpack;
 mod http2;
 mod link;
 mod secure;

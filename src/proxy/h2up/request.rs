@@ -4,16 +4,12 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::super::h1::request::Refused;
 use super::super::hpack::encoder::Index;
 use super::super::http2::head::HeadWriter;
 use super::super::outgoing::Outgoing;
 use super::super::refusal::Refusal;
 use super::super::sink::{Fixed, Sink};
 use super::super::socket::KEY;
-
-/// What is said of a head that is no head.
-pub(crate) const UNSAYABLE: Refusal = Refusal::Head(Refused::Malformed("the request cannot be said in HTTP/2"));
 
 /// A head for an endpoint, ready to be said as often as it has to be.
 pub(crate) struct Ask<'a> {

@@ -238,7 +238,7 @@ impl Place {
             State::Open(sender) => Some(sender.clone()),
             State::Opening | State::Over(_) => None,
         };
-        let mut sender = sender.ok_or(Error::User)?;
+        let sender = sender.ok_or(Error::User)?;
         std::future::poll_fn(|cx| sender.poll_ready(cx)).await
     }
 
