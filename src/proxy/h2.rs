@@ -9,7 +9,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::connection::{IDLE_ENOUGH, SILENT_ENOUGH};
@@ -354,7 +353,7 @@ pub(crate) fn trailer_lines(trailers: Option<&Fields>) -> Vec<u8> {
 /// Sends weir's own answer on a stream; an error when that is no more.
 pub(crate) fn send_refusal(refusal: &Refusal, head: &Head, respond: &mut Respond) -> Result<(), Error> {
     let (kind, text) = refusal.body();
-    let body = if head.method() == "HEAD" { Bytes::new() } else { Bytes::from(text.clone().into_bytes()) };
+    let body = if head.method() == "HEAD" { b"" } else { text.as_bytes() };
     let write = |out: &mut HeadWriter<'_>| {
         out.status(if refusal.status() == 499 { 400 } else { refusal.status() });
         out.field(b"content-type", kind.as_bytes());
@@ -366,6 +365,5 @@ pub(crate) fn send_refusal(refusal: &Refusal, head: &Head, respond: &mut Respond
             out.field(b"location", location.as_bytes());
         }
     };
-    let mut out = respond.send_response(write, body.is_empty())?;
-    if body.is_empty() { Ok(()) } else { out.send_data(body, true) }
+    respond.send_whole(write, body)
 }

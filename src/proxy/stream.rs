@@ -8,7 +8,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use bytes::Bytes;
 use tokio::net::TcpStream;
 
 use super::admit::{Places, admit};
@@ -23,7 +22,6 @@ use super::h2::{canonical, send_refusal};
 use super::h2_body::Upstream;
 use super::h2up::grpc;
 use super::h2up::to_http2::Poured;
-use super::http2::error::Error;
 use super::http2::handles::{Inflow, Outflow};
 use super::http2::head::{HeadWriter, Request};
 use super::http2::server::Respond;
@@ -319,13 +317,13 @@ impl Stream {
             ResponseFraming::Chunked | ResponseFraming::Close => None,
         };
         if let Some(n) = at_hand.filter(|&n| n == 0 || upload.is_whole()) {
-            let data = Bytes::copy_from_slice(&conn.buf[response.head_bytes..response.head_bytes + n]);
-            let sent = send(respond, |out| told.write(out), data.clone());
-            conn.buf.drain(..response.head_bytes + n);
+            let data = &conn.buf[response.head_bytes..response.head_bytes + n];
+            let sent = respond.send_whole(|out| told.write(out), data);
             if let Some(witness) = Aside::witness(&mut down.aside) {
-                witness.data(&data);
+                witness.data(data);
                 witness.end();
             }
+            conn.buf.drain(..response.head_bytes + n);
             let cut = sent.is_err().then_some(Fault::Client);
             let fault = cut.or((500..600).contains(&response.status).then_some(Fault::UpstreamAnswer));
             self.tell(&trail, response.status, fault, (down.bytes_in, n as u64));
@@ -379,12 +377,6 @@ impl Stream {
         };
         tell(self.worker(), &self.snapshot, &self.head, &story);
     }
-}
-
-/// Sends a whole answer; an error when the stream is no more.
-fn send(respond: &mut Respond, head: impl FnOnce(&mut HeadWriter<'_>), data: Bytes) -> Result<(), Error> {
-    let mut out = respond.send_response(head, data.is_empty())?;
-    if data.is_empty() { Ok(()) } else { out.send_data(data, true) }
 }
 
 /// An endpoint's head, ready to be written for a client of HTTP/2.

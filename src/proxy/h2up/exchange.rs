@@ -119,21 +119,20 @@ fn say(call: &Call<'_>, place: Place) -> Result<Opened, Place> {
 
 /// Waits for a connection, and for a stream's turn on it. One that has just said that it takes no more is passed over.
 async fn open(call: &Call<'_>, timer: &mut Timer, mut place: Place) -> Result<Opened, Lost> {
+    let patience = call.dial.timeouts.response_header;
     for passed in 0..=TRUNKS_MAX {
         match place.settled().await {
             Ok(()) if place.is_crowded() && passed < MOVES_MAX => {}
-            Ok(()) => {
-                if place.is_crowded() {
-                    let until = Instant::now() + call.dial.timeouts.response_header;
-                    if timer.limit(until, place.turn()).await.is_err() {
-                        return Err(Lost::Sent { fault: Fault::UpstreamTimeout, reason: "timeout", stale: false });
-                    }
-                }
-                match say(call, place) {
+            Ok(()) => match timer.limit(Instant::now() + patience, place.turn()).await {
+                Ok(Ok(())) => match say(call, place) {
                     Ok(opened) => return Ok(opened),
                     Err(unused) => unused.retire(),
+                },
+                Ok(Err(_)) => place.retire(),
+                Err(_) => {
+                    return Err(Lost::Sent { fault: Fault::UpstreamTimeout, reason: "timeout", stale: false });
                 }
-            }
+            },
             // It opened and was left before this request came to it: no failure to connect.
             Err(RETIRED) => {}
             Err(HTTP1) => return Err(Lost::Http1),

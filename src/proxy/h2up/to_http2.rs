@@ -56,22 +56,27 @@ impl Poured {
         let bare = matches!(&first, Poll::Ready(Piece::End(trailers)) if trailers.is_empty());
         Aside::note(&mut down.aside, &answer.response, &answer.bytes, &attempt);
         let head = stream.told(&answer.response, &answer.bytes, &attempt, decision, trail.upstream_us);
-        let sent = respond.send_response(|out| head.write(out), bare);
+        let sent = match &first {
+            _ if bare => respond.send_whole(|out| head.write(out), b"").map(|()| None),
+            Poll::Ready(Piece::Data(data)) if answer.is_over() => {
+                respond.send_whole(|out| head.write(out), data).map(|()| None)
+            }
+            _ => respond.send_response(|out| head.write(out), false).map(Some),
+        };
         let idle = attempt.service().spec.timeouts.idle;
         let watch = Watch::of(&answer.response, &answer.bytes);
         let (moved, bytes_out, told) = (at, 0, false);
         let mut poured = Self { stream, down, answer, attempt, trail, timer, idle, moved, bytes_out, told, watch };
         // A client that has reset the stream is told of when the answer is dropped.
-        let Ok(mut out) = sent else { return };
-        match first {
-            _ if bare => poured.finish(None),
-            Poll::Ready(Piece::Data(data)) if poured.answer.is_over() && out.has_room() => {
-                poured.note(&data);
-                if out.send_data(data, true).is_ok() {
-                    poured.finish(None);
+        let Ok(out) = sent else { return };
+        match (out, first) {
+            (Some(out), first) => Box::pin(poured.pour(out, first)).await,
+            (None, whole) => {
+                if let Poll::Ready(Piece::Data(data)) = whole {
+                    poured.note(&data);
                 }
+                poured.finish(None);
             }
-            first => Box::pin(poured.pour(out, first)).await,
         }
     }
 
