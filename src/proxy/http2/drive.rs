@@ -79,12 +79,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
                     }
                 }
                 Phase::Closing(how) => {
-                    let written = match ready!(self.poll_write(cx)) {
-                        Ok(()) => ready!(Pin::new(&mut self.io).poll_shutdown(cx)),
-                        failed => failed,
-                    };
-                    // What could not be said is no worse than why it was to be.
-                    self.phase = Phase::Over(how.and(written.map_err(|error| Error::Io(error.kind()))));
+                    // A last word that cannot be said changes nothing of why it was to be.
+                    if ready!(self.poll_write(cx)).is_ok() {
+                        let _ = ready!(Pin::new(&mut self.io).poll_shutdown(cx));
+                    }
+                    self.phase = Phase::Over(how);
                 }
                 Phase::Over(how) => return Poll::Ready(Turn::Over(how)),
             }

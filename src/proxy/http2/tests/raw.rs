@@ -1,0 +1,1 @@
+//! Peers by hand.
