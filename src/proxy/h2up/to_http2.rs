@@ -55,13 +55,15 @@ impl Poured {
         let first = std::future::poll_fn(|cx| Poll::Ready(answer.poll(cx, &mut down))).await;
         let bare = matches!(&first, Poll::Ready(Piece::End(trailers)) if trailers.is_empty());
         Aside::note(&mut down.aside, &answer.response, &answer.bytes, &attempt);
+        let whole = match &first {
+            _ if bare => Some(&b""[..]),
+            Poll::Ready(Piece::Data(data)) if answer.is_over() => Some(&data[..]),
+            _ => None,
+        };
         let head = stream.told(&answer.response, &answer.bytes, &attempt, decision, trail.upstream_us);
-        let sent = match &first {
-            _ if bare => respond.send_whole(|out| head.write(out), b"").map(|()| None),
-            Poll::Ready(Piece::Data(data)) if answer.is_over() => {
-                respond.send_whole(|out| head.write(out), data).map(|()| None)
-            }
-            _ => respond.send_response(|out| head.write(out), false).map(Some),
+        let sent = match whole {
+            Some(data) => respond.send_whole(|out| head.write(out), data).map(|()| None),
+            None => respond.send_response(|out| head.write(out), false).map(Some),
         };
         let idle = attempt.service().spec.timeouts.idle;
         let watch = Watch::of(&answer.response, &answer.bytes);
