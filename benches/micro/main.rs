@@ -5,6 +5,7 @@
 mod stage;
 
 mod deciding;
+mod exchanging;
 mod heads;
 mod telling;
 
@@ -112,5 +113,14 @@ fn routing(c: &mut Criterion) {
     c.bench_function("path strip", |b| b.iter(|| path::strip(black_box("/canary/items?page=2"), "/canary").is_some()));
 }
 
-criterion_group!(benches, splitting, affinity, routing, deciding::all, heads::all, telling::all);
+criterion_group!(
+    benches,
+    splitting,
+    affinity,
+    routing,
+    deciding::all,
+    heads::all,
+    telling::all,
+    exchanging::exchanging
+);
 criterion_main!(benches);
