@@ -7,6 +7,7 @@ mod stage;
 mod deciding;
 mod exchanging;
 mod heads;
+mod hpack;
 mod telling;
 
 use std::hint::black_box;
@@ -120,6 +121,7 @@ criterion_group!(
     routing,
     deciding::all,
     heads::all,
+    hpack::all,
     telling::all,
     exchanging::exchanging
 );
