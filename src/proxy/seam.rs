@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use ipnet::IpNet;
+use tokio::io::DuplexStream;
 
 use super::answer::{Back, Took};
 use super::decide::Decision;
@@ -17,6 +18,7 @@ use super::h1::response::Response;
 use super::hpack::decoder::{Decoded, Decoder};
 use super::hpack::encoder::{Encoder, Index};
 use super::hpack::fields::Fields;
+use super::http2::trial::Trial;
 use super::outgoing::{Caller, Outgoing, RequestId};
 use super::refusal::Refusal;
 use super::relay::write_framing;
@@ -238,5 +240,27 @@ impl Hpack {
             None => Index::Never,
         };
         self.encoder.field(name, value, index, out);
+    }
+}
+
+/// A client and a server of the engine for HTTP/2, joined by a pipe.
+#[derive(Debug)]
+pub struct Exchanges(Trial);
+
+// === impl Exchanges ===
+
+impl Exchanges {
+    /// Both ends of a pipe, on the thread's `LocalSet`; each request is answered with these fields and this body.
+    pub async fn begin(
+        pipe: (DuplexStream, DuplexStream),
+        answer: &'static [(&'static [u8], &'static [u8])],
+        body: &'static [u8],
+    ) -> std::io::Result<Self> {
+        Ok(Self(Trial::begin(pipe, answer, body).await?))
+    }
+
+    /// One GET with these fields; bytes of the answer's body.
+    pub async fn ask(&self, path: &[u8], fields: &[(&[u8], &[u8])]) -> std::io::Result<usize> {
+        Ok(self.0.ask(path, fields).await?)
     }
 }

@@ -243,6 +243,25 @@ fn a_table_may_change_its_size_more_than_once_before_the_first_field() {
     assert_eq!(read(&mut decoder, &hex("be")), Err(Malformed::Entry(62)));
 }
 
+/// RFC 7541 §4.2: the smallest size since the last block, and then the last.
+#[test]
+fn a_table_that_was_to_be_smaller_for_a_moment_is_told_of_both_sizes() {
+    let mut encoder = Encoder::new();
+    let mut written = |sizes: &[usize]| {
+        sizes.iter().for_each(|&size| encoder.set_table_max(size));
+        let mut out = Vec::new();
+        encoder.begin(&mut out);
+        encoder.field(b"a", b"b", Index::Yes, &mut out);
+        out
+    };
+    assert_eq!(written(&[]), hex("40 01 61 01 62"));
+    assert_eq!(written(&[65_536, 4096]), hex("be"), "never larger than 4096, of which it need not be told");
+    assert_eq!(written(&[1000, 20, 4096]), hex("34 3f e1 1f 40 01 61 01 62"));
+    assert_eq!(written(&[1000]), hex("3f c9 07 be"));
+    assert_eq!(written(&[1000, 4096]), hex("3f e1 1f be"));
+    assert_eq!(written(&[0]), hex("20 00 01 61 01 62"));
+}
+
 #[test]
 fn fields_above_the_size_of_a_list_are_not_kept_and_the_table_stays_right() {
     let (mut decoder, mut fields) = (Decoder::new(4096), Fields::default());

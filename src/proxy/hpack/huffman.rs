@@ -18,35 +18,21 @@ pub(super) fn coded_len(bytes: &[u8]) -> usize {
 
 /// Appends a string in the code, padded with ones. `coded` is its [`coded_len`].
 pub(super) fn encode(bytes: &[u8], coded: usize, out: &mut Vec<u8>) {
-    let start = out.len();
-    // Eight bytes are written at a time, of which the last may not be meant.
-    out.resize(start + coded + 8, 0);
-    let room = &mut out[start..];
-    // Bits that wait for their octet stand lowest in `word`: fewer than eight.
-    let (mut at, mut word, mut held) = (0, 0_u64, 0);
-    let mut put = |bits: u64, len: u32| {
-        word = word << len | bits;
-        held += len;
-        room[at..at + 8].copy_from_slice(&(word << (64 - held)).to_be_bytes());
-        at += held as usize / 8;
-        held %= 8;
-    };
-    let (fours, rest) = bytes.as_chunks::<4>();
-    for four in fours {
-        let [a, b, c, d] = four.map(|byte| CODES[usize::from(byte)]);
-        let (front, back) = (a.join(b), c.join(d));
-        if front.len + back.len <= 56 {
-            let four = front.join(back);
-            put(four.bits, four.len);
-        } else {
-            [a, b, c, d].into_iter().for_each(|code| put(code.bits, code.len));
+    let end = out.len() + coded;
+    out.reserve(coded);
+    // Bits that wait for their octets stand lowest in `word`: fewer than 32.
+    let (mut word, mut held) = (0_u64, 0);
+    for &byte in bytes {
+        let code = CODES[usize::from(byte)];
+        word = word << code.len | u64::from(code.bits);
+        held += code.len;
+        if held >= 32 {
+            held -= 32;
+            out.extend_from_slice(&((word >> held) as u32).to_be_bytes());
         }
     }
-    rest.iter().map(|&byte| CODES[usize::from(byte)]).for_each(|code| put(code.bits, code.len));
-    if held > 0 {
-        room[at] |= u8::MAX >> held;
-    }
-    out.truncate(start + coded);
+    let last = (word << (32 - held)) as u32 | u32::MAX >> held;
+    out.extend_from_slice(&last.to_be_bytes()[..end - out.len()]);
 }
 
 /// Appends what the first `len` bytes of a block, a string in the code, say. What was appended before an error is of no
@@ -167,7 +153,7 @@ mod tests {
             if len > CODE_MAX {
                 return None;
             }
-            if let Some(byte) = (0..256).find(|&byte| (CODES[byte].bits, CODES[byte].len) == (code.into(), len)) {
+            if let Some(byte) = (0..256).find(|&byte| (CODES[byte].bits, CODES[byte].len) == (code, len)) {
                 out.push(byte as u8);
                 (code, len) = (0, 0);
             }

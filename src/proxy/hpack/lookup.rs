@@ -143,3 +143,37 @@ pub(super) fn hash_field(name_hash: u64, value: &[u8]) -> u32 {
     let middle = middle.map_or(0, |middle| u64::from_le_bytes(*middle));
     mix(name_hash ^ middle, hash(value)) as u32
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Few hashes, so that places run into each other and around the end.
+        #[test]
+        fn every_entry_of_the_table_is_found_and_no_other(
+            hashes in prop::collection::vec(prop::sample::select(vec![0_u32, 1, 2, 7, 250, 254, 255, 511]), 0..150),
+            len in 0_usize..56,
+        ) {
+            let (mut table, mut lookup) = (Table::new(), Lookup::new());
+            for (at, &hash) in hashes.iter().enumerate() {
+                let value = at.to_le_bytes().repeat(8);
+                let gone = table.insert(b"n", &value[..8 + len]);
+                lookup.remove(gone);
+                lookup.insert(hash, 3);
+                for (back, &hash) in hashes[..=at].iter().rev().enumerate() {
+                    let value = (at - back).to_le_bytes().repeat(8);
+                    let expected = table.entry(back).map(|_| back);
+                    prop_assert_eq!(lookup.find(&table, b"n", &value[..8 + len], hash), expected);
+                }
+                prop_assert_eq!(lookup.find_name(&table, b"n", 3), Some(0));
+                prop_assert_eq!(lookup.find_name(&table, b"m", 3), None);
+            }
+            let gone = table.set_max(0);
+            lookup.remove(gone);
+            prop_assert!(lookup.fields.iter().all(|&number| number == NONE));
+        }
+    }
+}

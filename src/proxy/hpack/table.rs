@@ -141,8 +141,9 @@ mod tests {
                     (0, table.set_max(max))
                 } else {
                     let field = vec![draw as u8; draw % longest];
-                    model.insert(0, (field.clone(), field.len() / 2));
-                    (usize::from(field.len() + 32 <= max), table.insert(&field[..field.len() / 2], &field[field.len() / 2..]))
+                    let (name, value) = field.split_at(field.len() / 2);
+                    model.insert(0, (field.clone(), name.len()));
+                    (usize::from(field.len() + 32 <= max), table.insert(name, value))
                 };
                 while model.iter().map(|(field, _)| field.len() + 32).sum::<usize>() > max {
                     model.pop();

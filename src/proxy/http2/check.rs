@@ -148,16 +148,49 @@ const NAME: [bool; 256] = {
     table
 };
 
+/// The same bits in each of eight bytes.
+const EACH: u64 = 0x0101_0101_0101_0101;
+const TOPS: u64 = EACH * 0x80;
+
+/// Looks at all bytes, eight at once; what `found` finds in any of them. Words may overlap, and fewer than four bytes are
+/// looked at one by one.
 #[inline]
-fn is_name(name: &[u8]) -> bool {
-    !name.is_empty() && name.iter().fold(true, |sound, &byte| sound & NAME[usize::from(byte)])
+fn find(bytes: &[u8], found: impl Fn(u64) -> u64) -> u64 {
+    let four = |four: &[u8; 4]| u64::from(u32::from_ne_bytes(*four));
+    match (bytes.last_chunk::<8>(), bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
+        (Some(last), ..) => {
+            let (eights, _) = bytes.as_chunks::<8>();
+            let last = found(u64::from_ne_bytes(*last));
+            eights.iter().fold(last, |all, eight| all | found(u64::from_ne_bytes(*eight)))
+        }
+        (None, Some(first), Some(last)) => found(four(first) | (four(last) << 32)),
+        _ => bytes.iter().fold(0, |all, &byte| all | found(EACH * u64::from(byte))),
+    }
 }
 
-/// Whether a value holds no control but tabs (§8.2.1, RFC 9110 §5.5). Without a branch, so that many bytes are looked
-/// at at once.
+/// Whether a name is one. Most are of small letters, digits and dashes, which is seen eight bytes at a time.
+#[inline]
+fn is_name(name: &[u8]) -> bool {
+    let other = |word: u64| {
+        let from = |least: u8| word.wrapping_add(EACH * u64::from(0x80 - least));
+        let letter = from(b'a') & !from(b'z' + 1);
+        let digit = from(b'0') & !from(b'9' + 1);
+        let dash = !((word ^ (EACH * u64::from(b'-'))).wrapping_add(EACH * 0x7f));
+        (!(letter | digit | dash) | word) & TOPS
+    };
+    !name.is_empty() && (find(name, other) == 0 || name.iter().all(|&byte| NAME[usize::from(byte)]))
+}
+
+/// Whether a value holds no control but tabs (§8.2.1, RFC 9110 §5.5).
 #[inline]
 fn is_value(value: &[u8]) -> bool {
-    !value.iter().fold(false, |bad, &byte| bad | ((byte < b' ') & (byte != b'\t')) | (byte == 0x7f))
+    // Finds bytes below a blank, and DEL; what it finds behind such a byte may be neither.
+    let other = |word: u64| {
+        let control = word.wrapping_sub(EACH * 0x20) & !word;
+        let delete = word ^ (EACH * 0x7f);
+        (control | (delete.wrapping_sub(EACH) & !delete)) & TOPS
+    };
+    find(value, other) == 0 || value.iter().all(|&byte| (byte >= b' ' && byte != 0x7f) || byte == b'\t')
 }
 
 fn is_status(value: &[u8]) -> bool {
@@ -290,6 +323,27 @@ mod tests {
             [&connect[..], &GET[1..2], &GET[3..], &[(":protocol", b"websocket")]].concat();
         assert_eq!(request(&fields(&extended), true).map(drop), Ok(()));
         assert_eq!(request(&fields(&extended), false), Err(Bad::Malformed));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn names_and_values_are_of_the_bytes_that_they_may_be_of(bytes: Vec<u8>, at: usize, byte: u8) {
+            let is = |bytes: &[u8]| {
+                let name = |byte: &u8| is_token(*byte) && !byte.is_ascii_uppercase();
+                let value = |byte: &u8| *byte == b'\t' || (*byte >= 0x20 && *byte != 0x7f);
+                assert_eq!(is_name(bytes), !bytes.is_empty() && bytes.iter().all(name), "{bytes:?}");
+                assert_eq!(is_value(bytes), bytes.iter().all(value), "{bytes:?}");
+            };
+            is(&bytes);
+            // All but one are good.
+            let mut good: Vec<u8> = bytes.iter().map(|byte| b'a' + byte % 26).collect();
+            is(&good);
+            if !good.is_empty() {
+                let at = at % good.len();
+                good[at] = byte;
+                is(&good);
+            }
+        }
     }
 
     #[test]

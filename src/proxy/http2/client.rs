@@ -21,10 +21,10 @@ const ID_MAX: u32 = 0x7fff_ffff;
 /// A connection to a server. It has to be polled for anything to move, and ends by itself when no [`Sender`] and no
 /// stream are left.
 #[derive(Debug)]
-pub(crate) struct Connection<S>(Drive<S>);
+pub(crate) struct Connection<S>(pub(super) Drive<S>);
 
 /// Begins streams on a connection.
-pub(crate) struct Sender(Rc<Shared>);
+pub(crate) struct Sender(pub(super) Rc<Shared>);
 
 /// The answer that is waited for. Dropped, it is of no interest; see [`Inflow`] and [`Outflow`] for the rest.
 #[derive(Debug)]

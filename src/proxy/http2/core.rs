@@ -202,30 +202,46 @@ impl Core {
     }
 
     /// Looks at a stream again after it has changed: whether it is over, and whether anybody holds it.
+    #[inline]
     pub(super) fn settle(&mut self, key: Key) {
-        let stream = &mut self.streams[key];
-        if stream.is_over() && stream.linked {
-            if stream.gone.is_none() {
-                self.blamed = self.blamed.saturating_sub(1);
+        let stream = &self.streams[key];
+        if stream.linked {
+            if !stream.is_over() {
+                return;
             }
-            self.streams.unlink(key);
-            if !self.openers.is_empty() {
-                self.wake_openers();
-            }
-            if self.streams.linked() == 0 && (self.is_client || self.is_leaving()) {
-                self.wake_driver();
-            }
+            self.unlink(key);
         }
+        if self.streams[key].handles == 0 {
+            self.remove(key);
+        }
+    }
+
+    /// A stream is over.
+    fn unlink(&mut self, key: Key) {
+        if self.streams[key].gone.is_none() {
+            self.blamed = self.blamed.saturating_sub(1);
+        }
+        self.streams.unlink(key);
+        if !self.openers.is_empty() {
+            self.wake_openers();
+        }
+        if self.streams.linked() == 0 && (self.is_client || self.is_leaving()) {
+            self.wake_driver();
+        }
+    }
+
+    /// Nobody holds a stream that is over.
+    fn remove(&mut self, key: Key) {
         let stream = &mut self.streams[key];
-        if !stream.linked && stream.handles == 0 {
-            if std::mem::take(&mut stream.is_ready) {
-                self.ready.retain(|&it| it != key);
-            }
-            if std::mem::take(&mut self.streams[key].is_waiting) {
-                self.waiting.retain(|&it| it != key);
-            }
-            let unreleased = self.streams[key].intake.unreleased();
-            self.streams.remove(key);
+        if std::mem::take(&mut stream.is_ready) {
+            self.ready.retain(|&it| it != key);
+        }
+        if std::mem::take(&mut stream.is_waiting) {
+            self.waiting.retain(|&it| it != key);
+        }
+        let unreleased = stream.intake.unreleased();
+        self.streams.remove(key);
+        if unreleased > 0 {
             self.release_connection(unreleased as usize);
         }
     }
@@ -282,8 +298,10 @@ impl Core {
             Side::Head | Side::Open | Side::Ending | Side::Closed => return self.reset(key, Reason::CANCEL),
         }
         let unreleased = self.streams[key].intake.unreleased();
-        self.streams[key].intake.release(unreleased);
-        self.release_connection(unreleased as usize);
+        if unreleased > 0 {
+            self.streams[key].intake.release(unreleased);
+            self.release_connection(unreleased as usize);
+        }
         self.settle(key);
     }
 

@@ -47,7 +47,9 @@ impl Hold {
             stream.inflow = false;
             stream.drop_inflow();
             let unreleased = stream.intake.unreleased() as usize;
-            core.release(key, unreleased);
+            if unreleased > 0 {
+                core.release(key, unreleased);
+            }
         });
     }
 

@@ -27,5 +27,7 @@ mod output;
 pub(crate) mod settings;
 mod streams;
 
+pub(crate) mod trial;
+
 #[cfg(test)]
 mod tests;

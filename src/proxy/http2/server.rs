@@ -16,7 +16,7 @@ use super::settings::Config;
 
 /// A client's connection. It has to be polled for anything to move.
 #[derive(Debug)]
-pub(crate) struct Connection<S>(Drive<S>);
+pub(crate) struct Connection<S>(pub(super) Drive<S>);
 
 /// A stream's way back.
 #[derive(Debug)]

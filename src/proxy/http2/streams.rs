@@ -19,6 +19,9 @@ const PLACES_KEPT_FROM: usize = 32;
 /// (RFC 9113 §5.1); h2 remembers 50.
 const RESETS_KEPT: usize = 64;
 
+/// 2^32 by the golden ratio (Knuth, volume 3, 6.4).
+const SPREAD: u32 = 0x9e37_79b9;
+
 /// Where a stream is kept. It is another's once nobody holds the stream and it is over.
 pub(super) type Key = u32;
 
@@ -116,11 +119,12 @@ impl Stream {
         }
     }
 
-    /// Makes a used place one for another stream. Room that its queues have is kept.
+    /// Makes a used place one for another stream. What [`Streams::remove`] has let go of is let go of.
     fn renew(&mut self, id: u32) {
-        let (interim, data, queue) =
-            (std::mem::take(&mut self.interim), std::mem::take(&mut self.data), std::mem::take(&mut self.queue));
-        *self = Self { interim, data, queue, ..Self::new(id) };
+        debug_assert!(self.handles == 0 && !self.pending && !self.is_ready && !self.is_waiting);
+        (self.id, self.linked, self.inflow) = (id, true, true);
+        (self.recv, self.send, self.gone) = (Side::Head, Side::Head, None);
+        (self.length, self.to_head) = (None, false);
     }
 
     /// Whether both directions have ended, or it ended before.
@@ -148,15 +152,22 @@ impl Stream {
     }
 
     /// Lets go of what is to be sent.
+    #[inline]
     pub(super) fn drop_queue(&mut self) {
-        self.queue.clear();
-        self.end = End::None;
+        if !self.queue.is_empty() || !matches!(self.end, End::None) {
+            self.queue.clear();
+            self.end = End::None;
+        }
     }
 
     /// Lets go of what has come.
     pub(super) fn drop_inflow(&mut self) {
-        self.data.clear();
-        self.interim.clear();
+        if !self.data.is_empty() {
+            self.data.clear();
+        }
+        if !self.interim.is_empty() {
+            self.interim.clear();
+        }
         self.answer = None;
         self.recv_waker = None;
         if let Some(trailers) = self.trailers.take() {
@@ -275,8 +286,8 @@ impl Streams {
     }
 }
 
-/// Numbers of streams and where they are kept: a table with open addresses. Numbers follow each other, so that their
-/// own low bits spread them.
+/// Numbers of streams and where they are kept: a table with open addresses. Numbers follow each other; they are spread, so
+/// that there are gaps between them and what is taken out moves few others.
 #[derive(Debug, Default)]
 struct Ids {
     /// Number and key; 0 is no stream's number. Its length is a power of two.
@@ -289,7 +300,7 @@ struct Ids {
 impl Ids {
     #[inline]
     fn home(&self, id: u32) -> usize {
-        (id >> 1) as usize & (self.cells.len() - 1)
+        (id.wrapping_mul(SPREAD) >> 16) as usize & (self.cells.len() - 1)
     }
 
     #[inline]
