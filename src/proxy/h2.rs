@@ -282,8 +282,7 @@ pub(crate) fn canonical(
     if request.count() > limits.fields_max {
         return Err(Refused::HeadTooLarge);
     }
-    // All of it is visible ASCII by now.
-    head.begin(std::str::from_utf8(method).unwrap_or_default(), std::str::from_utf8(target).unwrap_or_default());
+    head.begin(method, target);
     let told = fields(request, key, head);
     let authority = match (request.authority(), told.host) {
         (Some(authority), Some(host)) if !authority.eq_ignore_ascii_case(host) => {

@@ -171,7 +171,7 @@ impl<'a> Outgoing<'a> {
         let head = self.head;
         out.extend_from_slice(head.slice(head.method));
         out.push(b' ');
-        out.extend_from_slice(self.target()?.as_bytes());
+        out.extend_from_slice(&self.target()?);
         out.extend_from_slice(b" HTTP/1.1\r\nhost: ");
         out.extend_from_slice(self.authority(authority));
         out.extend_from_slice(b"\r\n");
@@ -198,16 +198,22 @@ impl<'a> Outgoing<'a> {
 
     /// The target that the endpoint is asked for.
     #[inline(always)]
-    pub(crate) fn target(&self) -> Result<Cow<'a, str>, Refusal> {
+    pub(crate) fn target(&self) -> Result<Cow<'a, [u8]>, Refusal> {
         match self.edit() {
-            None => Ok(Cow::Borrowed(self.head.target())),
-            Some((prefix, None)) => path::strip(self.head.target(), prefix).ok_or(Refusal::AmbiguousPath),
-            Some((prefix, Some(with))) => {
-                if path::escapes_prefix(self.head.path(), prefix) {
-                    return Err(Refusal::AmbiguousPath);
-                }
-                path::replace(self.head.target(), prefix, with).map(Cow::Owned).ok_or(Refusal::AmbiguousPath)
-            }
+            None => Ok(Cow::Borrowed(self.head.slice(self.head.target))),
+            Some((prefix, with)) => self.edited(prefix, with).ok_or(Refusal::AmbiguousPath),
+        }
+    }
+
+    fn edited(&self, prefix: &str, with: Option<&str>) -> Option<Cow<'a, [u8]>> {
+        let target = self.head.target();
+        match with {
+            None => path::strip(target, prefix).map(|stripped| match stripped {
+                Cow::Borrowed(stripped) => Cow::Borrowed(stripped.as_bytes()),
+                Cow::Owned(stripped) => Cow::Owned(stripped.into_bytes()),
+            }),
+            Some(_) if path::escapes_prefix(self.head.path(), prefix) => None,
+            Some(with) => path::replace(target, prefix, with).map(|replaced| Cow::Owned(replaced.into_bytes())),
         }
     }
 
@@ -295,7 +301,7 @@ impl<'a> Outgoing<'a> {
             }
             Framing::Chunked => out.of_http1(b"transfer-encoding: chunked\r\n"),
             // RFC 9110 §8.6: a method that expects a body says that there is none.
-            Framing::None if matches!(self.head.method(), "POST" | "PUT" | "PATCH") => out.fixed(&NO_CONTENT),
+            Framing::None if matches!(self.head.method_bytes(), b"POST" | b"PUT" | b"PATCH") => out.fixed(&NO_CONTENT),
             Framing::None => {}
         }
         if asks.expects && self.framing != Framing::None {

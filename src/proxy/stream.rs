@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 
 use super::admit::{Places, admit};
 use super::answer::{Back, Took};
-use super::decide::{Decision, Dice, Question, decide};
+use super::decide::{Decision, Dice, Question, decide, is_idempotent};
 use super::digits::push_decimal;
 use super::forward::{Answered, Attempt, Job, Reply, Trail, forward};
 use super::frames::held::Held;
@@ -196,7 +196,7 @@ impl Stream {
     }
 
     pub(crate) fn question(&self) -> Question<'_> {
-        let idempotent = matches!(self.head.method(), "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE");
+        let idempotent = is_idempotent(self.head.method_bytes());
         Question {
             snapshot: &self.snapshot,
             listener: self.bundle.via.listener,

@@ -72,8 +72,9 @@ pub(crate) async fn over_http2<'c, D: Downstream>(
         endpoint: attempt.endpoint(),
         dial,
         ask: &ask,
+        began: course.began,
         framing: job.outgoing.framing,
-        to_head: job.question.head.method() == "HEAD",
+        to_head: job.question.head.method_bytes() == b"HEAD",
         upgrade: job.outgoing.upgrade,
         patience: elsewhere.patience(replay).map(|after| Patience { after, secure: &secure }),
     };
@@ -88,12 +89,13 @@ pub(crate) async fn over_http2<'c, D: Downstream>(
     let anywhere = if replayable { Retriable::Anywhere } else { Retriable::No };
     let (fault, reason, retriable) = match tried {
         Ok(mut answer) => {
-            trail.upstream_us = Some(began.elapsed().as_micros() as u64);
+            let at = Instant::now();
+            trail.upstream_us = Some(at.saturating_duration_since(began).as_micros() as u64);
             match grpc::is_call(job.question.head) && answer.expect_status() {
                 true => attempt.answer_begun(answer.response.status),
                 false => attempt.answer(answer.response.status, job.question),
             }
-            let (trail, at) = (std::mem::take(trail), Instant::now());
+            let trail = std::mem::take(trail);
             attempt.places = std::mem::take(places);
             return Ok(Tried::Over(Ok(Box::new(Answered2 { answer, attempt, trail, at }))));
         }

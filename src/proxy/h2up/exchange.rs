@@ -52,6 +52,8 @@ pub(crate) struct Call<'a> {
     pub(crate) endpoint: &'a Arc<Endpoint>,
     pub(crate) dial: &'a Dial,
     pub(crate) ask: &'a Ask<'a>,
+    /// When it began, as far as a connection was at hand.
+    pub(crate) began: Instant,
     pub(crate) framing: Framing,
     /// Whether it is HEAD.
     pub(crate) to_head: bool,
@@ -68,13 +70,14 @@ pub(crate) async fn exchange<D: Downstream>(
     down: &mut D,
     timer: &mut Timer,
 ) -> Result<Answer, Lost> {
-    let Opened { place, answered, stream, form } = match begin(call) {
-        Ok(opened) => opened,
-        Err(place) => Box::pin(open(call, timer, place)).await?,
+    let (opened, began) = match begin(call) {
+        Ok(opened) => (opened, call.began),
+        Err(place) => (Box::pin(open(call, timer, place)).await?, Instant::now()),
     };
+    let Opened { place, answered, stream, form } = opened;
     let uplink = Uplink::new(stream, call.framing, at_hand.framed, at_hand.complete);
     let mut wait = Wait { uplink, answered, interim: 0, stale: place.reused };
-    let (head, body) = wait.head(down, timer, call).await.inspect_err(|lost| {
+    let (head, body) = wait.head(down, timer, call, began).await.inspect_err(|lost| {
         // A try that was given up early says little of the connection.
         if matches!(lost, Lost::Sent { fault: Fault::UpstreamTimeout, .. }) && call.patience.is_none() {
             place.doubt();
@@ -170,9 +173,10 @@ impl Wait {
         down: &mut D,
         timer: &mut Timer,
         call: &Call<'_>,
+        began: Instant,
     ) -> Result<(Head, Inflow), Lost> {
         let (timeouts, mut patience) = (&call.dial.timeouts, call.patience);
-        let mut moved = Instant::now();
+        let mut moved = began;
         loop {
             let awaits_continue = !self.uplink.is_complete() && down.awaits_continue();
             let limit = match self.uplink.is_complete() {

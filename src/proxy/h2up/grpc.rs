@@ -21,7 +21,7 @@ const SERVER_FAILURES: &[u32] = &[UNKNOWN, 4, 13, 14, 15];
 pub(crate) fn is_call(head: &Head) -> bool {
     let Some(kind) = head.value("content-type") else { return false };
     let rest = kind.get(..16).filter(|it| it.eq_ignore_ascii_case(b"application/grpc")).map(|_| &kind[16..]);
-    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';' | b' '))) && head.method() == "POST"
+    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';' | b' '))) && head.method_bytes() == b"POST"
 }
 
 /// Whether the status is the server's failure.

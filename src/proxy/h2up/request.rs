@@ -14,7 +14,7 @@ use super::super::socket::KEY;
 /// A head for an endpoint, ready to be said as often as it has to be.
 pub(crate) struct Ask<'a> {
     method: &'a [u8],
-    target: Cow<'a, str>,
+    target: Cow<'a, [u8]>,
     authority: &'a [u8],
     fields: Fields<'a>,
 }
@@ -52,7 +52,7 @@ impl<'a> Ask<'a> {
         let (line, lines) = text.split_at(memchr::memchr(b'\r', text)?);
         let method_end = memchr::memchr(b' ', line)?;
         let target_end = memchr::memrchr(b' ', line).filter(|&end| end > method_end)?;
-        let target = Cow::Borrowed(std::str::from_utf8(&line[method_end + 1..target_end]).ok()?);
+        let target = Cow::Borrowed(&line[method_end + 1..target_end]);
         let fields = lines.get(2..)?;
         let host = each(fields).find(|(name, _)| *name == b"host");
         let authority = host.map_or(&b""[..], |(_, value)| value);
@@ -62,9 +62,9 @@ impl<'a> Ask<'a> {
     /// Says it. `spare` is for what is put together on the way.
     pub(super) fn say(&self, scheme: &'static [u8], form: Form, spare: &mut Vec<u8>, out: &mut HeadWriter<'_>) {
         match form {
-            Form::Plain => out.request(self.method, scheme, self.authority, self.target.as_bytes()),
+            Form::Plain => out.request(self.method, scheme, self.authority, &self.target),
             Form::WebSocket => {
-                out.request(b"CONNECT", scheme, self.authority, self.target.as_bytes());
+                out.request(b"CONNECT", scheme, self.authority, &self.target);
                 out.protocol(b"websocket");
             }
         }
@@ -152,7 +152,7 @@ mod tests {
             b"POST /a?b=c HTTP/1.1\r\nhost: shop.example:80\r\nx-a: 1\r\nx-a: \r\ntransfer-encoding: chunked\r\n\
             te: trailers\r\nconnection: te\r\nvia: 1.1 weir\r\n\r\nbody: no field\r\n";
         let ask = Ask::read(text).expect("it can be said");
-        assert_eq!((ask.method, &*ask.target, ask.authority), (&b"POST"[..], "/a?b=c", &b"shop.example:80"[..]));
+        assert_eq!((ask.method, &*ask.target, ask.authority), (&b"POST"[..], &b"/a?b=c"[..], &b"shop.example:80"[..]));
         let Fields::Lines(lines) = ask.fields else { panic!("it was read from text") };
         let fields: Vec<_> = each(lines).collect();
         let expected = [

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::super::decide::Decision;
-use super::super::forward::{Attempt, Trail};
 use super::super::h1::trailers;
 use super::super::h2_body::Upstream;
 use super::super::http2::error::Reason;
@@ -17,7 +16,7 @@ use super::super::mirror::Aside;
 use super::super::stream::Stream;
 use super::super::timer::Timer;
 use super::super::watch::Watch;
-use super::answer::{Answer, Piece};
+use super::answer::Piece;
 use super::attempt::{Answered2, settle};
 use super::grpc;
 use crate::model::Fault;
@@ -26,9 +25,7 @@ use crate::model::Fault;
 pub(in crate::proxy) struct Poured {
     stream: Box<Stream>,
     down: Upstream,
-    answer: Answer,
-    attempt: Attempt,
-    trail: Trail,
+    answered: Box<Answered2>,
     timer: Timer,
     idle: Duration,
     moved: Instant,
@@ -45,30 +42,28 @@ impl Poured {
     pub(in crate::proxy) async fn run(
         stream: Box<Stream>,
         decision: &Decision,
-        answered: Box<Answered2>,
+        mut answered: Box<Answered2>,
         mut down: Upstream,
         timer: Timer,
         respond: &mut Respond,
     ) {
-        let Answered2 { mut answer, attempt, trail, at } = *answered;
+        let Answered2 { answer, attempt, trail, at } = &mut *answered;
         // Most answers are there as a whole by now.
         let first = std::future::poll_fn(|cx| Poll::Ready(answer.poll(cx, &mut down))).await;
-        let bare = matches!(&first, Poll::Ready(Piece::End(trailers)) if trailers.is_empty());
-        Aside::note(&mut down.aside, &answer.response, &answer.bytes, &attempt);
+        Aside::note(&mut down.aside, &answer.response, &answer.bytes, attempt);
         let whole = match &first {
-            _ if bare => Some(&b""[..]),
+            Poll::Ready(Piece::End(trailers)) if trailers.is_empty() => Some(&b""[..]),
             Poll::Ready(Piece::Data(data)) if answer.is_over() => Some(&data[..]),
             _ => None,
         };
-        let head = stream.told(&answer.response, &answer.bytes, &attempt, decision, trail.upstream_us);
+        let head = stream.told(&answer.response, &answer.bytes, attempt, decision, trail.upstream_us);
         let sent = match whole {
             Some(data) => respond.send_whole(|out| head.write(out), data).map(|()| None),
             None => respond.send_response(|out| head.write(out), false).map(Some),
         };
-        let idle = attempt.service().spec.timeouts.idle;
+        let (moved, idle) = (*at, attempt.service().spec.timeouts.idle);
         let watch = Watch::of(&answer.response, &answer.bytes);
-        let (moved, bytes_out, told) = (at, 0, false);
-        let mut poured = Self { stream, down, answer, attempt, trail, timer, idle, moved, bytes_out, told, watch };
+        let mut poured = Self { stream, down, answered, timer, idle, moved, bytes_out: 0, told: false, watch };
         // A client that has reset the stream is told of when the answer is dropped.
         let Ok(out) = sent else { return };
         match (out, first) {
@@ -104,7 +99,7 @@ impl Poured {
                     if out.send_data(data, false).is_err() {
                         return;
                     }
-                    self.answer.taken(bytes);
+                    self.answered.answer.taken(bytes);
                 }
                 Some(Piece::End(trailers)) => {
                     self.finish(None);
@@ -143,22 +138,22 @@ impl Poured {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Piece> {
-        let mark = self.answer.uplink.mark();
-        let polled = self.answer.poll(cx, &mut self.down);
-        if polled.is_ready() || self.answer.uplink.mark() != mark {
+        let mark = self.answered.answer.uplink.mark();
+        let polled = self.answered.answer.poll(cx, &mut self.down);
+        if polled.is_ready() || self.answered.answer.uplink.mark() != mark {
             self.moved = Instant::now();
         }
         if polled.is_ready() {
             return polled;
         }
-        if self.watch.poll_over(cx, &self.attempt).is_ready() {
+        if self.watch.poll_over(cx, &self.answered.attempt).is_ready() {
             return Poll::Ready(Piece::Cut(Fault::Proxy));
         }
         ready!(self.timer.poll_elapsed(cx, self.moved + self.idle));
-        if self.answer.uplink.waits_for_client() {
+        if self.answered.answer.uplink.waits_for_client() {
             return Poll::Ready(Piece::Cut(Fault::Client));
         }
-        self.answer.doubt();
+        self.answered.answer.doubt();
         Poll::Ready(Piece::Cut(Fault::UpstreamTimeout))
     }
 
@@ -169,7 +164,7 @@ impl Poured {
         }
         // A window that is opened byte by byte is no room before all that waits has gone through it.
         let deadline = Instant::now() + self.idle;
-        let (answer, down) = (&mut self.answer, &mut self.down);
+        let (answer, down) = (&mut self.answered.answer, &mut self.down);
         let room = std::future::poll_fn(|cx| {
             if let Poll::Ready(Err(_)) = answer.uplink.poll(cx, down) {
                 return Poll::Ready(false);
@@ -196,9 +191,10 @@ impl Poured {
         if let Some(witness) = Aside::witness(&mut self.down.aside).filter(|_| cut.is_none()) {
             witness.end();
         }
-        let status = self.answer.response.status;
-        let fault = settle(&self.answer, &self.attempt, &mut self.trail, cut, &self.stream.question());
-        self.stream.tell(&self.trail, status, fault, (self.down.bytes_in, self.bytes_out));
+        let Answered2 { answer, attempt, trail, .. } = &mut *self.answered;
+        let status = answer.response.status;
+        let fault = settle(answer, attempt, trail, cut, &self.stream.question());
+        self.stream.tell(trail, status, fault, (self.down.bytes_in, self.bytes_out));
         self.stream.worker().timers.borrow_mut().put(std::mem::take(&mut self.timer));
     }
 }

@@ -57,8 +57,8 @@ pub(crate) struct Trunk {
     state: RefCell<State>,
     /// Streams that it carries, and requests that wait for it to open.
     streams: Cell<usize>,
-    /// Since when it carries none.
-    idle_since: Cell<Instant>,
+    /// When it was first seen to carry none since it carried some.
+    idle_since: Cell<Option<Instant>>,
     /// Told when it is no longer opening.
     settled: Notify,
     /// Whether it is doubted that the peer is there.
@@ -99,7 +99,7 @@ impl Trunk {
             terms: terms.as_ref().map(|terms| terms.number),
             state: RefCell::new(State::Opening),
             streams: Cell::new(0),
-            idle_since: Cell::new(Instant::now()),
+            idle_since: Cell::new(None),
             settled: Notify::new(),
             doubted: Cell::new(false),
             waker: RefCell::new(None),
@@ -153,14 +153,20 @@ impl Trunk {
         self.streams.get()
     }
 
-    /// Since when it carries nothing.
-    pub(crate) fn idle_since(&self) -> Option<Instant> {
-        (self.streams.get() == 0).then(|| self.idle_since.get())
+    /// Since when it carries nothing, as far as has been looked; that is now at the latest.
+    pub(crate) fn idle_since(&self, now: Instant) -> Option<Instant> {
+        if self.streams.get() > 0 {
+            return None;
+        }
+        let since = self.idle_since.get().unwrap_or(now);
+        self.idle_since.set(Some(since));
+        Some(since)
     }
 
     /// A place on it.
     pub(crate) fn place(self: &Rc<Self>) -> Place {
         self.streams.set(self.streams.get() + 1);
+        self.idle_since.set(None);
         Place { trunk: Rc::clone(self), reused: matches!(*self.state.borrow(), State::Open(_)) }
     }
 
@@ -268,11 +274,7 @@ fn allowed(sender: &Sender) -> usize {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let left = self.trunk.streams.get().saturating_sub(1);
-        self.trunk.streams.set(left);
-        if left == 0 {
-            self.trunk.idle_since.set(Instant::now());
-        }
+        self.trunk.streams.set(self.trunk.streams.get().saturating_sub(1));
     }
 }
 

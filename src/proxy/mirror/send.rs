@@ -208,6 +208,7 @@ async fn over_http2(
         endpoint: &copying.endpoint,
         dial,
         ask: &ask,
+        began: Instant::now(),
         framing: copying.framing,
         to_head: copying.to_head,
         upgrade: false,
