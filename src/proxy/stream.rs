@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use super::admit::{Places, admit};
 use super::answer::{Back, Took};
 use super::decide::{Decision, Dice, Question, decide, is_idempotent};
-use super::digits::push_decimal;
+use super::digits::decimal;
 use super::forward::{Answered, Attempt, Job, Reply, Trail, forward};
 use super::frames::held::Held;
 use super::h1::request::{Framing, Refused};
@@ -394,9 +394,7 @@ impl Told<'_> {
         out.status(self.response.status);
         self.back.fields(self.response, self.bytes, |name, value| lower(name, |name| out.field(name, value)));
         if let Some(length) = self.response.length.filter(|_| self.response.status != 204) {
-            let mut digits = Vec::with_capacity(20);
-            push_decimal(&mut digits, length);
-            out.field(b"content-length", &digits);
+            out.field(b"content-length", decimal(length, &mut [0; 20]));
         }
     }
 

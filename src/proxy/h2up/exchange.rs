@@ -153,7 +153,10 @@ fn describe(call: &Call<'_>, head: &Head, body: &Inflow) -> Result<(Response, Ve
         (true, _) => Ends::AtOnce,
         (false, _) => Ends::Later,
     };
-    let (mut bytes, lines) = (Vec::with_capacity(512), call.worker.buffers.borrow_mut().take_lines());
+    let (mut bytes, lines) = {
+        let mut buffers = call.worker.buffers.borrow_mut();
+        (buffers.take_head(), buffers.take_lines())
+    };
     let response = response::describe(head.status, head.fields(), ends, &mut bytes, lines).map_err(drop)?;
     Ok((response, bytes))
 }

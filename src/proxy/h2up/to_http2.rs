@@ -195,7 +195,11 @@ impl Poured {
         let status = answer.response.status;
         let fault = settle(answer, attempt, trail, cut, &self.stream.question());
         self.stream.tell(trail, status, fault, (self.down.bytes_in, self.bytes_out));
-        self.stream.worker().timers.borrow_mut().put(std::mem::take(&mut self.timer));
+        let worker = self.stream.worker();
+        worker.timers.borrow_mut().put(std::mem::take(&mut self.timer));
+        let mut buffers = worker.buffers.borrow_mut();
+        buffers.put_lines(std::mem::take(&mut answer.response.lines));
+        buffers.put_head(std::mem::take(&mut answer.bytes));
     }
 }
 
