@@ -19,7 +19,7 @@ use super::super::reach::{connect_tls, park};
 use super::super::timer::Timer;
 use super::super::worker::Worker;
 use super::pulse::Pulse;
-use super::trunk::{HTTP1, NO_ROOM, RETIRED, STREAMS_MAX, Trunk};
+use super::trunk::{HTTP1, NO_ROOM, STREAMS_MAX, Trunk};
 use crate::model::{Address, Http2Use, Timeouts};
 use crate::telemetry::flood::{Flood, Side};
 use crate::telemetry::uplink::UplinkFault;
@@ -111,7 +111,7 @@ impl Opening<'_> {
             None => return "closed",
         }
         let mut pulse = Pulse::default();
-        let why = std::future::poll_fn(|cx| drive(cx, (&mut connection, &watch), trunk, &mut pulse, timer)).await;
+        let why = std::future::poll_fn(|cx| drive(cx, &mut connection, trunk, &mut pulse, timer)).await;
         self.end_of(&watch, why)
     }
 
@@ -136,7 +136,7 @@ pub(super) fn watch(stream: &TcpStream) {
 
 fn drive<S: AsyncRead + AsyncWrite + Unpin>(
     cx: &mut Context<'_>,
-    (connection, watch): (&mut Connection<S>, &Watch),
+    connection: &mut Connection<S>,
     trunk: &Weak<Trunk>,
     pulse: &mut Pulse,
     timer: &mut Timer,
@@ -145,9 +145,6 @@ fn drive<S: AsyncRead + AsyncWrite + Unpin>(
         return Poll::Ready("closed");
     }
     let Some(trunk) = trunk.upgrade() else { return Poll::Pending };
-    if watch.is_worn() && !trunk.is_over() {
-        trunk.end(RETIRED);
-    }
     if trunk.is_doubted() && pulse.poll(cx, connection, timer).is_ready() {
         match pulse.asked {
             // Dropped, it fails what is left on it.
