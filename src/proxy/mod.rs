@@ -66,6 +66,7 @@ mod socket_frames;
 mod stream;
 mod streamed;
 mod streams;
+mod told;
 mod tunnel;
 mod watch;
 

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use super::decide::Decision;
 use super::dice::Rng;
 use super::digits::{push_decimal, push_ip};
-use super::forwarded::is_list;
+use super::forwarded::{is_list, push_element};
 use super::h1::request::Framing;
 use super::h1::syntax;
 use super::mirror::MARK;
@@ -368,23 +368,7 @@ impl Outgoing<'_> {
                 }
             }
         }
-        out.extend_from_slice(b"for=");
-        match caller.peer {
-            IpAddr::V4(_) => push_ip(out, caller.peer),
-            // Brackets and colons are no token (§6.3).
-            IpAddr::V6(_) => {
-                out.extend_from_slice(b"\"[");
-                push_ip(out, caller.peer);
-                out.extend_from_slice(b"]\"");
-            }
-        }
-        // A Host that could not stand in a quoted string was refused with its request.
-        if !host.is_empty() && !host.iter().any(|byte| matches!(byte, b'"' | b'\\')) {
-            out.extend_from_slice(b";host=\"");
-            out.extend_from_slice(host);
-            out.push(b'"');
-        }
-        out.extend_from_slice(if caller.https { b";proto=https" } else { b";proto=http" });
+        push_element(out, caller.peer, host, caller.https);
     }
 }
 

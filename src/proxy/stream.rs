@@ -13,7 +13,6 @@ use tokio::net::TcpStream;
 use super::admit::{Places, admit};
 use super::answer::{Back, Took};
 use super::decide::{Decision, Dice, Question, decide, is_idempotent};
-use super::digits::decimal;
 use super::forward::{Answered, Attempt, Job, Reply, Trail, forward};
 use super::frames::held::Held;
 use super::h1::request::{Framing, Refused};
@@ -23,7 +22,7 @@ use super::h2_body::Upstream;
 use super::h2up::grpc;
 use super::h2up::to_http2::Poured;
 use super::http2::handles::{Inflow, Outflow};
-use super::http2::head::{HeadWriter, Request};
+use super::http2::head::Request;
 use super::http2::server::Respond;
 use super::mirror::Aside;
 use super::outgoing::{Caller, Outgoing, RequestId};
@@ -33,6 +32,7 @@ use super::refusal::Refusal;
 use super::socket::{self, Asked};
 use super::streamed::Streamed;
 use super::timer::Timer;
+use super::told::Told;
 use super::trace::Trace;
 use super::via::Via;
 use super::watch::Watch;
@@ -376,45 +376,6 @@ impl Stream {
             bytes_out: bytes.1,
         };
         tell(self.worker(), &self.snapshot, &self.head, &story);
-    }
-}
-
-/// An endpoint's head, ready to be written for a client of HTTP/2.
-pub(crate) struct Told<'a> {
-    back: Back<'a>,
-    response: &'a Response,
-    bytes: &'a [u8],
-}
-
-// === impl Told ===
-
-impl Told<'_> {
-    /// Writes it.
-    pub(crate) fn write(&self, out: &mut HeadWriter<'_>) {
-        out.status(self.response.status);
-        self.back.fields(self.response, self.bytes, |name, value| lower(name, |name| out.field(name, value)));
-        if let Some(length) = self.response.length.filter(|_| self.response.status != 204) {
-            out.field(b"content-length", decimal(length, &mut [0; 20]));
-        }
-    }
-
-    /// Writes that of a granted upgrade as that of a granted extended CONNECT.
-    pub(crate) fn grant(&self, out: &mut HeadWriter<'_>) {
-        out.status(200);
-        self.back.fields(self.response, self.bytes, |name, value| {
-            if !name.eq_ignore_ascii_case(b"sec-websocket-accept") {
-                lower(name, |name| out.field(name, value));
-            }
-        });
-    }
-}
-
-/// Hands on the name of a field in lower case, as HTTP/2 has it.
-#[inline]
-fn lower(name: &[u8], field: impl FnOnce(&[u8])) {
-    match name.iter().any(u8::is_ascii_uppercase) {
-        false => field(name),
-        true => field(&name.to_ascii_lowercase()),
     }
 }
 
