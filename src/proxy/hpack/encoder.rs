@@ -43,8 +43,8 @@ struct Literal {
 /// Once in the code and many times in one octet.
 const WITH_INDEXING: Literal = Literal { pattern: 0x40, prefix: 6, coded: true };
 
-/// What is written anew each time is written as it is, as HAProxy does: the code saves nine bytes of a request id of 32
-/// and costs about 800 instructions here, and as many at the other end.
+/// What is written anew each time is written as it is, as HAProxy does: with a request id of 32 digits the code saves
+/// twelve bytes and costs 860 instructions here, and more work at the other end.
 const WITHOUT_INDEXING: Literal = Literal { pattern: 0x00, prefix: 4, coded: false };
 const NEVER_INDEXED: Literal = Literal { pattern: 0x10, prefix: 4, coded: false };
 

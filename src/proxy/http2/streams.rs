@@ -272,6 +272,12 @@ impl Streams {
         keys.into_iter()
     }
 
+    /// Whether every place is free.
+    #[cfg(test)]
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.free.len() == self.places.len()
+    }
+
     /// Remembers one that was reset here.
     pub(super) fn note_reset(&mut self, id: u32) {
         if self.resets.len() >= RESETS_KEPT {

@@ -1,10 +1,12 @@
 //! Two ends of the engine against each other, each against h2, and against peers that speak frames by hand, over a pipe
 //! in memory.
 
+mod anything;
 mod both;
 mod foreign;
 mod peer;
 mod raw;
+mod raw_server;
 mod simulation;
 
 use std::future::{Future, poll_fn};
