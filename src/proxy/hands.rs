@@ -21,7 +21,7 @@ pub(crate) struct Hands(RefCell<Vec<Rc<Hand>>>);
 #[derive(Default)]
 struct Hand {
     /// What it is to do next.
-    task: RefCell<Option<Task>>,
+    task: RefCell<Option<Box<Task>>>,
     waker: RefCell<Option<Waker>>,
     /// It is not needed any more.
     over: Cell<bool>,
@@ -31,7 +31,7 @@ struct Hand {
 
 impl Hands {
     /// Has a stream served.
-    pub(crate) fn serve(&self, task: Task) {
+    pub(crate) fn serve(&self, task: Box<Task>) {
         match self.0.borrow_mut().pop() {
             Some(hand) => hand.take_up(task),
             None => {
@@ -75,7 +75,7 @@ async fn work(hand: Rc<Hand>) {
 // === impl Hand ===
 
 impl Hand {
-    fn take_up(&self, task: Task) {
+    fn take_up(&self, task: Box<Task>) {
         *self.task.borrow_mut() = Some(task);
         self.wake();
     }
@@ -87,7 +87,7 @@ impl Hand {
     }
 
     /// The next stream; none when it is not needed any more.
-    fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Option<Task>> {
+    fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Option<Box<Task>>> {
         if let Some(task) = self.task.borrow_mut().take() {
             return Poll::Ready(Some(task));
         }

@@ -64,21 +64,21 @@ pub(crate) struct Stream {
     upgrade: bool,
 }
 
-/// A stream that is to be served.
+/// A stream that is served: all of it, in one place to its end.
 pub(crate) struct Task {
-    stream: Box<Stream>,
-    /// Whether its head can be served.
-    read: Result<(), Refusal>,
-    down: Upstream,
+    pub(crate) stream: Stream,
+    pub(crate) down: Upstream,
+    pub(crate) respond: Respond,
+    /// Why its head cannot be served, if so.
+    unread: Option<Refusal>,
     asked: Option<Asked>,
-    respond: Respond,
 }
 
 // === impl Task ===
 
 impl Task {
     /// That of a request that has just come. Its head as it came is let go at once.
-    pub(crate) fn new(bundle: &Rc<Bundle>, request: (Request, Inflow), respond: Respond, began: Instant) -> Self {
+    pub(crate) fn new(bundle: &Rc<Bundle>, request: (Request, Inflow), respond: Respond, began: Instant) -> Box<Self> {
         let (request, body) = request;
         let worker = &bundle.worker;
         let snapshot = worker.snapshot();
@@ -90,12 +90,12 @@ impl Task {
             true => Ok(framing),
             false => Err(Refused::HeadTooLarge),
         });
-        let (framing, read) = match read {
-            Ok(framing) => (framing, Ok(())),
+        let (framing, unread) = match read {
+            Ok(framing) => (framing, None),
             Err(refused) => {
                 // What the spare head held is another request's.
                 head = Head::default();
-                (Framing::None, Err(Refusal::Head(refused)))
+                (Framing::None, Some(Refusal::Head(refused)))
             }
         };
         let (now, caller) = (worker.now(began), Caller::new(&head, &bundle.via, &snapshot.trusted_proxies));
@@ -107,7 +107,7 @@ impl Task {
         };
         let (bundle, decision) = (Rc::clone(bundle), None);
         let stream = Stream { bundle, snapshot, head, framing, began, now, caller, id, trace, decision, upgrade };
-        Self { stream: Box::new(stream), read, down, asked, respond }
+        Box::new(Self { stream, down, respond, unread, asked })
     }
 
     /// The worker that serves it.
@@ -116,44 +116,37 @@ impl Task {
     }
 
     /// Serves it to its end.
-    pub(crate) async fn run(self) {
-        let Self { mut stream, read, mut down, asked, mut respond } = self;
-        let decision = match read.and_then(|()| stream.decide()) {
+    pub(crate) async fn run(mut self: Box<Self>) {
+        let Self { stream, down, respond, unread, asked } = &mut *self;
+        let decision = match unread.take().map_or_else(|| stream.decide(), Err) {
             Ok(decision) => decision,
-            Err(refusal) => return stream.refuse(&refusal, &Trail::default(), 0, &mut respond),
+            Err(refusal) => return stream.refuse(&refusal, &Trail::default(), 0, respond),
         };
         let mut timer = stream.worker().timers.borrow_mut().take();
-        let places = match stream.admit(decision, &mut timer, &mut respond).await {
-            Ok((decision, places)) => {
-                stream.decision = Some(decision);
-                places
-            }
-            Err(refusal) => {
-                stream.worker().timers.borrow_mut().put(timer);
-                return stream.refuse(&refusal, &Trail::default(), 0, &mut respond);
-            }
+        let (decision, places) = match stream.snapshot.services[decision.service].capped {
+            false => (decision, Places::default()),
+            true => match stream.admit(decision, &mut timer, respond).await {
+                Ok(admitted) => admitted,
+                Err(refusal) => {
+                    stream.worker().timers.borrow_mut().put(timer);
+                    return stream.refuse(&refusal, &Trail::default(), 0, respond);
+                }
+            },
         };
-        let Some(decision) = stream.decision else { return };
-        match stream.forward(&decision, places, &mut down, &mut timer, &mut respond).await {
-            Some(Ok(Reply::Http2(answered))) => {
-                let answered = match asked {
-                    None => answered,
-                    Some(asked) => {
-                        let tried = stream.upgrade_http2(asked, answered, &decision, &mut timer, &mut respond);
-                        let Some(ordinary) = Box::pin(tried).await else { return };
-                        ordinary
-                    }
-                };
-                Poured::run(stream, &decision, answered, down, timer, &mut respond).await
+        stream.decision = Some(decision);
+        match stream.forward(&decision, places, down, &mut timer, respond).await {
+            Some(Ok(Reply::Http2(mut answered))) => {
+                if let Some(asked) = asked.take() {
+                    let tried = stream.upgrade_http2(asked, answered, &decision, &mut timer, respond);
+                    let Some(ordinary) = Box::pin(tried).await else { return };
+                    answered = ordinary;
+                }
+                Poured::run(self, &decision, answered, timer).await;
             }
-            Some(Ok(Reply::Http1(answered))) => {
-                stream.pass(asked, answered, &decision, down, timer, &mut respond).await;
-            }
-            Some(Ok(Reply::Any(answered))) => {
-                Box::pin(stream.pass(asked, answered, &decision, down, timer, &mut respond)).await;
-            }
+            Some(Ok(Reply::Http1(answered))) => self.pass(answered, &decision, timer).await,
+            Some(Ok(Reply::Any(answered))) => Box::pin(self.pass(answered, &decision, timer)).await,
             Some(Err((refusal, trail))) => {
-                stream.refuse(&refusal, &trail, down.bytes_in, &mut respond);
+                stream.refuse(&refusal, &trail, down.bytes_in, respond);
                 stream.worker().timers.borrow_mut().put(timer);
             }
             None => {
@@ -161,6 +154,64 @@ impl Task {
                 stream.worker().timers.borrow_mut().put(timer);
             }
         }
+    }
+
+    /// Passes on an answer over HTTP/1.
+    async fn pass<W: Wire>(mut self: Box<Self>, mut answered: Box<Answered<W>>, decision: &Decision, mut timer: Timer) {
+        let Self { stream, respond, asked, .. } = &mut *self;
+        if let Some(asked) = asked.take() {
+            let tried = stream.upgrade(asked, answered, decision, &mut timer, respond);
+            match Box::pin(tried).await {
+                Some(Ok(ordinary)) => answered = ordinary,
+                Some(Err((refusal, trail))) => return stream.refuse(&refusal, &trail, 0, respond),
+                None => return,
+            }
+        }
+        if let Some((body, out)) = self.answer(answered, decision, timer) {
+            body.pour(out).await;
+        }
+    }
+
+    /// Sends the endpoint's answer when all of it is at hand; else its head, and the body that is to be poured.
+    fn answer<W: Wire>(
+        mut self: Box<Self>,
+        answered: Box<Answered<W>>,
+        decision: &Decision,
+        timer: Timer,
+    ) -> Option<(Box<Streamed<W>>, Outflow)> {
+        let Self { stream, down, respond, .. } = &mut *self;
+        let Answered { mut conn, mut response, upload, attempt, trail, at } = *answered;
+        let told = stream.told(&response, &conn.buf, &attempt, decision, trail.upstream_us);
+        Aside::note(&mut down.aside, &response, &conn.buf, &attempt);
+        let behind = conn.buf.len() - response.head_bytes;
+        let at_hand = match response.framing {
+            ResponseFraming::None => Some(0),
+            ResponseFraming::Length(length) => usize::try_from(length).ok().filter(|&n| n == behind),
+            ResponseFraming::Chunked | ResponseFraming::Close => None,
+        };
+        if let Some(n) = at_hand.filter(|&n| n == 0 || upload.is_whole()) {
+            let data = &conn.buf[response.head_bytes..response.head_bytes + n];
+            let sent = respond.send_whole(|out| told.write(out), data);
+            if let Some(witness) = Aside::witness(&mut down.aside) {
+                witness.data(data);
+                witness.end();
+            }
+            conn.buf.drain(..response.head_bytes + n);
+            let cut = sent.is_err().then_some(Fault::Client);
+            let fault = cut.or((500..600).contains(&response.status).then_some(Fault::UpstreamAnswer));
+            stream.tell(&trail, response.status, fault, (down.bytes_in, n as u64));
+            let worker = stream.worker();
+            attempt.give_back(conn, upload, &mut response, true, worker.now(at).mono_ms);
+            worker.timers.borrow_mut().put(timer);
+            return None;
+        }
+        let sent = respond.send_response(|out| told.write(out), false);
+        let watch = Watch::of(&response, &conn.buf);
+        conn.buf.drain(..response.head_bytes);
+        let answered = Answered { conn, response, upload, attempt, trail, at };
+        let streamed = Box::new(Streamed::new(self, answered, timer, watch));
+        // A client that has reset the stream is told of when the body is dropped.
+        sent.ok().map(|out| (streamed, out))
     }
 }
 
@@ -170,29 +221,6 @@ impl Stream {
     #[inline]
     pub(crate) fn worker(&self) -> &Rc<Worker> {
         &self.bundle.worker
-    }
-
-    /// Passes on an answer over HTTP/1.
-    async fn pass<W: Wire>(
-        mut self: Box<Self>,
-        asked: Option<Asked>,
-        mut answered: Box<Answered<W>>,
-        decision: &Decision,
-        down: Upstream,
-        mut timer: Timer,
-        respond: &mut Respond,
-    ) {
-        if let Some(asked) = asked {
-            let tried = self.upgrade(asked, answered, decision, &mut timer, respond);
-            match Box::pin(tried).await {
-                Some(Ok(ordinary)) => answered = ordinary,
-                Some(Err((refusal, trail))) => return self.refuse(&refusal, &trail, 0, respond),
-                None => return,
-            }
-        }
-        if let Some((body, out)) = self.answer(answered, decision, down, timer, respond) {
-            body.pour(out).await;
-        }
     }
 
     pub(crate) fn question(&self) -> Question<'_> {
@@ -231,9 +259,6 @@ impl Stream {
         timer: &mut Timer,
         respond: &mut Respond,
     ) -> Result<(Decision, Places), Refusal> {
-        if !self.snapshot.services[decision.service].capped {
-            return Ok((decision, Places::default()));
-        }
         let gone = |cx: &mut Context<'_>| respond.poll_reset(cx).map(drop);
         admit(self.worker(), &self.question(), decision, timer, gone).await
     }
@@ -296,48 +321,6 @@ impl Stream {
             true => respond.send_response(|out| grpc::refuse(refusal, out), true).map(drop),
             false => send_refusal(refusal, &self.head, respond),
         };
-    }
-
-    /// Sends the endpoint's answer when all of it is at hand; else its head, and the body that is to be poured.
-    fn answer<W: Wire>(
-        self: Box<Self>,
-        answered: Box<Answered<W>>,
-        decision: &Decision,
-        mut down: Upstream,
-        timer: Timer,
-        respond: &mut Respond,
-    ) -> Option<(Box<Streamed<W>>, Outflow)> {
-        let Answered { mut conn, mut response, upload, attempt, trail, at } = *answered;
-        let told = self.told(&response, &conn.buf, &attempt, decision, trail.upstream_us);
-        Aside::note(&mut down.aside, &response, &conn.buf, &attempt);
-        let behind = conn.buf.len() - response.head_bytes;
-        let at_hand = match response.framing {
-            ResponseFraming::None => Some(0),
-            ResponseFraming::Length(length) => usize::try_from(length).ok().filter(|&n| n == behind),
-            ResponseFraming::Chunked | ResponseFraming::Close => None,
-        };
-        if let Some(n) = at_hand.filter(|&n| n == 0 || upload.is_whole()) {
-            let data = &conn.buf[response.head_bytes..response.head_bytes + n];
-            let sent = respond.send_whole(|out| told.write(out), data);
-            if let Some(witness) = Aside::witness(&mut down.aside) {
-                witness.data(data);
-                witness.end();
-            }
-            conn.buf.drain(..response.head_bytes + n);
-            let cut = sent.is_err().then_some(Fault::Client);
-            let fault = cut.or((500..600).contains(&response.status).then_some(Fault::UpstreamAnswer));
-            self.tell(&trail, response.status, fault, (down.bytes_in, n as u64));
-            attempt.give_back(conn, upload, &mut response, true, self.worker().now(at).mono_ms);
-            self.worker().timers.borrow_mut().put(timer);
-            return None;
-        }
-        let sent = respond.send_response(|out| told.write(out), false);
-        let watch = Watch::of(&response, &conn.buf);
-        conn.buf.drain(..response.head_bytes);
-        let answered = Answered { conn, response, upload, attempt, trail, at };
-        let streamed = Box::new(Streamed::new(self, down, answered, timer, watch));
-        // A client that has reset the stream is told of when the body is dropped.
-        sent.ok().map(|out| (streamed, out))
     }
 
     /// The answer's head, to be written as the client gets it. `bytes` are what the spans of `response` point into.

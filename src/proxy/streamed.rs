@@ -11,11 +11,10 @@ use super::forward::{Answered, Attempt, Trail};
 use super::h1::chunked::Piece;
 use super::h1::response::Response;
 use super::h1::trailers;
-use super::h2_body::Upstream;
 use super::http2::error::Reason;
 use super::http2::handles::Outflow;
 use super::mirror::Aside;
-use super::stream::Stream;
+use super::stream::Task;
 use super::timer::Timer;
 use super::upload::Upload;
 use super::watch::Watch;
@@ -24,8 +23,7 @@ use crate::model::Fault;
 
 /// A body under way.
 pub(crate) struct Streamed<W: Wire> {
-    stream: Box<Stream>,
-    down: Upstream,
+    task: Box<Task>,
     conn: Option<Conn<W>>,
     upload: Option<Upload>,
     response: Response,
@@ -47,11 +45,10 @@ pub(crate) struct Streamed<W: Wire> {
 
 impl<W: Wire> Streamed<W> {
     /// The body of `answered`, whose head has been taken off its buffer.
-    pub(crate) fn new(stream: Box<Stream>, down: Upstream, answered: Answered<W>, timer: Timer, watch: Watch) -> Self {
+    pub(crate) fn new(task: Box<Task>, answered: Answered<W>, timer: Timer, watch: Watch) -> Self {
         let Answered { conn, response, upload, attempt, trail, at } = answered;
         Self {
-            stream,
-            down,
+            task,
             idle: attempt.service().spec.timeouts.idle,
             body: BodyReader::of_response(response.framing),
             trailers: Vec::new(),
@@ -120,18 +117,18 @@ impl<W: Wire> Streamed<W> {
         if std::mem::replace(&mut self.told, true) {
             return;
         }
-        if let Some(witness) = Aside::witness(&mut self.down.aside).filter(|_| cut.is_none()) {
+        if let Some(witness) = Aside::witness(&mut self.task.down.aside).filter(|_| cut.is_none()) {
             witness.end();
         }
         let status = self.response.status;
         let fault = cut.or((500..600).contains(&status).then_some(Fault::UpstreamAnswer));
         if let Some(fault) = cut.filter(|fault| fault.blames_pool()) {
-            self.attempt.fail(fault, &self.stream.question());
+            self.attempt.fail(fault, &self.task.stream.question());
         }
-        self.stream.tell(&self.trail, status, fault, (self.down.bytes_in, self.bytes_out));
-        self.stream.worker().timers.borrow_mut().put(std::mem::take(&mut self.timer));
+        self.task.stream.tell(&self.trail, status, fault, (self.task.down.bytes_in, self.bytes_out));
+        self.task.worker().timers.borrow_mut().put(std::mem::take(&mut self.timer));
         if let (Some(conn), Some(upload)) = (self.conn.take(), self.upload.take()) {
-            let now_ms = self.stream.worker().now(Instant::now()).mono_ms;
+            let now_ms = self.task.worker().now(Instant::now()).mono_ms;
             self.attempt.give_back(conn, upload, &mut self.response, cut.is_none(), now_ms);
         }
     }
@@ -141,7 +138,7 @@ impl<W: Wire> Streamed<W> {
             let (Some(conn), Some(upload)) = (&mut self.conn, &mut self.upload) else { return Poll::Ready(None) };
             // The upload goes on beside the answer; an endpoint that takes no more of it shows here as its close.
             let mark = upload.mark();
-            if let Poll::Ready(Err(_)) = upload.poll(cx, &mut conn.stream, &mut self.down) {
+            if let Poll::Ready(Err(_)) = upload.poll(cx, &mut conn.stream, &mut self.task.down) {
                 return self.cut(Fault::Client);
             }
             if upload.mark() != mark {
@@ -155,7 +152,7 @@ impl<W: Wire> Streamed<W> {
             match piece {
                 Piece::Data(range) => {
                     let data = Bytes::copy_from_slice(&conn.buf[range]);
-                    if let Some(witness) = Aside::witness(&mut self.down.aside) {
+                    if let Some(witness) = Aside::witness(&mut self.task.down.aside) {
                         witness.data(&data);
                     }
                     conn.buf.drain(..used);

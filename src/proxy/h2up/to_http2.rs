@@ -8,12 +8,10 @@ use bytes::Bytes;
 
 use super::super::decide::Decision;
 use super::super::h1::trailers;
-use super::super::h2_body::Upstream;
 use super::super::http2::error::Reason;
 use super::super::http2::handles::Outflow;
-use super::super::http2::server::Respond;
 use super::super::mirror::Aside;
-use super::super::stream::Stream;
+use super::super::stream::Task;
 use super::super::timer::Timer;
 use super::super::watch::Watch;
 use super::answer::Piece;
@@ -23,8 +21,7 @@ use crate::model::Fault;
 
 /// An answer under way.
 pub(in crate::proxy) struct Poured {
-    stream: Box<Stream>,
-    down: Upstream,
+    task: Box<Task>,
     answered: Box<Answered2>,
     timer: Timer,
     idle: Duration,
@@ -40,16 +37,15 @@ pub(in crate::proxy) struct Poured {
 impl Poured {
     /// Sends the head of an answer, and what follows it.
     pub(in crate::proxy) async fn run(
-        stream: Box<Stream>,
+        mut task: Box<Task>,
         decision: &Decision,
         mut answered: Box<Answered2>,
-        mut down: Upstream,
         timer: Timer,
-        respond: &mut Respond,
     ) {
+        let Task { stream, down, respond, .. } = &mut *task;
         let Answered2 { answer, attempt, trail, at } = &mut *answered;
         // Most answers are there as a whole by now.
-        let first = std::future::poll_fn(|cx| Poll::Ready(answer.poll(cx, &mut down))).await;
+        let first = std::future::poll_fn(|cx| Poll::Ready(answer.poll(cx, down))).await;
         Aside::note(&mut down.aside, &answer.response, &answer.bytes, attempt);
         let whole = match &first {
             Poll::Ready(Piece::End(trailers)) if trailers.is_empty() => Some(&b""[..]),
@@ -63,7 +59,7 @@ impl Poured {
         };
         let (moved, idle) = (*at, attempt.service().spec.timeouts.idle);
         let watch = Watch::of(&answer.response, &answer.bytes);
-        let mut poured = Self { stream, down, answered, timer, idle, moved, bytes_out: 0, told: false, watch };
+        let mut poured = Self { task, answered, timer, idle, moved, bytes_out: 0, told: false, watch };
         // A client that has reset the stream is told of when the answer is dropped.
         let Ok(out) = sent else { return };
         match (out, first) {
@@ -128,18 +124,18 @@ impl Poured {
     /// Takes note of a piece that the client gets.
     fn note(&mut self, data: &[u8]) {
         self.bytes_out += data.len() as u64;
-        if let Some(witness) = Aside::witness(&mut self.down.aside) {
+        if let Some(witness) = Aside::witness(&mut self.task.down.aside) {
             witness.data(data);
         }
     }
 
     fn is_call(&self) -> bool {
-        grpc::is_call(&self.stream.head)
+        grpc::is_call(&self.task.stream.head)
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Piece> {
         let mark = self.answered.answer.uplink.mark();
-        let polled = self.answered.answer.poll(cx, &mut self.down);
+        let polled = self.answered.answer.poll(cx, &mut self.task.down);
         if polled.is_ready() || self.answered.answer.uplink.mark() != mark {
             self.moved = Instant::now();
         }
@@ -164,7 +160,7 @@ impl Poured {
         }
         // A window that is opened byte by byte is no room before all that waits has gone through it.
         let deadline = Instant::now() + self.idle;
-        let (answer, down) = (&mut self.answered.answer, &mut self.down);
+        let (answer, down) = (&mut self.answered.answer, &mut self.task.down);
         let room = std::future::poll_fn(|cx| {
             if let Poll::Ready(Err(_)) = answer.uplink.poll(cx, down) {
                 return Poll::Ready(false);
@@ -188,14 +184,14 @@ impl Poured {
         if std::mem::replace(&mut self.told, true) {
             return;
         }
-        if let Some(witness) = Aside::witness(&mut self.down.aside).filter(|_| cut.is_none()) {
+        if let Some(witness) = Aside::witness(&mut self.task.down.aside).filter(|_| cut.is_none()) {
             witness.end();
         }
         let Answered2 { answer, attempt, trail, .. } = &mut *self.answered;
         let status = answer.response.status;
-        let fault = settle(answer, attempt, trail, cut, &self.stream.question());
-        self.stream.tell(trail, status, fault, (self.down.bytes_in, self.bytes_out));
-        let worker = self.stream.worker();
+        let fault = settle(answer, attempt, trail, cut, &self.task.stream.question());
+        self.task.stream.tell(trail, status, fault, (self.task.down.bytes_in, self.bytes_out));
+        let worker = self.task.worker();
         worker.timers.borrow_mut().put(std::mem::take(&mut self.timer));
         let mut buffers = worker.buffers.borrow_mut();
         buffers.put_lines(std::mem::take(&mut answer.response.lines));
