@@ -14,9 +14,10 @@ pub const HEAD_BYTES_MAX: usize = 64 * 1024;
 pub const FIELDS_MAX: usize = 256;
 
 /// How the body of a response is delimited on the wire from the endpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ResponseFraming {
     /// No body follows, by status or method.
+    #[default]
     None,
     /// This many bytes.
     Length(u64),
@@ -53,7 +54,7 @@ pub enum Fate {
 }
 
 /// A response head, parsed over the read buffer of the endpoint's connection.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Response {
     /// Status, 100 to 599.
     pub status: u16,

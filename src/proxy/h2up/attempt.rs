@@ -20,7 +20,7 @@ use crate::model::Fault;
 
 /// An answer over HTTP/2, as far as its head.
 pub(crate) struct Answered2 {
-    pub(crate) answer: Answer,
+    pub(crate) answer: Box<Answer>,
     pub(crate) attempt: Attempt,
     pub(crate) trail: Trail,
     /// When its head was there.

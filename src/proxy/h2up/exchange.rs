@@ -69,23 +69,25 @@ pub(crate) async fn exchange<D: Downstream>(
     at_hand: AtHand,
     down: &mut D,
     timer: &mut Timer,
-) -> Result<Answer, Lost> {
+) -> Result<Box<Answer>, Lost> {
     let (opened, began) = match begin(call) {
         Ok(opened) => (opened, call.began),
         Err(place) => (Box::pin(open(call, timer, place)).await?, Instant::now()),
     };
     let Opened { place, answered, stream, form } = opened;
     let uplink = Uplink::new(stream, call.framing, at_hand.framed, at_hand.complete);
-    let mut wait = Wait { uplink, answered, interim: 0, stale: place.reused };
+    let stale = place.reused;
+    let mut wait = Wait { answer: Answer::awaited(uplink, place), answered, interim: 0, stale };
     let (head, body) = wait.head(down, timer, call, began).await.inspect_err(|lost| {
         // A try that was given up early says little of the connection.
         if matches!(lost, Lost::Sent { fault: Fault::UpstreamTimeout, .. }) && call.patience.is_none() {
-            place.doubt();
+            wait.answer.doubt();
         }
     })?;
     let malformed = Lost::Sent { fault: Fault::UpstreamAnswer, reason: "malformed_answer", stale: false };
     let (response, bytes) = describe(call, &head, &body).map_err(|()| malformed)?;
-    let mut answer = Answer::new(body, response, bytes, wait.uplink, place);
+    let mut answer = wait.answer;
+    answer.begin(body, response, bytes);
     if form == Form::WebSocket {
         answer.expect_tunnel();
     }
@@ -162,7 +164,7 @@ fn describe(call: &Call<'_>, head: &Head, body: &Inflow) -> Result<(Response, Ve
 }
 
 struct Wait {
-    uplink: Uplink,
+    answer: Box<Answer>,
     answered: Answered,
     interim: u32,
     stale: bool,
@@ -181,11 +183,11 @@ impl Wait {
         let (timeouts, mut patience) = (&call.dial.timeouts, call.patience);
         let mut moved = began;
         loop {
-            let awaits_continue = !self.uplink.is_complete() && down.awaits_continue();
-            let limit = match self.uplink.is_complete() {
+            let awaits_continue = !self.answer.uplink.is_complete() && down.awaits_continue();
+            let limit = match self.answer.uplink.is_complete() {
                 true => patience.map_or(timeouts.response_header, |it| it.after.min(timeouts.response_header)),
                 false if awaits_continue => CONTINUE_PATIENCE.min(timeouts.idle),
-                false if self.uplink.waits_for_client() => {
+                false if self.answer.uplink.waits_for_client() => {
                     down.patience().map_or(timeouts.idle, |it| it.min(timeouts.idle))
                 }
                 false => timeouts.idle,
@@ -199,8 +201,8 @@ impl Wait {
                     say_continue(down).await;
                     moved = Instant::now();
                 }
-                Err(_) if self.uplink.is_complete() && patience.take().is_some_and(|it| !(it.secure)()) => {}
-                Err(_) if self.uplink.waits_for_client() => return Err(Lost::Client(Refusal::BodyTimeout)),
+                Err(_) if self.answer.uplink.is_complete() && patience.take().is_some_and(|it| !(it.secure)()) => {}
+                Err(_) if self.answer.uplink.waits_for_client() => return Err(Lost::Client(Refusal::BodyTimeout)),
                 Err(_) => {
                     return Err(Lost::Sent { fault: Fault::UpstreamTimeout, reason: "timeout", stale: false });
                 }
@@ -209,8 +211,8 @@ impl Wait {
     }
 
     fn poll<D: Downstream>(&mut self, cx: &mut Context<'_>, down: &mut D) -> Poll<Event> {
-        let mark = self.uplink.mark();
-        let sent = match self.uplink.poll(cx, down) {
+        let mark = self.answer.uplink.mark();
+        let sent = match self.answer.uplink.poll(cx, down) {
             Poll::Ready(Err(refusal)) => return Poll::Ready(Event::Failed(Lost::Client(refusal))),
             Poll::Ready(Ok(())) => true,
             Poll::Pending => false,
@@ -233,10 +235,10 @@ impl Wait {
             }
             Poll::Pending => {}
         }
-        if sent && self.uplink.is_complete() && down.poll_gone(cx).is_ready() {
+        if sent && self.answer.uplink.is_complete() && down.poll_gone(cx).is_ready() {
             return Poll::Ready(Event::Failed(Lost::Client(Refusal::ClientGone)));
         }
-        if self.uplink.mark() != mark { Poll::Ready(Event::Moved) } else { Poll::Pending }
+        if self.answer.uplink.mark() != mark { Poll::Ready(Event::Moved) } else { Poll::Pending }
     }
 }
 

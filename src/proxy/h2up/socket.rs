@@ -26,7 +26,7 @@ use crate::model::Fault;
 impl Answer {
     /// The stream as bytes both ways, and the place on its connection that lasts as long.
     fn into_tunnel(self) -> (Duplex, Place) {
-        let (recv, send, place) = self.into_parts();
+        let (recv, send, place) = self.into_parts().expect("it has been granted, by the head of an answer");
         (Duplex::new(recv, send), place)
     }
 }
