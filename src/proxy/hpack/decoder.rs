@@ -1,7 +1,7 @@
 //! The end that reads blocks (RFC 7541 §6). It keeps no field beyond the size of list that is asked for, and does for a
 //! block no more than its length and that size say; what a list means is for others.
 
-use super::fields::Fields;
+use super::fields::{Fields, Origin};
 use super::table::Table;
 use super::{FIELD_COSTS, Malformed, huffman, integers, statics};
 
@@ -77,14 +77,18 @@ impl Decoder {
     fn indexed(&self, index: usize, list: &mut List<'_>) -> Result<(), Malformed> {
         if let Some((name, value)) = statics::entry(index) {
             if list.takes(name.len() + value.len()) {
-                list.fields.push(name, value);
+                let start = list.fields.bytes.len();
+                list.fields.bytes.extend_from_slice(name);
+                list.fields.bytes.extend_from_slice(value);
+                list.fields.keep(start, name.len(), Origin::Table);
             }
             return Ok(());
         }
         let (field, name_len) = self.dynamic(index)?;
         if list.takes(field.len()) {
-            let (name, value) = field.split_at(name_len);
-            list.fields.push(name, value);
+            let start = list.fields.bytes.len();
+            list.fields.bytes.extend_from_slice(field);
+            list.fields.keep(start, name_len, Origin::Table);
         }
         Ok(())
     }
@@ -115,7 +119,7 @@ impl Decoder {
         }
         let len = bytes.len() - start;
         if list.takes(len) {
-            list.fields.keep(start, name_len);
+            list.fields.keep(start, name_len, if index == 0 { Origin::Written } else { Origin::Named });
         } else {
             list.fields.bytes.truncate(start);
         }

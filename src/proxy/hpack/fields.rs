@@ -16,6 +16,18 @@ struct Span {
     start: u32,
     name_len: u32,
     value_len: u32,
+    origin: Origin,
+}
+
+/// What of a field was written in its own block. What was not came in one before, and has been seen there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// All of it.
+    Written,
+    /// Its value; its name is that of a table's entry.
+    Named,
+    /// Nothing: it is a table's entry.
+    Table,
 }
 
 // === impl Fields ===
@@ -34,14 +46,14 @@ impl Fields {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(name);
         self.bytes.extend_from_slice(value);
-        self.keep(start, name.len());
+        self.keep(start, name.len(), Origin::Written);
     }
 
     /// Makes a field of the bytes from `start` on, of which the first `name_len` are its name.
     #[inline]
-    pub(super) fn keep(&mut self, start: usize, name_len: usize) {
+    pub(super) fn keep(&mut self, start: usize, name_len: usize, origin: Origin) {
         let value_len = self.bytes.len() - start - name_len;
-        self.spans.push(Span { start: start as u32, name_len: name_len as u32, value_len: value_len as u32 });
+        self.spans.push(Span { start: start as u32, name_len: name_len as u32, value_len: value_len as u32, origin });
     }
 
     /// How many fields.
@@ -59,10 +71,28 @@ impl Fields {
     /// Name and value of each field, in order.
     #[inline]
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> + Clone {
-        self.spans.iter().map(|&Span { start, name_len, value_len }| {
-            let (start, name_len, value_len) = (start as usize, name_len as usize, value_len as usize);
-            self.bytes[start..start + name_len + value_len].split_at(name_len)
+        self.spans.iter().map(|span| self.field(span))
+    }
+
+    /// The same, and where each was taken from.
+    #[inline]
+    pub(crate) fn marked(&self) -> impl Iterator<Item = (&[u8], &[u8], Origin)> + Clone {
+        self.spans.iter().map(|span| {
+            let (name, value) = self.field(span);
+            (name, value, span.origin)
         })
+    }
+
+    /// Name and value of the field that has so many before it.
+    #[inline]
+    pub(crate) fn at(&self, index: usize) -> Option<(&[u8], &[u8])> {
+        self.spans.get(index).map(|span| self.field(span))
+    }
+
+    #[inline]
+    fn field(&self, span: &Span) -> (&[u8], &[u8]) {
+        let (start, name_len, value_len) = (span.start as usize, span.name_len as usize, span.value_len as usize);
+        self.bytes[start..start + name_len + value_len].split_at(name_len)
     }
 
     /// The value of the first field of this name, which is in lower case.
@@ -92,6 +122,8 @@ mod tests {
         let found: Vec<(&[u8], &[u8])> = fields.iter().collect();
         assert_eq!(found, [(&b"a"[..], &b"1"[..]), (b"b", b""), (b"a", b"22"), (b"", b"")]);
         assert_eq!((fields.get(b"a"), fields.get(b"b"), fields.get(b"c")), (Some(&b"1"[..]), Some(&b""[..]), None));
+        assert_eq!((fields.at(2), fields.at(4)), (Some((&b"a"[..], &b"22"[..])), None));
+        assert!(fields.marked().all(|(.., origin)| origin == Origin::Written));
         assert_eq!((fields.len(), fields.list_size()), (4, 6 + 4 * 32));
         fields.clear();
         assert_eq!((fields.len(), fields.list_size()), (0, 0));

@@ -2,7 +2,7 @@
 
 use super::super::hpack::decoder::Decoded;
 use super::super::hpack::fields::Fields;
-use super::check::{self, Bad, Facts};
+use super::check::{self, Bad, Facts, Look};
 use super::core::Core;
 use super::error::Reason;
 use super::flow::{Intake, Room};
@@ -17,6 +17,18 @@ const INTERIM_MAX: usize = 64;
 /// A request whose head is larger than is taken (RFC 6585 §5).
 const TOO_LARGE: u16 = 431;
 
+/// What is known of a block.
+#[derive(Clone, Copy)]
+struct Whole {
+    /// It ends its stream.
+    end: bool,
+    /// Its stream was said to depend on itself.
+    looped: bool,
+    /// Its list is no larger than is taken.
+    is_whole: bool,
+    look: Look,
+}
+
 // === impl Core ===
 
 impl Core {
@@ -27,30 +39,42 @@ impl Core {
         let decoded = self.decoder.decode(block, self.config.list_max as usize, &mut fields).map_err(|_| BROKEN)?;
         let is_whole = matches!(decoded, Decoded::Whole);
         let found = self.streams.find(id);
+        // What a head that is not well-formed, or not looked at, has put into the table is not known to be sound.
+        let trusted = std::mem::replace(&mut self.look, Look::Whole);
+        let taken = self.take_block(id, found, Whole { end, looped, is_whole, look: trusted }, fields);
+        if taken == Ok(true) {
+            self.look = trusted;
+        }
+        taken.map(drop)
+    }
+
+    /// Takes a list of fields; whether it was looked at, and is sound.
+    fn take_block(&mut self, id: u32, found: Option<Key>, whole: Whole, fields: Fields) -> Result<bool, Fault> {
         match found {
-            _ if looped => {
+            _ if whole.looped => {
                 self.last_begun = self.last_begun.max(if self.is_client { 0 } else { id });
                 Err(Fault::Stream(id, Reason::PROTOCOL_ERROR))
             }
-            Some(key) if self.streams[key].recv != Side::Head => self.recv_trailers(key, end, is_whole, fields),
-            Some(key) => self.recv_answer(key, end, is_whole, fields),
-            None if self.is_passed_over(id) => Ok(()),
+            Some(key) if self.streams[key].recv != Side::Head => self.recv_trailers(key, whole, fields),
+            Some(key) => self.recv_answer(key, whole, fields),
+            None if self.is_passed_over(id) => Ok(false),
             None if self.is_client && !self.is_idle(id) => Err(Fault::Stream(id, Reason::STREAM_CLOSED)),
             // Numbers only grow, and those of clients are odd (§5.1.1).
             None if self.is_client || id % 2 == 0 || id <= self.last_begun => Err(BROKEN),
-            None => self.recv_request(id, end, is_whole, fields),
+            None => self.recv_request(id, whole, fields),
         }
     }
 
-    fn recv_request(&mut self, id: u32, end: bool, is_whole: bool, all: Fields) -> Outcome {
+    fn recv_request(&mut self, id: u32, whole: Whole, all: Fields) -> Result<bool, Fault> {
+        let Whole { end, is_whole, look, .. } = whole;
         self.last_begun = id;
         let malformed = Fault::Stream(id, Reason::PROTOCOL_ERROR);
-        let facts = match check::request(&all, self.config.enable_connect) {
+        let facts = match check::request(&all, self.config.enable_connect, look) {
             Ok(facts) => facts,
             Err(Bad::Unreadable) => return Err(BROKEN),
             // What is missing may be what was too much.
             Err(Bad::Malformed) if is_whole => return Err(malformed),
-            Err(Bad::Malformed) => Facts { pseudo: 0, length: None, status: 0 },
+            Err(Bad::Malformed) => Facts::default(),
         };
         if self.config.streams_max.is_some_and(|max| self.streams.linked() >= max as usize) {
             return Err(Fault::Stream(id, Reason::REFUSED_STREAM));
@@ -58,7 +82,7 @@ impl Core {
         self.last_taken = id;
         if !is_whole {
             self.refuse_head(id);
-            return Ok(());
+            return Ok(false);
         }
         if end && facts.length.is_some_and(|length| length > 0) {
             return Err(malformed);
@@ -67,11 +91,13 @@ impl Core {
         let stream = &mut self.streams[key];
         stream.recv = if end { Side::Closed } else { Side::Open };
         stream.length = facts.length;
-        stream.request = Some(Request { all, pseudo: facts.pseudo });
+        let path = check::value_at(&all, facts.pseudo.path).unwrap_or_default();
+        let path_bytes = memchr::memchr(b'#', path).unwrap_or(path.len());
+        stream.request = Some(Request { all, pseudo: facts.pseudo, path_bytes });
         // It is held by the queue.
         (stream.pending, stream.handles) = (true, 1);
         self.accept.push_back(key);
-        Ok(())
+        Ok(true)
     }
 
     /// A stream that begins, with the windows that hold now.
@@ -97,22 +123,25 @@ impl Core {
         self.streams.note_reset(id);
     }
 
-    fn recv_answer(&mut self, key: Key, end: bool, is_whole: bool, all: Fields) -> Outcome {
+    fn recv_answer(&mut self, key: Key, whole: Whole, all: Fields) -> Result<bool, Fault> {
+        let Whole { end, is_whole, look, .. } = whole;
         let stream = &mut self.streams[key];
         let malformed = Fault::Stream(stream.id, Reason::PROTOCOL_ERROR);
-        let facts = match check::answer(&all) {
+        let facts = match check::answer(&all, look) {
             Ok(facts) if is_whole => facts,
             Err(Bad::Unreadable) => return Err(BROKEN),
             Ok(_) | Err(Bad::Malformed) => return Err(malformed),
         };
-        let head = Head { status: facts.status, all, pseudo: facts.pseudo };
+        // What pseudo-fields of requests hold is not looked at here.
+        let is_plain = facts.pseudo.count == 1;
+        let head = Head { status: facts.status, all, pseudo: facts.pseudo.count };
         if facts.status < 200 {
             if end || stream.interim.len() >= INTERIM_MAX {
                 return Err(malformed);
             }
             stream.interim.push_back(head);
             stream.wake_recv();
-            return Ok(());
+            return Ok(is_plain);
         }
         // What has no content says how long it would be (RFC 9110 §8.6).
         stream.length = match facts.status {
@@ -129,27 +158,28 @@ impl Core {
         if end {
             self.settle(key);
         }
-        Ok(())
+        Ok(is_plain)
     }
 
-    fn recv_trailers(&mut self, key: Key, end: bool, is_whole: bool, all: Fields) -> Outcome {
+    fn recv_trailers(&mut self, key: Key, whole: Whole, all: Fields) -> Result<bool, Fault> {
+        let Whole { end, is_whole, look, .. } = whole;
         let stream = &mut self.streams[key];
         if stream.recv == Side::Closed {
             return Err(BROKEN);
         }
         let malformed = Fault::Stream(stream.id, Reason::PROTOCOL_ERROR);
-        let facts = match check::trailers(&all) {
+        let facts = match check::trailers(&all, look) {
             Ok(facts) if is_whole && end && stream.length.is_none_or(|left| left == 0) => facts,
             Err(Bad::Unreadable) => return Err(BROKEN),
             Ok(_) | Err(Bad::Malformed) => return Err(malformed),
         };
         stream.recv = Side::Closed;
         if stream.inflow {
-            stream.trailers = Some(match facts.pseudo {
+            stream.trailers = Some(match facts.pseudo.count {
                 0 => all,
                 pseudo => {
                     let mut own = spare_fields();
-                    all.iter().skip(pseudo).for_each(|(name, value)| own.push(name, value));
+                    all.iter().skip(usize::from(pseudo)).for_each(|(name, value)| own.push(name, value));
                     put_fields(all);
                     own
                 }
@@ -157,6 +187,7 @@ impl Core {
         }
         stream.wake_recv();
         self.settle(key);
-        Ok(())
+        // What pseudo-fields hold is not looked at here.
+        Ok(facts.pseudo.count == 0)
     }
 }

@@ -3,7 +3,7 @@
 //! What is checked here is form: which pseudo-fields there are, and which bytes names and values hold. What a target or
 //! an authority means is for who serves the request.
 
-use super::super::hpack::fields::Fields;
+use super::super::hpack::fields::{Fields, Origin};
 
 /// What is wrong with a head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,89 +16,160 @@ pub(super) enum Bad {
 }
 
 /// What there is in a head that is well-formed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Facts {
     /// Its pseudo-fields, which come first.
-    pub(super) pseudo: usize,
+    pub(super) pseudo: Pseudo,
     /// Content-Length.
     pub(super) length: Option<u64>,
     /// `:status`; 0 in a request.
     pub(super) status: u16,
 }
 
-/// The pseudo-fields of requests, answers and RFC 8441.
-#[derive(Debug, Default, Clone, Copy)]
-struct Pseudo<'a> {
-    method: Option<&'a [u8]>,
-    scheme: Option<&'a [u8]>,
-    authority: Option<&'a [u8]>,
-    path: Option<&'a [u8]>,
-    protocol: Option<&'a [u8]>,
-    status: Option<&'a [u8]>,
+/// Where the pseudo-fields of requests, answers and RFC 8441 stand in a head.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Pseudo {
+    /// How many there are.
+    pub(super) count: u8,
+    pub(super) method: Place,
+    pub(super) scheme: Place,
+    pub(super) authority: Place,
+    pub(super) path: Place,
+    pub(super) protocol: Place,
+    status: Place,
+}
+
+/// Where one stands, counted from 1; 0: nowhere.
+pub(super) type Place = u8;
+
+/// The value of the field at a place.
+#[inline]
+pub(super) fn value_at(all: &Fields, place: Place) -> Option<&[u8]> {
+    all.at(usize::from(place).wrapping_sub(1)).map(|(_, value)| value)
+}
+
+/// How much of a head has to be looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Look {
+    /// All of it.
+    Whole,
+    /// What it does not take from a table, since all heads before it were well-formed.
+    New,
+}
+
+/// A head that is looked through.
+struct Scan<'a> {
+    all: &'a Fields,
+    facts: Facts,
+    /// Pseudo-fields, by place, that have been looked at in a head before.
+    seen: u8,
+    malformed: bool,
 }
 
 /// The head of a request (§8.3.1). `connects`: whether extended CONNECT is offered (RFC 8441 §4).
-pub(super) fn request(all: &Fields, connects: bool) -> Result<Facts, Bad> {
-    let (pseudo, facts) = scan(all)?;
-    let method = pseudo.method.ok_or(Bad::Malformed)?;
-    let plain_connect = method == b"CONNECT" && pseudo.protocol.is_none();
-    let sound = pseudo.status.is_none()
-        && (pseudo.protocol.is_none() || (connects && method == b"CONNECT"))
-        && pseudo.authority.is_none_or(is_authority)
+pub(super) fn request(all: &Fields, connects: bool, look: Look) -> Result<Facts, Bad> {
+    let scan = scan(all, look)?;
+    let pseudo = scan.facts.pseudo;
+    let method = value_at(all, pseudo.method).ok_or(Bad::Malformed)?;
+    let plain_connect = method == b"CONNECT" && pseudo.protocol == 0;
+    let sound = pseudo.status == 0
+        && (pseudo.protocol == 0 || (connects && method == b"CONNECT"))
+        && (pseudo.authority == 0 || scan.is(pseudo.authority, is_authority))
         && match (pseudo.scheme, pseudo.path) {
-            (None, None) => plain_connect,
-            (Some(scheme), Some(path)) => !plain_connect && is_scheme(scheme) && is_path(path),
-            _ => false,
+            (0, 0) => plain_connect,
+            (0, _) | (_, 0) => false,
+            (scheme, path) => !plain_connect && scan.is(scheme, is_scheme) && scan.is(path, is_path),
         };
-    if sound { Ok(facts) } else { Err(Bad::Malformed) }
+    if sound { Ok(scan.facts) } else { Err(Bad::Malformed) }
 }
 
 /// The head of an answer (§8.3.2). Pseudo-fields of requests in it are passed over.
-pub(super) fn answer(all: &Fields) -> Result<Facts, Bad> {
-    let (pseudo, facts) = scan(all)?;
-    let Some([a, b, c]) = pseudo.status else { return Err(Bad::Malformed) };
+pub(super) fn answer(all: &Fields, look: Look) -> Result<Facts, Bad> {
+    let facts = scan(all, look)?.facts;
+    let Some([a, b, c]) = value_at(all, facts.pseudo.status) else { return Err(Bad::Malformed) };
     let digit = |byte: &u8| u16::from(byte - b'0');
     Ok(Facts { status: digit(a) * 100 + digit(b) * 10 + digit(c), ..facts })
 }
 
 /// Trailers (§8.1). Pseudo-fields in them are passed over.
-pub(super) fn trailers(all: &Fields) -> Result<Facts, Bad> {
-    scan(all).map(|(_, facts)| facts)
+pub(super) fn trailers(all: &Fields, look: Look) -> Result<Facts, Bad> {
+    scan(all, look).map(|scan| scan.facts)
 }
 
-fn scan(all: &Fields) -> Result<(Pseudo<'_>, Facts), Bad> {
-    let (mut pseudo, mut facts) = (Pseudo::default(), Facts { pseudo: 0, length: None, status: 0 });
-    let (mut malformed, mut count) = (false, 0);
-    for (name, value) in all.iter() {
-        if name.first() == Some(&b':') {
-            malformed |= count > facts.pseudo || pseudo.take(name, value)?.is_some();
-            facts.pseudo += 1;
-        } else {
-            if !is_name(name) || !is_value(value) {
-                return Err(Bad::Unreadable);
-            }
-            malformed |= !take(name, value, &mut facts);
-        }
-        count += 1;
+fn scan(all: &Fields, look: Look) -> Result<Scan<'_>, Bad> {
+    let mut scan = Scan { all, facts: Facts::default(), seen: 0, malformed: false };
+    let mut fields = all.marked();
+    let mut next = fields.next();
+    // No head has as many as a place can say.
+    while let Some((name, value, origin)) = next
+        && name.first() == Some(&b':')
+        && scan.facts.pseudo.count < PSEUDO_MAX
+    {
+        scan.pseudo(name, value, origin == Origin::Table && look == Look::New)?;
+        next = fields.next();
     }
-    if malformed { Err(Bad::Malformed) } else { Ok((pseudo, facts)) }
+    for (name, value, origin) in next.into_iter().chain(fields) {
+        let (old_name, old) = match look {
+            Look::New => (origin != Origin::Written, origin == Origin::Table),
+            Look::Whole => (false, false),
+        };
+        if !(old_name || is_name(name)) || !(old || is_value(value)) {
+            // One that stands behind others, or once too often, can be read.
+            match is_pseudo(name, value) {
+                true => scan.malformed = true,
+                false => return Err(Bad::Unreadable),
+            }
+        }
+        scan.malformed |= !take(name, value, &mut scan.facts) || name.first() == Some(&b':');
+    }
+    if scan.malformed { Err(Bad::Malformed) } else { Ok(scan) }
+}
+
+/// Pseudo-fields that a head has at most: each kind once.
+const PSEUDO_MAX: u8 = 6;
+
+/// Whether a field that stands where none may is a pseudo-field that there is, and can be read.
+#[cold]
+fn is_pseudo(name: &[u8], value: &[u8]) -> bool {
+    Pseudo::default().place(name, value, false).is_ok()
+}
+
+// === impl Scan ===
+
+impl Scan<'_> {
+    /// Takes a pseudo-field in. `old`: it has been looked at in a head before.
+    fn pseudo(&mut self, name: &[u8], value: &[u8], old: bool) -> Result<(), Bad> {
+        let pseudo = &mut self.facts.pseudo;
+        pseudo.count += 1;
+        let count = pseudo.count;
+        let place = pseudo.place(name, value, old)?;
+        self.malformed |= std::mem::replace(place, count) != 0;
+        self.seen |= u8::from(old) << count;
+        Ok(())
+    }
+
+    /// Whether the pseudo-field at a place passes a test, or has passed it before.
+    fn is(&self, place: Place, test: impl FnOnce(&[u8]) -> bool) -> bool {
+        self.seen >> place & 1 == 1 || value_at(self.all, place).is_some_and(test)
+    }
 }
 
 // === impl Pseudo ===
 
-impl<'a> Pseudo<'a> {
-    /// Takes one in, and returns the one of that name before it.
-    fn take(&mut self, name: &[u8], value: &'a [u8]) -> Result<Option<&'a [u8]>, Bad> {
+impl Pseudo {
+    /// Where the place of one is kept. An error: there is none of that name, or it cannot be read.
+    #[inline]
+    fn place(&mut self, name: &[u8], value: &[u8], old: bool) -> Result<&mut Place, Bad> {
         let (place, readable) = match name {
-            b":method" => (&mut self.method, !value.is_empty() && value.iter().all(|&byte| is_token(byte))),
+            b":method" => (&mut self.method, old || (!value.is_empty() && value.iter().all(|&byte| is_token(byte)))),
             b":scheme" => (&mut self.scheme, true),
             b":authority" => (&mut self.authority, true),
             b":path" => (&mut self.path, true),
-            b":protocol" => (&mut self.protocol, is_value(value)),
+            b":protocol" => (&mut self.protocol, old || is_value(value)),
             b":status" => (&mut self.status, is_status(value)),
             _ => return Err(Bad::Unreadable),
         };
-        if readable { Ok(place.replace(value)) } else { Err(Bad::Unreadable) }
+        if readable { Ok(place) } else { Err(Bad::Unreadable) }
     }
 }
 
@@ -257,13 +328,13 @@ mod tests {
         [(":method", b"GET"), (":scheme", b"http"), (":authority", b"test"), (":path", b"/")];
 
     fn asked(lines: &[(&str, &[u8])]) -> Result<Facts, Bad> {
-        request(&fields(&[&GET[..], lines].concat()), false)
+        request(&fields(&[&GET[..], lines].concat()), false, Look::Whole)
     }
 
     #[test]
     fn requests_are_of_their_pseudo_fields_and_of_fields_that_can_be_read() {
         let length = asked(&[("a", b"b"), ("content-length", b"7"), ("content-length", b"7"), ("te", b"trailers")]);
-        assert_eq!(length, Ok(Facts { pseudo: 4, length: Some(7), status: 0 }));
+        assert_eq!(length.map(|facts| (facts.pseudo.count, facts.length, facts.status)), Ok((4, Some(7), 0)));
         let unreadable: [&[(&str, &[u8])]; 9] = [
             &[("X", b"v")],
             &[("", b"v")],
@@ -301,7 +372,7 @@ mod tests {
     fn pseudo_fields_hold_what_they_may() {
         let of = |method: &[u8], scheme: &[u8], authority: &[u8], path: &[u8]| {
             let lines = [(":method", method), (":scheme", scheme), (":authority", authority), (":path", path)];
-            request(&fields(&lines), true).map(drop)
+            request(&fields(&lines), true, Look::Whole).map(drop)
         };
         assert_eq!(of(b"OPTIONS", b"https", b"[::1]:80", b"*"), Ok(()));
         for method in [&b""[..], b"GET /"] {
@@ -318,11 +389,11 @@ mod tests {
         }
         assert_eq!(of(b"CONNECT", b"http", b"test", b"/"), Err(Bad::Malformed));
         let connect = [(":method", &b"CONNECT"[..]), (":authority", b"test:80")];
-        assert_eq!(request(&fields(&connect), false).map(drop), Ok(()));
+        assert_eq!(request(&fields(&connect), false, Look::Whole).map(drop), Ok(()));
         let extended: Vec<(&str, &[u8])> =
             [&connect[..], &GET[1..2], &GET[3..], &[(":protocol", b"websocket")]].concat();
-        assert_eq!(request(&fields(&extended), true).map(drop), Ok(()));
-        assert_eq!(request(&fields(&extended), false), Err(Bad::Malformed));
+        assert_eq!(request(&fields(&extended), true, Look::Whole).map(drop), Ok(()));
+        assert_eq!(request(&fields(&extended), false, Look::Whole), Err(Bad::Malformed));
     }
 
     proptest::proptest! {
@@ -349,12 +420,12 @@ mod tests {
     #[test]
     fn answers_have_a_status_of_three_digits() {
         for (status, is) in [("200", Ok(200)), ("999", Ok(999)), ("100", Ok(100))] {
-            assert_eq!(answer(&fields(&[(":status", status.as_bytes())])).map(|facts| facts.status), is);
+            assert_eq!(answer(&fields(&[(":status", status.as_bytes())]), Look::Whole).map(|facts| facts.status), is);
         }
         for status in ["", "20", "2000", "2x0", "099"] {
-            assert_eq!(answer(&fields(&[(":status", status.as_bytes())])), Err(Bad::Unreadable));
+            assert_eq!(answer(&fields(&[(":status", status.as_bytes())]), Look::Whole), Err(Bad::Unreadable));
         }
-        assert_eq!(answer(&fields(&[("a", b"b")])), Err(Bad::Malformed));
-        assert_eq!(answer(&fields(&[("a", b"b"), (":status", b"200")])), Err(Bad::Malformed));
+        assert_eq!(answer(&fields(&[("a", b"b")]), Look::Whole), Err(Bad::Malformed));
+        assert_eq!(answer(&fields(&[("a", b"b"), (":status", b"200")]), Look::Whole), Err(Bad::Malformed));
     }
 }

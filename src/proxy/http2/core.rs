@@ -11,6 +11,7 @@ use std::task::{Context, Poll, Waker};
 
 use super::super::hpack::decoder::Decoder;
 use super::super::hpack::encoder::Encoder;
+use super::check::Look;
 use super::error::{By, Error, Reason};
 use super::flow::{Intake, Room, WINDOW_AT_FIRST};
 use super::frame::{self, ACK};
@@ -89,6 +90,8 @@ pub(super) struct Core {
 
     pub(super) encoder: Encoder,
     pub(super) decoder: Decoder,
+    /// How much of the next head has to be looked at.
+    pub(super) look: Look,
     pub(super) block: Block,
     /// The beginning of a frame whose rest has not come.
     pub(super) rest: Vec<u8>,
@@ -161,6 +164,7 @@ impl Core {
             own_window: WINDOW_AT_FIRST,
             encoder: Encoder::new(),
             decoder: Decoder::new(TABLE_BYTES),
+            look: Look::New,
             block: Block::default(),
             rest: Vec::new(),
             streams: Streams::default(),

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 
 use super::super::hpack::encoder::{Encoder, Index};
 use super::super::hpack::fields::Fields;
+use super::check::{Pseudo, value_at};
 
 /// Targets up to here that hold neither digits nor a query are remembered: names of methods of gRPC and of pages, which
 /// come again. What differs from request to request would push the rest out of the table.
@@ -108,8 +109,10 @@ fn index_of(name: &[u8], value: &[u8]) -> Index {
 pub(crate) struct Request {
     /// With its pseudo-fields, which come first.
     pub(super) all: Fields,
-    /// How many these are.
-    pub(super) pseudo: usize,
+    /// Where these are.
+    pub(super) pseudo: Pseudo,
+    /// Bytes of its path before a `#`.
+    pub(super) path_bytes: usize,
 }
 
 // === impl Request ===
@@ -118,12 +121,12 @@ impl Request {
     /// The fields in order, without pseudo-fields.
     #[inline]
     pub(crate) fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> + Clone {
-        self.all.iter().skip(self.pseudo)
+        self.all.iter().skip(usize::from(self.pseudo.count))
     }
 
     /// How many fields there are, without pseudo-fields.
     pub(crate) fn count(&self) -> usize {
-        self.all.len() - self.pseudo
+        self.all.len() - usize::from(self.pseudo.count)
     }
 
     /// The first field of that name.
@@ -132,33 +135,33 @@ impl Request {
     }
 
     /// `:method`: a token.
+    #[inline]
     pub(crate) fn method(&self) -> &[u8] {
-        self.pseudo(b":method").unwrap_or_default()
+        value_at(&self.all, self.pseudo.method).unwrap_or_default()
     }
 
     /// `:scheme`; none of a plain CONNECT.
+    #[inline]
     pub(crate) fn scheme(&self) -> Option<&[u8]> {
-        self.pseudo(b":scheme")
+        value_at(&self.all, self.pseudo.scheme)
     }
 
     /// `:authority`: not empty, and of the bytes of authorities; none when there is none.
+    #[inline]
     pub(crate) fn authority(&self) -> Option<&[u8]> {
-        self.pseudo(b":authority")
+        value_at(&self.all, self.pseudo.authority)
     }
 
     /// `:path`, without what follows a `#`: `*`, or begins with a slash; none of a plain CONNECT.
+    #[inline]
     pub(crate) fn path(&self) -> Option<&[u8]> {
-        let path = self.pseudo(b":path")?;
-        Some(memchr::memchr(b'#', path).map_or(path, |fragment| &path[..fragment]))
+        value_at(&self.all, self.pseudo.path).map(|path| &path[..self.path_bytes])
     }
 
     /// `:protocol` of an extended CONNECT (RFC 8441).
+    #[inline]
     pub(crate) fn protocol(&self) -> Option<&[u8]> {
-        self.pseudo(b":protocol")
-    }
-
-    fn pseudo(&self, name: &[u8]) -> Option<&[u8]> {
-        self.all.iter().take(self.pseudo).find(|(it, _)| *it == name).map(|(_, value)| value)
+        value_at(&self.all, self.pseudo.protocol)
     }
 }
 
@@ -176,7 +179,7 @@ pub(crate) struct Head {
     /// With its pseudo-fields, which come first.
     pub(super) all: Fields,
     /// How many these are.
-    pub(super) pseudo: usize,
+    pub(super) pseudo: u8,
 }
 
 // === impl Head ===
@@ -185,7 +188,7 @@ impl Head {
     /// The fields in order, without pseudo-fields.
     #[inline]
     pub(crate) fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> + Clone {
-        self.all.iter().skip(self.pseudo)
+        self.all.iter().skip(usize::from(self.pseudo))
     }
 
     /// The first field of that name.

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::super::core::Shared;
-use super::super::frame::{Frame, HEAD_BYTES, PAYLOAD_MAX};
+use super::super::frame::{END_HEADERS, END_STREAM, Frame, HEAD_BYTES, HEADERS, PAYLOAD_MAX};
 use super::super::handles::Hold;
 use super::super::send::Kind;
 use super::peer::*;
@@ -62,6 +62,60 @@ fn act(held: &mut Vec<Hold>, shared: &std::rc::Rc<Shared>, what: usize) {
             let taken = core.streams[key].data.pop_front().map_or(0, |data| data.len());
             core.release(key, taken);
         }),
+    }
+}
+
+/// A field that is put into the table, taken from it, or neither; its bytes are not always what they may be.
+fn some_field() -> impl Strategy<Value = Vec<u8>> {
+    let name =
+        prop::sample::select(vec!["a", "b", "B", "te", "content-length", ":path", ":method", ":authority", ":x"]);
+    let values = vec!["/", "v", "v", "0", "trailers", "/\r\nx: y", "a b", "/ x"];
+    let value = prop::sample::select(values);
+    prop_oneof![
+        (62_u8..66).prop_map(|index| vec![0x80 | index]),
+        // The name of an entry, the value written.
+        (63_u8..70, value.clone()).prop_map(|(index, value)| [
+            &[0x7f, index - 63, value.len() as u8][..],
+            value.as_bytes()
+        ]
+        .concat()),
+        (name, value, prop::sample::select(vec![0x40_u8, 0x40, 0x00])).prop_map(|(name, value, first)| {
+            [&[first, name.len() as u8][..], name.as_bytes(), &[value.len() as u8], value.as_bytes()].concat()
+        }),
+    ]
+}
+
+/// Bytes that come to the same heads, whole or as trailers, over and over.
+fn some_heads() -> impl Strategy<Value = Vec<u8>> {
+    let list = (any::<bool>(), prop::collection::vec(some_field(), 0..6));
+    prop::collection::vec((list, any::<bool>()), 1..20).prop_map(|heads| {
+        let (mut all, mut id) = (said(&[]), 1);
+        for ((complete, fields), trails) in heads {
+            // The path is left to chance.
+            let pseudo = block(&[(":method", "GET"), (":scheme", "http")]);
+            let block = [if complete { pseudo } else { Vec::new() }, fields.concat()].concat();
+            if trails {
+                all.extend(post(id, &[]));
+            }
+            all.extend(of(HEADERS, END_HEADERS | END_STREAM, id, &block));
+            id += 2;
+        }
+        all
+    })
+}
+
+proptest! {
+    #[test]
+    fn what_comes_from_the_table_is_judged_as_if_it_were_written(all in some_heads()) {
+        let roomy = Config { streams_max: Some(1_000), ..config() };
+        let [quick, thorough] = [Shared::new(&roomy, false, false), Shared::new(&roomy, false, false)];
+        thorough.core.borrow_mut().look = super::super::check::Look::Whole;
+        let judged = [quick, thorough].map(|shared| {
+            let mut core = shared.core.borrow_mut();
+            core.receive(&all);
+            (core.ended, core.out.buf.clone(), core.accept.len())
+        });
+        prop_assert_eq!(&judged[0], &judged[1]);
     }
 }
 

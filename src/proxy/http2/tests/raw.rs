@@ -598,3 +598,46 @@ fn pings_and_settings_are_answered_and_weirs_own_question_is_heard() {
         assert!(server.await.expect("no panic").is_err());
     });
 }
+
+#[test]
+fn what_was_put_into_the_table_by_what_was_not_looked_at_is_looked_at_when_it_is_used() {
+    // A field that is put into the table, and the request that is all but for that.
+    let put = |name: &str, value: &str| [vec![0x40], literal(name, value)[1..].to_vec()].concat();
+    let rest = [(":method", "GET"), (":scheme", "http"), (":authority", "test")];
+    let path = || put(":path", "/\r\nx: y");
+    let used = |id: u32| of(HEADERS, END_HEADERS | END_STREAM, id, &[block(&rest), vec![0x80 | 62]].concat());
+    let large = "v".repeat(40_000);
+    let pieces = |id: u32, block: &[u8]| {
+        let (first, last) = block.split_at(16_000);
+        let (second, third) = last.split_at(16_000);
+        all(&[
+            of(HEADERS, END_STREAM, id, first),
+            of(CONTINUATION, 0, id, second),
+            of(CONTINUATION, END_HEADERS, id, third),
+        ])
+    };
+    let rows: Vec<(&str, Vec<u8>)> = vec![
+        ("trailers", all(&[post(1, &[]), of(HEADERS, 5, 1, &path())])),
+        ("a malformed head", of(HEADERS, 5, 1, &[block(&[("te", "x")]), path()].concat())),
+        ("a head that is too large", pieces(1, &[asking("GET", &[("x", large.as_str())]), path()].concat())),
+        ("trailers on a stream that was reset here", all(&[post(1, &[("te", "x")]), of(HEADERS, 5, 1, &path())])),
+    ];
+    for (what, first) in rows {
+        run(async move {
+            let mut scene = Scene::new(config()).await;
+            scene.raw.send(&first).await;
+            // What the first is answered with is not asked here.
+            scene.raw.until_pong().await;
+            scene.raw.send(&used(3)).await;
+            assert_eq!(scene.raw.reset().await, (3, 1), "{what}");
+            assert!(scene.taken.borrow().iter().all(|it| it.request.path() == Some(b"/")), "{what}");
+        });
+    }
+    run(async {
+        let mut scene = Scene::new(config()).await;
+        let bad = all(&[post(1, &[("te", "x")]), of(HEADERS, 5, 1, &put("x", "a\r\nb"))]);
+        scene.raw.send(&bad).await;
+        let used = of(HEADERS, END_HEADERS | END_STREAM, 3, &[asking("GET", &[]), vec![0x80 | 62]].concat());
+        assert_eq!(scene.breaks(&used).await.0, 1, "a value that no field may have");
+    });
+}
