@@ -35,8 +35,8 @@ const SETTINGS_COSTS: u32 = 10;
 /// Bytes of SETTINGS entries that cost one more.
 const SETTINGS_BYTES: usize = 60;
 
-/// DATA with nothing in it, which nobody has a use for; some send one now and then.
-const EMPTY_COSTS: u32 = 20;
+/// DATA with nothing in it, which some send with every body: one for each request (or answer) is paid for by that.
+const EMPTY_COSTS: u32 = HEAD_EARNS;
 
 /// A piece of a header block that does not end it.
 const PIECE_COSTS: u32 = 5;
@@ -163,8 +163,8 @@ mod tests {
             (frame(RST_STREAM, 0, 4, &[0; 4]), 200),
             (frame(SETTINGS, 0, 0, &[]), 100),
             (frame(SETTINGS, 0, 6000, &[0; 4]), 9),
-            (frame(DATA, 0, 0, &[]), 50),
-            (frame(DATA, PADDED, 256, &[255, 0, 0, 0]), 50),
+            (frame(DATA, 0, 0, &[]), 200),
+            (frame(DATA, PADDED, 256, &[255, 0, 0, 0]), 200),
             (frame(HEADERS, 0, 10, &[0; 4]), 200),
             (frame(CONTINUATION, 0, 0, &[]), 200),
         ];
