@@ -211,7 +211,7 @@ impl Wait {
     }
 
     fn poll<D: Downstream>(&mut self, cx: &mut Context<'_>, down: &mut D) -> Poll<Event> {
-        let mark = self.answer.uplink.mark();
+        let (mark, was_complete) = (self.answer.uplink.mark(), self.answer.uplink.is_complete());
         let sent = match self.answer.uplink.poll(cx, down) {
             Poll::Ready(Err(refusal)) => return Poll::Ready(Event::Failed(Lost::Client(refusal))),
             Poll::Ready(Ok(())) => true,
@@ -238,7 +238,9 @@ impl Wait {
         if sent && self.answer.uplink.is_complete() && down.poll_gone(cx).is_ready() {
             return Poll::Ready(Event::Failed(Lost::Client(Refusal::ClientGone)));
         }
-        if self.answer.uplink.mark() != mark { Poll::Ready(Event::Moved) } else { Poll::Pending }
+        // A request that goes whole at first needs no second look.
+        let at_once = sent && was_complete && mark == 0;
+        if self.answer.uplink.mark() != mark && !at_once { Poll::Ready(Event::Moved) } else { Poll::Pending }
     }
 }
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::super::decide::Decision;
 use super::super::h1::trailers;
-use super::super::http2::error::Reason;
+use super::super::http2::error::{Error, Reason};
 use super::super::http2::handles::Outflow;
 use super::super::mirror::Aside;
 use super::super::stream::Task;
@@ -63,13 +63,37 @@ impl Poured {
         // A client that has reset the stream is told of when the answer is dropped.
         let Ok(out) = sent else { return };
         match (out, first) {
-            (Some(out), first) => Box::pin(poured.pour(out, first)).await,
+            (Some(mut out), first) => {
+                let mut first = Some(first);
+                let rushing = |cx: &mut Context<'_>| {
+                    let first = first.take().unwrap_or(Poll::Pending);
+                    Poll::Ready(poured.rush(cx, &mut out, first))
+                };
+                if let Some(next) = std::future::poll_fn(rushing).await {
+                    Box::pin(poured.pour(out, next)).await;
+                }
+            }
             (None, whole) => {
                 if let Poll::Ready(Piece::Data(data)) = whole {
                     poured.note(&data);
                 }
                 poured.finish(None);
             }
+        }
+    }
+
+    /// Sends what is there. None: that was all.
+    fn rush(&mut self, cx: &mut Context<'_>, out: &mut Outflow, mut next: Poll<Piece>) -> Option<Poll<Piece>> {
+        loop {
+            match next {
+                Poll::Ready(Piece::Data(data)) if out.has_room() => self.send(out, data).ok()?,
+                Poll::Ready(Piece::End(trailers)) => {
+                    self.end(out, &trailers);
+                    return None;
+                }
+                next => return Some(next),
+            }
+            next = self.answered.answer.poll(cx, &mut self.task.down);
         }
     }
 
@@ -87,24 +111,11 @@ impl Poured {
             };
             match step {
                 Some(Piece::Data(data)) => {
-                    let bytes = data.len();
-                    if !self.has_room(&mut out).await {
+                    if !self.has_room(&mut out).await || self.send(&mut out, data).is_err() {
                         return;
                     }
-                    self.note(&data);
-                    if out.send_data(data, false).is_err() {
-                        return;
-                    }
-                    self.answered.answer.taken(bytes);
                 }
-                Some(Piece::End(trailers)) => {
-                    self.finish(None);
-                    let _ = match trailers.is_empty() {
-                        true => out.send_data(Bytes::new(), true),
-                        false => out.send_trailers(trailers::fields(&trailers)),
-                    };
-                    return;
-                }
+                Some(Piece::End(trailers)) => return self.end(&mut out, &trailers),
                 // A call is told in its own way, so that its client takes it for what may be made again.
                 Some(Piece::Cut(Fault::Proxy)) if self.is_call() => {
                     self.finish(Some(Fault::Proxy));
@@ -119,6 +130,24 @@ impl Poured {
                 None => return,
             }
         }
+    }
+
+    /// Sends a piece, for which the client has room; the endpoint may send as much more.
+    fn send(&mut self, out: &mut Outflow, data: Bytes) -> Result<(), Error> {
+        let bytes = data.len();
+        self.note(&data);
+        out.send_data(data, false)?;
+        self.answered.answer.taken(bytes);
+        Ok(())
+    }
+
+    /// Sends the end, with trailers as lines.
+    fn end(&mut self, out: &mut Outflow, trailers: &[u8]) {
+        self.finish(None);
+        let _ = match trailers.is_empty() {
+            true => out.send_data(Bytes::new(), true),
+            false => out.send_trailers(trailers::fields(trailers)),
+        };
     }
 
     /// Takes note of a piece that the client gets.
