@@ -43,8 +43,8 @@ pub(crate) async fn attempt<D: Downstream>(
     }
 }
 
-/// One attempt over HTTP/2 by prior knowledge. It has a small future of its own, for it is the way of most requests that
-/// are no HTTP/1.
+/// One attempt over HTTP/2 by prior knowledge. It has a small future of its own, for it is the way of most requests
+/// that are no HTTP/1.
 pub(crate) async fn over_h2c<D: Downstream>(
     job: &Job<'_>,
     attempt: Attempt,

@@ -1,6 +1,6 @@
-//! `Forwarded` (RFC 7239): the element of this hop, and whether what a trusted proxy sent reads as the RFC says, so that
-//! what is put behind it can be read too: a quoted string that is left open would swallow it. What the elements of others
-//! say is not looked at.
+//! `Forwarded` (RFC 7239): the element of this hop, and whether what a trusted proxy sent reads as the RFC says, so
+//! that what is put behind it can be read too: a quoted string that is left open would swallow it. What the elements of
+//! others say is not looked at.
 
 use std::net::IpAddr;
 

@@ -1,8 +1,8 @@
 //! HTTP/2 from clients: each stream is one request in canonical form, forwarded as any other.
 //!
 //! [`http2`](super::http2) keeps the protocol: framing, header compression, flow control; [`frames`](super::frames)
-//! bounds what a client may have it do for nothing. What is done here is accepting streams, asking silent clients, and the end in two steps
-//! (GOAWAY).
+//! bounds what a client may have it do for nothing. What is done here is accepting streams, asking silent clients, and
+//! the end in two steps (GOAWAY).
 use std::future::Future;
 use std::pin::pin;
 use std::rc::Rc;

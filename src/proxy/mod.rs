@@ -1,5 +1,6 @@
 //! The data plane, in the order in which a request meets it: [`listen`] accepts, `connection` waits for a head, [`h1`]
-//! parses it (or `http2` and `h2`), [`decide`] decides, `forward` and `exchange` do, `relay` (or `stream`) answers, `record` tells.
+//! parses it (or `http2` and `h2`), [`decide`] decides, `forward` and `exchange` do, `relay` (or `stream`) answers,
+//! `record` tells.
 //!
 //! Everything runs on the worker's own thread; what is shared with other threads is read only, or written by one.
 

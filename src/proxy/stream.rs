@@ -167,7 +167,7 @@ impl Task {
                 None => return,
             }
         }
-        if let Some((body, out)) = self.answer(answered, decision, timer) {
+        if let Some((body, out)) = self.answer(*answered, decision, timer) {
             body.pour(out).await;
         }
     }
@@ -175,12 +175,12 @@ impl Task {
     /// Sends the endpoint's answer when all of it is at hand; else its head, and the body that is to be poured.
     fn answer<W: Wire>(
         mut self: Box<Self>,
-        answered: Box<Answered<W>>,
+        answered: Answered<W>,
         decision: &Decision,
         timer: Timer,
     ) -> Option<(Box<Streamed<W>>, Outflow)> {
         let Self { stream, down, respond, .. } = &mut *self;
-        let Answered { mut conn, mut response, upload, attempt, trail, at } = *answered;
+        let Answered { mut conn, mut response, upload, attempt, trail, at } = answered;
         let told = stream.told(&response, &conn.buf, &attempt, decision, trail.upstream_us);
         Aside::note(&mut down.aside, &response, &conn.buf, &attempt);
         let behind = conn.buf.len() - response.head_bytes;

@@ -1,5 +1,5 @@
-//! A connection to an endpoint from its opening to its end: connected, greeted, driven for as long as somebody holds it.
-//! What streams it may carry is for [`super::trunk`].
+//! A connection to an endpoint from its opening to its end: connected, greeted, driven for as long as somebody holds
+//! it. What streams it may carry is for [`super::trunk`].
 
 use std::rc::{Rc, Weak};
 use std::sync::Arc;

@@ -34,15 +34,14 @@ pub(crate) enum Lost {
 
 /// What an error before the answer's head means. `stale`: see [`Lost::Sent`].
 pub(crate) fn lost(error: &Error, stale: bool) -> Lost {
-    let sent = |reason, stale| Lost::Sent { fault: Fault::UpstreamAnswer, reason, stale };
-    match *error {
-        Error::Reset(Reason::REFUSED_STREAM, By::Peer) => {
-            Lost::Unprocessed { reason: "refused_stream", graceful: false }
-        }
-        // Streams above the last one that the peer has looked at are told of it so, and no others.
-        Error::GoAway(reason, By::Peer) => Lost::Unprocessed { reason: "goaway", graceful: reason == Reason::NO_ERROR },
-        Error::Reset(_, By::Peer) => sent("reset", false),
-        Error::Io(_) => sent("closed", stale),
-        Error::Reset(_, By::Us) | Error::GoAway(_, By::Us) | Error::User => sent("malformed_answer", false),
+    if error.unsent() {
+        let reason = if matches!(error, Error::GoAway(..)) { "goaway" } else { "refused_stream" };
+        return Lost::Unprocessed { reason, graceful: matches!(error, Error::GoAway(Reason::NO_ERROR, _)) };
     }
+    let (reason, stale) = match *error {
+        Error::Io(_) => ("closed", stale),
+        Error::Reset(_, By::Peer) | Error::GoAway(_, By::Peer) => ("reset", false),
+        Error::Reset(_, By::Us) | Error::GoAway(_, By::Us) | Error::User => ("malformed_answer", false),
+    };
+    Lost::Sent { fault: Fault::UpstreamAnswer, reason, stale }
 }

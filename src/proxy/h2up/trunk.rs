@@ -1,9 +1,10 @@
 //! One HTTP/2 connection to an endpoint, shared by streams of one worker: who has a place on it, and whether it takes
 //! more.
 //!
-//! A task of its own drives it for as long as somebody holds it ([`super::opening`]). Peers that vanish are found by TCP; whether a
-//! peer that let a request time out is there at all is asked by PING, and until it says so it gets no new stream. There
-//! are no other PINGs: gRPC servers end a connection for a third one without data in five minutes (gRFC A8).
+//! A task of its own drives it for as long as somebody holds it ([`super::opening`]). Peers that vanish are found by
+//! TCP; whether a peer that let a request time out is there at all is asked by PING, and until it says so it gets no
+//! new stream. There are no other PINGs: gRPC servers end a connection for a third one without data in five minutes
+//! (gRFC A8).
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

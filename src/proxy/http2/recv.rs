@@ -10,15 +10,15 @@ use super::frame::{
 use super::streams::{Key, Side};
 
 /// DATA frames with nothing in them that may follow each other, on streams where nothing else moves. A burst is bounded
-/// by [`frames`](super::super::frames) long before; this is for who comes slowly, and for where that is switched off. h2
-/// takes 100 in the life of a connection, which some reach by one for each body.
+/// by [`frames`](super::super::frames) long before; this is for who comes slowly, and for where that is switched off.
+/// h2 takes 100 in the life of a connection, which some reach by one for each body.
 const EMPTY_MAX: usize = 1000;
 
 /// Pieces of a body are joined up to here while nobody takes them, so that many small ones cost no more than a few.
 const JOINED_BYTES_MAX: usize = 4 * 1024;
 
-/// Frames of a header block that do not end it, at least, and the share of [`Config::list_max`] that makes more of them;
-/// as h2 reckons.
+/// Frames of a header block that do not end it, at least, and the share of [`Config::list_max`] that makes more of
+/// them; as h2 reckons.
 ///
 /// [`Config::list_max`]: super::settings::Config::list_max
 const PIECES_MIN: usize = 5;
