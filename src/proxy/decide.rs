@@ -57,6 +57,12 @@ pub struct Dice<'a> {
     pub rng: &'a mut Rng,
 }
 
+/// Whether a request may be sent once more (RFC 9110 §9.2.2), by a method that anybody uses.
+#[inline]
+pub(crate) fn is_idempotent(method: &[u8]) -> bool {
+    matches!(method, b"GET" | b"HEAD" | b"OPTIONS" | b"PUT" | b"DELETE")
+}
+
 /// The answer: where the request goes and why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Decision {

@@ -133,7 +133,7 @@ pub fn h2_frames<'a>(skip: usize, pieces: impl IntoIterator<Item = &'a [u8]>) ->
     let mut frames = Vec::new();
     for piece in pieces {
         scanner.scan(piece, |frame| {
-            let broken = broken(&frame, frames.is_empty()).map(u32::from);
+            let broken = broken(&frame, frames.is_empty()).map(|reason| reason.0);
             let (kind, flags, length) = (frame.kind, frame.flags, frame.length);
             frames.push(H2Frame { kind, flags, length, begins: frame.begins.to_vec(), broken });
         });

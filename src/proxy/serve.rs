@@ -10,7 +10,7 @@ use super::admit::{Places, admit};
 use super::answer::{Back, Took};
 use super::challenge;
 use super::client::Client;
-use super::decide::{Decision, Dice, Question, decide};
+use super::decide::{Decision, Dice, Question, decide, is_idempotent};
 use super::exchange::Conn;
 use super::forward::{Answered, Attempt, Job, Reply, Trail, forward};
 use super::h1::request::{Framing, Parsed};
@@ -96,7 +96,7 @@ impl Request<'_> {
         let snapshot = &self.snapshot;
         let now = self.worker.now(self.began);
         let caller = Caller::new(head, self.via, &snapshot.trusted_proxies);
-        let idempotent = matches!(head.method(), "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE");
+        let idempotent = is_idempotent(head.method_bytes());
         let question = Question {
             snapshot,
             listener: self.via.listener,

@@ -14,7 +14,7 @@ use super::answer::Answer;
 use super::exchange::{AtHand, Call, exchange};
 use super::grpc;
 use super::outcome::Lost;
-use super::request::text;
+use super::request::Ask;
 use super::trunk::{Dial, HTTP1, NO_ROOM};
 use crate::model::Fault;
 
@@ -63,59 +63,76 @@ pub(crate) async fn over_http2<'c, D: Downstream>(
     let target = (attempt.pool, attempt.endpoint);
     let elsewhere = Elsewhere::new(job, course.trail, target);
     let secure = || elsewhere.secure();
+    let ask = match Ask::new(job.outgoing, &attempt.endpoint().authority) {
+        Ok(ask) => ask,
+        Err(refusal) => return Ok(Tried::Over(Err(refusal))),
+    };
     let call = Call {
         worker: job.worker,
         endpoint: attempt.endpoint(),
         dial,
-        head: match text(job.outgoing, &attempt.endpoint().authority) {
-            Ok(head) => head,
-            Err(refusal) => return Ok(Tried::Over(Err(refusal))),
-        },
+        ask: &ask,
+        began: course.began,
         framing: job.outgoing.framing,
-        to_head: job.question.head.method() == "HEAD",
+        to_head: job.question.head.method_bytes() == b"HEAD",
         upgrade: job.outgoing.upgrade,
         patience: elsewhere.patience(replay).map(|after| Patience { after, secure: &secure }),
     };
     let at_hand = AtHand { framed: replay.body.clone(), complete: replay.complete };
     let tried = exchange(&call, at_hand, replay, timer).await;
-    drop(call);
-    if let Err(Lost::Http1) = tried {
-        return Err((attempt, course));
-    }
-    let (secured, replayable) = (elsewhere.found.take(), replay.is_at_hand());
-    let Course { began, trail, places, .. } = course;
-    let anywhere = if replayable { Retriable::Anywhere } else { Retriable::No };
-    let (fault, reason, retriable) = match tried {
+    drop(ask);
+    let lost = match tried {
         Ok(mut answer) => {
-            trail.upstream_us = Some(began.elapsed().as_micros() as u64);
+            let (at, Course { began, trail, places, .. }) = (Instant::now(), course);
+            trail.upstream_us = Some(at.saturating_duration_since(began).as_micros() as u64);
             match grpc::is_call(job.question.head) && answer.expect_status() {
                 true => attempt.answer_begun(answer.response.status),
                 false => attempt.answer(answer.response.status, job.question),
             }
-            let (trail, at) = (std::mem::take(trail), Instant::now());
             attempt.places = std::mem::take(places);
+            let trail = std::mem::take(trail);
             return Ok(Tried::Over(Ok(Box::new(Answered2 { answer, attempt, trail, at }))));
         }
-        Err(Lost::Client(refusal)) => return Ok(Tried::Over(Err(refusal))),
+        Err(Lost::Http1) => return Err((attempt, course)),
+        Err(lost) => lost,
+    };
+    let secured = elsewhere.found.take();
+    Ok(failed(job, &attempt, course, lost, secured, replay.is_at_hand()))
+}
+
+/// What a failed attempt costs, and where to go next. `secured`: what has been found and paid for already;
+/// `replayable`: whether the request is at hand.
+fn failed<A>(
+    job: &Job<'_>,
+    attempt: &Attempt,
+    Course { began, trail, places, .. }: Course<'_>,
+    lost: Lost,
+    secured: Option<(usize, usize)>,
+    replayable: bool,
+) -> Tried<A> {
+    let target = (attempt.pool, attempt.endpoint);
+    let anywhere = if replayable { Retriable::Anywhere } else { Retriable::No };
+    let (fault, reason, retriable) = match lost {
+        Lost::Client(refusal) => return Tried::Over(Err(refusal)),
         // This process is out of descriptors; connections that nobody uses give way for the next request.
-        Err(Lost::Unconnected(NO_ROOM)) => {
+        Lost::Unconnected(NO_ROOM) => {
             job.worker.make_room();
-            return Ok(Tried::Over(Err(Refusal::Full("weir".into()))));
+            return Tried::Over(Err(Refusal::Full("weir".into())));
         }
         // The endpoint does well; it only wants another connection.
-        Err(Lost::Unprocessed { graceful: true, .. }) if replayable && !std::mem::replace(&mut trail.moved, true) => {
-            return Ok(Tried::Next(target));
+        Lost::Unprocessed { graceful: true, .. } if replayable && !std::mem::replace(&mut trail.moved, true) => {
+            return Tried::Next(target);
         }
-        Err(Lost::Http1) => (Fault::UpstreamConnect, HTTP1, Retriable::Elsewhere),
-        Err(Lost::Unconnected(reason)) => {
+        Lost::Http1 => (Fault::UpstreamConnect, HTTP1, Retriable::Elsewhere),
+        Lost::Unconnected(reason) => {
             (job.worker.hurry)(&attempt.endpoint().id.origin);
             (Fault::UpstreamConnect, reason, Retriable::Elsewhere)
         }
-        Err(Lost::Unprocessed { reason, .. }) => {
+        Lost::Unprocessed { reason, .. } => {
             trail.sends += 1;
             (Fault::UpstreamAnswer, reason, anywhere)
         }
-        Err(Lost::Sent { fault, reason, stale }) => {
+        Lost::Sent { fault, reason, stale } => {
             trail.sends += 1;
             let repeatable = replayable && fault != Fault::UpstreamTimeout && job.question.repeatable;
             (fault, reason, secured.map_or(Retriable::after(repeatable, stale), Retriable::At))
@@ -123,11 +140,11 @@ pub(crate) async fn over_http2<'c, D: Downstream>(
     };
     attempt.fail(fault, job.question);
     let lane = lane_of(job, trail);
-    Ok(match again(job, trail, places, (target, reason), retriable) {
+    match again(job, trail, places, (target, reason), retriable) {
         Some(next) => {
             lose(job, target.0, lane, began);
             Tried::Next(next)
         }
         None => Tried::Over(Err(Refusal::Upstream { fault, reason })),
-    })
+    }
 }

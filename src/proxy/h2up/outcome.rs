@@ -1,8 +1,7 @@
 //! What an error of an HTTP/2 stream means for the attempt: whose fault, and whether the request may have been worked
 //! on.
 
-use h2::{Error, Reason};
-
+use super::super::http2::error::{By, Error, Reason};
 use super::super::refusal::Refusal;
 use crate::model::Fault;
 
@@ -35,18 +34,14 @@ pub(crate) enum Lost {
 
 /// What an error before the answer's head means. `stale`: see [`Lost::Sent`].
 pub(crate) fn lost(error: &Error, stale: bool) -> Lost {
-    let refused = error.is_reset() && error.is_remote() && error.reason() == Some(Reason::REFUSED_STREAM);
-    if refused {
-        return Lost::Unprocessed { reason: "refused_stream", graceful: false };
+    if error.unsent() {
+        let reason = if matches!(error, Error::GoAway(..)) { "goaway" } else { "refused_stream" };
+        return Lost::Unprocessed { reason, graceful: matches!(error, Error::GoAway(Reason::NO_ERROR, _)) };
     }
-    // h2 gives this to the streams above the last one that the peer has looked at, and to no other.
-    if error.is_go_away() && error.is_remote() {
-        return Lost::Unprocessed { reason: "goaway", graceful: error.reason() == Some(Reason::NO_ERROR) };
-    }
-    let reason = match () {
-        () if error.is_io() => "closed",
-        () if error.is_remote() => "reset",
-        () => "malformed_answer",
+    let (reason, stale) = match *error {
+        Error::Io(_) => ("closed", stale),
+        Error::Reset(_, By::Peer) | Error::GoAway(_, By::Peer) => ("reset", false),
+        Error::Reset(_, By::Us) | Error::GoAway(_, By::Us) | Error::User => ("malformed_answer", false),
     };
-    Lost::Sent { fault: Fault::UpstreamAnswer, reason, stale: stale && error.is_io() }
+    Lost::Sent { fault: Fault::UpstreamAnswer, reason, stale }
 }

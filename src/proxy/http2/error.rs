@@ -82,36 +82,11 @@ pub(crate) enum Error {
 // === impl Error ===
 
 impl Error {
-    /// Whether the peer said so.
-    pub(crate) fn is_remote(self) -> bool {
-        matches!(self, Self::Reset(_, By::Peer) | Self::GoAway(_, By::Peer))
-    }
-
-    pub(crate) fn is_reset(self) -> bool {
-        matches!(self, Self::Reset(..))
-    }
-
-    pub(crate) fn is_go_away(self) -> bool {
-        matches!(self, Self::GoAway(..))
-    }
-
-    pub(crate) fn is_io(self) -> bool {
-        matches!(self, Self::Io(_))
-    }
-
     /// The code that was given, if one was.
     pub(crate) fn reason(self) -> Option<Reason> {
         match self {
             Self::Reset(reason, _) | Self::GoAway(reason, _) => Some(reason),
             Self::Io(_) | Self::User => None,
-        }
-    }
-
-    /// The kind of the I/O error, if it is one.
-    pub(crate) fn io(self) -> Option<io::ErrorKind> {
-        match self {
-            Self::Io(kind) => Some(kind),
-            Self::Reset(..) | Self::GoAway(..) | Self::User => None,
         }
     }
 

@@ -140,12 +140,6 @@ impl Request {
         value_at(&self.all, self.pseudo.method).unwrap_or_default()
     }
 
-    /// `:scheme`; none of a plain CONNECT.
-    #[inline]
-    pub(crate) fn scheme(&self) -> Option<&[u8]> {
-        value_at(&self.all, self.pseudo.scheme)
-    }
-
     /// `:authority`: not empty, and of the bytes of authorities; none when there is none.
     #[inline]
     pub(crate) fn authority(&self) -> Option<&[u8]> {
@@ -192,6 +186,7 @@ impl Head {
     }
 
     /// The first field of that name.
+    #[cfg(test)]
     pub(crate) fn get(&self, name: &[u8]) -> Option<&[u8]> {
         self.all.get(name)
     }

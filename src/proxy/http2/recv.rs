@@ -9,8 +9,10 @@ use super::frame::{
 };
 use super::streams::{Key, Side};
 
-/// DATA frames with nothing in them that may follow each other; h2 takes as many in the life of a connection.
-const EMPTY_MAX: usize = 100;
+/// DATA frames with nothing in them that may follow each other, on streams where nothing else moves. A burst is bounded
+/// by [`frames`](super::super::frames) long before; this is for who comes slowly, and for where that is switched off.
+/// h2 takes 100 in the life of a connection, which some reach by one for each body.
+const EMPTY_MAX: usize = 1000;
 
 /// Pieces of a body are joined up to here while nobody takes them, so that many small ones cost no more than a few.
 const JOINED_BYTES_MAX: usize = 4 * 1024;

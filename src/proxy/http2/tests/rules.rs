@@ -124,7 +124,7 @@ fn floods_end_the_connection_in_words_that_the_watch_knows() {
     let rapid = |n: u32| all(&[get(2 * n + 1), reset(2 * n + 1, 8)]);
     let rows: Vec<(&str, Vec<u8>)> = vec![
         ("too_many_resets", (0..21).flat_map(rapid).collect()),
-        ("too_many_data_frames", all(&[post(1, &[]), data(1, 0, b"").repeat(101)])),
+        ("too_many_data_frames", all(&[post(1, &[]), data(1, 0, b"").repeat(1001)])),
         (
             "too_many_continuations",
             all(&[of(HEADERS, 1, 1, &asking("GET", &[])), of(CONTINUATION, 0, 1, b"").repeat(6)]),
