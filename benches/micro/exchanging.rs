@@ -1,5 +1,5 @@
-//! Whole requests over HTTP/2, client and server on one thread and joined by a pipe, 32 at a time: weir's own engine, and
-//! h2 doing the same.
+//! Whole requests over HTTP/2, client and server on one thread and joined by a pipe, 32 at a time: weir's own engine,
+//! and h2 doing the same.
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -38,10 +38,7 @@ const BODY: &[u8] = &[b'x'; 128];
 const PATH: &str = "/assets/page.html";
 
 /// Runs `rounds` requests, 32 at a time; how long it took.
-async fn all<F: Future<Output = usize>>(rounds: u64, ask: impl Fn() -> F + 'static) -> Duration
-where
-    F: 'static,
-{
+async fn all<F: Future<Output = usize> + 'static>(rounds: u64, ask: impl Fn() -> F + 'static) -> Duration {
     let ask = Rc::new(ask);
     let began = Instant::now();
     let tasks: Vec<_> = (0..STREAMS)
@@ -120,7 +117,7 @@ async fn h2(rounds: u64) -> Duration {
     all(rounds, ask).await
 }
 
-pub fn exchanging(c: &mut Criterion) {
+pub(crate) fn exchanging(c: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     c.bench_function("http2 request, both roles, own", |b| {
         b.iter_custom(|rounds| LocalSet::new().block_on(&runtime, own(rounds)));

@@ -60,7 +60,7 @@ impl Core {
             None if self.is_passed_over(id) => Ok(false),
             None if self.is_client && !self.is_idle(id) => Err(Fault::Stream(id, Reason::STREAM_CLOSED)),
             // Numbers only grow, and those of clients are odd (§5.1.1).
-            None if self.is_client || id % 2 == 0 || id <= self.last_begun => Err(BROKEN),
+            None if self.is_client || id.is_multiple_of(2) || id <= self.last_begun => Err(BROKEN),
             None => self.recv_request(id, whole, fields),
         }
     }

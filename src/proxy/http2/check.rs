@@ -223,8 +223,8 @@ const NAME: [bool; 256] = {
 const EACH: u64 = 0x0101_0101_0101_0101;
 const TOPS: u64 = EACH * 0x80;
 
-/// Looks at all bytes, eight at once; what `found` finds in any of them. Words may overlap, and fewer than four bytes are
-/// looked at one by one.
+/// Looks at all bytes, eight at once; what `found` finds in any of them. Words may overlap, and fewer than four bytes
+/// are looked at one by one.
 #[inline]
 fn find(bytes: &[u8], found: impl Fn(u64) -> u64) -> u64 {
     let four = |four: &[u8; 4]| u64::from(u32::from_ne_bytes(*four));

@@ -1,4 +1,5 @@
-//! The two directions of a stream, as whoever serves it holds them. The connection is borrowed for no longer than a call.
+//! The two directions of a stream, as whoever serves it holds them. The connection is borrowed for no longer than a
+//! call.
 
 use std::fmt;
 use std::rc::Rc;

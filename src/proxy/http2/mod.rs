@@ -15,6 +15,7 @@ mod drive;
 
 mod blocks;
 mod core;
+mod ends;
 mod recv;
 mod send;
 

@@ -17,8 +17,7 @@ const EMPTY_MAX: usize = 1000;
 /// Pieces of a body are joined up to here while nobody takes them, so that many small ones cost no more than a few.
 const JOINED_BYTES_MAX: usize = 4 * 1024;
 
-/// Frames of a header block that do not end it, at least, and the share of [`Config::list_max`] that makes more of
-/// them; as h2 reckons.
+/// Frames of a header block that do not end it, at least; [`Config::list_max`] makes more of them, as h2 reckons.
 ///
 /// [`Config::list_max`]: super::settings::Config::list_max
 const PIECES_MIN: usize = 5;

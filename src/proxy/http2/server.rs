@@ -18,6 +18,9 @@ use super::settings::Config;
 #[derive(Debug)]
 pub(crate) struct Connection<S>(pub(super) Drive<S>);
 
+/// A request, what follows its head, and the way back.
+pub(crate) type Accepted = (Request, Inflow, Respond);
+
 /// A stream's way back.
 #[derive(Debug)]
 pub(crate) struct Respond(Hold);
@@ -58,10 +61,7 @@ where
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Drives the connection: reads, writes, and hands out requests. `None`: it is over.
-    pub(crate) fn poll_accept(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<(Request, Inflow, Respond), Error>>> {
+    pub(crate) fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Accepted, Error>>> {
         loop {
             if let Some(taken) = self.take() {
                 return Poll::Ready(Some(Ok(taken)));
@@ -75,7 +75,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// The next request that has come.
-    fn take(&mut self) -> Option<(Request, Inflow, Respond)> {
+    fn take(&mut self) -> Option<Accepted> {
         let shared = &self.0.shared;
         let core = &mut *shared.core.borrow_mut();
         let key = core.accept.pop_front()?;

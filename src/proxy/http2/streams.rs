@@ -292,8 +292,8 @@ impl Streams {
     }
 }
 
-/// Numbers of streams and where they are kept: a table with open addresses. Numbers follow each other; they are spread, so
-/// that there are gaps between them and what is taken out moves few others.
+/// Numbers of streams and where they are kept: a table with open addresses. Numbers follow each other; they are spread,
+/// so that there are gaps between them and what is taken out moves few others.
 #[derive(Debug, Default)]
 struct Ids {
     /// Number and key; 0 is no stream's number. Its length is a power of two.

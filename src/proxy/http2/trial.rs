@@ -20,8 +20,8 @@ pub(crate) struct Trial {
 // === impl Trial ===
 
 impl Trial {
-    /// Both ends of a pipe, each driven by a task of the thread's `LocalSet`. Each request is answered with `answer` and
-    /// `body`.
+    /// Both ends of a pipe, each driven by a task of the thread's `LocalSet`. Each request is answered with `answer`
+    /// and `body`.
     pub(crate) async fn begin(
         (near, far): (DuplexStream, DuplexStream),
         answer: &'static [(&'static [u8], &'static [u8])],

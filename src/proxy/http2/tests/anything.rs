@@ -54,7 +54,7 @@ fn act(held: &mut Vec<Hold>, shared: &std::rc::Rc<Shared>, what: usize) {
     match what % 7 {
         0 => drop(held.remove(what % held.len())),
         1 => drop(hold.with(|core, key| core.send_head(key, Kind::Final { end: false }, |head| head.status(200)))),
-        2 => drop(hold.with(|core, key| core.send_data(key, data, what % 2 == 0))),
+        2 => drop(hold.with(|core, key| core.send_data(key, data, what.is_multiple_of(2)))),
         3 => drop(hold.with(|core, key| core.send_trailers(key, [(&b"a"[..], &b"b"[..])]))),
         4 => hold.with(|core, key| core.send_reset(key, super::super::error::Reason::CANCEL)),
         5 => hold.shut(),

@@ -116,6 +116,28 @@ fn a_client_is_understood_by_h2() {
     }
 }
 
+/// Answers with what came, behind an interim answer.
+async fn echo_with_interim(taken: Taken) {
+    let Taken { request, mut inflow, mut respond } = taken;
+    respond.send_informational(103, [(&b"link"[..], &b"</a>"[..])]).expect("the client waits");
+    let body = body_of(&mut inflow).await.expect("a body");
+    let trailers = trailers_of(&mut inflow).await.expect("trailers");
+    let write = |head: &mut crate::proxy::http2::head::HeadWriter<'_>| {
+        head.status(200);
+        head.field(b"x-path", request.path().expect("it has one"));
+        head.field(b"x-authority", request.authority().expect("it has one"));
+        request.fields().for_each(|(name, value)| head.field(name, value));
+    };
+    if trailers.is_empty() && body.len() < 20_000 {
+        return respond.send_whole(write, &body).expect("the client waits");
+    }
+    let mut out = respond.send_response(write, false).expect("the client waits");
+    pour(&mut out, &body, 30_000, trailers.is_empty()).await.expect("it goes");
+    if !trailers.is_empty() {
+        out.send_trailers(trailers.iter().map(|(name, value)| (&name[..], &value[..]))).expect("they go");
+    }
+}
+
 #[test]
 fn a_server_is_understood_by_h2() {
     for window in [1_000, 65_535, 1 << 20] {
@@ -127,26 +149,7 @@ fn a_server_is_understood_by_h2() {
                 streams_max: Some(9),
                 ..config()
             };
-            let server = serve(far, own, |taken| async move {
-                let Taken { request, mut inflow, mut respond } = taken;
-                respond.send_informational(103, [(&b"link"[..], &b"</a>"[..])]).expect("the client waits");
-                let body = body_of(&mut inflow).await.expect("a body");
-                let trailers = trailers_of(&mut inflow).await.expect("trailers");
-                let write = |head: &mut crate::proxy::http2::head::HeadWriter<'_>| {
-                    head.status(200);
-                    head.field(b"x-path", request.path().expect("it has one"));
-                    head.field(b"x-authority", request.authority().expect("it has one"));
-                    request.fields().for_each(|(name, value)| head.field(name, value));
-                };
-                if trailers.is_empty() && body.len() < 20_000 {
-                    return respond.send_whole(write, &body).expect("the client waits");
-                }
-                let mut out = respond.send_response(write, false).expect("the client waits");
-                pour(&mut out, &body, 30_000, trailers.is_empty()).await.expect("it goes");
-                if !trailers.is_empty() {
-                    out.send_trailers(trailers.iter().map(|(name, value)| (&name[..], &value[..]))).expect("they go");
-                }
-            });
+            let server = serve(far, own, echo_with_interim);
             let mut builder = h2::client::Builder::new();
             builder.initial_window_size(window).initial_connection_window_size(window.max(65_535));
             let (sender, connection) = builder.handshake::<_, Bytes>(near).await.expect("a server");

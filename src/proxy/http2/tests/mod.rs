@@ -1,12 +1,18 @@
 //! Two ends of the engine against each other, each against h2, and against peers that speak frames by hand, over a pipe
 //! in memory.
 
-mod anything;
+mod peer;
+mod scene;
+
+mod ends;
+mod raw_server;
+mod rules;
+mod windows;
+
 mod both;
 mod foreign;
-mod peer;
-mod raw;
-mod raw_server;
+
+mod anything;
 mod simulation;
 
 use std::future::{Future, poll_fn};

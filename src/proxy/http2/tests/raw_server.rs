@@ -152,7 +152,7 @@ fn a_goaway_leaves_what_was_looked_at_and_gives_back_the_rest() {
         let (first, mut kept, _kept) = scene.get().await;
         let (_, mut lost, mut lost_out) = scene.get().await;
         scene.raw.send(&goaway(first, 0)).await;
-        let error = head_of(&mut lost).await.err().expect("it was not looked at");
+        let error = head_of(&mut lost).await.map(drop).expect_err("it was not looked at");
         assert_eq!((error, error.unsent()), (Error::GoAway(Reason::NO_ERROR, By::Peer), true));
         assert_eq!(poll_fn(|cx| lost_out.poll_reset(cx)).await, Reason::NO_ERROR);
         assert_eq!(ask(&scene.sender, "GET", "/", true).await.err(), Some(error));
@@ -211,7 +211,7 @@ fn a_reset_of_the_peer_tells_whether_the_request_was_looked_at() {
         for (code, unsent) in [(7, true), (8, false), (2, false), (0, false)] {
             let (id, mut answered, _out) = scene.get().await;
             scene.raw.send(&reset(id, code)).await;
-            let error = head_of(&mut answered).await.err().expect("it was reset");
+            let error = head_of(&mut answered).await.map(drop).expect_err("it was reset");
             assert_eq!((error, error.unsent()), (Error::Reset(Reason(code), By::Peer), unsent));
             assert!(poll_fn(|cx| answered.poll_interim(cx)).await.is_none());
         }

@@ -74,7 +74,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Choppy<S> {
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.1.0.get() % 2 == 0
+        self.1.0.get().is_multiple_of(2)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -167,6 +167,64 @@ async fn both(one: impl Future<Output = Option<()>>, other: impl Future<Output =
     tokio::try_join!(one, other).ok().map(drop)
 }
 
+/// Serves a request as chance has it.
+async fn serve_by_chance(taken: Taken, chance: Chance) {
+    let Taken { request, mut inflow, mut respond } = taken;
+    let (n, up, down) = lengths(request.path().expect("it has one"));
+    let gives_up = chance.one_in(6);
+    if gives_up && chance.one_in(3) {
+        return;
+    }
+    let early = chance.one_in(4);
+    if !early {
+        let Some(came) = take_by_chance(&mut inflow, &chance, gives_up).await else { return };
+        assert!(came == body(n, up), "{n} up");
+    }
+    let n_text = n.to_string();
+    let write = |head: &mut super::super::head::HeadWriter<'_>| {
+        head.status(200);
+        head.field(b"x-n", n_text.as_bytes());
+    };
+    let answer = body(n + 1, down);
+    if chance.one_in(3) {
+        let _ = respond.send_whole(write, &answer);
+        return;
+    }
+    let Ok(mut out) = respond.send_response(write, false) else { return };
+    let taking = async {
+        match early && !chance.one_in(3) {
+            true => take_by_chance(&mut inflow, &chance, gives_up).await.map(drop),
+            false => Some(()),
+        }
+    };
+    let sending = async { pour_by_chance(&mut out, &answer, &chance, gives_up).await.then_some(()) };
+    let _ = both(sending, taking).await;
+}
+
+/// Asks as chance has it, and counts what came whole.
+async fn ask_by_chance(n: usize, sender: Sender, chance: Chance, whole: Rc<Cell<usize>>) {
+    let length = |chance: &Chance| [0, 1, 500, 20_000, 100_000][chance.below(5)] / (1 + chance.below(3));
+    let (up, down) = (length(&chance), length(&chance));
+    let gives_up = chance.one_in(6);
+    let (mut answered, mut out) = ask_fairly(&sender, &format!("/{n}/{up}/{down}")).await;
+    let sending = async {
+        let body = body(n, up);
+        // Who has sent all, or is told that no more is wanted, may still be answered.
+        let whole = pour_by_chance(&mut out, &body, &chance, gives_up).await;
+        if gives_up && !whole { None } else { Some(()) }
+    };
+    let taking = async {
+        let (head, mut inflow) = head_of(&mut answered).await.ok()?;
+        assert_eq!(head.get(b"x-n"), Some(n.to_string().as_bytes()));
+        let came = take_by_chance(&mut inflow, &chance, gives_up).await?;
+        assert!(came == body(n + 1, down), "{n} down");
+        whole.set(whole.get() + 1);
+        Some(())
+    };
+    // Who gives up lets go of all.
+    let _ = both(sending, taking).await;
+}
+
 async fn simulate(seed: u64) {
     let chance = Chance::new(seed);
     let (near, far) = tokio::io::duplex(1 + chance.below(50_000));
@@ -183,68 +241,16 @@ async fn simulate(seed: u64) {
     let shared: [Rc<Shared>; 2] = [Rc::clone(&sender.0), Rc::clone(&connection.0.shared)];
     let server = spawn_local(async move {
         while let Some(next) = poll_fn(|cx| connection.poll_accept(cx)).await {
-            let (request, mut inflow, mut respond) = next?;
-            let chance = serving.clone();
-            spawn_local(async move {
-                let (n, up, down) = lengths(request.path().expect("it has one"));
-                let gives_up = chance.one_in(6);
-                if gives_up && chance.one_in(3) {
-                    return;
-                }
-                let early = chance.one_in(4);
-                if !early {
-                    let Some(came) = take_by_chance(&mut inflow, &chance, gives_up).await else { return };
-                    assert!(came == body(n, up), "{n} up");
-                }
-                let n_text = n.to_string();
-                let write = |head: &mut super::super::head::HeadWriter<'_>| {
-                    head.status(200);
-                    head.field(b"x-n", n_text.as_bytes());
-                };
-                let answer = body(n + 1, down);
-                if chance.one_in(3) {
-                    let _ = respond.send_whole(write, &answer);
-                    return;
-                }
-                let Ok(mut out) = respond.send_response(write, false) else { return };
-                let taking = async {
-                    match early && !chance.one_in(3) {
-                        true => take_by_chance(&mut inflow, &chance, gives_up).await.map(drop),
-                        false => Some(()),
-                    }
-                };
-                let sending = async { pour_by_chance(&mut out, &answer, &chance, gives_up).await.then_some(()) };
-                let _ = both(sending, taking).await;
-            });
+            let (request, inflow, respond) = next?;
+            spawn_local(serve_by_chance(Taken { request, inflow, respond }, serving.clone()));
         }
         Ok::<(), Error>(())
     });
     let whole = Rc::new(Cell::new(0));
     let tasks: Vec<_> = (0..40)
         .map(|n| {
-            let (sender, chance, whole) = (sender.clone(), chance.clone(), Rc::clone(&whole));
-            spawn_local(async move {
-                let length = |chance: &Chance| [0, 1, 500, 20_000, 100_000][chance.below(5)] / (1 + chance.below(3));
-                let (up, down) = (length(&chance), length(&chance));
-                let gives_up = chance.one_in(6);
-                let (mut answered, mut out) = ask_fairly(&sender, &format!("/{n}/{up}/{down}")).await;
-                let sending = async {
-                    let body = body(n, up);
-                    // Who has sent all, or is told that no more is wanted, may still be answered.
-                    let whole = pour_by_chance(&mut out, &body, &chance, gives_up).await;
-                    if gives_up && !whole { None } else { Some(()) }
-                };
-                let taking = async {
-                    let (head, mut inflow) = head_of(&mut answered).await.ok()?;
-                    assert_eq!(head.get(b"x-n"), Some(n.to_string().as_bytes()));
-                    let came = take_by_chance(&mut inflow, &chance, gives_up).await?;
-                    assert!(came == body(n + 1, down), "{n} down");
-                    whole.set(whole.get() + 1);
-                    Some(())
-                };
-                // Who gives up lets go of all.
-                let _ = both(sending, taking).await;
-            })
+            let whole = Rc::clone(&whole);
+            spawn_local(ask_by_chance(n, sender.clone(), chance.clone(), whole))
         })
         .collect();
     for task in tasks {
