@@ -273,6 +273,24 @@ class Checks:
         both = ("curl", "-s", "--max-time", "10", "-T", upload, f"{self.url}/early", "--next", "-s", f"{self.url}/")
         assert (await self._run(*both))[1] in (b"too large\nstable", b"too large\ncanary")
 
+    async def curl_tunnels_to_what_is_listed_and_to_nothing_else(self):
+        self._weights(1, 1)
+        upload = self.room / "upload"
+        upload.write_bytes(b"u" * 3_000_000)
+        for proxy in ("--proxy", "--proxy1.0"):
+            curl = ("curl", "-sv", "--max-time", "10", "--proxytunnel", proxy, f"127.0.0.1:{self.port}")
+            pools = set()
+            for _ in range(12):
+                code, out, err = await self._run(*curl, "http://web.internal/")
+                assert code == 0 and "x-weir" not in err and "via:" not in err.lower(), err
+                pools.add(out)
+            assert pools == {b"stable", b"canary"}, pools
+            _, out, err = await self._run(*curl, "-T", upload, "-H", "expect: 100-continue", "http://web.internal/echo")
+            assert out == b"u" * 3_000_000, (proxy, len(out), err)
+            for wrong in ("http://web.internal:81/", f"http://127.0.0.1:{self.origins['stable'].port}/"):
+                code, out, err = await self._run(*curl, wrong)
+                assert code == 56 and b"web" not in out and "HTTP/1.1 403 " in err, (wrong, code, err)
+
     async def nghttp_sees_trailers_and_h2load_loses_nothing(self):
         _, out, _ = await self._run("nghttp", "-v", f"{self.url}/trailers")
         assert b"x-sum: 7" in out, out
@@ -328,6 +346,7 @@ def configuration(origins, frames):
             text += f'[services.{service}.pools.{pool}]\nendpoints = ["http://127.0.0.1:{port}"]\n'
     for service, path in (("frames", "/frames"), ("chat", "/ws"), ("echo", "/echoes")):
         text += f'[[routes]]\nservice = "{service}"\nmatch.path = "{path}"\n'
+    text += '[[routes]]\nservice = "web"\nmatch.connect = "web.internal:80"\n'
     return text + '[[routes]]\nservice = "web"\nmatch.path_prefix = "/"\n'
 
 

@@ -14,6 +14,7 @@ use h2::{Ping, PingPong, RecvStream};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response as HttpResponse};
 use tokio::task::spawn_local;
 
+use super::connect;
 use super::connection::{IDLE_ENOUGH, SILENT_ENOUGH};
 use super::forward::Trail;
 use super::frames::held::Held;
@@ -261,6 +262,9 @@ pub(crate) fn canonical(
 ) -> Result<Framing, Refused> {
     let malformed = |why| Err(Refused::Malformed(why));
     let method = socket::method(request)?;
+    if method == "CONNECT" {
+        return connect::canonical(request, limits, head);
+    }
     if !syntax::is_method(method.as_bytes()) {
         return malformed("the method is not in upper case letters");
     }

@@ -33,7 +33,7 @@ const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Key([u8; 24]);
 
-/// A WebSocket that a client of HTTP/2 asks for.
+/// A WebSocket that a client of HTTP/2 asks for, or the tunnel of a CONNECT.
 #[derive(Debug)]
 pub(crate) struct Asked {
     /// Its side of the stream; nothing is read of it before there is a tunnel.
@@ -81,7 +81,7 @@ pub(crate) fn method<B>(request: &Request<B>) -> Result<&str, Refused> {
             }
             Ok("GET")
         }
-        (&Method::CONNECT | &Method::TRACE, _) => Err(Refused::Method),
+        (&Method::TRACE, _) => Err(Refused::Method),
         (method, _) => Ok(method.as_str()),
     }
 }

@@ -131,6 +131,9 @@ impl Stream {
                 }
                 return;
             }
+            Some(Ok(Reply::Tunnel(opened))) => {
+                Box::pin(stream.carry(asked, opened, &mut timer, &mut respond)).await;
+            }
             Some(Err((refusal, trail))) => stream.refuse(&refusal, &trail, down.bytes_in, &mut respond),
             None => stream.tell(&Trail::default(), 499, Some(Fault::Client), (down.bytes_in, 0)),
         }
@@ -167,7 +170,7 @@ impl Stream {
         let trace = worker.trace(&snapshot, &head, caller.trusted);
         let expects_continue = head.fields.iter().any(|field| field.id == FieldId::Expect);
         let body = request.into_body();
-        let (down, asked) = match upgrade {
+        let (down, asked) = match upgrade || head.is_connect() {
             true => (Upstream::none(), Some(Asked { body })),
             false => (Upstream::new(body, framing, expects_continue), None),
         };
@@ -177,7 +180,8 @@ impl Stream {
     }
 
     pub(crate) fn question(&self) -> Question<'_> {
-        let idempotent = matches!(self.head.method(), "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE");
+        // Of a CONNECT nothing is sent before it is answered.
+        let idempotent = matches!(self.head.method(), "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE" | "CONNECT");
         Question {
             snapshot: &self.snapshot,
             listener: self.via.listener,
