@@ -42,9 +42,9 @@
 //! proxy/listen       accepts, hands the connection to the worker with the fewest; proxy/announce: whom a balancer
 //!                    speaks for; proxy/handshake, secure: TLS (link)
 //! proxy/connection   waits for a head, holding next to nothing; tells HTTP/1 from HTTP/2
-//! proxy/frames       watches the frames of HTTP/2 on their way to h2: floods
+//! proxy/frames       watches the frames of HTTP/2 on their way to proxy/http2 (hpack), which takes them apart: floods
 //! proxy/h1, h2       parse it into the one canonical model::Head, or refuse           400 405 414 417 431 505
-//! proxy/serve        HTTP/1; proxy/stream the same for a stream of HTTP/2
+//! proxy/serve        HTTP/1; proxy/stream the same for a stream of HTTP/2, in a task of proxy/hands
 //!                    (what an ACME authority looks at: proxy/challenge):
 //!   1 snapshot       one load, from the worker's own cache
 //!   2 proxy/decide   kill, listener pin, direct path, route, rate limits, override,

@@ -39,6 +39,7 @@ const PURE: &[&str] = &[
     "src/proxy/frames/rules.rs",
     "src/proxy/frames/scanner.rs",
     "src/proxy/h1/",
+    "src/proxy/hpack/",
     "src/rollout/evidence/",
     "src/rollout/judge/",
     "src/rollout/kill/",

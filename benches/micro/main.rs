@@ -5,7 +5,9 @@
 mod stage;
 
 mod deciding;
+mod exchanging;
 mod heads;
+mod hpack;
 mod telling;
 
 use std::hint::black_box;
@@ -112,5 +114,15 @@ fn routing(c: &mut Criterion) {
     c.bench_function("path strip", |b| b.iter(|| path::strip(black_box("/canary/items?page=2"), "/canary").is_some()));
 }
 
-criterion_group!(benches, splitting, affinity, routing, deciding::all, heads::all, telling::all);
+criterion_group!(
+    benches,
+    splitting,
+    affinity,
+    routing,
+    deciding::all,
+    heads::all,
+    hpack::all,
+    telling::all,
+    exchanging::exchanging
+);
 criterion_main!(benches);

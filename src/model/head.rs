@@ -119,18 +119,37 @@ impl Head {
         target: &str,
         fields: impl IntoIterator<Item = (&'a str, &'a [u8])>,
     ) {
+        self.begin(method.as_bytes(), target.as_bytes());
+        for (name, value) in fields {
+            self.push_field(name.as_bytes(), value);
+        }
+        self.set_authority(authority.as_bytes());
+    }
+
+    /// Begins a described request anew, without fields and authority. Both are visible ASCII.
+    pub fn begin(&mut self, method: &[u8], target: &[u8]) {
         self.bytes.clear();
         self.fields.clear();
-        self.method = self.push(method.as_bytes());
-        self.target = self.push(target.as_bytes());
-        self.path_len = memchr::memchr(b'?', target.as_bytes()).unwrap_or(target.len()) as u32;
-        self.authority = self.push(authority.as_bytes());
+        self.authority = Span::default();
+        self.method = self.push(method);
+        self.target = self.push(target);
+        self.path_len = memchr::memchr(b'?', target).unwrap_or(target.len()) as u32;
+    }
+
+    /// Adds a field as it would be sent, its name in lower case; which one it is.
+    #[inline]
+    pub fn push_field(&mut self, name: &[u8], value: &[u8]) -> FieldId {
+        let id = FieldId::of_bytes(name);
+        let field = Field { name: self.push(name), value: self.push(value), id };
+        self.fields.push(field);
+        id
+    }
+
+    /// Says whom it is for.
+    pub fn set_authority(&mut self, authority: &[u8]) {
+        self.authority = self.push(authority);
         let authority = self.authority.range();
         self.bytes[authority].make_ascii_lowercase();
-        for (name, value) in fields {
-            let field = Field { name: self.push(name.as_bytes()), value: self.push(value), id: FieldId::of(name) };
-            self.fields.push(field);
-        }
     }
 
     fn push(&mut self, bytes: &[u8]) -> Span {
@@ -152,6 +171,12 @@ impl Head {
     /// The method.
     pub fn method(&self) -> &str {
         self.text(self.method)
+    }
+
+    /// The same, for what is asked on every request: text has to be looked through first.
+    #[inline]
+    pub fn method_bytes(&self) -> &[u8] {
+        self.slice(self.method)
     }
 
     /// The target: path and query.

@@ -1,7 +1,6 @@
 //! Message bodies as they stand on the wire: where they end, and how they are framed anew.
 
-use std::io::Write;
-
+use super::digits::push_hexadecimal;
 use super::h1::chunked::{BadChunk, Decoder, Piece};
 use super::h1::request::Framing;
 use super::h1::response::ResponseFraming;
@@ -103,7 +102,8 @@ impl BodyReader {
 /// Appends one chunk; nothing for no data, which would end the body.
 pub(crate) fn push_chunk(out: &mut Vec<u8>, data: &[u8]) {
     if !data.is_empty() {
-        let _ = write!(out, "{:x}\r\n", data.len());
+        push_hexadecimal(out, data.len());
+        out.extend_from_slice(b"\r\n");
         out.extend_from_slice(data);
         out.extend_from_slice(b"\r\n");
     }

@@ -19,11 +19,19 @@ const SPARE_LARGE_MAX: usize = 16;
 const SPARE_LINES_MAX: usize = 64;
 const LINES_MAX: usize = 64;
 
+/// Size of a buffer for the head of an answer over HTTP/2, and the largest that is kept.
+const HEAD_BYTES: usize = 512;
+const HEAD_BYTES_MAX: usize = 4 * 1024;
+
+/// Spare buffers for heads kept per worker.
+const SPARE_HEADS_MAX: usize = 64;
+
 /// Spare buffers.
 #[derive(Debug, Default)]
 pub(crate) struct Buffers {
     spare: Vec<Vec<u8>>,
     large: Vec<Vec<u8>>,
+    heads: Vec<Vec<u8>>,
     lines: Vec<Vec<Line>>,
 }
 
@@ -38,6 +46,19 @@ impl Buffers {
     /// An empty buffer of at least [`LARGE_BYTES`].
     pub(crate) fn take_large(&mut self) -> Vec<u8> {
         self.large.pop().unwrap_or_else(|| Vec::with_capacity(LARGE_BYTES))
+    }
+
+    /// An empty buffer for the head of an answer.
+    pub(crate) fn take_head(&mut self) -> Vec<u8> {
+        self.heads.pop().unwrap_or_else(|| Vec::with_capacity(HEAD_BYTES))
+    }
+
+    /// Takes one back.
+    pub(crate) fn put_head(&mut self, mut head: Vec<u8>) {
+        if (HEAD_BYTES..=HEAD_BYTES_MAX).contains(&head.capacity()) && self.heads.len() < SPARE_HEADS_MAX {
+            head.clear();
+            self.heads.push(head);
+        }
     }
 
     /// An empty list for the fields of an answer.

@@ -9,12 +9,6 @@
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use h2::server::SendResponse;
-use h2::{Reason, RecvStream};
-use http::header::{CONTENT_LENGTH, HOST, HeaderValue};
-use http::uri::Authority;
-use http::{Request, Response as HttpResponse};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use super::admit::Places;
@@ -26,6 +20,9 @@ use super::forward::{Attempt, Course, Job, Reply, Trail, Tried};
 use super::h1::request::{Framing, Refused};
 use super::h1::syntax;
 use super::http1::failed;
+use super::http2::error::Reason;
+use super::http2::head::Request as HeadOfStream;
+use super::http2::server::Respond;
 use super::link::Link;
 use super::reach::{is_plain, open_any, open_tcp};
 use super::refusal::Refusal;
@@ -168,12 +165,12 @@ impl Stream {
         asked: Option<Asked>,
         mut opened: Box<Opened>,
         timer: &mut Timer,
-        respond: &mut SendResponse<Bytes>,
+        respond: &mut Respond,
     ) {
-        let (Some(asked), Ok(out)) = (asked, respond.send_response(HttpResponse::new(()), false)) else {
+        let (Some(asked), Ok(out)) = (asked, respond.send_response(|out| out.status(200), false)) else {
             return self.tell(&opened.trail, 499, Some(Fault::Client), (0, 0));
         };
-        let ended = opened.carry(&self.worker, &[], &mut asked.with(out), timer).await;
+        let ended = opened.carry(self.worker(), &[], &mut asked.with(out), timer).await;
         if !ended.whole {
             respond.send_reset(Reason::CONNECT_ERROR);
         }
@@ -182,25 +179,28 @@ impl Stream {
 }
 
 /// Writes the CONNECT of a stream in canonical form into `head`, by the rules that hold for it over HTTP/1: an
-/// authority with its port, no other Host, and no body. That it has neither scheme nor path is seen to by h2.
-pub(crate) fn canonical(request: &Request<RecvStream>, limits: &Limits, head: &mut Head) -> Result<Framing, Refused> {
+/// authority with its port, no other Host, and no body. That it has neither scheme nor path is seen to by
+/// [`http2`](super::http2).
+pub(crate) fn canonical(request: &HeadOfStream, limits: &Limits, head: &mut Head) -> Result<Framing, Refused> {
     let malformed = |why| Err(Refused::Malformed(why));
-    let authority = request.uri().authority().map(Authority::as_str).unwrap_or_default();
-    if !syntax::is_target_authority(authority.as_bytes()) {
+    let authority = request.authority().unwrap_or_default();
+    if !syntax::is_target_authority(authority) {
         return malformed("the target of a CONNECT is not a host and a port");
     }
-    let fields = request.headers();
-    if fields.len() > limits.fields_max {
+    if request.count() > limits.fields_max {
         return Err(Refused::HeadTooLarge);
     }
-    if fields.get(CONTENT_LENGTH).is_some_and(|length| length != "0") {
+    if request.get(b"content-length").is_some_and(|length| length != b"0") {
         return malformed("a CONNECT has no body");
     }
-    let lines = fields.iter().map(|(name, value)| (name.as_str(), value.as_bytes().trim_ascii()));
-    head.redescribe("CONNECT", authority, "", lines);
-    let mut hosts = fields.get_all(HOST).iter().map(HeaderValue::as_bytes);
+    head.begin(b"CONNECT", b"");
+    for (name, value) in request.fields() {
+        head.push_field(name, value.trim_ascii());
+    }
+    head.set_authority(authority);
     let own = [head.authority(), head.host()].map(str::as_bytes);
-    if !hosts.all(|host| own.iter().any(|own| host.eq_ignore_ascii_case(own))) {
+    let mut hosts = request.fields().filter(|(name, _)| *name == b"host");
+    if !hosts.all(|(_, host)| own.iter().any(|own| host.trim_ascii().eq_ignore_ascii_case(own))) {
         return malformed("the authority and the Host differ");
     }
     Ok(Framing::None)

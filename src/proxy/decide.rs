@@ -57,6 +57,13 @@ pub struct Dice<'a> {
     pub rng: &'a mut Rng,
 }
 
+/// Whether a request may be sent once more (RFC 9110 §9.2.2), by a method that anybody uses. Of a CONNECT nothing is
+/// sent before it is answered.
+#[inline]
+pub(crate) fn is_idempotent(method: &[u8]) -> bool {
+    matches!(method, b"GET" | b"HEAD" | b"OPTIONS" | b"PUT" | b"DELETE" | b"CONNECT")
+}
+
 /// The answer: where the request goes and why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Decision {

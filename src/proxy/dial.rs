@@ -34,19 +34,29 @@ pub(crate) async fn attempt<D: Downstream>(
 ) -> Tried<Reply> {
     let endpoint = attempt.endpoint();
     match (&endpoint.id.addr, endpoint.id.origin.protocol) {
-        (Address::Ip(_), Protocol::H2c) => {
-            let timeouts = attempt.service().spec.timeouts;
-            let dial = Dial { timeouts, tls: None, purpose: Purpose::Clients };
-            match over_http2(job, attempt, &dial, replay, timer, course).await {
-                Ok(tried) => tried.map(Reply::Http2),
-                Err((attempt, course)) => unusable(job, attempt, replay, timer, course).await,
-            }
-        }
+        (Address::Ip(_), Protocol::H2c) => over_h2c(job, attempt, replay, timer, course).await,
         (Address::Ip(_), Protocol::Https) => over_tls(job, attempt, replay, timer, course).await,
         _ => {
             let opened = AnyWire::open(&attempt.reach(job, course.fresh), timer).await;
             over_any(job, attempt, opened, replay, timer, course).await
         }
+    }
+}
+
+/// One attempt over HTTP/2 by prior knowledge. It has a small future of its own, for it is the way of most requests that
+/// are no HTTP/1.
+pub(crate) async fn over_h2c<D: Downstream>(
+    job: &Job<'_>,
+    attempt: Attempt,
+    replay: &mut Replay<'_, D>,
+    timer: &mut Timer,
+    course: Course<'_>,
+) -> Tried<Reply> {
+    let timeouts = attempt.service().spec.timeouts;
+    let dial = Dial { timeouts, tls: None, purpose: Purpose::Clients };
+    match over_http2(job, attempt, &dial, replay, timer, course).await {
+        Ok(tried) => tried.map(Reply::Http2),
+        Err((attempt, course)) => Box::pin(unusable(job, attempt, replay, timer, course)).await,
     }
 }
 

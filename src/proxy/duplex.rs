@@ -1,21 +1,22 @@
 //! A stream of HTTP/2 as bytes both ways: what a tunnel runs over where one of its ends speaks HTTP/2 (RFC 8441 §5).
 //!
 //! The end of a direction is END_STREAM, and a stream that is dropped before is reset (CANCEL). What has been read is
-//! given back to the peer's window as it is taken from here; at most one piece waits to be sent within h2.
+//! given back to the peer's window as it is taken from here; at most one piece waits to be sent beneath.
 
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
-use h2::{RecvStream, SendStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::http2::handles::{Inflow, Outflow};
 
 /// Both directions of a stream.
 #[derive(Debug)]
 pub(crate) struct Duplex {
-    recv: RecvStream,
-    send: SendStream<Bytes>,
+    recv: Inflow,
+    send: Outflow,
     /// What has come and has not been read.
     ahead: Bytes,
     /// END_STREAM has been sent.
@@ -25,7 +26,7 @@ pub(crate) struct Duplex {
 // === impl Duplex ===
 
 impl Duplex {
-    pub(crate) fn new(recv: RecvStream, send: SendStream<Bytes>) -> Self {
+    pub(crate) fn new(recv: Inflow, send: Outflow) -> Self {
         Self { recv, send, ahead: Bytes::new(), shut: false }
     }
 }
@@ -35,29 +36,22 @@ impl AsyncRead for Duplex {
         while self.ahead.is_empty() {
             match ready!(self.recv.poll_data(cx)) {
                 Some(Ok(data)) => self.ahead = data,
-                Some(Err(error)) => return Poll::Ready(Err(broken(error))),
+                Some(Err(error)) => return Poll::Ready(Err(error.into())),
                 None => return Poll::Ready(Ok(())),
             }
         }
         let n = self.ahead.len().min(buf.remaining());
         buf.put_slice(&self.ahead[..n]);
         self.ahead.advance(n);
-        let _ = self.recv.flow_control().release_capacity(n);
+        self.recv.release(n);
         Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncWrite for Duplex {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        // One byte is claimed, not all, so that many waiting streams do not claim what one of them needs.
-        self.send.reserve_capacity(1);
-        while self.send.capacity() == 0 {
-            match ready!(self.send.poll_capacity(cx)) {
-                Some(room) => drop(room.map_err(broken)?),
-                None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
-            }
-        }
-        self.send.send_data(Bytes::copy_from_slice(bytes), false).map_err(broken)?;
+        ready!(self.send.poll_room(cx))?;
+        self.send.send_data(Bytes::copy_from_slice(bytes), false)?;
         Poll::Ready(Ok(bytes.len()))
     }
 
@@ -74,12 +68,8 @@ impl AsyncWrite for Duplex {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !std::mem::replace(&mut self.shut, true) {
-            self.send.send_data(Bytes::new(), true).map_err(broken)?;
+            self.send.send_data(Bytes::new(), true)?;
         }
         Poll::Ready(Ok(()))
     }
-}
-
-fn broken(error: h2::Error) -> io::Error {
-    io::Error::new(io::ErrorKind::ConnectionReset, error)
 }

@@ -20,7 +20,7 @@ use super::h2up::attempt::Answered2;
 use super::lines::Purpose;
 use super::mirror;
 use super::outgoing::Outgoing;
-use super::reach::{self, Reach};
+use super::reach::{self, Reach, is_http2_only};
 use super::refusal::Refusal;
 use super::replay::Replay;
 use super::streams::Stay;
@@ -160,6 +160,9 @@ pub(crate) async fn forward<D: Downstream>(
             true => {
                 let opened = TcpStream::open(&attempt.reach(job, fresh), timer).await;
                 http1::attempt(job, attempt, opened, &mut replay, timer, course).await.map(Reply::Http1)
+            }
+            false if is_http2_only(attempt.pool(), attempt.endpoint()) && attempt.pool().tls.is_none() => {
+                Box::pin(dial::over_h2c(job, attempt, &mut replay, timer, course)).await
             }
             false => Box::pin(dial::attempt(job, attempt, &mut replay, timer, course)).await,
         };

@@ -1,6 +1,10 @@
-//! Whether a `Forwarded` that a trusted proxy sent reads as RFC 7239 says, so that what is put behind it can be read
-//! too: a quoted string that is left open would swallow it. What its elements say is not looked at.
+//! `Forwarded` (RFC 7239): the element of this hop, and whether what a trusted proxy sent reads as the RFC says, so that
+//! what is put behind it can be read too: a quoted string that is left open would swallow it. What the elements of others
+//! say is not looked at.
 
+use std::net::IpAddr;
+
+use super::digits::push_ip;
 use super::h1::syntax::{is_token, token_len};
 
 /// Whether a field's value is a list of elements (section 4). Empty ones and blanks around pairs are let pass (RFC 9110
@@ -38,6 +42,27 @@ fn behind_quote(mut bytes: &[u8]) -> Option<&[u8]> {
             [] => return None,
         };
     }
+}
+
+/// Appends what this hop knows of a request: who asked, for which host, and how (RFC 7239 §4).
+pub(crate) fn push_element(out: &mut Vec<u8>, peer: IpAddr, host: &[u8], https: bool) {
+    out.extend_from_slice(b"for=");
+    match peer {
+        IpAddr::V4(_) => push_ip(out, peer),
+        // Brackets and colons are no token (§6.3).
+        IpAddr::V6(_) => {
+            out.extend_from_slice(b"\"[");
+            push_ip(out, peer);
+            out.extend_from_slice(b"]\"");
+        }
+    }
+    // A Host that could not stand in a quoted string was refused with its request.
+    if !host.is_empty() && !host.iter().any(|byte| matches!(byte, b'"' | b'\\')) {
+        out.extend_from_slice(b";host=\"");
+        out.extend_from_slice(host);
+        out.push(b'"');
+    }
+    out.extend_from_slice(if https { b";proto=https" } else { b";proto=http" });
 }
 
 #[cfg(test)]

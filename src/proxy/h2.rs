@@ -1,7 +1,7 @@
-//! HTTP/2 from clients, by h2: each stream is one request in canonical form, forwarded as any other.
+//! HTTP/2 from clients: each stream is one request in canonical form, forwarded as any other.
 //!
-//! h2 keeps the protocol: framing, header compression, flow control; [`frames`](super::frames) bounds what a client may
-//! have it do for nothing. What is done here is accepting streams, asking silent clients, and the end in two steps
+//! [`http2`](super::http2) keeps the protocol: framing, header compression, flow control; [`frames`](super::frames)
+//! bounds what a client may have it do for nothing. What is done here is accepting streams, asking silent clients, and the end in two steps
 //! (GOAWAY).
 use std::future::Future;
 use std::pin::pin;
@@ -9,10 +9,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use h2::{Ping, PingPong, RecvStream};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response as HttpResponse};
-use tokio::task::spawn_local;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::connect;
 use super::connection::{IDLE_ENOUGH, SILENT_ENOUGH};
@@ -21,11 +18,16 @@ use super::frames::held::Held;
 use super::frames::watched::{Verdict, Watched};
 use super::h1::request::{Framing, Refused};
 use super::h1::{syntax, trailers};
+use super::hpack::fields::Fields;
+use super::http2::error::Error;
+use super::http2::head::{HeadWriter, Request};
+use super::http2::server::{self, Connection, Respond};
+use super::http2::settings::Config;
 use super::link::Link;
 use super::record::{Story, tell};
 use super::refusal::Refusal;
 use super::socket;
-use super::stream::Stream;
+use super::stream::{Bundle, Task};
 use super::timer::Timer;
 use super::via::Via;
 use super::visitor::offend;
@@ -47,7 +49,7 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a client may take to go that was asked to make room.
 const GIVE_WAY: Duration = Duration::from_secs(1);
 
-/// Resets by the client before a stream was served that end its connection (CVE-2023-44487; h2's own default is 20).
+/// Resets by the client before a stream was served that end its connection (CVE-2023-44487; 20 is what others take).
 const PENDING_RESETS_MAX: usize = 20;
 
 /// Serves a connection of which `read` has been read: the HTTP/2 preface, or nothing where TLS has agreed on it.
@@ -55,7 +57,8 @@ pub(crate) async fn run<L: Link>(worker: Rc<Worker>, stream: L, read: Vec<u8>, v
     let limits = worker.snapshot().limits;
     let mut timer = worker.timers.borrow_mut().take();
     let (watched, watch) = Watched::client(stream, read, limits.glitches_max);
-    let handshake = settings(&limits).handshake(watched);
+    let settings = settings(&limits);
+    let handshake = server::handshake(watched, &settings);
     let mut connection = match timer.limit(Instant::now() + limits.header_timeout, handshake).await {
         Ok(Ok(connection)) => connection,
         failed => {
@@ -64,8 +67,9 @@ pub(crate) async fn run<L: Link>(worker: Rc<Worker>, stream: L, read: Vec<u8>, v
             return offend(&worker, &via, if left { Offence::Nothing } else { Offence::Garbage });
         }
     };
-    let held = Rc::new(Held::new(&limits));
-    let mut alive = Alive::new(connection.ping_pong(), timer, limits.keep_alive);
+    let mut alive = Alive::new(timer, limits.keep_alive);
+    let bundle = Rc::new(Bundle { worker, via, held: Held::new(&limits) });
+    let Bundle { worker, via, .. } = &*bundle;
     let mut drained = pin!(worker.drain.notified());
     let mut asked = false;
     let mut draining = worker.draining().is_some();
@@ -73,7 +77,7 @@ pub(crate) async fn run<L: Link>(worker: Rc<Worker>, stream: L, read: Vec<u8>, v
         connection.graceful_shutdown();
     }
     std::future::poll_fn(|cx| {
-        alive.look(Rc::strong_count(&held) > 1);
+        alive.look(Rc::strong_count(&bundle) > 1);
         while !draining && drained.as_mut().poll(cx).is_ready() {
             // It may also mean that idle connections should give way, which one with streams does not.
             draining = worker.draining().is_some();
@@ -82,29 +86,27 @@ pub(crate) async fn run<L: Link>(worker: Rc<Worker>, stream: L, read: Vec<u8>, v
                 continue;
             }
             drained.set(worker.drain.notified());
-            if alive.gone_by.is_none() && !alive.busy && gives_way(&worker, alive.idle_since, asked) {
+            if alive.gone_by.is_none() && !alive.busy && gives_way(worker, alive.idle_since, asked) {
                 // In two steps, so that a request which is on its way is served; a client that does not answer the
                 // first one is not waited for.
                 connection.graceful_shutdown();
                 alive.gone_by = Some(Instant::now() + GIVE_WAY);
             }
         }
-        match alive.poll_silent(cx) {
+        match alive.poll_silent(cx, &mut connection) {
             Poll::Ready(Silence::Gone) => return Poll::Ready(()),
             Poll::Ready(Silence::Idle) => connection.graceful_shutdown(),
             Poll::Pending => {}
         }
         loop {
             match connection.poll_accept(cx) {
-                Poll::Ready(Some(Ok((request, respond)))) => {
+                Poll::Ready(Some(Ok((request, body, respond)))) => {
                     asked = true;
                     (alive.heard, alive.busy) = (Instant::now(), true);
-                    let serving = Stream::serve(&worker, &via, &held, request, respond, alive.heard);
-                    // Boxed, because a task is moved before it runs.
-                    spawn_local(Box::pin(serving));
+                    worker.hands.serve(Task::new(&bundle, (request, body), respond, alive.heard));
                 }
                 Poll::Ready(_) => return Poll::Ready(()),
-                // By now h2 has written what there was to write, unless the client does not take it.
+                // By now all that there was to write has been written, unless the client does not take it.
                 Poll::Pending if !watch.is_stuck() && alive.poll_gone(cx).is_ready() => return Poll::Ready(()),
                 Poll::Pending => match ready!(watch.poll(cx, &mut alive.timer, limits.header_timeout)) {
                     Verdict::Tell(reason) => connection.abrupt_shutdown(reason),
@@ -116,31 +118,30 @@ pub(crate) async fn run<L: Link>(worker: Rc<Worker>, stream: L, read: Vec<u8>, v
     .await;
     if let Some(flood) = watch.flood() {
         worker.shard().floods.ended(Side::Client, flood);
-        tell_ended(&worker, &via, flood);
-        offend(&worker, &via, Offence::Flood);
+        tell_ended(worker, via, flood);
+        offend(worker, via, Offence::Flood);
     } else if !asked {
-        offend(&worker, &via, Offence::Nothing);
+        offend(worker, via, Offence::Nothing);
     }
     worker.timers.borrow_mut().put(alive.timer);
 }
 
 /// Whether a client left rather than say something wrong.
-fn has_left(error: &h2::Error) -> bool {
+fn has_left(error: &Error) -> bool {
     use std::io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
-    error.get_io().is_some_and(|error| matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof))
+    matches!(error, Error::Io(BrokenPipe | ConnectionReset | UnexpectedEof))
 }
 
 /// What is said of this side, and borne from the other.
-fn settings(limits: &Limits) -> h2::server::Builder {
-    let mut builder = h2::server::Builder::new();
-    builder
-        .enable_connect_protocol()
-        .max_concurrent_streams(limits.streams_max)
-        .max_header_list_size(limits.head_bytes_max as u32)
-        .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
-        .initial_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
-    builder
+fn settings(limits: &Limits) -> Config {
+    Config {
+        stream_window: STREAM_WINDOW_BYTES,
+        connection_window: CONNECTION_WINDOW_BYTES,
+        list_max: limits.head_bytes_max as u32,
+        streams_max: Some(limits.streams_max),
+        enable_connect: true,
+        pending_resets_max: PENDING_RESETS_MAX,
+    }
 }
 
 /// Whether a connection without streams makes room for new clients: by the same measure as one of HTTP/1.
@@ -170,7 +171,6 @@ fn tell_ended(worker: &Worker, via: &Via, flood: Flood) {
 
 /// Whether a client still wants something: what it has open, and whether it is there at all.
 struct Alive {
-    pings: Option<PingPong>,
     timer: Timer,
     /// When it last said something.
     heard: Instant,
@@ -195,10 +195,10 @@ enum Silence {
 }
 
 impl Alive {
-    fn new(pings: Option<PingPong>, timer: Timer, keep_alive: Duration) -> Self {
+    fn new(timer: Timer, keep_alive: Duration) -> Self {
         let now = Instant::now();
         let keep_alive = Some(keep_alive);
-        Self { pings, timer, heard: now, asked: None, busy: false, idle_since: now, gone_by: None, keep_alive }
+        Self { timer, heard: now, asked: None, busy: false, idle_since: now, gone_by: None, keep_alive }
     }
 
     /// Takes note of whether it has open streams: with the end of the last one idleness begins anew.
@@ -218,8 +218,10 @@ impl Alive {
     }
 
     /// Ready when something follows from its silence.
-    fn poll_silent(&mut self, cx: &mut Context<'_>) -> Poll<Silence> {
-        let Some(pings) = &mut self.pings else { return Poll::Pending };
+    fn poll_silent<S>(&mut self, cx: &mut Context<'_>, connection: &mut Connection<S>) -> Poll<Silence>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
         loop {
             match self.asked {
                 None => {
@@ -233,14 +235,14 @@ impl Alive {
                             self.keep_alive = None;
                             return Poll::Ready(Silence::Idle);
                         }
-                    } else if pings.send_ping(Ping::opaque()).is_err() {
+                    } else if !connection.send_ping() {
                         return Poll::Ready(Silence::Gone);
                     } else {
                         self.asked = Some(now);
                     }
                 }
-                Some(asked) => match pings.poll_pong(cx) {
-                    Poll::Ready(Ok(_)) => (self.asked, self.heard) = (None, Instant::now()),
+                Some(asked) => match connection.poll_pong(cx) {
+                    Poll::Ready(Ok(())) => (self.asked, self.heard) = (None, Instant::now()),
                     Poll::Ready(Err(_)) => return Poll::Ready(Silence::Gone),
                     Poll::Pending => {
                         return self.timer.poll_elapsed(cx, asked + PING_TIMEOUT).map(|()| Silence::Gone);
@@ -251,103 +253,120 @@ impl Alive {
     }
 }
 
-/// Writes the request in canonical form into `head`. h2 has refused what RFC 9113 §8.2 forbids; what is left
-/// is what its types cannot say.
+/// Writes the request in canonical form into `head`. [`http2`](super::http2) has refused what RFC 9113 §8 forbids; what
+/// is left is what weir has rules of its own for. `bare`: nothing follows the head.
 /// `key`: of the WebSocket that it asks for.
 pub(crate) fn canonical(
-    request: &Request<RecvStream>,
+    request: &Request,
+    bare: bool,
     limits: &Limits,
     key: Option<&socket::Key>,
     head: &mut Head,
 ) -> Result<Framing, Refused> {
     let malformed = |why| Err(Refused::Malformed(why));
     let method = socket::method(request)?;
-    if method == "CONNECT" {
+    if method == b"CONNECT" {
         return connect::canonical(request, limits, head);
     }
-    if !syntax::is_method(method.as_bytes()) {
+    if !syntax::is_method(method) {
         return malformed("the method is not in upper case letters");
     }
-    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
-    let path_len = target.find('?').unwrap_or(target.len());
+    let target = request.path().unwrap_or(b"/");
     if target.len() > limits.target_bytes_max {
         return Err(Refused::TargetTooLong);
     }
-    if !syntax::is_path(&target.as_bytes()[..path_len]) || !syntax::is_query(&target.as_bytes()[path_len..]) {
+    let path_len = memchr::memchr(b'?', target).unwrap_or(target.len());
+    if !syntax::is_path(&target[..path_len]) || !syntax::is_query(&target[path_len..]) {
         return malformed("the target holds a byte that no URL may hold");
     }
-    let whole_server = target == "*" && request.method() == http::Method::OPTIONS;
-    if !target.starts_with('/') && !whole_server {
+    let whole_server = target == b"*" && method == b"OPTIONS";
+    if !target.starts_with(b"/") && !whole_server {
         return malformed("the target is not a path");
     }
-    if request.headers().len() > limits.fields_max {
+    if request.count() > limits.fields_max {
         return Err(Refused::HeadTooLarge);
     }
-    let mut hosts = request.headers().get_all(http::header::HOST).iter();
-    let host = hosts.next().map(HeaderValue::as_bytes);
-    let authority = match (request.uri().authority(), host) {
-        (Some(authority), Some(host)) if !authority.as_str().as_bytes().eq_ignore_ascii_case(host) => {
+    head.begin(method, target);
+    let told = fields(request, key, head);
+    let authority = match (request.authority(), told.host) {
+        (Some(authority), Some(host)) if !authority.eq_ignore_ascii_case(host) => {
             return malformed("the authority and the Host differ");
         }
-        (Some(authority), _) => authority.as_str().as_bytes(),
-        (None, Some(host)) => host,
+        (Some(authority), _) | (None, Some(authority)) => authority,
         (None, None) => return malformed("the authority is missing"),
     };
-    if hosts.next().is_some() || !syntax::is_authority(authority) {
+    if told.hosts > 1 || !syntax::is_authority(authority) {
         return malformed("the authority is malformed");
     }
-    let expects = request.headers().get_all(http::header::EXPECT).iter();
-    if expects.into_iter().any(|value| !value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+    head.set_authority(authority);
+    if !told.expects_well {
         return Err(Refused::Expectation);
     }
-    let length = request.headers().get(http::header::CONTENT_LENGTH);
-    let framing = match length.map(|value| syntax::content_length(value.as_bytes())) {
-        _ if request.body().is_end_stream() || key.is_some() => Framing::None,
-        None => Framing::Chunked,
-        Some(Some(length)) => Framing::Length(length),
-        Some(None) => return malformed("the Content-Length is not a number"),
-    };
-    let authority = std::str::from_utf8(authority).unwrap_or_default();
-    let fields = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes().trim_ascii()));
-    let own = ("sec-websocket-key", key.map_or(&b""[..], socket::Key::as_bytes));
-    let fields = fields.filter(|(name, _)| key.is_none() || *name != own.0).chain(key.map(|_| own));
-    head.redescribe(method, authority, target, fields);
     debug_assert!(head.fields.iter().all(|field| field.id != FieldId::Nominated));
-    Ok(framing)
+    match told.length.map(syntax::content_length) {
+        _ if bare || key.is_some() => Ok(Framing::None),
+        None => Ok(Framing::Chunked),
+        Some(Some(length)) => Ok(Framing::Length(length)),
+        Some(None) => malformed("the Content-Length is not a number"),
+    }
+}
+
+/// What the fields of a request say of its form.
+struct Told<'a> {
+    host: Option<&'a [u8]>,
+    hosts: usize,
+    length: Option<&'a [u8]>,
+    /// Whether it expects nothing that weir does not know.
+    expects_well: bool,
+}
+
+/// Copies the fields, with `key` in place of one that the client sent.
+fn fields<'a>(request: &'a Request, key: Option<&socket::Key>, head: &mut Head) -> Told<'a> {
+    let mut told = Told { host: None, hosts: 0, length: None, expects_well: true };
+    for (name, value) in request.fields() {
+        if key.is_some() && name == socket::KEY {
+            continue;
+        }
+        let value = value.trim_ascii();
+        match head.push_field(name, value) {
+            FieldId::Host => {
+                told.hosts += 1;
+                told.host.get_or_insert(value);
+            }
+            FieldId::Expect => told.expects_well &= value.eq_ignore_ascii_case(b"100-continue"),
+            FieldId::Framing if name == b"content-length" => told.length = told.length.or(Some(value)),
+            _ => {}
+        }
+    }
+    if let Some(key) = key {
+        head.push_field(socket::KEY, key.as_bytes());
+    }
+    told
 }
 
 /// Trailers that may pass, as lines.
-pub(crate) fn trailer_lines(trailers: Option<&HeaderMap>) -> Vec<u8> {
+pub(crate) fn trailer_lines(trailers: Option<&Fields>) -> Vec<u8> {
     let mut lines = Vec::new();
-    for (name, value) in trailers.into_iter().flatten() {
-        trailers::push(&mut lines, name.as_str().as_bytes(), value.as_bytes());
+    for (name, value) in trailers.into_iter().flat_map(Fields::iter) {
+        trailers::push(&mut lines, name, value);
     }
     lines
 }
 
-/// Trailers from their lines.
-pub(crate) fn trailer_map(lines: &[u8]) -> HeaderMap {
-    trailers::fields(lines).filter_map(|(name, value)| field(name, value)).collect()
-}
-
-/// A field for hyper; none when its types refuse it, which strict parsing has made impossible.
-pub(crate) fn field(name: &[u8], value: &[u8]) -> Option<(HeaderName, HeaderValue)> {
-    HeaderName::from_bytes(name).ok().zip(HeaderValue::from_bytes(value).ok())
-}
-
-/// weir's own answer on a stream: head and body.
-pub(crate) fn refusal_response(refusal: &Refusal, head: &Head) -> (HttpResponse<()>, Bytes) {
+/// Sends weir's own answer on a stream; an error when that is no more.
+pub(crate) fn send_refusal(refusal: &Refusal, head: &Head, respond: &mut Respond) -> Result<(), Error> {
     let (kind, text) = refusal.body();
-    let mut response = HttpResponse::builder()
-        .status(if refusal.status() == 499 { 400 } else { refusal.status() })
-        .header(http::header::CONTENT_TYPE, kind)
-        .header(http::header::CONTENT_LENGTH, text.len());
-    for (name, value) in refusal.fields() {
-        response = response.header(name, value);
-    }
-    if let Some(location) = refusal.location(head) {
-        response = response.header(http::header::LOCATION, location);
-    }
-    let body = if head.method() == "HEAD" { Bytes::new() } else { Bytes::from(text) };
-    (response.body(()).expect("status and fields are ours, and a head holds no byte that a field may not"), body)
+    let body = if head.method() == "HEAD" { b"" } else { text.as_bytes() };
+    let write = |out: &mut HeadWriter<'_>| {
+        out.status(if refusal.status() == 499 { 400 } else { refusal.status() });
+        out.field(b"content-type", kind.as_bytes());
+        out.field(b"content-length", text.len().to_string().as_bytes());
+        for (name, value) in refusal.fields() {
+            out.field(name.as_bytes(), value.as_bytes());
+        }
+        if let Some(location) = refusal.location(head) {
+            out.field(b"location", location.as_bytes());
+        }
+    };
+    respond.send_whole(write, body)
 }

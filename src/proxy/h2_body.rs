@@ -5,25 +5,23 @@ use std::cell::RefCell;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use bytes::Bytes;
-use h2::RecvStream;
-use h2::server::SendResponse;
-
 use super::body::{push_chunk, push_last_chunk};
 use super::h1::request::Framing;
 use super::h1::response::Response;
 use super::h2::trailer_lines;
-use super::interim::interim_response;
+use super::http2::handles::Inflow;
+use super::http2::server::Respond;
+use super::interim::send_interim;
 use super::mirror::Aside;
 use super::pace::Pace;
 use super::refusal::Refusal;
 use super::upload::{Downstream, PIECE_BYTES};
-use crate::model::{Head, Timeouts};
+use crate::model::{FieldId, Head, Timeouts};
 
 /// A stream's body on its way to an endpoint.
 #[derive(Debug)]
 pub(crate) struct Upstream {
-    body: Option<RecvStream>,
+    body: Option<Inflow>,
     chunked: bool,
     /// Whether the client waits for `100 Continue` before it sends the body.
     waits: bool,
@@ -35,9 +33,10 @@ pub(crate) struct Upstream {
 }
 
 impl Upstream {
-    pub(crate) fn new(body: RecvStream, framing: Framing, expects_continue: bool) -> Self {
+    /// The body of the request whose head is `head`.
+    pub(crate) fn new(body: Inflow, framing: Framing, head: &Head) -> Self {
         let body = Some(body).filter(|body| !body.is_end_stream());
-        let waits = expects_continue && body.is_some();
+        let waits = body.is_some() && head.fields.iter().any(|field| field.id == FieldId::Expect);
         Self { body, chunked: framing == Framing::Chunked, waits, bytes_in: 0, pace: None, aside: None }
     }
 
@@ -55,7 +54,7 @@ impl Upstream {
     }
 
     /// The client's side of an exchange, interim answers included.
-    pub(crate) fn with<'a>(&'a mut self, respond: &'a RefCell<&'a mut SendResponse<Bytes>>) -> Awaiting<'a> {
+    pub(crate) fn with<'a>(&'a mut self, respond: &'a RefCell<&'a mut Respond>) -> Awaiting<'a> {
         Awaiting { up: self, respond }
     }
 
@@ -79,7 +78,7 @@ impl Upstream {
             }
             match body.poll_data(cx) {
                 Poll::Ready(Some(Ok(data))) => {
-                    let _ = body.flow_control().release_capacity(data.len());
+                    body.release(data.len());
                     self.waits = false;
                     self.bytes_in += data.len() as u64;
                     if let Some(pace) = &mut self.pace {
@@ -144,7 +143,7 @@ impl Downstream for Upstream {
 /// A stream whose final answer has not begun.
 pub(crate) struct Awaiting<'a> {
     up: &'a mut Upstream,
-    respond: &'a RefCell<&'a mut SendResponse<Bytes>>,
+    respond: &'a RefCell<&'a mut Respond>,
 }
 
 impl Downstream for Awaiting<'_> {
@@ -170,10 +169,8 @@ impl Downstream for Awaiting<'_> {
 
     fn interim(&mut self, _: &mut Context<'_>, interim: &Response, bytes: &[u8]) {
         self.up.waits &= interim.status != 100;
-        if let Some(interim) = interim_response(interim, bytes) {
-            // A stream that is no more is told of elsewhere.
-            let _ = self.respond.borrow_mut().send_informational(interim);
-        }
+        // A stream that is no more is told of elsewhere.
+        let _ = send_interim(interim, bytes, &mut self.respond.borrow_mut());
     }
 
     fn set_aside(&mut self, aside: Box<Aside>) {

@@ -47,7 +47,7 @@ pub(crate) async fn attempt<W: Wire, D: Downstream>(
         let terms = Terms {
             timeouts: &job.snapshot.services[job.decision.service].spec.timeouts,
             began: if sent.conn.reused { began } else { Instant::now() },
-            to_head: job.question.head.method() == "HEAD",
+            to_head: job.question.head.method_bytes() == b"HEAD",
             buffers: &job.worker.buffers,
             patience: None,
         };

@@ -5,10 +5,9 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, Response as HttpResponse, StatusCode};
-
 use super::h1::response::{self, Fate, Response};
-use super::h2::field;
+use super::http2::error::Error;
+use super::http2::server::Respond;
 
 /// How long an endpoint may keep a client waiting for `100 Continue` before weir says it: curl's own patience. An
 /// endpoint may know nothing of expectations, and a client may wait for ever.
@@ -41,15 +40,10 @@ pub(crate) fn push_interim(interim: &Response, bytes: &[u8], out: &mut Vec<u8>) 
     out.extend_from_slice(b"\r\n");
 }
 
-/// It as HTTP/2.
-pub(crate) fn interim_response(interim: &Response, bytes: &[u8]) -> Option<HttpResponse<()>> {
-    let mut headers = HeaderMap::new();
-    for line in interim.lines.iter().filter(|line| passes(line.fate)) {
-        let (name, value) = field(&bytes[line.name.range()], &bytes[line.value.range()])?;
-        headers.append(name, value);
-    }
-    let mut response = HttpResponse::new(());
-    *response.status_mut() = StatusCode::from_u16(interim.status).ok()?;
-    *response.headers_mut() = headers;
-    Some(response)
+/// Sends it on a stream of HTTP/2.
+pub(crate) fn send_interim(interim: &Response, bytes: &[u8], respond: &mut Respond) -> Result<(), Error> {
+    let passing = interim.lines.iter().filter(|line| passes(line.fate));
+    let named: Vec<(Vec<u8>, &[u8])> =
+        passing.map(|line| (bytes[line.name.range()].to_ascii_lowercase(), &bytes[line.value.range()])).collect();
+    respond.send_informational(interim.status, named.iter().map(|(name, value)| (&name[..], *value)))
 }

@@ -1,5 +1,5 @@
 //! The data plane, in the order in which a request meets it: [`listen`] accepts, `connection` waits for a head, [`h1`]
-//! parses it (or `h2`), [`decide`] decides, `forward` and `exchange` do, `relay` (or `stream`) answers, `record` tells.
+//! parses it (or `http2` and `h2`), [`decide`] decides, `forward` and `exchange` do, `relay` (or `stream`) answers, `record` tells.
 //!
 //! Everything runs on the worker's own thread; what is shared with other threads is read only, or written by one.
 
@@ -17,7 +17,10 @@ mod frames;
 pub mod h1;
 mod h2;
 mod h2_body;
+mod hands;
 mod handshake;
+mod hpack;
+mod http2;
 mod link;
 mod secure;
 mod via;
@@ -33,6 +36,7 @@ pub mod refusal;
 mod forwarded;
 mod outgoing;
 mod pace;
+mod sink;
 mod upload;
 
 mod admit;
@@ -63,6 +67,7 @@ mod socket_frames;
 mod stream;
 mod streamed;
 mod streams;
+mod told;
 mod tunnel;
 mod watch;
 

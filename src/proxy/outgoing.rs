@@ -1,6 +1,7 @@
 //! Writes the request head that an endpoint gets: the canonical head without what belongs to the client's connection,
 //! one `Cookie`, one framing, and our own fields last, where nothing the client sends can stand behind them.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -8,20 +9,32 @@ use ipnet::IpNet;
 use super::decide::Decision;
 use super::dice::Rng;
 use super::digits::{push_decimal, push_ip};
-use super::forwarded::is_list;
+use super::forwarded::{is_list, push_element};
 use super::h1::request::Framing;
 use super::h1::syntax;
 use super::mirror::MARK;
 use super::refusal::Refusal;
+use super::sink::{Fixed, Sink, fixed};
 use super::trace::Trace;
 use super::via::{TlsFacts, Via};
-use crate::model::{FieldId, Head, Rewrite};
+use crate::model::{FieldId, Head, Rewrite, Span};
 use crate::routing::matcher::contains;
 use crate::routing::path;
 use crate::switchboard::snapshot::Snapshot;
 
 /// Longest request id that is kept from a client.
 const REQUEST_ID_BYTES_MAX: usize = 128;
+
+static COOKIE: Fixed = fixed!("cookie", "");
+static CONTENT_LENGTH: Fixed = fixed!("content-length", "");
+static FORWARDED_FOR: Fixed = fixed!("x-forwarded-for", "");
+static FORWARDED: Fixed = fixed!("forwarded", "");
+static VIA: Fixed = fixed!("via", "1.1 ");
+static NO_CONTENT: Fixed = fixed!("content-length", "0");
+static EXPECT: Fixed = fixed!("expect", "100-continue");
+static TRAILERS: Fixed = fixed!("te", "trailers");
+static HTTP: Fixed = fixed!("x-forwarded-proto", "http");
+static HTTPS: Fixed = fixed!("x-forwarded-proto", "https");
 
 /// Where a request came from, as far as anybody can be believed.
 #[derive(Debug, Clone, Copy)]
@@ -152,23 +165,17 @@ fn hex_of_half(bits: u32) -> [u8; 8] {
 
 // === impl Outgoing ===
 
-impl Outgoing<'_> {
-    /// Appends the head for an endpoint whose own authority is `authority`.
+impl<'a> Outgoing<'a> {
+    /// Appends the head for an endpoint whose own authority is `authority`, as HTTP/1.1.
     pub(crate) fn write(&self, authority: &str, out: &mut Vec<u8>) -> Result<(), Refusal> {
         let head = self.head;
         out.extend_from_slice(head.slice(head.method));
         out.push(b' ');
-        self.target(out)?;
+        out.extend_from_slice(&self.target()?);
         out.extend_from_slice(b" HTTP/1.1\r\nhost: ");
-        let preserve = self.snapshot.services[self.decision.service].spec.preserve_host;
-        match head.authority.is_empty() || !preserve {
-            true => out.extend_from_slice(authority.as_bytes()),
-            false => out.extend_from_slice(head.slice(head.authority)),
-        }
+        out.extend_from_slice(self.authority(authority));
         out.extend_from_slice(b"\r\n");
-        let asks = self.fields(out)?;
-        self.framing(asks, out);
-        self.own_fields(out);
+        self.write_fields(out)?;
         out.extend_from_slice(b"\r\n");
         Ok(())
     }
@@ -184,64 +191,85 @@ impl Outgoing<'_> {
             out.drain(begin + at + 2..begin + at + expect.len());
         }
         out.truncate(out.len() - 2);
-        push(out, MARK.as_bytes(), pool.as_bytes());
+        out.field(MARK.as_bytes(), pool.as_bytes());
         out.extend_from_slice(b"\r\n");
         Ok(())
     }
 
-    fn target(&self, out: &mut Vec<u8>) -> Result<(), Refusal> {
-        let target = self.head.target();
+    /// The target that the endpoint is asked for.
+    #[inline(always)]
+    pub(crate) fn target(&self) -> Result<Cow<'a, [u8]>, Refusal> {
         match self.edit() {
-            None => out.extend_from_slice(target.as_bytes()),
-            Some((prefix, None)) => {
-                let stripped = path::strip(target, prefix).ok_or(Refusal::AmbiguousPath)?;
-                out.extend_from_slice(stripped.as_bytes());
-            }
-            Some((prefix, Some(with))) => {
-                if path::escapes_prefix(self.head.path(), prefix) {
-                    return Err(Refusal::AmbiguousPath);
-                }
-                let replaced = path::replace(target, prefix, with).ok_or(Refusal::AmbiguousPath)?;
-                out.extend_from_slice(replaced.as_bytes());
-            }
+            None => Ok(Cow::Borrowed(self.head.slice(self.head.target))),
+            Some((prefix, with)) => self.edited(prefix, with).ok_or(Refusal::AmbiguousPath),
         }
+    }
+
+    fn edited(&self, prefix: &str, with: Option<&str>) -> Option<Cow<'a, [u8]>> {
+        let target = self.head.target();
+        match with {
+            None => path::strip(target, prefix).map(|stripped| match stripped {
+                Cow::Borrowed(stripped) => Cow::Borrowed(stripped.as_bytes()),
+                Cow::Owned(stripped) => Cow::Owned(stripped.into_bytes()),
+            }),
+            Some(_) if path::escapes_prefix(self.head.path(), prefix) => None,
+            Some(with) => path::replace(target, prefix, with).map(|replaced| Cow::Owned(replaced.into_bytes())),
+        }
+    }
+
+    /// The authority that it is asked in the name of.
+    #[inline(always)]
+    pub(crate) fn authority(&self, own: &'a str) -> &'a [u8] {
+        let preserve = self.snapshot.services[self.decision.service].spec.preserve_host;
+        match self.head.authority.is_empty() || !preserve {
+            true => own.as_bytes(),
+            false => self.head.slice(self.head.authority),
+        }
+    }
+
+    /// Whether the request has been here before; else its fields can be [written](Self::write_fields).
+    pub(crate) fn is_loop(&self) -> bool {
+        self.head.fields.iter().any(|field| field.id == FieldId::Via && self.names_us(field.value))
+    }
+
+    fn names_us(&self, via: Span) -> bool {
+        memchr::memmem::find(self.head.slice(via), self.instance.as_bytes()).is_some()
+    }
+
+    /// Hands the fields that the endpoint gets to `out`: the client's, those that frame the body, weir's own.
+    #[inline(always)]
+    pub(crate) fn write_fields<S: Sink>(&self, out: &mut S) -> Result<(), Refusal> {
+        let asks = self.fields(out)?;
+        self.framing(asks, out);
+        self.own_fields(out);
         Ok(())
     }
 
     /// What becomes of the path: the prefix that goes and what takes its place.
-    fn edit(&self) -> Option<(&str, Option<&str>)> {
+    fn edit(&self) -> Option<(&'a str, Option<&'a str>)> {
         edit(self.snapshot, self.decision)
     }
 
     /// The client's own fields, in order; cookies joined into one line (RFC 9113 §8.2.3).
-    fn fields(&self, out: &mut Vec<u8>) -> Result<Asks, Refusal> {
+    fn fields<S: Sink>(&self, out: &mut S) -> Result<Asks, Refusal> {
         let head = self.head;
         let (mut cookies, mut asks) = (false, Asks::default());
         for field in &head.fields {
             match field.id {
                 FieldId::Trace if self.trace.is_some_and(|trace| !trace.keeps(head.slice(field.name))) => {}
-                FieldId::Other | FieldId::Trace => {
-                    let (name, value) = (field.name.range(), field.value.range());
-                    // An HTTP/1 line that is canonical already is copied in one piece.
-                    let whole = head.bytes.get(name.start..value.end + 2);
-                    if let Some(whole) = whole.filter(|line| value.start == name.end + 2 && line.ends_with(b"\r\n")) {
-                        out.extend_from_slice(whole);
-                    } else {
-                        push(out, &head.bytes[name], &head.bytes[value]);
-                    }
-                }
+                FieldId::Other | FieldId::Trace => out.copied(&head.bytes, field.name.range(), field.value.range()),
                 FieldId::Via => {
-                    if memchr::memmem::find(head.slice(field.value), self.instance.as_bytes()).is_some() {
+                    if self.names_us(field.value) {
                         return Err(Refusal::Loop);
                     }
-                    push(out, b"via", head.slice(field.value));
+                    out.field(b"via", head.slice(field.value));
                 }
                 FieldId::Claimed if self.caller.trusted => {
-                    push(out, head.slice(field.name), head.slice(field.value));
+                    out.field(head.slice(field.name), head.slice(field.value));
                 }
                 // Where certificates are asked for nobody else says who the client is.
                 FieldId::ClientCert if self.caller.trusted && !self.tls.is_some_and(|tls| tls.asks) => {
-                    push(out, head.slice(field.name), head.slice(field.value));
+                    out.field(head.slice(field.name), head.slice(field.value));
                 }
                 FieldId::Cookie => cookies = true,
                 FieldId::Expect => asks.expects = true,
@@ -252,82 +280,76 @@ impl Outgoing<'_> {
             }
         }
         if cookies {
-            out.extend_from_slice(b"cookie: ");
+            let line = out.begin(&COOKIE);
             let mut first = true;
             for field in head.fields.iter().filter(|field| field.id == FieldId::Cookie) {
                 if !std::mem::take(&mut first) {
-                    out.extend_from_slice(b"; ");
+                    line.extend_from_slice(b"; ");
                 }
-                out.extend_from_slice(head.slice(field.value));
+                line.extend_from_slice(head.slice(field.value));
             }
-            out.extend_from_slice(b"\r\n");
+            out.end();
         }
         Ok(asks)
     }
 
-    fn framing(&self, asks: Asks, out: &mut Vec<u8>) {
+    fn framing<S: Sink>(&self, asks: Asks, out: &mut S) {
         match self.framing {
             Framing::Length(length) => {
-                out.extend_from_slice(b"content-length: ");
-                push_decimal(out, length);
-                out.extend_from_slice(b"\r\n");
+                push_decimal(out.begin(&CONTENT_LENGTH), length);
+                out.end();
             }
-            Framing::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+            Framing::Chunked => out.of_http1(b"transfer-encoding: chunked\r\n"),
             // RFC 9110 §8.6: a method that expects a body says that there is none.
-            Framing::None if matches!(self.head.method(), "POST" | "PUT" | "PATCH") => {
-                out.extend_from_slice(b"content-length: 0\r\n");
-            }
+            Framing::None if matches!(self.head.method_bytes(), b"POST" | b"PUT" | b"PATCH") => out.fixed(&NO_CONTENT),
             Framing::None => {}
         }
         if asks.expects && self.framing != Framing::None {
             // The endpoint decides whether it wants the body (RFC 9110 §10.1.1); any other expectation was refused.
-            out.extend_from_slice(b"expect: 100-continue\r\n");
+            out.fixed(&EXPECT);
         }
         if self.upgrade {
-            out.extend_from_slice(b"connection: upgrade\r\nupgrade: websocket\r\n");
+            out.of_http1(b"connection: upgrade\r\nupgrade: websocket\r\n");
         } else if asks.trailers {
             // Weir drops none that may pass, so what the client says holds for both (RFC 9110 §6.5.1, §10.1.4).
-            out.extend_from_slice(b"te: trailers\r\nconnection: te\r\n");
+            out.fixed(&TRAILERS);
+            out.of_http1(b"connection: te\r\n");
         }
     }
 
-    fn own_fields(&self, out: &mut Vec<u8>) {
+    fn own_fields<S: Sink>(&self, out: &mut S) {
         let (head, caller) = (self.head, self.caller);
-        out.extend_from_slice(b"x-forwarded-for: ");
+        let line = out.begin(&FORWARDED_FOR);
         if caller.trusted {
             for field in head.fields.iter().filter(|field| is(head, field.name, b"x-forwarded-for")) {
-                out.extend_from_slice(head.slice(field.value));
-                out.extend_from_slice(b", ");
+                line.extend_from_slice(head.slice(field.value));
+                line.extend_from_slice(b", ");
             }
         }
-        push_ip(out, caller.peer);
-        out.extend_from_slice(if caller.https {
-            b"\r\nx-forwarded-proto: https\r\n"
-        } else {
-            b"\r\nx-forwarded-proto: http\r\n"
-        });
+        push_ip(line, caller.peer);
+        out.end_with(if caller.https { &HTTPS } else { &HTTP });
         let told = caller.trusted.then(|| head.value("x-forwarded-host")).flatten();
         let host = told.unwrap_or(head.slice(head.authority));
         if !host.is_empty() {
-            push(out, b"x-forwarded-host", host);
+            out.field(b"x-forwarded-host", host);
         }
         if self.snapshot.services[self.decision.service].spec.forwarded {
-            self.forwarded(out, host);
+            self.forwarded(out.begin(&FORWARDED), host);
+            out.end();
         }
         if let Some((prefix, _)) = self.edit() {
-            push(out, b"x-forwarded-prefix", prefix.as_bytes());
+            out.field(b"x-forwarded-prefix", prefix.as_bytes());
         }
         if let Some(identity) = self.tls.and_then(|tls| tls.identity.as_ref()) {
-            push(out, b"client-cert", identity.client_cert.as_bytes());
-            push(out, b"x-forwarded-client-cert", identity.forwarded.as_bytes());
+            out.field(b"client-cert", identity.client_cert.as_bytes());
+            out.field(b"x-forwarded-client-cert", identity.forwarded.as_bytes());
         }
-        push(out, b"x-request-id", self.id.as_bytes(head));
+        out.field(b"x-request-id", self.id.as_bytes(head));
         if let Some(trace) = self.trace.filter(|trace| !trace.passes()) {
-            push(out, b"traceparent", &trace.traceparent());
+            out.field(b"traceparent", &trace.traceparent());
         }
-        out.extend_from_slice(b"via: 1.1 ");
-        out.extend_from_slice(self.instance.as_bytes());
-        out.extend_from_slice(b"\r\n");
+        out.begin(&VIA).extend_from_slice(self.instance.as_bytes());
+        out.end();
     }
 }
 
@@ -337,7 +359,6 @@ impl Outgoing<'_> {
     /// `Forwarded`: what a trusted proxy wrote, then the peer, which is what this hop knows (RFC 7239 §4).
     fn forwarded(&self, out: &mut Vec<u8>, host: &[u8]) {
         let (head, caller) = (self.head, self.caller);
-        out.extend_from_slice(b"forwarded: ");
         if caller.trusted {
             for field in head.fields.iter().filter(|field| is(head, field.name, b"forwarded")) {
                 // One that cannot be read would make what follows unreadable too.
@@ -347,23 +368,7 @@ impl Outgoing<'_> {
                 }
             }
         }
-        out.extend_from_slice(b"for=");
-        match caller.peer {
-            IpAddr::V4(_) => push_ip(out, caller.peer),
-            // Brackets and colons are no token (§6.3).
-            IpAddr::V6(_) => {
-                out.extend_from_slice(b"\"[");
-                push_ip(out, caller.peer);
-                out.extend_from_slice(b"]\"");
-            }
-        }
-        // A Host that could not stand in a quoted string was refused with its request.
-        if !host.is_empty() && !host.iter().any(|byte| matches!(byte, b'"' | b'\\')) {
-            out.extend_from_slice(b";host=\"");
-            out.extend_from_slice(host);
-            out.push(b'"');
-        }
-        out.extend_from_slice(if caller.https { b";proto=https\r\n" } else { b";proto=http\r\n" });
+        push_element(out, caller.peer, host, caller.https);
     }
 }
 
@@ -382,13 +387,6 @@ pub(crate) fn edit<'a>(snapshot: &'a Snapshot, decision: &Decision) -> Option<(&
 /// Whether a `TE` holds the keyword `trailers`.
 fn takes_trailers(te: &[u8]) -> bool {
     syntax::list(te).any(|coding| coding.eq_ignore_ascii_case(b"trailers"))
-}
-
-fn push(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    out.extend_from_slice(name);
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
-    out.extend_from_slice(b"\r\n");
 }
 
 #[cfg(test)]

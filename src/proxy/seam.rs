@@ -1,11 +1,12 @@
 //! What tests and benches see of the heads that this room writes, a request on its way up and an answer on its way
-//! down, and of the frames that it finds, without sockets. Nothing in the program uses it, and it decides nothing of
-//! its own.
+//! down, of the frames that it finds, and of HPACK, without sockets. Nothing in the program uses it, and it decides
+//! nothing of its own.
 
 use std::net::IpAddr;
 use std::time::Instant;
 
 use ipnet::IpNet;
+use tokio::io::DuplexStream;
 
 use super::answer::{Back, Took};
 use super::decide::Decision;
@@ -14,6 +15,10 @@ use super::frames::rules::broken;
 use super::frames::scanner::Scanner;
 use super::h1::request::Parsed;
 use super::h1::response::Response;
+use super::hpack::decoder::{Decoded, Decoder};
+use super::hpack::encoder::{Encoder, Index};
+use super::hpack::fields::Fields;
+use super::http2::trial::Trial;
 use super::outgoing::{Caller, Outgoing, RequestId};
 use super::refusal::Refusal;
 use super::relay::write_framing;
@@ -128,7 +133,7 @@ pub fn h2_frames<'a>(skip: usize, pieces: impl IntoIterator<Item = &'a [u8]>) ->
     let mut frames = Vec::new();
     for piece in pieces {
         scanner.scan(piece, |frame| {
-            let broken = broken(&frame, frames.is_empty()).map(u32::from);
+            let broken = broken(&frame, frames.is_empty()).map(|reason| reason.0);
             let (kind, flags, length) = (frame.kind, frame.flags, frame.length);
             frames.push(H2Frame { kind, flags, length, begins: frame.begins.to_vec(), broken });
         });
@@ -162,4 +167,100 @@ pub fn socket_frames<'a>(masked: bool, pieces: impl IntoIterator<Item = &'a [u8]
         }
     }
     SocketFrames { ends, lost: tracker.is_lost(), closed: tracker.is_closed() }
+}
+
+/// The two ends of HPACK (RFC 7541), and the list between them.
+#[derive(Debug)]
+pub struct Hpack {
+    decoder: Decoder,
+    encoder: Encoder,
+    fields: Fields,
+}
+
+// === impl Hpack ===
+
+impl Hpack {
+    /// Fresh ends; the decoder takes size updates up to `table_max` bytes.
+    pub fn new(table_max: usize) -> Self {
+        Self { decoder: Decoder::new(table_max), encoder: Encoder::new(), fields: Fields::default() }
+    }
+
+    /// Decodes a block whose list may count `list_max`; whether all of it is there, or what is wrong.
+    pub fn decode(&mut self, block: &[u8], list_max: usize) -> Result<bool, String> {
+        self.fields.clear();
+        let decoded = self.decoder.decode(block, list_max, &mut self.fields);
+        decoded.map(|decoded| decoded == Decoded::Whole).map_err(|error| error.to_string())
+    }
+
+    /// What was decoded last.
+    pub fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> + Clone {
+        self.fields.iter()
+    }
+
+    /// The first value of a name in it.
+    pub fn value(&self, name: &[u8]) -> Option<&[u8]> {
+        self.fields.get(name)
+    }
+
+    /// How many fields it has.
+    pub fn len(&self) -> usize {
+        self.fields.len()
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.fields.is_empty()
+    }
+
+    /// What the list of it counts (RFC 9113 §6.5.2).
+    pub fn list_size(&self) -> usize {
+        self.fields.list_size()
+    }
+
+    /// Has the encoder's table be smaller from the next block on, or larger again.
+    pub fn set_table_max(&mut self, bytes: usize) {
+        self.encoder.set_table_max(bytes);
+    }
+
+    /// Begins a block.
+    pub fn begin(&mut self, out: &mut Vec<u8>) {
+        self.encoder.begin(out);
+    }
+
+    /// Writes the status of an answer.
+    pub fn status(&mut self, status: u16, out: &mut Vec<u8>) {
+        self.encoder.status(status, out);
+    }
+
+    /// Writes a field; none: it is never indexed, false: not indexed.
+    pub fn field(&mut self, name: &[u8], value: &[u8], indexed: Option<bool>, out: &mut Vec<u8>) {
+        let index = match indexed {
+            Some(true) => Index::Yes,
+            Some(false) => Index::No,
+            None => Index::Never,
+        };
+        self.encoder.field(name, value, index, out);
+    }
+}
+
+/// A client and a server of the engine for HTTP/2, joined by a pipe.
+#[derive(Debug)]
+pub struct Exchanges(Trial);
+
+// === impl Exchanges ===
+
+impl Exchanges {
+    /// Both ends of a pipe, on the thread's `LocalSet`; each request is answered with these fields and this body.
+    pub async fn begin(
+        pipe: (DuplexStream, DuplexStream),
+        answer: &'static [(&'static [u8], &'static [u8])],
+        body: &'static [u8],
+    ) -> std::io::Result<Self> {
+        Ok(Self(Trial::begin(pipe, answer, body).await?))
+    }
+
+    /// One GET with these fields; bytes of the answer's body.
+    pub async fn ask(&self, path: &[u8], fields: &[(&[u8], &[u8])]) -> std::io::Result<usize> {
+        Ok(self.0.ask(path, fields).await?)
+    }
 }

@@ -10,7 +10,7 @@ use super::admit::{Places, admit};
 use super::answer::{Back, Took};
 use super::challenge;
 use super::client::Client;
-use super::decide::{Decision, Dice, Question, decide};
+use super::decide::{Decision, Dice, Question, decide, is_idempotent};
 use super::forward::{Answered, Job, Reply, Trail, forward};
 use super::h1::request::{Framing, Parsed};
 use super::h1::response::ResponseFraming;
@@ -94,8 +94,7 @@ impl Request<'_> {
         let snapshot = &self.snapshot;
         let now = self.worker.now(self.began);
         let caller = Caller::new(head, self.via, &snapshot.trusted_proxies);
-        // Of a CONNECT nothing is sent before it is answered.
-        let idempotent = matches!(head.method(), "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE" | "CONNECT");
+        let idempotent = is_idempotent(head.method_bytes());
         let question = Question {
             snapshot,
             listener: self.via.listener,

@@ -6,11 +6,6 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
-use h2::ext::Protocol;
-use h2::server::SendResponse;
-use h2::{RecvStream, SendStream};
-use http::{HeaderMap, Method, Request, Response as HttpResponse, StatusCode};
 use sha1::{Digest, Sha1};
 
 use super::decide::Decision;
@@ -19,6 +14,9 @@ use super::duplex::Duplex;
 use super::forward::{Answered, Trail};
 use super::h1::request::Refused;
 use super::h1::response::Response;
+use super::http2::handles::{Inflow, Outflow};
+use super::http2::head::Request;
+use super::http2::server::Respond;
 use super::refusal::Refusal;
 use super::stream::Stream;
 use super::timer::Timer;
@@ -29,6 +27,9 @@ use crate::model::{Fault, Head};
 /// RFC 6455 §1.3.
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
+/// The field of a [`Key`].
+pub(crate) const KEY: &[u8] = b"sec-websocket-key";
+
 /// `Sec-WebSocket-Key`: 16 random bytes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Key([u8; 24]);
@@ -37,7 +38,7 @@ pub(crate) struct Key([u8; 24]);
 #[derive(Debug)]
 pub(crate) struct Asked {
     /// Its side of the stream; nothing is read of it before there is a tunnel.
-    pub(crate) body: RecvStream,
+    pub(crate) body: Inflow,
 }
 
 // === impl Key ===
@@ -59,8 +60,8 @@ impl Key {
 }
 
 /// Whether the request asks for a protocol of its own: an extended CONNECT.
-pub(crate) fn is_asked<B>(request: &Request<B>) -> bool {
-    request.extensions().get::<Protocol>().is_some()
+pub(crate) fn is_asked(request: &Request) -> bool {
+    request.protocol().is_some()
 }
 
 /// What `Sec-WebSocket-Accept` has to be for a key (RFC 6455 §4.2.2).
@@ -69,20 +70,20 @@ pub(crate) fn accept(key: &[u8]) -> String {
 }
 
 /// Whether the method may be served, and as which one it is; an extended CONNECT is a GET that asks for an upgrade.
-pub(crate) fn method<B>(request: &Request<B>) -> Result<&str, Refused> {
-    match (request.method(), request.extensions().get::<Protocol>()) {
-        (&Method::CONNECT, Some(protocol)) => {
+pub(crate) fn method(request: &Request) -> Result<&[u8], Refused> {
+    match (request.method(), request.protocol()) {
+        (b"CONNECT", Some(protocol)) => {
             // RFC 9220 §3: 501 for a protocol that is not known.
-            if !protocol.as_str().eq_ignore_ascii_case("websocket") {
+            if !protocol.eq_ignore_ascii_case(b"websocket") {
                 return Err(Refused::Protocol);
             }
-            if request.headers().get("sec-websocket-version").is_none_or(|version| version != "13") {
+            if request.get(b"sec-websocket-version") != Some(b"13") {
                 return Err(Refused::Malformed("the Sec-WebSocket-Version is not 13"));
             }
-            Ok("GET")
+            Ok(b"GET")
         }
-        (&Method::TRACE, _) => Err(Refused::Method),
-        (method, _) => Ok(method.as_str()),
+        (b"TRACE", _) => Err(Refused::Method),
+        (method, _) => Ok(method),
     }
 }
 
@@ -93,15 +94,6 @@ fn is_accepted(response: &Response, bytes: &[u8], head: &Head) -> bool {
     let key = head.value("sec-websocket-key").unwrap_or_default();
     let right = accepts.next().is_some_and(|line| bytes[line.value.range()] == *accept(key).as_bytes());
     response.upgrade && right && accepts.next().is_none()
-}
-
-/// Turns the head of a granted upgrade into that of a granted extended CONNECT.
-pub(crate) fn granted(mut head: HttpResponse<()>) -> HttpResponse<()> {
-    *head.status_mut() = StatusCode::OK;
-    let fields: &mut HeaderMap = head.headers_mut();
-    fields.remove("sec-websocket-accept");
-    fields.remove(http::header::CONTENT_LENGTH);
-    head
 }
 
 // === impl Stream ===
@@ -115,7 +107,7 @@ impl Stream {
         answered: Box<Answered<W>>,
         decision: &Decision,
         timer: &mut Timer,
-        respond: &mut SendResponse<Bytes>,
+        respond: &mut Respond,
     ) -> Option<Result<Box<Answered<W>>, (Refusal, Trail)>> {
         let Answered { mut conn, response, attempt, mut trail, .. } = match answered.response.status {
             101 => *answered,
@@ -128,14 +120,15 @@ impl Stream {
             let refusal = Refusal::Upstream { fault: Fault::UpstreamAnswer, reason: "bad_websocket_accept" };
             return Some(Err((refusal, trail)));
         }
-        let head = granted(self.head_for_client(&response, &conn.buf, &attempt, decision, trail.upstream_us));
+        let told = self.told(&response, &conn.buf, &attempt, decision, trail.upstream_us);
+        let granted = respond.send_response(|out| told.grant(out), false);
         conn.buf.drain(..response.head_bytes);
-        let Ok(out) = respond.send_response(head, false) else {
+        let Ok(out) = granted else {
             self.tell(&trail, 499, Some(Fault::Client), (0, 0));
             return None;
         };
         conn.stream.tcp().into_iter().for_each(tunnel::keep_alive);
-        let carried = Tunnel::new(&self.worker, &attempt, &[], &conn.buf);
+        let carried = Tunnel::new(self.worker(), &attempt, &[], &conn.buf);
         let ended = carried.run(&mut asked.with(out), &mut conn.stream, timer).await;
         if ended.client_reset {
             // It broke off, and so does this (RFC 8441 §5).
@@ -156,7 +149,7 @@ impl Stream {
 
 impl Asked {
     /// Both directions, once it is granted.
-    pub(crate) fn with(self, out: SendStream<Bytes>) -> Duplex {
+    pub(crate) fn with(self, out: Outflow) -> Duplex {
         Duplex::new(self.body, out)
     }
 }

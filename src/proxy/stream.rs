@@ -8,23 +8,22 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use bytes::Bytes;
-use h2::server::SendResponse;
-use h2::{RecvStream, SendStream};
-use http::{HeaderMap, Request, Response as HttpResponse, StatusCode};
+use tokio::net::TcpStream;
 
 use super::admit::{Places, admit};
 use super::answer::{Back, Took};
-use super::body::BodyReader;
-use super::decide::{Decision, Dice, Question, decide};
+use super::decide::{Decision, Dice, Question, decide, is_idempotent};
 use super::forward::{Answered, Attempt, Job, Reply, Trail, forward};
 use super::frames::held::Held;
 use super::h1::request::{Framing, Refused};
-use super::h1::response::Response;
-use super::h2::{canonical, field, refusal_response};
+use super::h1::response::{Response, ResponseFraming};
+use super::h2::{canonical, send_refusal};
 use super::h2_body::Upstream;
 use super::h2up::grpc;
 use super::h2up::to_http2::Poured;
+use super::http2::handles::{Inflow, Outflow};
+use super::http2::head::Request;
+use super::http2::server::Respond;
 use super::mirror::Aside;
 use super::outgoing::{Caller, Outgoing, RequestId};
 use super::pulse::sheds;
@@ -33,22 +32,30 @@ use super::refusal::Refusal;
 use super::socket::{self, Asked};
 use super::streamed::Streamed;
 use super::timer::Timer;
+use super::told::Told;
 use super::trace::Trace;
 use super::via::Via;
 use super::watch::Watch;
 use super::wire::Wire;
 use super::worker::{Lease, Worker};
-use crate::model::{Fault, FieldId, Head};
+use crate::model::{Fault, Head, Now};
+
+/// What the streams of one connection share.
+pub(crate) struct Bundle {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) via: Via,
+    pub(crate) held: Held,
+}
 
 /// One request on a stream, and what its answer's body has to know until its end.
 pub(crate) struct Stream {
-    pub(crate) worker: Rc<Worker>,
+    bundle: Rc<Bundle>,
     snapshot: Rc<Lease>,
-    via: Via,
-    held: Rc<Held>,
     pub(crate) head: Head,
     framing: Framing,
     began: Instant,
+    /// The same on both clocks.
+    now: Now,
     caller: Caller,
     id: RequestId,
     trace: Option<Box<Trace>>,
@@ -57,138 +64,178 @@ pub(crate) struct Stream {
     upgrade: bool,
 }
 
-// === impl Stream ===
+/// A stream that is served: all of it, in one place to its end.
+pub(crate) struct Task {
+    pub(crate) stream: Stream,
+    pub(crate) down: Upstream,
+    pub(crate) respond: Respond,
+    /// Why its head cannot be served, if so.
+    unread: Option<Refusal>,
+    asked: Option<Asked>,
+}
 
-impl Stream {
-    /// Serves a stream to its end. What h2 made of its head is let go at once.
-    pub(crate) fn serve(
-        worker: &Rc<Worker>,
-        via: &Via,
-        held: &Rc<Held>,
-        request: Request<RecvStream>,
-        respond: SendResponse<Bytes>,
-        began: Instant,
-    ) -> impl Future<Output = ()> + 'static {
-        let (stream, read, down, asked) = Self::new(Rc::clone(worker), via.clone(), Rc::clone(held), request, began);
-        stream.run(read, down, asked, respond)
-    }
+// === impl Task ===
 
-    async fn run(
-        self,
-        read: Result<(), Refusal>,
-        mut down: Upstream,
-        mut asked: Option<Asked>,
-        mut respond: SendResponse<Bytes>,
-    ) {
-        let mut stream = self;
-        let decision = match read.and_then(|()| stream.decide()) {
-            Ok(decision) => decision,
-            Err(refusal) => return stream.refuse(&refusal, &Trail::default(), 0, &mut respond),
-        };
-        let mut timer = stream.worker.timers.borrow_mut().take();
-        let (decision, places) = match stream.admit(decision, &mut timer, &mut respond).await {
-            Ok(admitted) => admitted,
-            Err(refusal) => {
-                stream.worker.timers.borrow_mut().put(timer);
-                return stream.refuse(&refusal, &Trail::default(), 0, &mut respond);
-            }
-        };
-        stream.decision = Some(decision);
-        match stream.forward(&decision, places, &mut down, &mut timer, &mut respond).await {
-            Some(Ok(Reply::Http2(mut answered))) => {
-                if let Some(asked) = asked.take() {
-                    let tried = stream.upgrade_http2(asked, answered, &decision, &mut timer, &mut respond);
-                    let Some(ordinary) = Box::pin(tried).await else { return };
-                    answered = ordinary;
-                }
-                return Poured::run(stream, &decision, answered, down, timer, &mut respond).await;
-            }
-            Some(Ok(Reply::Http1(mut answered))) => {
-                if let Some(asked) = asked.take() {
-                    let tried = stream.upgrade(asked, answered, &decision, &mut timer, &mut respond);
-                    match Box::pin(tried).await {
-                        Some(Ok(ordinary)) => answered = ordinary,
-                        Some(Err((refusal, trail))) => return stream.refuse(&refusal, &trail, 0, &mut respond),
-                        None => return,
-                    }
-                }
-                if let Some((body, out)) = stream.answer(*answered, &decision, down, timer, &mut respond) {
-                    body.pour(out).await;
-                }
-                return;
-            }
-            Some(Ok(Reply::Any(mut answered))) => {
-                if let Some(asked) = asked.take() {
-                    let tried = stream.upgrade(asked, answered, &decision, &mut timer, &mut respond);
-                    match Box::pin(tried).await {
-                        Some(Ok(ordinary)) => answered = ordinary,
-                        Some(Err((refusal, trail))) => return stream.refuse(&refusal, &trail, 0, &mut respond),
-                        None => return,
-                    }
-                }
-                if let Some((body, out)) = stream.answer(*answered, &decision, down, timer, &mut respond) {
-                    Box::pin(body.pour(out)).await;
-                }
-                return;
-            }
-            Some(Ok(Reply::Tunnel(opened))) => {
-                Box::pin(stream.carry(asked, opened, &mut timer, &mut respond)).await;
-            }
-            Some(Err((refusal, trail))) => stream.refuse(&refusal, &trail, down.bytes_in, &mut respond),
-            None => stream.tell(&Trail::default(), 499, Some(Fault::Client), (down.bytes_in, 0)),
-        }
-        stream.worker.timers.borrow_mut().put(timer);
-    }
-
-    /// The stream, whether its head can be served, and the way up of its body.
-    fn new(
-        worker: Rc<Worker>,
-        via: Via,
-        held: Rc<Held>,
-        request: Request<RecvStream>,
-        began: Instant,
-    ) -> (Self, Result<(), Refusal>, Upstream, Option<Asked>) {
+impl Task {
+    /// That of a request that has just come. Its head as it came is let go at once.
+    pub(crate) fn new(bundle: &Rc<Bundle>, request: (Request, Inflow), respond: Respond, began: Instant) -> Box<Self> {
+        let (request, body) = request;
+        let worker = &bundle.worker;
         let snapshot = worker.snapshot();
         let mut head = worker.take_head();
         let upgrade = socket::is_asked(&request);
         let key = upgrade.then(|| socket::Key::new(&mut worker.chance.borrow_mut().rng));
-        let canonical = canonical(&request, &snapshot.limits, key.as_ref(), &mut head);
-        let read = canonical.and_then(|framing| match held.take(head.bytes.len()) {
+        let canonical = canonical(&request, body.is_end_stream(), &snapshot.limits, key.as_ref(), &mut head);
+        let read = canonical.and_then(|framing| match bundle.held.take(head.bytes.len()) {
             true => Ok(framing),
             false => Err(Refused::HeadTooLarge),
         });
-        let (framing, read) = match read {
-            Ok(framing) => (framing, Ok(())),
+        let (framing, unread) = match read {
+            Ok(framing) => (framing, None),
             Err(refused) => {
                 // What the spare head held is another request's.
                 head = Head::default();
-                (Framing::None, Err(Refusal::Head(refused)))
+                (Framing::None, Some(Refusal::Head(refused)))
             }
         };
-        let caller = Caller::new(&head, &via, &snapshot.trusted_proxies);
+        let (now, caller) = (worker.now(began), Caller::new(&head, &bundle.via, &snapshot.trusted_proxies));
         let id = RequestId::new(&head, &mut worker.chance.borrow_mut().rng);
         let trace = worker.trace(&snapshot, &head, caller.trusted);
-        let expects_continue = head.fields.iter().any(|field| field.id == FieldId::Expect);
-        let body = request.into_body();
         let (down, asked) = match upgrade || head.is_connect() {
             true => (Upstream::none(), Some(Asked { body })),
-            false => (Upstream::new(body, framing, expects_continue), None),
+            false => (Upstream::new(body, framing, &head), None),
         };
-        let stream =
-            Self { worker, snapshot, via, held, head, framing, began, caller, id, trace, decision: None, upgrade };
-        (stream, read, down, asked)
+        let (bundle, decision) = (Rc::clone(bundle), None);
+        let stream = Stream { bundle, snapshot, head, framing, began, now, caller, id, trace, decision, upgrade };
+        Box::new(Self { stream, down, respond, unread, asked })
+    }
+
+    /// The worker that serves it.
+    pub(crate) fn worker(&self) -> &Rc<Worker> {
+        self.stream.worker()
+    }
+
+    /// Serves it to its end.
+    pub(crate) async fn run(mut self: Box<Self>) {
+        let Self { stream, down, respond, unread, asked } = &mut *self;
+        let decision = match unread.take().map_or_else(|| stream.decide(), Err) {
+            Ok(decision) => decision,
+            Err(refusal) => return stream.refuse(&refusal, &Trail::default(), 0, respond),
+        };
+        let mut timer = stream.worker().timers.borrow_mut().take();
+        let (decision, places) = match stream.snapshot.services[decision.service].capped {
+            false => (decision, Places::default()),
+            true => match stream.admit(decision, &mut timer, respond).await {
+                Ok(admitted) => admitted,
+                Err(refusal) => {
+                    stream.worker().timers.borrow_mut().put(timer);
+                    return stream.refuse(&refusal, &Trail::default(), 0, respond);
+                }
+            },
+        };
+        stream.decision = Some(decision);
+        match stream.forward(&decision, places, down, &mut timer, respond).await {
+            Some(Ok(Reply::Http2(mut answered))) => {
+                if let Some(asked) = asked.take() {
+                    let tried = stream.upgrade_http2(asked, answered, &decision, &mut timer, respond);
+                    let Some(ordinary) = Box::pin(tried).await else { return };
+                    answered = ordinary;
+                }
+                Poured::run(self, &decision, answered, timer).await;
+            }
+            Some(Ok(Reply::Http1(answered))) => self.pass(answered, &decision, timer).await,
+            Some(Ok(Reply::Any(answered))) => Box::pin(self.pass(answered, &decision, timer)).await,
+            Some(Ok(Reply::Tunnel(opened))) => {
+                Box::pin(stream.carry(asked.take(), opened, &mut timer, respond)).await;
+                stream.worker().timers.borrow_mut().put(timer);
+            }
+            Some(Err((refusal, trail))) => {
+                stream.refuse(&refusal, &trail, down.bytes_in, respond);
+                stream.worker().timers.borrow_mut().put(timer);
+            }
+            None => {
+                stream.tell(&Trail::default(), 499, Some(Fault::Client), (down.bytes_in, 0));
+                stream.worker().timers.borrow_mut().put(timer);
+            }
+        }
+    }
+
+    /// Passes on an answer over HTTP/1.
+    async fn pass<W: Wire>(mut self: Box<Self>, mut answered: Box<Answered<W>>, decision: &Decision, mut timer: Timer) {
+        let Self { stream, respond, asked, .. } = &mut *self;
+        if let Some(asked) = asked.take() {
+            let tried = stream.upgrade(asked, answered, decision, &mut timer, respond);
+            match Box::pin(tried).await {
+                Some(Ok(ordinary)) => answered = ordinary,
+                Some(Err((refusal, trail))) => return stream.refuse(&refusal, &trail, 0, respond),
+                None => return,
+            }
+        }
+        if let Some((body, out)) = self.answer(answered, decision, timer) {
+            body.pour(out).await;
+        }
+    }
+
+    /// Sends the endpoint's answer when all of it is at hand; else its head, and the body that is to be poured.
+    fn answer<W: Wire>(
+        mut self: Box<Self>,
+        answered: Box<Answered<W>>,
+        decision: &Decision,
+        timer: Timer,
+    ) -> Option<(Box<Streamed<W>>, Outflow)> {
+        let Self { stream, down, respond, .. } = &mut *self;
+        let Answered { mut conn, mut response, upload, attempt, trail, at } = *answered;
+        let told = stream.told(&response, &conn.buf, &attempt, decision, trail.upstream_us);
+        Aside::note(&mut down.aside, &response, &conn.buf, &attempt);
+        let behind = conn.buf.len() - response.head_bytes;
+        let at_hand = match response.framing {
+            ResponseFraming::None => Some(0),
+            ResponseFraming::Length(length) => usize::try_from(length).ok().filter(|&n| n == behind),
+            ResponseFraming::Chunked | ResponseFraming::Close => None,
+        };
+        if let Some(n) = at_hand.filter(|&n| n == 0 || upload.is_whole()) {
+            let data = &conn.buf[response.head_bytes..response.head_bytes + n];
+            let sent = respond.send_whole(|out| told.write(out), data);
+            if let Some(witness) = Aside::witness(&mut down.aside) {
+                witness.data(data);
+                witness.end();
+            }
+            conn.buf.drain(..response.head_bytes + n);
+            let cut = sent.is_err().then_some(Fault::Client);
+            let fault = cut.or((500..600).contains(&response.status).then_some(Fault::UpstreamAnswer));
+            stream.tell(&trail, response.status, fault, (down.bytes_in, n as u64));
+            let worker = stream.worker();
+            attempt.give_back(conn, upload, &mut response, true, worker.now(at).mono_ms);
+            worker.timers.borrow_mut().put(timer);
+            return None;
+        }
+        let sent = respond.send_response(|out| told.write(out), false);
+        let watch = Watch::of(&response, &conn.buf);
+        conn.buf.drain(..response.head_bytes);
+        let answered = Answered { conn, response, upload, attempt, trail, at };
+        let streamed = Box::new(Streamed::new(self, answered, timer, watch));
+        // A client that has reset the stream is told of when the body is dropped.
+        sent.ok().map(|out| (streamed, out))
+    }
+}
+
+// === impl Stream ===
+
+impl Stream {
+    #[inline]
+    pub(crate) fn worker(&self) -> &Rc<Worker> {
+        &self.bundle.worker
     }
 
     pub(crate) fn question(&self) -> Question<'_> {
-        // Of a CONNECT nothing is sent before it is answered.
-        let idempotent = matches!(self.head.method(), "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE" | "CONNECT");
+        let idempotent = is_idempotent(self.head.method_bytes());
         Question {
             snapshot: &self.snapshot,
-            listener: self.via.listener,
+            listener: self.bundle.via.listener,
             head: &self.head,
             client: self.client(),
-            now: self.worker.now(self.began),
-            worker: self.worker.index,
+            now: self.now,
+            worker: self.worker().index,
             repeatable: idempotent && !self.upgrade,
             at: Some(self.began),
         }
@@ -199,10 +246,11 @@ impl Stream {
     }
 
     fn decide(&self) -> Result<Decision, Refusal> {
-        if self.worker.shed.is_on() && sheds(&self.worker, &mut self.worker.chance.borrow_mut().rng) {
+        let worker = self.worker();
+        if worker.shed.is_on() && sheds(worker, &mut worker.chance.borrow_mut().rng) {
             return Err(Refusal::Overloaded);
         }
-        let mut chance = self.worker.chance.borrow_mut();
+        let mut chance = worker.chance.borrow_mut();
         let chance = &mut *chance;
         let mut dice = Dice { splitters: &mut chance.splitters, tickets: &mut chance.tickets, rng: &mut chance.rng };
         decide(&self.question(), &mut dice)
@@ -213,13 +261,10 @@ impl Stream {
         &self,
         decision: Decision,
         timer: &mut Timer,
-        respond: &mut SendResponse<Bytes>,
+        respond: &mut Respond,
     ) -> Result<(Decision, Places), Refusal> {
-        if !self.snapshot.services[decision.service].capped {
-            return Ok((decision, Places::default()));
-        }
         let gone = |cx: &mut Context<'_>| respond.poll_reset(cx).map(drop);
-        admit(&self.worker, &self.question(), decision, timer, gone).await
+        admit(self.worker(), &self.question(), decision, timer, gone).await
     }
 
     /// Forwards it; none when the client resets the stream before there is an answer.
@@ -229,28 +274,33 @@ impl Stream {
         places: Places,
         down: &mut Upstream,
         timer: &mut Timer,
-        respond: &mut SendResponse<Bytes>,
+        respond: &mut Respond,
     ) -> Option<Result<Reply, (Refusal, Trail)>> {
+        let (worker, snapshot, via) = (self.worker(), &self.snapshot, &self.bundle.via);
         let question = self.question();
         let outgoing = Outgoing {
-            snapshot: &self.snapshot,
+            snapshot,
             head: &self.head,
             decision,
             caller: &self.caller,
             id: &self.id,
             trace: self.trace.as_deref(),
-            instance: &self.worker.instance,
-            tls: self.via.tls.as_deref(),
+            instance: &worker.instance,
+            tls: via.tls.as_deref(),
             framing: self.framing,
             upgrade: self.upgrade,
         };
-        let (worker, snapshot, began) = (&self.worker, &self.snapshot, places.began(self.began));
-        let ends = self.via.ends;
+        let (ends, began) = (via.ends, places.began(self.began));
         let job = Job { worker, snapshot, question: &question, outgoing: &outgoing, decision, ends, began };
         let _in_flight = worker.turns.begin();
-        worker.turns.up().await;
+        let service = &snapshot.services[decision.service];
+        let pool = &service.pools[decision.pool];
+        // Over HTTP/2 what goes out in one turn goes out at once anyway.
+        if TcpStream::carries(pool, &pool.endpoints[decision.endpoint]) {
+            worker.turns.up().await;
+        }
         let respond = RefCell::new(respond);
-        down.keep_pace(&snapshot.services[decision.service].spec.timeouts, &self.head);
+        down.keep_pace(&service.spec.timeouts, &self.head);
         let mut down = down.with(&respond);
         let mut forwarding = pin!(forward(&job, places, &mut down, timer));
         let forwarded = std::future::poll_fn(|cx| match forwarding.as_mut().poll(cx) {
@@ -268,87 +318,34 @@ impl Stream {
         }
     }
 
-    pub(crate) fn refuse(&self, refusal: &Refusal, trail: &Trail, bytes_in: u64, respond: &mut SendResponse<Bytes>) {
+    pub(crate) fn refuse(&self, refusal: &Refusal, trail: &Trail, bytes_in: u64, respond: &mut Respond) {
         self.tell(trail, refusal.status(), Some(refusal.fault()), (bytes_in, 0));
-        if grpc::is_call(&self.head) {
-            let _ = respond.send_response(grpc::refusal_response(refusal), true);
-            return;
-        }
-        let (head, body) = refusal_response(refusal, &self.head);
-        let _ = send(respond, head, body);
-    }
-
-    /// Sends the endpoint's answer when all of it is at hand; else its head, and the body that is to be poured.
-    fn answer<W: Wire>(
-        self,
-        answered: Answered<W>,
-        decision: &Decision,
-        mut down: Upstream,
-        timer: Timer,
-        respond: &mut SendResponse<Bytes>,
-    ) -> Option<(Box<Streamed<W>>, SendStream<Bytes>)> {
-        let Answered { mut conn, mut response, upload, attempt, trail, at } = answered;
-        let head = self.head_for_client(&response, &conn.buf, &attempt, decision, trail.upstream_us);
-        let watch = Watch::of(&response, &conn.buf);
-        Aside::note(&mut down.aside, &response, &conn.buf, &attempt);
-        conn.buf.drain(..response.head_bytes);
-        let body = BodyReader::of_response(response.framing);
-        let at_hand = match body {
-            BodyReader::Done(_) => Some(0),
-            BodyReader::Length(length) => usize::try_from(length).ok().filter(|&n| n == conn.buf.len()),
-            _ => None,
+        // A stream that is no more is told of.
+        let _ = match grpc::is_call(&self.head) {
+            true => respond.send_response(|out| grpc::refuse(refusal, out), true).map(drop),
+            false => send_refusal(refusal, &self.head, respond),
         };
-        if let Some(n) = at_hand.filter(|&n| n == 0 || upload.is_whole()) {
-            let data = Bytes::copy_from_slice(&conn.buf[..n]);
-            conn.buf.drain(..n);
-            if let Some(witness) = Aside::witness(&mut down.aside) {
-                witness.data(&data);
-                witness.end();
-            }
-            let cut = send(respond, head, data).is_err().then_some(Fault::Client);
-            let fault = cut.or((500..600).contains(&response.status).then_some(Fault::UpstreamAnswer));
-            self.tell(&trail, response.status, fault, (down.bytes_in, n as u64));
-            attempt.give_back(conn, upload, &mut response, true, self.worker.now(at).mono_ms);
-            self.worker.timers.borrow_mut().put(timer);
-            return None;
-        }
-        let answered = Answered { conn, response, upload, attempt, trail, at };
-        let streamed = Box::new(Streamed::new(self, down, answered, timer, watch));
-        // A client that has reset the stream is told of when the body is dropped.
-        respond.send_response(head, false).ok().map(|out| (streamed, out))
     }
 
-    /// The answer's head, as the client gets it.
-    pub(crate) fn head_for_client(
-        &self,
-        response: &Response,
-        bytes: &[u8],
-        attempt: &Attempt,
-        decision: &Decision,
+    /// The answer's head, to be written as the client gets it. `bytes` are what the spans of `response` point into.
+    pub(crate) fn told<'a>(
+        &'a self,
+        response: &'a Response,
+        bytes: &'a [u8],
+        attempt: &'a Attempt,
+        decision: &'a Decision,
         upstream_us: Option<u64>,
-    ) -> HttpResponse<()> {
+    ) -> Told<'a> {
         let back = Back {
             snapshot: &self.snapshot,
             head: &self.head,
             decision,
             caller: &self.caller,
             authority: &attempt.endpoint().authority,
-            now: self.worker.now(self.began),
+            now: self.now,
             took: Took { began: self.began, upstream_us },
         };
-        let mut headers = HeaderMap::with_capacity(response.lines.len() + 1);
-        back.fields(response, bytes, |name, value| {
-            if let Some((name, value)) = field(name, value) {
-                headers.append(name, value);
-            }
-        });
-        if let Some(length) = response.length.filter(|_| response.status != 204) {
-            headers.insert(http::header::CONTENT_LENGTH, length.into());
-        }
-        let mut head = HttpResponse::new(());
-        *head.status_mut() = StatusCode::from_u16(response.status).unwrap_or(StatusCode::BAD_GATEWAY);
-        *head.headers_mut() = headers;
-        head
+        Told { back, response, bytes }
     }
 
     pub(crate) fn tell(&self, trail: &Trail, status: u16, fault: Option<Fault>, bytes: (u64, u64)) {
@@ -365,19 +362,13 @@ impl Stream {
             bytes_in: bytes.0,
             bytes_out: bytes.1,
         };
-        tell(&self.worker, &self.snapshot, &self.head, &story);
+        tell(self.worker(), &self.snapshot, &self.head, &story);
     }
-}
-
-/// Sends a whole answer; an error when the stream is no more.
-fn send(respond: &mut SendResponse<Bytes>, head: HttpResponse<()>, data: Bytes) -> Result<(), h2::Error> {
-    let mut out = respond.send_response(head, data.is_empty())?;
-    if data.is_empty() { Ok(()) } else { out.send_data(data, true) }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        self.held.put(self.head.bytes.len());
-        self.worker.put_head(std::mem::take(&mut self.head));
+        self.bundle.held.put(self.head.bytes.len());
+        self.bundle.worker.put_head(std::mem::take(&mut self.head));
     }
 }

@@ -4,17 +4,17 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use h2::{Reason, SendStream};
 
 use super::body::BodyReader;
 use super::exchange::{Conn, poll_read};
 use super::forward::{Answered, Attempt, Trail};
 use super::h1::chunked::Piece;
 use super::h1::response::Response;
-use super::h2::trailer_map;
-use super::h2_body::Upstream;
+use super::h1::trailers;
+use super::http2::error::Reason;
+use super::http2::handles::Outflow;
 use super::mirror::Aside;
-use super::stream::Stream;
+use super::stream::Task;
 use super::timer::Timer;
 use super::upload::Upload;
 use super::watch::Watch;
@@ -23,8 +23,7 @@ use crate::model::Fault;
 
 /// A body under way.
 pub(crate) struct Streamed<W: Wire> {
-    stream: Stream,
-    down: Upstream,
+    task: Box<Task>,
     conn: Option<Conn<W>>,
     upload: Option<Upload>,
     response: Response,
@@ -46,11 +45,10 @@ pub(crate) struct Streamed<W: Wire> {
 
 impl<W: Wire> Streamed<W> {
     /// The body of `answered`, whose head has been taken off its buffer.
-    pub(crate) fn new(stream: Stream, down: Upstream, answered: Answered<W>, timer: Timer, watch: Watch) -> Self {
+    pub(crate) fn new(task: Box<Task>, answered: Answered<W>, timer: Timer, watch: Watch) -> Self {
         let Answered { conn, response, upload, attempt, trail, at } = answered;
         Self {
-            stream,
-            down,
+            task,
             idle: attempt.service().spec.timeouts.idle,
             body: BodyReader::of_response(response.framing),
             trailers: Vec::new(),
@@ -68,7 +66,7 @@ impl<W: Wire> Streamed<W> {
     }
 
     /// Sends the body as the client takes it.
-    pub(crate) async fn pour(mut self: Box<Self>, mut out: SendStream<Bytes>) {
+    pub(crate) async fn pour(mut self: Box<Self>, mut out: Outflow) {
         loop {
             let next = std::future::poll_fn(|cx| match self.poll(cx) {
                 Poll::Ready(next) => Poll::Ready(Some(next)),
@@ -85,7 +83,7 @@ impl<W: Wire> Streamed<W> {
                     let trailers = std::mem::take(&mut self.trailers);
                     let _ = match trailers.is_empty() {
                         true => out.send_data(Bytes::new(), true),
-                        false => out.send_trailers(trailer_map(&trailers)),
+                        false => out.send_trailers(trailers::fields(&trailers)),
                     };
                     return;
                 }
@@ -95,21 +93,20 @@ impl<W: Wire> Streamed<W> {
     }
 
     /// Waits until the client takes more; false when it does not, or is gone.
-    async fn has_room(&mut self, out: &mut SendStream<Bytes>) -> bool {
-        // One byte is claimed, not the whole piece, so that many waiting streams do not claim what one of them needs.
-        out.reserve_capacity(1);
+    async fn has_room(&mut self, out: &mut Outflow) -> bool {
+        if out.has_room() {
+            return true;
+        }
         // A window that is opened byte by byte is no room before all that waits has gone through it.
         let deadline = Instant::now() + self.idle;
-        while out.capacity() == 0 {
-            let room = std::future::poll_fn(|cx| out.poll_capacity(cx));
-            match self.timer.limit(deadline, room).await {
-                // The endpoint has not kept the client waiting.
-                Ok(Some(Ok(_))) => self.moved = Instant::now(),
-                Ok(_) => return false,
-                Err(_) => {
-                    out.send_reset(Reason::CANCEL);
-                    return false;
-                }
+        let room = std::future::poll_fn(|cx| out.poll_room(cx));
+        match self.timer.limit(deadline, room).await {
+            // The endpoint has not kept the client waiting.
+            Ok(Ok(())) => self.moved = Instant::now(),
+            Ok(Err(_)) => return false,
+            Err(_) => {
+                out.send_reset(Reason::CANCEL);
+                return false;
             }
         }
         true
@@ -120,18 +117,18 @@ impl<W: Wire> Streamed<W> {
         if std::mem::replace(&mut self.told, true) {
             return;
         }
-        if let Some(witness) = Aside::witness(&mut self.down.aside).filter(|_| cut.is_none()) {
+        if let Some(witness) = Aside::witness(&mut self.task.down.aside).filter(|_| cut.is_none()) {
             witness.end();
         }
         let status = self.response.status;
         let fault = cut.or((500..600).contains(&status).then_some(Fault::UpstreamAnswer));
         if let Some(fault) = cut.filter(|fault| fault.blames_pool()) {
-            self.attempt.fail(fault, &self.stream.question());
+            self.attempt.fail(fault, &self.task.stream.question());
         }
-        self.stream.tell(&self.trail, status, fault, (self.down.bytes_in, self.bytes_out));
-        self.stream.worker.timers.borrow_mut().put(std::mem::take(&mut self.timer));
+        self.task.stream.tell(&self.trail, status, fault, (self.task.down.bytes_in, self.bytes_out));
+        self.task.worker().timers.borrow_mut().put(std::mem::take(&mut self.timer));
         if let (Some(conn), Some(upload)) = (self.conn.take(), self.upload.take()) {
-            let now_ms = self.stream.worker.now(Instant::now()).mono_ms;
+            let now_ms = self.task.worker().now(Instant::now()).mono_ms;
             self.attempt.give_back(conn, upload, &mut self.response, cut.is_none(), now_ms);
         }
     }
@@ -141,7 +138,7 @@ impl<W: Wire> Streamed<W> {
             let (Some(conn), Some(upload)) = (&mut self.conn, &mut self.upload) else { return Poll::Ready(None) };
             // The upload goes on beside the answer; an endpoint that takes no more of it shows here as its close.
             let mark = upload.mark();
-            if let Poll::Ready(Err(_)) = upload.poll(cx, &mut conn.stream, &mut self.down) {
+            if let Poll::Ready(Err(_)) = upload.poll(cx, &mut conn.stream, &mut self.task.down) {
                 return self.cut(Fault::Client);
             }
             if upload.mark() != mark {
@@ -155,7 +152,7 @@ impl<W: Wire> Streamed<W> {
             match piece {
                 Piece::Data(range) => {
                     let data = Bytes::copy_from_slice(&conn.buf[range]);
-                    if let Some(witness) = Aside::witness(&mut self.down.aside) {
+                    if let Some(witness) = Aside::witness(&mut self.task.down.aside) {
                         witness.data(&data);
                     }
                     conn.buf.drain(..used);

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use super::budget::Budgets;
 use super::buffers::{BUFFER_BYTES, Buffers};
 use super::dice::{Rng, Splitters};
+use super::hands::Hands;
 use super::hedge::Paces;
 use super::lines::{Lines, Purpose};
 use super::pulse::Shed;
@@ -80,6 +81,8 @@ pub(crate) struct Worker {
     /// Spare heads, each with its list of fields, and with its bytes where they are few.
     heads: RefCell<Vec<Head>>,
     pub(crate) timers: RefCell<Timers>,
+    /// Tasks that wait for a stream of HTTP/2 to serve.
+    pub(crate) hands: Hands,
     pub(crate) logger: RefCell<Logger>,
     pub(crate) meter: Arc<Sharded<WorkerShard>>,
     pub(crate) hurry: Arc<dyn Fn(&Origin) + Send + Sync>,
@@ -170,6 +173,7 @@ impl Worker {
             paces: RefCell::default(),
             heads: RefCell::default(),
             timers: RefCell::default(),
+            hands: Hands::default(),
             logger: RefCell::new(seat.logger),
             meter: seat.meter,
             hurry: seat.hurry,

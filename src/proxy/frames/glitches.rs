@@ -35,11 +35,8 @@ const SETTINGS_COSTS: u32 = 10;
 /// Bytes of SETTINGS entries that cost one more.
 const SETTINGS_BYTES: usize = 60;
 
-/// DATA with nothing in it. h2 takes 100 of them in the life of a connection.
-const EMPTY_COSTS: u32 = 20;
-
-/// So many of them, and a connection is to be followed by another one before h2 ends it: half of what it takes.
-const EMPTY_WORN: u32 = 50;
+/// DATA with nothing in it, which some send with every body: one for each request (or answer) is paid for by that.
+const EMPTY_COSTS: u32 = HEAD_EARNS;
 
 /// A piece of a header block that does not end it.
 const PIECE_COSTS: u32 = 5;
@@ -49,8 +46,6 @@ const PIECE_COSTS: u32 = 5;
 pub(super) struct Glitches {
     max: u32,
     booked: u32,
-    /// DATA frames with nothing in them so far.
-    empty: u32,
     /// Since when nothing has been forgiven.
     since: Instant,
 }
@@ -60,20 +55,13 @@ pub(super) struct Glitches {
 impl Glitches {
     /// An account on which `max` may be booked at once, and as much again every ten seconds.
     pub(super) fn new(max: u32, now: Instant) -> Self {
-        Self { max, booked: 0, empty: 0, since: now }
+        Self { max, booked: 0, since: now }
     }
 
     /// Books a frame from the peer; what it is, when it is more than may be.
     pub(super) fn received(&mut self, frame: &Frame<'_>, now: impl FnOnce() -> Instant) -> Option<Flood> {
         let (flood, price) = price_received(frame)?;
-        self.empty = self.empty.saturating_add(u32::from(flood == Flood::Data));
         self.book(price, now).then_some(flood)
-    }
-
-    /// Whether the peer has sent so many empty frames, however slowly, that h2 will leave the connection at some time.
-    #[inline]
-    pub(super) fn is_worn(&self) -> bool {
-        self.empty >= EMPTY_WORN
     }
 
     /// Books a frame to the peer, or takes off what it pays for.
@@ -175,8 +163,8 @@ mod tests {
             (frame(RST_STREAM, 0, 4, &[0; 4]), 200),
             (frame(SETTINGS, 0, 0, &[]), 100),
             (frame(SETTINGS, 0, 6000, &[0; 4]), 9),
-            (frame(DATA, 0, 0, &[]), 50),
-            (frame(DATA, PADDED, 256, &[255, 0, 0, 0]), 50),
+            (frame(DATA, 0, 0, &[]), 200),
+            (frame(DATA, PADDED, 256, &[255, 0, 0, 0]), 200),
             (frame(HEADERS, 0, 10, &[0; 4]), 200),
             (frame(CONTINUATION, 0, 0, &[]), 200),
         ];

@@ -1,7 +1,6 @@
-//! Rules of RFC 9113 about single frames for which h2 has no error of its own, or another one than the RFC names. Pure.
+//! Rules of RFC 9113 about single frames, each with the error that the RFC names. Pure.
 
-use h2::Reason;
-
+use super::super::http2::error::Reason;
 use super::scanner::{Frame, GOAWAY, PING, PRIORITY, RST_STREAM, SETTINGS, WINDOW_UPDATE};
 
 /// Says that a SETTINGS frame acknowledges.

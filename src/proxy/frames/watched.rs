@@ -1,7 +1,7 @@
-//! A connection of HTTP/2 as h2 sees it, with a look at the frames that pass both ways.
+//! A connection of HTTP/2 as [`http2`](super::super::http2) sees it, with a look at the frames that pass both ways.
 //!
-//! A client that overdoes it, or breaks a rule, is told so by h2 (GOAWAY), and nothing more is read from it but to let
-//! that arrive. An endpoint is told by a frame written here, since h2 has its clients say nothing, and is left.
+//! A client that overdoes it, or breaks a rule, is told so from there (GOAWAY), and nothing more is read from it but to
+//! let that arrive. An endpoint is told by a frame written here, and is left.
 
 use std::cell::Cell;
 use std::io::{self, IoSlice};
@@ -10,10 +10,10 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use h2::Reason;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::super::connection::PREFACE;
+use super::super::http2::error::Reason;
 use super::super::timer::Timer;
 use super::glitches::Glitches;
 use super::rules::broken;
@@ -36,10 +36,8 @@ pub(crate) struct Watch {
     flood: Cell<Option<Flood>>,
     /// The error for it, if that is another one than ENHANCE_YOUR_CALM.
     reason: Cell<Option<Reason>>,
-    /// Whether h2 has said so.
+    /// Whether that has been said.
     said: Cell<bool>,
-    /// Whether no more streams should begin on it.
-    worn: Cell<bool>,
     /// Whether the peer has yet to take what was last written.
     stuck: Cell<bool>,
     /// Since when a header block is incomplete.
@@ -101,11 +99,6 @@ impl Watch {
             false => Poll::Ready(Verdict::Tell(self.reason())),
             true => timer.poll_elapsed(cx, dropped_at).map(|()| Verdict::Over),
         }
-    }
-
-    /// Whether the connection will not last, so that what begins had better begin on another one.
-    pub(crate) fn is_worn(&self) -> bool {
-        self.worn.get()
     }
 
     /// Whether the peer has yet to take what was last written.
@@ -175,9 +168,6 @@ impl<S> Watched<S> {
                 watch.accuse(flood);
             }
         });
-        if self.glitches.is_worn() {
-            self.watch.worn.set(true);
-        }
         match (self.incoming.is_in_block(), self.watch.block_since.get()) {
             (false, None) | (true, Some(_)) => {}
             (true, None) => self.watch.block_since.set(Some(Instant::now())),
@@ -202,10 +192,10 @@ impl<S> Watched<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Watched<S> {
-    /// An endpoint hears that this is the end, if that can be said at once, and h2 that it is over.
+    /// An endpoint hears that this is the end, if that can be said at once, and who drives it that it is over.
     fn leave(&mut self, cx: &mut Context<'_>) -> io::Error {
         if self.outgoing.is_between_frames() && !self.watch.said.replace(true) {
-            let code = u32::from(self.watch.reason()).to_be_bytes();
+            let code = self.watch.reason().0.to_be_bytes();
             // No stream of its own was processed.
             let mut goaway = [0, 0, 8, GOAWAY, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
             goaway[13..].copy_from_slice(&code);
@@ -332,7 +322,7 @@ fn accusation(frame: &Frame<'_>) -> Option<Flood> {
     let (code, why) = frame.begins.get(4..)?.split_first_chunk::<4>()?;
     match u32::from_be_bytes(*code) {
         0 | 2 => None,
-        // What h2 says in its words.
+        // What `http2` says in its words.
         11 => Some(match why {
             b"too_many_resets" => Flood::Reset,
             b"too_many_internal_resets" => Flood::Error,

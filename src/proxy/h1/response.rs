@@ -14,9 +14,10 @@ pub const HEAD_BYTES_MAX: usize = 64 * 1024;
 pub const FIELDS_MAX: usize = 256;
 
 /// How the body of a response is delimited on the wire from the endpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ResponseFraming {
     /// No body follows, by status or method.
+    #[default]
     None,
     /// This many bytes.
     Length(u64),
@@ -53,7 +54,7 @@ pub enum Fate {
 }
 
 /// A response head, parsed over the read buffer of the endpoint's connection.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Response {
     /// Status, 100 to 599.
     pub status: u16,
@@ -130,19 +131,21 @@ pub(crate) enum Ends {
     Later,
 }
 
-/// Writes a head that came as HTTP/2 into `bytes` and describes it as if it had been parsed there.
+/// Writes a head that came as HTTP/2 into `bytes` and describes it as if it had been parsed there. `lines` is a spare
+/// vector to fill.
 pub(crate) fn describe<'a>(
     status: u16,
     fields: impl Iterator<Item = (&'a [u8], &'a [u8])>,
     ends: Ends,
     bytes: &mut Vec<u8>,
+    mut lines: Vec<Line>,
 ) -> Result<Response, BadResponse> {
     let known = http::StatusCode::from_u16(status).map_err(|_| BadResponse("the status is malformed"))?;
     bytes.extend_from_slice(known.as_str().as_bytes());
     bytes.push(b' ');
     bytes.extend_from_slice(known.canonical_reason().unwrap_or_default().as_bytes());
     let status_line = span(0, bytes.len());
-    let (mut gathered, mut lines) = (Gathered::default(), Vec::with_capacity(16));
+    let mut gathered = Gathered::default();
     for (name, value) in fields {
         if lines.len() >= FIELDS_MAX {
             return Err(BadResponse("too many header fields"));

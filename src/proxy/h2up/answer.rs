@@ -3,20 +3,21 @@
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use h2::{RecvStream, SendStream};
 
 use super::super::h1::response::{Response, ResponseFraming};
 use super::super::h2::trailer_lines;
+use super::super::http2::handles::{Inflow, Outflow};
 use super::super::upload::Downstream;
 use super::grpc;
 use super::trunk::Place;
 use super::uplink::Uplink;
 use crate::model::Fault;
 
-/// An answer whose head is there.
+/// An answer: its head, once that is there, and what follows it. It stays in one place while it is waited for.
 #[derive(Debug)]
 pub(crate) struct Answer {
-    stream: RecvStream,
+    /// None before its head is there.
+    stream: Option<Inflow>,
     pub(crate) response: Response,
     /// What the spans of `response` point into.
     pub(crate) bytes: Vec<u8>,
@@ -51,9 +52,16 @@ pub(crate) enum Piece {
 // === impl Answer ===
 
 impl Answer {
-    pub(crate) fn new(stream: RecvStream, response: Response, bytes: Vec<u8>, uplink: Uplink, place: Place) -> Self {
-        let ended = stream.is_end_stream() || response.framing == ResponseFraming::None;
-        Self { stream, response, bytes, uplink, place, ended, tunnel: false, call: None }
+    /// One that is waited for.
+    pub(super) fn awaited(uplink: Uplink, place: Place) -> Box<Self> {
+        let (stream, response, bytes) = (None, Response::default(), Vec::new());
+        Box::new(Self { stream, response, bytes, uplink, place, ended: false, tunnel: false, call: None })
+    }
+
+    /// Its head came.
+    pub(super) fn begin(&mut self, stream: Inflow, response: Response, bytes: Vec<u8>) {
+        self.ended = stream.is_end_stream() || response.framing == ResponseFraming::None;
+        (self.stream, self.response, self.bytes) = (Some(stream), response, bytes);
     }
 
     /// It answers an extended CONNECT, and a 2xx grants it.
@@ -67,8 +75,8 @@ impl Answer {
     }
 
     /// Both directions of its stream, and its place on the connection.
-    pub(super) fn into_parts(self) -> (RecvStream, SendStream<Bytes>, Place) {
-        (self.stream, self.uplink.into_stream(), self.place)
+    pub(super) fn into_parts(self) -> Option<(Inflow, Outflow, Place)> {
+        self.stream.map(|stream| (stream, self.uplink.into_stream(), self.place))
     }
 
     /// It answers a gRPC call, so that only its end tells how that went. True unless its HTTP status tells already.
@@ -89,27 +97,28 @@ impl Answer {
         self.ended
     }
 
+    /// Whether nothing follows what has been handed out, in either direction. An answer to a call has its status behind
+    /// that, and is never so.
+    pub(crate) fn is_over(&mut self) -> bool {
+        let ended = || self.stream.as_ref().is_some_and(Inflow::is_end_stream);
+        let over = self.uplink.is_over() && self.call.is_none() && ended();
+        self.ended |= over;
+        over
+    }
+
     /// The next piece.
     pub(crate) fn poll<D: Downstream>(&mut self, cx: &mut Context<'_>, down: &mut D) -> Poll<Piece> {
         // The upload goes on beside the answer; an endpoint that takes no more of it says so by a reset.
         if let Poll::Ready(Err(_)) = self.uplink.poll(cx, down) {
             return Poll::Ready(Piece::Cut(Fault::Client));
         }
-        if self.ended {
+        let Some(stream) = self.stream.as_mut().filter(|_| !self.ended) else {
             return Poll::Ready(Piece::End(Vec::new()));
-        }
-        // A frame with nothing in it, which often ends a body, is not passed on: a client may count those that do not
-        // end it, and leave (h2 takes 100 on a connection).
-        let piece = loop {
-            match ready!(self.stream.poll_data(cx)) {
-                Some(Ok(data)) if data.is_empty() => {}
-                piece => break piece,
-            }
         };
-        match piece {
+        match ready!(stream.poll_data(cx)) {
             Some(Ok(data)) => Poll::Ready(Piece::Data(data)),
             Some(Err(_)) => Poll::Ready(Piece::Cut(Fault::UpstreamAnswer)),
-            None => match ready!(self.stream.poll_trailers(cx)) {
+            None => match ready!(stream.poll_trailers(cx)) {
                 Ok(trailers) => {
                     self.ended = true;
                     let trailers = trailer_lines(trailers.as_ref());
@@ -125,7 +134,9 @@ impl Answer {
 
     /// The client has taken as many bytes of the body: the endpoint may send as many more.
     pub(crate) fn taken(&mut self, bytes: usize) {
-        let _ = self.stream.flow_control().release_capacity(bytes);
+        if let Some(stream) = &mut self.stream {
+            stream.release(bytes);
+        }
     }
 
     /// It took too long: perhaps nobody is there.

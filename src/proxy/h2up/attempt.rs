@@ -14,7 +14,7 @@ use super::answer::Answer;
 use super::exchange::{AtHand, Call, exchange};
 use super::grpc;
 use super::outcome::Lost;
-use super::request::text;
+use super::request::Ask;
 use super::trunk::{Dial, HTTP1, NO_ROOM};
 use crate::model::Fault;
 
@@ -63,22 +63,24 @@ pub(crate) async fn over_http2<'c, D: Downstream>(
     let target = (attempt.pool, attempt.endpoint);
     let elsewhere = Elsewhere::new(job, course.trail, target);
     let secure = || elsewhere.secure();
+    let ask = match Ask::new(job.outgoing, &attempt.endpoint().authority) {
+        Ok(ask) => ask,
+        Err(refusal) => return Ok(Tried::Over(Err(refusal))),
+    };
     let call = Call {
         worker: job.worker,
         endpoint: attempt.endpoint(),
         dial,
-        head: match text(job.outgoing, &attempt.endpoint().authority) {
-            Ok(head) => head,
-            Err(refusal) => return Ok(Tried::Over(Err(refusal))),
-        },
+        ask: &ask,
+        began: course.began,
         framing: job.outgoing.framing,
-        to_head: job.question.head.method() == "HEAD",
+        to_head: job.question.head.method_bytes() == b"HEAD",
         upgrade: job.outgoing.upgrade,
         patience: elsewhere.patience(replay).map(|after| Patience { after, secure: &secure }),
     };
     let at_hand = AtHand { framed: replay.body.clone(), complete: replay.complete };
     let tried = exchange(&call, at_hand, replay, timer).await;
-    drop(call);
+    drop(ask);
     if let Err(Lost::Http1) = tried {
         return Err((attempt, course));
     }
@@ -87,12 +89,13 @@ pub(crate) async fn over_http2<'c, D: Downstream>(
     let anywhere = if replayable { Retriable::Anywhere } else { Retriable::No };
     let (fault, reason, retriable) = match tried {
         Ok(mut answer) => {
-            trail.upstream_us = Some(began.elapsed().as_micros() as u64);
+            let at = Instant::now();
+            trail.upstream_us = Some(at.saturating_duration_since(began).as_micros() as u64);
             match grpc::is_call(job.question.head) && answer.expect_status() {
                 true => attempt.answer_begun(answer.response.status),
                 false => attempt.answer(answer.response.status, job.question),
             }
-            let (trail, at) = (std::mem::take(trail), Instant::now());
+            let trail = std::mem::take(trail);
             attempt.places = std::mem::take(places);
             return Ok(Tried::Over(Ok(Box::new(Answered2 { answer, attempt, trail, at }))));
         }

@@ -1,21 +1,16 @@
 //! One attempt over HTTP/2: a request on a stream of a connection to one endpoint, up to the head of its answer.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use bytes::Bytes;
-use h2::client::ResponseFuture;
-use h2::{RecvStream, SendStream};
-use http::uri::Scheme;
-use http::{Response as HttpResponse, StatusCode};
-
 use super::super::exchange::{INTERIM_MAX, say_continue};
 use super::super::h1::request::Framing;
 use super::super::h1::response::{self, Ends, Response};
+use super::super::http2::client::Answered;
+use super::super::http2::handles::{Inflow, Outflow};
+use super::super::http2::head::Head;
 use super::super::interim::CONTINUE_PATIENCE;
 use super::super::refusal::Refusal;
 use super::super::replay::Patience;
@@ -24,8 +19,7 @@ use super::super::upload::Downstream;
 use super::super::worker::Worker;
 use super::answer::Answer;
 use super::outcome::{Lost, lost};
-use super::request::{UNSAYABLE, read};
-use super::socket::extend;
+use super::request::{Ask, Form};
 use super::trunk::{Dial, HTTP1, Place, RETIRED};
 use super::trunks::{TRUNKS_MAX, Trunks};
 use super::uplink::Uplink;
@@ -46,7 +40,7 @@ pub(crate) struct AtHand {
 
 /// What the wait for an answer sees.
 enum Event {
-    Head(HttpResponse<RecvStream>),
+    Head(Head, Inflow),
     /// Body bytes moved: the idle deadline starts again.
     Moved,
     Failed(Lost),
@@ -57,8 +51,9 @@ pub(crate) struct Call<'a> {
     pub(crate) worker: &'a Rc<Worker>,
     pub(crate) endpoint: &'a Arc<Endpoint>,
     pub(crate) dial: &'a Dial,
-    /// The head as it stands in HTTP/1.1.
-    pub(crate) head: Bytes,
+    pub(crate) ask: &'a Ask<'a>,
+    /// When it began, as far as a connection was at hand.
+    pub(crate) began: Instant,
     pub(crate) framing: Framing,
     /// Whether it is HEAD.
     pub(crate) to_head: bool,
@@ -75,20 +70,25 @@ pub(crate) async fn exchange<D: Downstream>(
     down: &mut D,
     timer: &mut Timer,
 ) -> Result<Box<Answer>, Lost> {
-    let Opened { place, response, stream, extended } = open(call).await?;
+    let (opened, began) = match begin(call) {
+        Ok(opened) => (opened, call.began),
+        Err(place) => (Box::pin(open(call, timer, place)).await?, Instant::now()),
+    };
+    let Opened { place, answered, stream, form } = opened;
     let uplink = Uplink::new(stream, call.framing, at_hand.framed, at_hand.complete);
-    let mut wait = Wait { uplink, response, interim: 0, stale: place.reused };
-    let head = wait.head(down, timer, call).await.inspect_err(|lost| {
+    let stale = place.reused;
+    let mut wait = Wait { answer: Answer::awaited(uplink, place), answered, interim: 0, stale };
+    let (head, body) = wait.head(down, timer, call, began).await.inspect_err(|lost| {
         // A try that was given up early says little of the connection.
         if matches!(lost, Lost::Sent { fault: Fault::UpstreamTimeout, .. }) && call.patience.is_none() {
-            place.doubt();
+            wait.answer.doubt();
         }
     })?;
-    let (parts, body) = head.into_parts();
     let malformed = Lost::Sent { fault: Fault::UpstreamAnswer, reason: "malformed_answer", stale: false };
-    let (response, bytes) = describe(&parts, &body, call.to_head).map_err(|()| malformed)?;
-    let mut answer = Box::new(Answer::new(body, response, bytes, wait.uplink, place));
-    if extended {
+    let (response, bytes) = describe(call, &head, &body).map_err(|()| malformed)?;
+    let mut answer = wait.answer;
+    answer.begin(body, response, bytes);
+    if form == Form::WebSocket {
         answer.expect_tunnel();
     }
     Ok(answer)
@@ -97,56 +97,75 @@ pub(crate) async fn exchange<D: Downstream>(
 /// A stream with a request's head on it.
 struct Opened {
     place: Place,
-    response: ResponseFuture,
-    stream: SendStream<Bytes>,
-    /// Whether the head is an extended CONNECT.
-    extended: bool,
+    answered: Answered,
+    stream: Outflow,
+    form: Form,
 }
 
-/// Opens a stream with the request's head on it. A connection that has just said that it takes no more is passed over.
-async fn open(call: &Call<'_>) -> Result<Opened, Lost> {
-    let scheme = if call.dial.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
+/// Begins a stream at once; else its place, on a connection that is not there yet, or where there is no room.
+fn begin(call: &Call<'_>) -> Result<Opened, Place> {
+    let place = Trunks::take(call.worker, call.endpoint, call.dial);
+    if place.is_open() && !place.is_crowded() { say(call, place) } else { Err(place) }
+}
+
+/// Says the request's head on a stream of its own; the place comes back when nothing was sent.
+fn say(call: &Call<'_>, place: Place) -> Result<Opened, Place> {
+    let scheme: &[u8] = if call.dial.tls.is_some() { b"https" } else { b"http" };
+    let form = if call.upgrade && place.takes_websockets() { Form::WebSocket } else { Form::Plain };
+    let bare = call.framing == Framing::None && form == Form::Plain;
+    let mut spare = call.worker.buffers.borrow_mut().take();
+    let sent = place.send(|out| call.ask.say(scheme, form, &mut spare, out), bare);
+    call.worker.buffers.borrow_mut().put(spare);
+    match sent {
+        Ok((answered, stream)) => Ok(Opened { place, answered, stream, form }),
+        Err(_) => Err(place),
+    }
+}
+
+/// Waits for a connection, and for a stream's turn on it. One that has just said that it takes no more is passed over.
+async fn open(call: &Call<'_>, timer: &mut Timer, mut place: Place) -> Result<Opened, Lost> {
+    let patience = call.dial.timeouts.response_header;
     for passed in 0..=TRUNKS_MAX {
-        let place = Trunks::take(call.worker, call.endpoint, call.dial);
-        let mut sender = match place.sender().await {
-            Ok(sender) => sender,
+        match place.settled().await {
+            Ok(()) if place.is_crowded() && passed < MOVES_MAX => {}
+            Ok(()) => match timer.limit(Instant::now() + patience, place.turn()).await {
+                Ok(Ok(())) => match say(call, place) {
+                    Ok(opened) => return Ok(opened),
+                    Err(unused) => unused.retire(),
+                },
+                Ok(Err(_)) => place.retire(),
+                Err(_) => {
+                    return Err(Lost::Sent { fault: Fault::UpstreamTimeout, reason: "timeout", stale: false });
+                }
+            },
             // It opened and was left before this request came to it: no failure to connect.
-            Err(RETIRED) => continue,
+            Err(RETIRED) => {}
             Err(HTTP1) => return Err(Lost::Http1),
             Err(reason) => return Err(Lost::Unconnected(reason)),
-        };
-        if place.is_crowded() && passed < MOVES_MAX {
-            continue;
         }
-        let mut request = read(&call.head, scheme.clone()).ok_or(Lost::Client(UNSAYABLE))?;
-        let extended = call.upgrade && sender.is_extended_connect_protocol_enabled();
-        if extended {
-            extend(&mut request);
-        }
-        match sender.send_request(request, call.framing == Framing::None && !extended) {
-            Ok((response, stream)) => return Ok(Opened { place, response, stream, extended }),
-            Err(_) => place.retire(),
-        }
+        place = Trunks::take(call.worker, call.endpoint, call.dial);
     }
     Err(Lost::Unconnected("connect_failed"))
 }
 
 /// The head as HTTP/1 heads are described, so that what becomes of it is decided once.
-fn describe(parts: &http::response::Parts, body: &RecvStream, to_head: bool) -> Result<(Response, Vec<u8>), ()> {
-    let ends = match (body.is_end_stream(), to_head) {
+fn describe(call: &Call<'_>, head: &Head, body: &Inflow) -> Result<(Response, Vec<u8>), ()> {
+    let ends = match (body.is_end_stream(), call.to_head) {
         (_, true) => Ends::ByMethod,
         (true, _) => Ends::AtOnce,
         (false, _) => Ends::Later,
     };
-    let fields = parts.headers.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
-    let mut bytes = Vec::with_capacity(512);
-    let response = response::describe(parts.status.as_u16(), fields, ends, &mut bytes).map_err(drop)?;
+    let (mut bytes, lines) = {
+        let mut buffers = call.worker.buffers.borrow_mut();
+        (buffers.take_head(), buffers.take_lines())
+    };
+    let response = response::describe(head.status, head.fields(), ends, &mut bytes, lines).map_err(drop)?;
     Ok((response, bytes))
 }
 
 struct Wait {
-    uplink: Uplink,
-    response: ResponseFuture,
+    answer: Box<Answer>,
+    answered: Answered,
     interim: u32,
     stale: bool,
 }
@@ -159,30 +178,31 @@ impl Wait {
         down: &mut D,
         timer: &mut Timer,
         call: &Call<'_>,
-    ) -> Result<HttpResponse<RecvStream>, Lost> {
+        began: Instant,
+    ) -> Result<(Head, Inflow), Lost> {
         let (timeouts, mut patience) = (&call.dial.timeouts, call.patience);
-        let mut moved = Instant::now();
+        let mut moved = began;
         loop {
-            let awaits_continue = !self.uplink.is_complete() && down.awaits_continue();
-            let limit = match self.uplink.is_complete() {
+            let awaits_continue = !self.answer.uplink.is_complete() && down.awaits_continue();
+            let limit = match self.answer.uplink.is_complete() {
                 true => patience.map_or(timeouts.response_header, |it| it.after.min(timeouts.response_header)),
                 false if awaits_continue => CONTINUE_PATIENCE.min(timeouts.idle),
-                false if self.uplink.waits_for_client() => {
+                false if self.answer.uplink.waits_for_client() => {
                     down.patience().map_or(timeouts.idle, |it| it.min(timeouts.idle))
                 }
                 false => timeouts.idle,
             };
             let event = std::future::poll_fn(|cx| self.poll(cx, down));
             match timer.limit(moved + limit, event).await {
-                Ok(Event::Head(head)) => return Ok(head),
+                Ok(Event::Head(head, body)) => return Ok((head, body)),
                 Ok(Event::Moved) => moved = Instant::now(),
                 Ok(Event::Failed(lost)) => return Err(lost),
                 Err(_) if awaits_continue => {
                     say_continue(down).await;
                     moved = Instant::now();
                 }
-                Err(_) if self.uplink.is_complete() && patience.take().is_some_and(|it| !(it.secure)()) => {}
-                Err(_) if self.uplink.waits_for_client() => return Err(Lost::Client(Refusal::BodyTimeout)),
+                Err(_) if self.answer.uplink.is_complete() && patience.take().is_some_and(|it| !(it.secure)()) => {}
+                Err(_) if self.answer.uplink.waits_for_client() => return Err(Lost::Client(Refusal::BodyTimeout)),
                 Err(_) => {
                     return Err(Lost::Sent { fault: Fault::UpstreamTimeout, reason: "timeout", stale: false });
                 }
@@ -191,43 +211,43 @@ impl Wait {
     }
 
     fn poll<D: Downstream>(&mut self, cx: &mut Context<'_>, down: &mut D) -> Poll<Event> {
-        let mark = self.uplink.mark();
-        let sent = match self.uplink.poll(cx, down) {
+        let (mark, was_complete) = (self.answer.uplink.mark(), self.answer.uplink.is_complete());
+        let sent = match self.answer.uplink.poll(cx, down) {
             Poll::Ready(Err(refusal)) => return Poll::Ready(Event::Failed(Lost::Client(refusal))),
             Poll::Ready(Ok(())) => true,
             Poll::Pending => false,
         };
-        while let Poll::Ready(Some(Ok(interim))) = self.response.poll_informational(cx) {
+        while let Poll::Ready(Some(interim)) = self.answered.poll_interim(cx) {
             self.interim += 1;
             // 101 is of HTTP/1 alone (RFC 9113 §8.6).
-            let switches = interim.status() == StatusCode::SWITCHING_PROTOCOLS;
+            let switches = interim.status == 101;
             if switches || self.interim > INTERIM_MAX {
                 let reason = if switches { "unasked_upgrade" } else { "too_many_interim_answers" };
                 return Poll::Ready(Event::Failed(Lost::Sent { fault: Fault::UpstreamAnswer, reason, stale: false }));
             }
             tell(cx, &interim, down);
         }
-        match Pin::new(&mut self.response).poll(cx) {
-            Poll::Ready(Ok(head)) => return Poll::Ready(Event::Head(head)),
+        match self.answered.poll_head(cx) {
+            Poll::Ready(Ok((head, body))) => return Poll::Ready(Event::Head(head, body)),
             Poll::Ready(Err(error)) => {
                 let stale = self.stale && self.interim == 0;
                 return Poll::Ready(Event::Failed(lost(&error, stale)));
             }
             Poll::Pending => {}
         }
-        if sent && self.uplink.is_complete() && down.poll_gone(cx).is_ready() {
+        if sent && self.answer.uplink.is_complete() && down.poll_gone(cx).is_ready() {
             return Poll::Ready(Event::Failed(Lost::Client(Refusal::ClientGone)));
         }
-        if self.uplink.mark() != mark { Poll::Ready(Event::Moved) } else { Poll::Pending }
+        // A request that goes whole at first needs no second look.
+        let at_once = sent && was_complete && mark == 0;
+        if self.answer.uplink.mark() != mark && !at_once { Poll::Ready(Event::Moved) } else { Poll::Pending }
     }
 }
 
 /// Tells the client of an interim answer.
-fn tell<D: Downstream>(cx: &mut Context<'_>, interim: &HttpResponse<()>, down: &mut D) {
-    let fields = interim.headers().iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
+fn tell<D: Downstream>(cx: &mut Context<'_>, interim: &Head, down: &mut D) {
     let mut bytes = Vec::new();
-    let status = interim.status().as_u16();
-    if let Ok(described) = response::describe(status, fields, Ends::AtOnce, &mut bytes) {
+    if let Ok(described) = response::describe(interim.status, interim.fields(), Ends::AtOnce, &mut bytes, Vec::new()) {
         down.interim(cx, &described, &bytes);
     }
 }

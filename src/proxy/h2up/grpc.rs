@@ -3,10 +3,9 @@
 //! Messages are bytes here. A call ends with `grpc-status` in its trailers, or in its head when nothing follows
 //! ("Trailers-Only"), whatever the HTTP status; so that is where its outcome is read.
 
-use http::{HeaderMap, HeaderValue, Response};
-
 use super::super::h1::response::Response as Described;
 use super::super::h1::trailers;
+use super::super::http2::head::HeadWriter;
 use super::super::refusal::Refusal;
 use crate::model::Head;
 
@@ -22,7 +21,7 @@ const SERVER_FAILURES: &[u32] = &[UNKNOWN, 4, 13, 14, 15];
 pub(crate) fn is_call(head: &Head) -> bool {
     let Some(kind) = head.value("content-type") else { return false };
     let rest = kind.get(..16).filter(|it| it.eq_ignore_ascii_case(b"application/grpc")).map(|_| &kind[16..]);
-    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';' | b' '))) && head.method() == "POST"
+    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';' | b' '))) && head.method_bytes() == b"POST"
 }
 
 /// Whether the status is the server's failure.
@@ -46,9 +45,9 @@ fn read(value: &[u8]) -> u32 {
     std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()).unwrap_or(UNKNOWN)
 }
 
-/// weir's own answer to a call: the status that gRPC clients make of weir's HTTP status
-/// (`doc/http-grpc-status-mapping.md` of gRPC), in a head that nothing follows.
-pub(crate) fn refusal_response(refusal: &Refusal) -> Response<()> {
+/// The fields of weir's own answer to a call: the status that gRPC clients make of weir's HTTP status
+/// (`doc/http-grpc-status-mapping.md` of gRPC), in a head of status 200 that nothing follows.
+fn refusal_fields(refusal: &Refusal) -> [(&'static str, String); 4] {
     let status = match refusal.status() {
         400 => 13,
         401 => 16,
@@ -57,27 +56,25 @@ pub(crate) fn refusal_response(refusal: &Refusal) -> Response<()> {
         429 | 502..=504 => 14,
         _ => UNKNOWN,
     };
-    let mut fields = HeaderMap::with_capacity(4);
-    fields.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    fields.insert("grpc-status", HeaderValue::from(status));
-    if let Ok(message) = HeaderValue::from_str(&encoded(&format!("weir: {refusal}"))) {
-        fields.insert("grpc-message", message);
+    [
+        ("content-type", "application/grpc".into()),
+        ("grpc-status", status.to_string()),
+        ("grpc-message", encoded(&format!("weir: {refusal}"))),
+        ("proxy-status", refusal.proxy_status()),
+    ]
+}
+
+/// Writes weir's own answer to a call.
+pub(crate) fn refuse(refusal: &Refusal, out: &mut HeadWriter<'_>) {
+    out.status(200);
+    for (name, value) in refusal_fields(refusal) {
+        out.field(name.as_bytes(), value.as_bytes());
     }
-    if let Ok(status) = HeaderValue::from_str(&refusal.proxy_status()) {
-        fields.insert("proxy-status", status);
-    }
-    let mut response = Response::new(());
-    *response.headers_mut() = fields;
-    response
 }
 
 /// The trailers of a call that weir ends because the weight of its pool went to 0: its client may call again.
-pub(crate) fn closed() -> HeaderMap {
-    let mut fields = HeaderMap::with_capacity(2);
-    fields.insert("grpc-status", HeaderValue::from_static("14"));
-    fields.insert("grpc-message", HeaderValue::from_static("weir: the pool takes no more traffic"));
-    fields
-}
+pub(crate) const CLOSED: [(&[u8], &[u8]); 2] =
+    [(b"grpc-status", b"14"), (b"grpc-message", b"weir: the pool takes no more traffic")];
 
 /// Percent-encoded as `grpc-message` is: everything but printable ASCII, and `%`.
 fn encoded(text: &str) -> String {
@@ -122,11 +119,10 @@ mod tests {
             (Refusal::AmbiguousPath, "13"),
             (Refusal::Loop, "2"),
         ] {
-            let response = refusal_response(&refusal);
-            assert_eq!(response.status(), 200, "{refusal}");
-            assert_eq!(response.headers()["grpc-status"], status, "{refusal}");
+            let [_, said, ..] = refusal_fields(&refusal);
+            assert_eq!(said, ("grpc-status", status.to_owned()), "{refusal}");
         }
-        let response = refusal_response(&Refusal::NothingServing("pool ü".into()));
-        assert_eq!(response.headers()["grpc-message"], "weir: no endpoint of pool %C3%BC can serve");
+        let [.., message, _] = refusal_fields(&Refusal::NothingServing("pool ü".into()));
+        assert_eq!(message, ("grpc-message", "weir: no endpoint of pool %C3%BC can serve".to_owned()));
     }
 }

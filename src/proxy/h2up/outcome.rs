@@ -1,8 +1,7 @@
 //! What an error of an HTTP/2 stream means for the attempt: whose fault, and whether the request may have been worked
 //! on.
 
-use h2::{Error, Reason};
-
+use super::super::http2::error::{By, Error, Reason};
 use super::super::refusal::Refusal;
 use crate::model::Fault;
 
@@ -35,18 +34,15 @@ pub(crate) enum Lost {
 
 /// What an error before the answer's head means. `stale`: see [`Lost::Sent`].
 pub(crate) fn lost(error: &Error, stale: bool) -> Lost {
-    let refused = error.is_reset() && error.is_remote() && error.reason() == Some(Reason::REFUSED_STREAM);
-    if refused {
-        return Lost::Unprocessed { reason: "refused_stream", graceful: false };
+    let sent = |reason, stale| Lost::Sent { fault: Fault::UpstreamAnswer, reason, stale };
+    match *error {
+        Error::Reset(Reason::REFUSED_STREAM, By::Peer) => {
+            Lost::Unprocessed { reason: "refused_stream", graceful: false }
+        }
+        // Streams above the last one that the peer has looked at are told of it so, and no others.
+        Error::GoAway(reason, By::Peer) => Lost::Unprocessed { reason: "goaway", graceful: reason == Reason::NO_ERROR },
+        Error::Reset(_, By::Peer) => sent("reset", false),
+        Error::Io(_) => sent("closed", stale),
+        Error::Reset(_, By::Us) | Error::GoAway(_, By::Us) | Error::User => sent("malformed_answer", false),
     }
-    // h2 gives this to the streams above the last one that the peer has looked at, and to no other.
-    if error.is_go_away() && error.is_remote() {
-        return Lost::Unprocessed { reason: "goaway", graceful: error.reason() == Some(Reason::NO_ERROR) };
-    }
-    let reason = match () {
-        () if error.is_io() => "closed",
-        () if error.is_remote() => "reset",
-        () => "malformed_answer",
-    };
-    Lost::Sent { fault: Fault::UpstreamAnswer, reason, stale: stale && error.is_io() }
 }

@@ -4,36 +4,42 @@
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use h2::{Ping, PingPong};
+use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::super::http2::client::Connection;
 use super::super::timer::Timer;
 
 /// How long a peer that is asked whether it is there may take.
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The question whether the peer is there.
+#[derive(Debug, Default)]
 pub(super) struct Pulse {
-    pub(super) pings: Option<PingPong>,
     pub(super) asked: Option<Instant>,
 }
 
 impl Pulse {
     /// Asks. Ready: it has answered, or has not (and `asked` still stands).
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, timer: &mut Timer) -> Poll<()> {
-        let Some(pings) = &mut self.pings else { return Poll::Ready(()) };
+    pub(super) fn poll<S: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        connection: &mut Connection<S>,
+        timer: &mut Timer,
+    ) -> Poll<()> {
         let asked = match self.asked {
             Some(asked) => asked,
             None => {
                 let asked = *self.asked.insert(Instant::now());
-                if pings.send_ping(Ping::opaque()).is_err() {
+                if !connection.send_ping() {
                     return Poll::Ready(());
                 }
+                // It is written when the connection is polled.
                 cx.waker().wake_by_ref();
                 asked
             }
         };
-        match pings.poll_pong(cx) {
-            Poll::Ready(Ok(_)) => {
+        match connection.poll_pong(cx) {
+            Poll::Ready(Ok(())) => {
                 self.asked = None;
                 Poll::Ready(())
             }

@@ -4,20 +4,17 @@
 //! An endpoint that does not allow it gets the GET without its upgrade, as a proxy may do (RFC 9110 §7.8); what it says
 //! to that is an ordinary answer.
 
-use bytes::Bytes;
-use h2::ext::Protocol;
-use h2::server::SendResponse;
-use http::{Method, Request};
 use tokio::io::AsyncWriteExt;
 
 use super::super::answer::{Back, Took};
 use super::super::client::Client;
 use super::super::decide::{Decision, Question};
 use super::super::duplex::Duplex;
+use super::super::http2::server::Respond;
 use super::super::link::Link;
 use super::super::refusal::Refusal;
 use super::super::serve::{After, Told};
-use super::super::socket::{Asked, accept, granted};
+use super::super::socket::{Asked, accept};
 use super::super::stream::Stream;
 use super::super::timer::Timer;
 use super::super::tunnel::{self, Tunnel};
@@ -26,17 +23,10 @@ use super::attempt::Answered2;
 use super::trunk::Place;
 use crate::model::Fault;
 
-/// Turns the head of a GET that asks for an upgrade into an extended CONNECT (§5.1: the key has no use there).
-pub(super) fn extend(request: &mut Request<()>) {
-    *request.method_mut() = Method::CONNECT;
-    request.headers_mut().remove("sec-websocket-key");
-    request.extensions_mut().insert(Protocol::from_static("websocket"));
-}
-
 impl Answer {
     /// The stream as bytes both ways, and the place on its connection that lasts as long.
     fn into_tunnel(self) -> (Duplex, Place) {
-        let (recv, send, place) = self.into_parts();
+        let (recv, send, place) = self.into_parts().expect("it has been granted, by the head of an answer");
         (Duplex::new(recv, send), place)
     }
 }
@@ -93,7 +83,7 @@ impl Stream {
         answered: Box<Answered2>,
         decision: &Decision,
         timer: &mut Timer,
-        respond: &mut SendResponse<Bytes>,
+        respond: &mut Respond,
     ) -> Option<Box<Answered2>> {
         if !answered.answer.is_tunnel() {
             if !(200..300).contains(&answered.answer.response.status) {
@@ -103,14 +93,13 @@ impl Stream {
             return None;
         }
         let Answered2 { answer, attempt, mut trail, .. } = *answered;
-        let head =
-            granted(self.head_for_client(&answer.response, &answer.bytes, &attempt, decision, trail.upstream_us));
-        let Ok(out) = respond.send_response(head, false) else {
+        let told = self.told(&answer.response, &answer.bytes, &attempt, decision, trail.upstream_us);
+        let Ok(out) = respond.send_response(|out| told.grant(out), false) else {
             self.tell(&trail, 499, Some(Fault::Client), (0, 0));
             return None;
         };
         let (mut endpoint, _place) = answer.into_tunnel();
-        let carried = Tunnel::new(&self.worker, &attempt, &[], &[]);
+        let carried = Tunnel::new(self.worker(), &attempt, &[], &[]);
         let ended = carried.run(&mut asked.with(out), &mut endpoint, timer).await;
         self.tell_tunnel(&mut trail, &ended);
         None

@@ -61,7 +61,7 @@ impl Told<'_> {
             (false, _) => b"connection: close\r\n\r\n",
         });
         let watch = Watch::of(&answer.response, &answer.bytes);
-        let answer = &mut *answer;
+        let answer = &mut answer;
         let mut descent = Descent { client, answer, chunked, out, sent: 0, owed: 0, bytes_out: 0, end: None, watch };
         worker.turns.down().await;
         let end = descent.run(timer, attempt.service().spec.timeouts.idle, &attempt).await;

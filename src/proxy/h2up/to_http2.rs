@@ -5,29 +5,24 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use h2::server::SendResponse;
-use h2::{Reason, SendStream};
 
 use super::super::decide::Decision;
-use super::super::forward::{Attempt, Trail};
-use super::super::h2::trailer_map;
-use super::super::h2_body::Upstream;
+use super::super::h1::trailers;
+use super::super::http2::error::{Error, Reason};
+use super::super::http2::handles::Outflow;
 use super::super::mirror::Aside;
-use super::super::stream::Stream;
+use super::super::stream::Task;
 use super::super::timer::Timer;
 use super::super::watch::Watch;
-use super::answer::{Answer, Piece};
+use super::answer::Piece;
 use super::attempt::{Answered2, settle};
 use super::grpc;
 use crate::model::Fault;
 
 /// An answer under way.
 pub(in crate::proxy) struct Poured {
-    stream: Stream,
-    down: Upstream,
-    answer: Box<Answer>,
-    attempt: Attempt,
-    trail: Trail,
+    task: Box<Task>,
+    answered: Box<Answered2>,
     timer: Timer,
     idle: Duration,
     moved: Instant,
@@ -42,60 +37,89 @@ pub(in crate::proxy) struct Poured {
 impl Poured {
     /// Sends the head of an answer, and what follows it.
     pub(in crate::proxy) async fn run(
-        stream: Stream,
+        mut task: Box<Task>,
         decision: &Decision,
-        answered: Box<Answered2>,
-        mut down: Upstream,
+        mut answered: Box<Answered2>,
         timer: Timer,
-        respond: &mut SendResponse<Bytes>,
     ) {
-        let Answered2 { answer, attempt, trail, at } = *answered;
-        let head = stream.head_for_client(&answer.response, &answer.bytes, &attempt, decision, trail.upstream_us);
-        Aside::note(&mut down.aside, &answer.response, &answer.bytes, &attempt);
-        let idle = attempt.service().spec.timeouts.idle;
+        let Task { stream, down, respond, .. } = &mut *task;
+        let Answered2 { answer, attempt, trail, at } = &mut *answered;
+        // Most answers are there as a whole by now.
+        let first = std::future::poll_fn(|cx| Poll::Ready(answer.poll(cx, down))).await;
+        Aside::note(&mut down.aside, &answer.response, &answer.bytes, attempt);
+        let whole = match &first {
+            Poll::Ready(Piece::End(trailers)) if trailers.is_empty() => Some(&b""[..]),
+            Poll::Ready(Piece::Data(data)) if answer.is_over() => Some(&data[..]),
+            _ => None,
+        };
+        let head = stream.told(&answer.response, &answer.bytes, attempt, decision, trail.upstream_us);
+        let sent = match whole {
+            Some(data) => respond.send_whole(|out| head.write(out), data).map(|()| None),
+            None => respond.send_response(|out| head.write(out), false).map(Some),
+        };
+        let (moved, idle) = (*at, attempt.service().spec.timeouts.idle);
         let watch = Watch::of(&answer.response, &answer.bytes);
-        let (moved, bytes_out, told) = (at, 0, false);
-        let mut poured =
-            Box::new(Self { stream, down, answer, attempt, trail, timer, idle, moved, bytes_out, told, watch });
-        let bare = poured.answer.is_bare();
+        let mut poured = Self { task, answered, timer, idle, moved, bytes_out: 0, told: false, watch };
         // A client that has reset the stream is told of when the answer is dropped.
-        let Ok(out) = respond.send_response(head, bare) else { return };
-        if bare {
-            return poured.finish(None);
+        let Ok(out) = sent else { return };
+        match (out, first) {
+            (Some(mut out), first) => {
+                let mut first = Some(first);
+                let rushing = |cx: &mut Context<'_>| {
+                    let first = first.take().unwrap_or(Poll::Pending);
+                    Poll::Ready(poured.rush(cx, &mut out, first))
+                };
+                if let Some(next) = std::future::poll_fn(rushing).await {
+                    Box::pin(poured.pour(out, next)).await;
+                }
+            }
+            (None, whole) => {
+                if let Poll::Ready(Piece::Data(data)) = whole {
+                    poured.note(&data);
+                }
+                poured.finish(None);
+            }
         }
-        poured.pour(out).await;
     }
 
-    async fn pour(mut self: Box<Self>, mut out: SendStream<Bytes>) {
+    /// Sends what is there. None: that was all.
+    fn rush(&mut self, cx: &mut Context<'_>, out: &mut Outflow, mut next: Poll<Piece>) -> Option<Poll<Piece>> {
         loop {
-            let next = std::future::poll_fn(|cx| match self.poll(cx) {
-                Poll::Ready(next) => Poll::Ready(Some(next)),
-                Poll::Pending => out.poll_reset(cx).map(|_| None),
-            });
-            match next.await {
+            match next {
+                Poll::Ready(Piece::Data(data)) if out.has_room() => self.send(out, data).ok()?,
+                Poll::Ready(Piece::End(trailers)) => {
+                    self.end(out, &trailers);
+                    return None;
+                }
+                next => return Some(next),
+            }
+            next = self.answered.answer.poll(cx, &mut self.task.down);
+        }
+    }
+
+    async fn pour(mut self, mut out: Outflow, mut next: Poll<Piece>) {
+        loop {
+            let step = match std::mem::replace(&mut next, Poll::Pending) {
+                Poll::Ready(piece) => Some(piece),
+                Poll::Pending => {
+                    std::future::poll_fn(|cx| match self.poll(cx) {
+                        Poll::Ready(next) => Poll::Ready(Some(next)),
+                        Poll::Pending => out.poll_reset(cx).map(|_| None),
+                    })
+                    .await
+                }
+            };
+            match step {
                 Some(Piece::Data(data)) => {
-                    let bytes = data.len();
-                    if let Some(witness) = Aside::witness(&mut self.down.aside) {
-                        witness.data(&data);
-                    }
-                    if !self.has_room(&mut out).await || out.send_data(data, false).is_err() {
+                    if !self.has_room(&mut out).await || self.send(&mut out, data).is_err() {
                         return;
                     }
-                    self.bytes_out += bytes as u64;
-                    self.answer.taken(bytes);
                 }
-                Some(Piece::End(trailers)) => {
-                    self.finish(None);
-                    let _ = match trailers.is_empty() {
-                        true => out.send_data(Bytes::new(), true),
-                        false => out.send_trailers(trailer_map(&trailers)),
-                    };
-                    return;
-                }
+                Some(Piece::End(trailers)) => return self.end(&mut out, &trailers),
                 // A call is told in its own way, so that its client takes it for what may be made again.
                 Some(Piece::Cut(Fault::Proxy)) if self.is_call() => {
                     self.finish(Some(Fault::Proxy));
-                    let _ = out.send_trailers(grpc::closed());
+                    let _ = out.send_trailers(grpc::CLOSED);
                     return;
                 }
                 // So that the client cannot take it for whole.
@@ -108,52 +132,77 @@ impl Poured {
         }
     }
 
+    /// Sends a piece, for which the client has room; the endpoint may send as much more.
+    fn send(&mut self, out: &mut Outflow, data: Bytes) -> Result<(), Error> {
+        let bytes = data.len();
+        self.note(&data);
+        out.send_data(data, false)?;
+        self.answered.answer.taken(bytes);
+        Ok(())
+    }
+
+    /// Sends the end, with trailers as lines.
+    fn end(&mut self, out: &mut Outflow, trailers: &[u8]) {
+        self.finish(None);
+        let _ = match trailers.is_empty() {
+            true => out.send_data(Bytes::new(), true),
+            false => out.send_trailers(trailers::fields(trailers)),
+        };
+    }
+
+    /// Takes note of a piece that the client gets.
+    fn note(&mut self, data: &[u8]) {
+        self.bytes_out += data.len() as u64;
+        if let Some(witness) = Aside::witness(&mut self.task.down.aside) {
+            witness.data(data);
+        }
+    }
+
     fn is_call(&self) -> bool {
-        grpc::is_call(&self.stream.head)
+        grpc::is_call(&self.task.stream.head)
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Piece> {
-        let mark = self.answer.uplink.mark();
-        let polled = self.answer.poll(cx, &mut self.down);
-        if polled.is_ready() || self.answer.uplink.mark() != mark {
+        let mark = self.answered.answer.uplink.mark();
+        let polled = self.answered.answer.poll(cx, &mut self.task.down);
+        if polled.is_ready() || self.answered.answer.uplink.mark() != mark {
             self.moved = Instant::now();
         }
         if polled.is_ready() {
             return polled;
         }
-        if self.watch.poll_over(cx, &self.attempt).is_ready() {
+        if self.watch.poll_over(cx, &self.answered.attempt).is_ready() {
             return Poll::Ready(Piece::Cut(Fault::Proxy));
         }
         ready!(self.timer.poll_elapsed(cx, self.moved + self.idle));
-        if self.answer.uplink.waits_for_client() {
+        if self.answered.answer.uplink.waits_for_client() {
             return Poll::Ready(Piece::Cut(Fault::Client));
         }
-        self.answer.doubt();
+        self.answered.answer.doubt();
         Poll::Ready(Piece::Cut(Fault::UpstreamTimeout))
     }
 
     /// Waits until the client takes more; false when it does not, or is gone. Its own body goes on meanwhile.
-    async fn has_room(&mut self, out: &mut SendStream<Bytes>) -> bool {
-        // One byte is claimed, not the whole piece, so that many waiting streams do not claim what one of them needs.
-        out.reserve_capacity(1);
+    async fn has_room(&mut self, out: &mut Outflow) -> bool {
+        if out.has_room() {
+            return true;
+        }
         // A window that is opened byte by byte is no room before all that waits has gone through it.
         let deadline = Instant::now() + self.idle;
-        while out.capacity() == 0 {
-            let (answer, down) = (&mut self.answer, &mut self.down);
-            let room = std::future::poll_fn(|cx| {
-                if let Poll::Ready(Err(_)) = answer.uplink.poll(cx, down) {
-                    return Poll::Ready(None);
-                }
-                out.poll_capacity(cx)
-            });
-            match self.timer.limit(deadline, room).await {
-                // The endpoint has not kept the client waiting.
-                Ok(Some(Ok(_))) => self.moved = Instant::now(),
-                Ok(_) => return false,
-                Err(_) => {
-                    out.send_reset(Reason::CANCEL);
-                    return false;
-                }
+        let (answer, down) = (&mut self.answered.answer, &mut self.task.down);
+        let room = std::future::poll_fn(|cx| {
+            if let Poll::Ready(Err(_)) = answer.uplink.poll(cx, down) {
+                return Poll::Ready(false);
+            }
+            out.poll_room(cx).map(|room| room.is_ok())
+        });
+        match self.timer.limit(deadline, room).await {
+            // The endpoint has not kept the client waiting.
+            Ok(true) => self.moved = Instant::now(),
+            Ok(false) => return false,
+            Err(_) => {
+                out.send_reset(Reason::CANCEL);
+                return false;
             }
         }
         true
@@ -164,13 +213,18 @@ impl Poured {
         if std::mem::replace(&mut self.told, true) {
             return;
         }
-        if let Some(witness) = Aside::witness(&mut self.down.aside).filter(|_| cut.is_none()) {
+        if let Some(witness) = Aside::witness(&mut self.task.down.aside).filter(|_| cut.is_none()) {
             witness.end();
         }
-        let status = self.answer.response.status;
-        let fault = settle(&self.answer, &self.attempt, &mut self.trail, cut, &self.stream.question());
-        self.stream.tell(&self.trail, status, fault, (self.down.bytes_in, self.bytes_out));
-        self.stream.worker.timers.borrow_mut().put(std::mem::take(&mut self.timer));
+        let Answered2 { answer, attempt, trail, .. } = &mut *self.answered;
+        let status = answer.response.status;
+        let fault = settle(answer, attempt, trail, cut, &self.task.stream.question());
+        self.task.stream.tell(trail, status, fault, (self.task.down.bytes_in, self.bytes_out));
+        let worker = self.task.worker();
+        worker.timers.borrow_mut().put(std::mem::take(&mut self.timer));
+        let mut buffers = worker.buffers.borrow_mut();
+        buffers.put_lines(std::mem::take(&mut answer.response.lines));
+        buffers.put_head(std::mem::take(&mut answer.bytes));
     }
 }
 

@@ -92,7 +92,7 @@ impl Trunks {
     pub(crate) fn sweep(&mut self, now: Instant) {
         let stale = |since: Instant| now.saturating_duration_since(since) >= IDLE_MAX;
         for slot in &mut self.slots {
-            slot.trunks.retain(|trunk| !trunk.is_over() && !trunk.idle_since().is_some_and(stale));
+            slot.trunks.retain(|trunk| !trunk.is_over() && !trunk.idle_since(now).is_some_and(stale));
         }
     }
 

@@ -1,22 +1,23 @@
 //! The way up of a body over HTTP/2: taken from the client framed as for HTTP/1, unframed here, and sent as the
-//! endpoint takes it. At most one piece waits within h2.
+//! endpoint takes it. At most one piece waits beneath.
 
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use h2::{Reason, SendStream};
 
 use super::super::body::BodyReader;
 use super::super::h1::chunked::Piece;
 use super::super::h1::request::Framing;
-use super::super::h2::trailer_map;
+use super::super::h1::trailers;
+use super::super::http2::error::Reason;
+use super::super::http2::handles::Outflow;
 use super::super::refusal::Refusal;
 use super::super::upload::Downstream;
 
 /// One request body on its way to one endpoint.
 #[derive(Debug)]
 pub(crate) struct Uplink {
-    stream: SendStream<Bytes>,
+    stream: Outflow,
     body: BodyReader,
     /// What has been taken from the client and not been unframed.
     framed: Vec<u8>,
@@ -41,7 +42,7 @@ enum Over {
 
 impl Uplink {
     /// An upload that begins with `framed`, over a stream whose head has been sent.
-    pub(crate) fn new(stream: SendStream<Bytes>, framing: Framing, framed: Vec<u8>, complete: bool) -> Self {
+    pub(crate) fn new(stream: Outflow, framing: Framing, framed: Vec<u8>, complete: bool) -> Self {
         let mut uplink = Self {
             stream,
             body: BodyReader::of_request(framing),
@@ -57,13 +58,18 @@ impl Uplink {
     }
 
     /// The stream itself, for what is no body.
-    pub(super) fn into_stream(self) -> SendStream<Bytes> {
+    pub(super) fn into_stream(self) -> Outflow {
         self.stream
     }
 
     /// Whether nothing more is to come from the client.
     pub(crate) fn is_complete(&self) -> bool {
         self.complete
+    }
+
+    /// Whether nothing more goes up.
+    pub(crate) fn is_over(&self) -> bool {
+        self.over.is_some()
     }
 
     /// A measure that grows with every byte that moves.
@@ -117,18 +123,11 @@ impl Uplink {
         self.piece = Bytes::from(data);
     }
 
-    /// Hands the piece to h2 once the endpoint has taken the one before.
+    /// Hands the piece on once the endpoint has taken the one before.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        // One byte is claimed, as on the way down, so that many waiting streams do not claim what one of them needs.
-        self.stream.reserve_capacity(1);
-        while self.stream.capacity() == 0 {
-            match ready!(self.stream.poll_capacity(cx)) {
-                Some(Ok(_)) => {}
-                _ => {
-                    self.over = Some(Over::Broken);
-                    return Poll::Ready(());
-                }
-            }
+        if ready!(self.stream.poll_room(cx)).is_err() {
+            self.over = Some(Over::Broken);
+            return Poll::Ready(());
         }
         let piece = std::mem::take(&mut self.piece);
         self.moved += piece.len() as u64;
@@ -146,7 +145,7 @@ impl Uplink {
         let trailers = self.body.take_trailers();
         let sent = match trailers.is_empty() {
             true => self.stream.send_data(Bytes::new(), true),
-            false => self.stream.send_trailers(trailer_map(&trailers)),
+            false => self.stream.send_trailers(trailers::fields(&trailers)),
         };
         self.moved += 1;
         self.over = Some(if sent.is_ok() { Over::Whole } else { Over::Broken });

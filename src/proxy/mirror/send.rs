@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Instant;
 
-use bytes::Bytes;
 use tokio::net::TcpStream;
 
 use super::super::body::BodyReader;
@@ -18,6 +17,7 @@ use super::super::h2up;
 use super::super::h2up::answer::Answer;
 use super::super::h2up::exchange::{AtHand, Call};
 use super::super::h2up::outcome;
+use super::super::h2up::request::Ask;
 use super::super::h2up::trunk::Dial;
 use super::super::lines::Purpose;
 use super::super::reach::Reach;
@@ -202,11 +202,13 @@ async fn over_http2(
     witness: &mut Option<Witness>,
 ) -> Option<Result<u16, Lost>> {
     let (head, body) = copying.message.split_at(copying.head_bytes);
+    let Some(ask) = Ask::read(head) else { return Some(Err(Lost::Answer)) };
     let call = Call {
         worker: &copying.worker,
         endpoint: &copying.endpoint,
         dial,
-        head: Bytes::copy_from_slice(head),
+        ask: &ask,
+        began: Instant::now(),
         framing: copying.framing,
         to_head: copying.to_head,
         upgrade: false,

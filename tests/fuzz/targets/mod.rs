@@ -14,6 +14,7 @@ pub(crate) mod forwarded;
 pub(crate) mod forwarded_for;
 
 pub(crate) mod h2_frames;
+pub(crate) mod hpack;
 pub(crate) mod socket_frames;
 
 pub(crate) mod affinity;
@@ -35,7 +36,7 @@ mod world;
 pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub(crate) const ALL: [Target; 20] = [
+pub(crate) const ALL: [Target; 21] = [
     ("admin_json", admin_json::check),
     ("affinity", affinity::check),
     ("announced", announced::check),
@@ -46,6 +47,7 @@ pub(crate) const ALL: [Target; 20] = [
     ("forwarded", forwarded::check),
     ("forwarded_for", forwarded_for::check),
     ("h2_frames", h2_frames::check),
+    ("hpack", hpack::check),
     ("paths", paths::check),
     ("plans", plans::check),
     ("request_head", request_head::check),

@@ -1,0 +1,144 @@
+//! What the two sides of a connection say of themselves (RFC 9113 §6.5). Pure.
+
+use super::error::Reason;
+use super::flow::WINDOW_MAX;
+use super::frame::{PAYLOAD_MAX, SETTINGS, push_head};
+
+/// Identifiers of settings (§6.5.2, RFC 8441 §3).
+const TABLE_BYTES: u16 = 1;
+const ENABLE_PUSH: u16 = 2;
+const STREAMS_MAX: u16 = 3;
+const WINDOW_BYTES: u16 = 4;
+const FRAME_BYTES: u16 = 5;
+const LIST_BYTES: u16 = 6;
+const ENABLE_CONNECT: u16 = 8;
+
+/// What weir says of its side, and bears from the other.
+#[derive(Debug, Clone)]
+pub(crate) struct Config {
+    /// SETTINGS_INITIAL_WINDOW_SIZE: bytes of a stream that may come before they are taken; at most 2^31-1.
+    pub(crate) stream_window: u32,
+    /// The same of all streams together; not below 65,535, with which a connection begins.
+    pub(crate) connection_window: u32,
+    /// SETTINGS_MAX_HEADER_LIST_SIZE, in bytes by RFC 9113 §6.5.2. A larger head of a request is answered by 431.
+    pub(crate) list_max: u32,
+    /// SETTINGS_MAX_CONCURRENT_STREAMS; streams above are refused. None: nothing is said, as by clients.
+    pub(crate) streams_max: Option<u32>,
+    /// SETTINGS_ENABLE_CONNECT_PROTOCOL (RFC 8441).
+    pub(crate) enable_connect: bool,
+    /// Streams reset by the peer before they were taken that end the connection.
+    pub(crate) pending_resets_max: usize,
+}
+
+/// What the peer says of its side.
+#[derive(Debug, Clone)]
+pub(super) struct Peer {
+    /// The window that its streams begin with.
+    pub(super) stream_window: i32,
+    /// The longest payload that it takes.
+    pub(super) frame_max: usize,
+    /// How many streams it takes at once; `usize::MAX` when it says nothing.
+    pub(super) streams_max: usize,
+    /// Whether it takes an extended CONNECT.
+    pub(super) enable_connect: bool,
+    /// What its decoder remembers, when it said so in the last SETTINGS.
+    pub(super) table_max: Option<usize>,
+}
+
+// === impl Config ===
+
+impl Config {
+    /// Appends the SETTINGS that say it. `is_client`: whether push is to be refused.
+    pub(super) fn push(&self, out: &mut Vec<u8>, is_client: bool) {
+        let entries = [
+            is_client.then_some((ENABLE_PUSH, 0)),
+            self.streams_max.map(|max| (STREAMS_MAX, max)),
+            Some((WINDOW_BYTES, self.stream_window)),
+            Some((LIST_BYTES, self.list_max)),
+            self.enable_connect.then_some((ENABLE_CONNECT, 1)),
+        ];
+        push_head(out, 6 * entries.iter().flatten().count(), SETTINGS, 0, 0);
+        for (id, value) in entries.into_iter().flatten() {
+            out.extend_from_slice(&id.to_be_bytes());
+            out.extend_from_slice(&value.to_be_bytes());
+        }
+    }
+}
+
+// === impl Peer ===
+
+impl Default for Peer {
+    /// What holds until something is said (§6.5.2).
+    fn default() -> Self {
+        Self {
+            stream_window: 65_535,
+            frame_max: PAYLOAD_MAX,
+            streams_max: usize::MAX,
+            enable_connect: false,
+            table_max: None,
+        }
+    }
+}
+
+impl Peer {
+    /// Takes over the entries of a SETTINGS frame.
+    pub(super) fn hear(&mut self, payload: &[u8]) -> Result<(), Reason> {
+        self.table_max = None;
+        let (entries, rest) = payload.as_chunks::<6>();
+        if !rest.is_empty() {
+            return Err(Reason::FRAME_SIZE_ERROR);
+        }
+        for &[i0, i1, v0, v1, v2, v3] in entries {
+            let value = u32::from_be_bytes([v0, v1, v2, v3]);
+            match u16::from_be_bytes([i0, i1]) {
+                TABLE_BYTES => self.table_max = Some(value as usize),
+                // One that a server sends is passed over: nothing that is pushed is taken.
+                ENABLE_PUSH if value <= 1 => {}
+                STREAMS_MAX => self.streams_max = value as usize,
+                // §6.5.2 names FLOW_CONTROL_ERROR for a window that is too large; the generic code says no less.
+                WINDOW_BYTES if value <= WINDOW_MAX as u32 => self.stream_window = value as i32,
+                FRAME_BYTES if (PAYLOAD_MAX..1 << 24).contains(&(value as usize)) => self.frame_max = value as usize,
+                ENABLE_CONNECT if value <= 1 => self.enable_connect = value == 1,
+                ENABLE_PUSH | WINDOW_BYTES | FRAME_BYTES | ENABLE_CONNECT => return Err(Reason::PROTOCOL_ERROR),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(id: u16, value: u32) -> Vec<u8> {
+        [&id.to_be_bytes()[..], &value.to_be_bytes()].concat()
+    }
+
+    #[test]
+    fn settings_keep_within_their_bounds() {
+        for (id, value) in [(2, 2), (4, 1 << 31), (5, 16_383), (5, 1 << 24), (8, 2)] {
+            assert_eq!(Peer::default().hear(&entry(id, value)), Err(Reason::PROTOCOL_ERROR), "{id} {value}");
+        }
+        for (id, value) in [(1, 0), (2, 0), (2, 1), (3, 0), (4, 0x7fff_ffff), (5, 0xff_ffff), (8, 1), (0xbeef, 7)] {
+            assert_eq!(Peer::default().hear(&entry(id, value)), Ok(()), "{id} {value}");
+        }
+        assert_eq!(Peer::default().hear(&[0; 5]), Err(Reason::FRAME_SIZE_ERROR));
+    }
+
+    #[test]
+    fn what_one_side_says_the_other_hears() {
+        let config = Config {
+            stream_window: 77_777,
+            connection_window: 99_999,
+            list_max: 5_000,
+            streams_max: Some(9),
+            enable_connect: true,
+            pending_resets_max: 1,
+        };
+        let (mut out, mut peer) = (Vec::new(), Peer::default());
+        config.push(&mut out, false);
+        assert_eq!(peer.hear(&out[9..]), Ok(()));
+        assert_eq!((peer.stream_window, peer.streams_max, peer.enable_connect), (77_777, 9, true));
+    }
+}

@@ -1,0 +1,398 @@
+//! The streams of a connection: their states, where they are kept, and how they are found by number. Pure.
+
+use std::collections::VecDeque;
+use std::ops::{Index, IndexMut};
+use std::task::Waker;
+
+use bytes::Bytes;
+
+use super::super::hpack::fields::Fields;
+use super::error::Error;
+use super::flow::{Intake, Room};
+use super::head::{Head, Request, put_fields};
+
+/// Places that are kept when a connection has no streams.
+const PLACES_KEPT: usize = 4;
+const PLACES_KEPT_FROM: usize = 32;
+
+/// Streams of which it is remembered that they were reset here, so that what is still under way on them is passed over
+/// (RFC 9113 §5.1); h2 remembers 50.
+const RESETS_KEPT: usize = 64;
+
+/// 2^32 by the golden ratio (Knuth, volume 3, 6.4).
+const SPREAD: u32 = 0x9e37_79b9;
+
+/// Where a stream is kept. It is another's once nobody holds the stream and it is over.
+pub(super) type Key = u32;
+
+/// How far one direction of a stream is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    /// Its head has not come, or gone.
+    Head,
+    /// More may follow.
+    Open,
+    /// Its end is known, and has not gone.
+    Ending,
+    /// It has ended.
+    Closed,
+}
+
+/// How a direction ends, behind what waits.
+#[derive(Debug)]
+pub(super) enum End {
+    None,
+    Data,
+    Trailers(Fields),
+}
+
+/// One stream.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) id: u32,
+    /// The peer's direction, and ours.
+    pub(super) recv: Side,
+    pub(super) send: Side,
+    /// Why it ended before its end.
+    pub(super) gone: Option<Error>,
+    /// Whether it is found by its number, and counted.
+    pub(super) linked: bool,
+    /// Who holds it: handles, and the queue of those to be taken.
+    pub(super) handles: u8,
+    /// Whether somebody is to take what comes.
+    pub(super) inflow: bool,
+    /// Whether it has yet to be taken by a server.
+    pub(super) pending: bool,
+
+    pub(super) intake: Intake,
+    /// Bytes that its Content-Length leaves; none when it has none.
+    pub(super) length: Option<u64>,
+    /// Of a client: whether it asked by HEAD.
+    pub(super) to_head: bool,
+    pub(super) request: Option<Request>,
+    pub(super) answer: Option<Head>,
+    pub(super) interim: VecDeque<Head>,
+    /// What has come and has not been taken.
+    pub(super) data: VecDeque<Vec<u8>>,
+    pub(super) trailers: Option<Fields>,
+    pub(super) recv_waker: Option<Waker>,
+
+    pub(super) room: Room,
+    /// What is to go, none of it empty, and what behind it.
+    pub(super) queue: VecDeque<Bytes>,
+    pub(super) end: End,
+    /// Whether it is among those that have something to send and a window for it.
+    pub(super) is_ready: bool,
+    /// Whether it is among those that wait for room on the connection.
+    pub(super) is_waiting: bool,
+    pub(super) send_waker: Option<Waker>,
+}
+
+// === impl Stream ===
+
+impl Stream {
+    fn new(id: u32) -> Self {
+        Self {
+            id,
+            recv: Side::Head,
+            send: Side::Head,
+            gone: None,
+            linked: true,
+            handles: 0,
+            inflow: true,
+            pending: false,
+            intake: Intake::new(0, 0),
+            length: None,
+            to_head: false,
+            request: None,
+            answer: None,
+            interim: VecDeque::new(),
+            data: VecDeque::new(),
+            trailers: None,
+            recv_waker: None,
+            room: Room::new(0),
+            queue: VecDeque::new(),
+            end: End::None,
+            is_ready: false,
+            is_waiting: false,
+            send_waker: None,
+        }
+    }
+
+    /// Makes a used place one for another stream. What [`Streams::remove`] has let go of is let go of.
+    fn renew(&mut self, id: u32) {
+        debug_assert!(self.handles == 0 && !self.pending && !self.is_ready && !self.is_waiting);
+        (self.id, self.linked, self.inflow) = (id, true, true);
+        (self.recv, self.send, self.gone) = (Side::Head, Side::Head, None);
+        (self.length, self.to_head) = (None, false);
+    }
+
+    /// Whether both directions have ended, or it ended before.
+    #[inline]
+    pub(super) fn is_over(&self) -> bool {
+        self.gone.is_some() || (self.recv == Side::Closed && self.send == Side::Closed)
+    }
+
+    /// Whether nothing waits, and something might go as far as this stream goes.
+    #[inline]
+    pub(super) fn has_room(&self) -> bool {
+        self.queue.is_empty() && self.send == Side::Open && self.room.is_open()
+    }
+
+    pub(super) fn wake_recv(&mut self) {
+        if let Some(waker) = self.recv_waker.take() {
+            waker.wake();
+        }
+    }
+
+    pub(super) fn wake_send(&mut self) {
+        if let Some(waker) = self.send_waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Lets go of what is to be sent.
+    #[inline]
+    pub(super) fn drop_queue(&mut self) {
+        if !self.queue.is_empty() || !matches!(self.end, End::None) {
+            self.queue.clear();
+            self.end = End::None;
+        }
+    }
+
+    /// Lets go of what has come.
+    pub(super) fn drop_inflow(&mut self) {
+        if !self.data.is_empty() {
+            self.data.clear();
+        }
+        if !self.interim.is_empty() {
+            self.interim.clear();
+        }
+        self.answer = None;
+        self.recv_waker = None;
+        if let Some(trailers) = self.trailers.take() {
+            put_fields(trailers);
+        }
+    }
+}
+
+/// Remembers a waker, unless it is remembered.
+#[inline]
+pub(super) fn keep(place: &mut Option<Waker>, waker: &Waker) {
+    if !place.as_ref().is_some_and(|kept| kept.will_wake(waker)) {
+        *place = Some(waker.clone());
+    }
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub(super) struct Streams {
+    places: Vec<Stream>,
+    free: Vec<Key>,
+    ids: Ids,
+    /// Those that were reset here, the oldest first.
+    resets: VecDeque<u32>,
+}
+
+// === impl Streams ===
+
+impl Index<Key> for Streams {
+    type Output = Stream;
+
+    #[inline]
+    fn index(&self, key: Key) -> &Stream {
+        &self.places[key as usize]
+    }
+}
+
+impl IndexMut<Key> for Streams {
+    #[inline]
+    fn index_mut(&mut self, key: Key) -> &mut Stream {
+        &mut self.places[key as usize]
+    }
+}
+
+impl Streams {
+    /// A new one.
+    pub(super) fn insert(&mut self, id: u32) -> Key {
+        let key = match self.free.pop() {
+            Some(key) => {
+                self.places[key as usize].renew(id);
+                key
+            }
+            None => {
+                self.places.push(Stream::new(id));
+                (self.places.len() - 1) as Key
+            }
+        };
+        self.ids.insert(id, key);
+        key
+    }
+
+    /// The one of that number, unless it is over.
+    #[inline]
+    pub(super) fn find(&self, id: u32) -> Option<Key> {
+        self.ids.find(id)
+    }
+
+    /// How many are not over.
+    #[inline]
+    pub(super) fn linked(&self) -> usize {
+        self.ids.len
+    }
+
+    /// It is over: its number is nobody's.
+    pub(super) fn unlink(&mut self, key: Key) {
+        let stream = &mut self.places[key as usize];
+        if std::mem::replace(&mut stream.linked, false) {
+            self.ids.remove(stream.id);
+        }
+    }
+
+    /// Nobody holds it any more.
+    pub(super) fn remove(&mut self, key: Key) {
+        let stream = &mut self.places[key as usize];
+        debug_assert!(!stream.linked && stream.handles == 0 && !stream.is_ready && !stream.is_waiting);
+        stream.drop_queue();
+        stream.drop_inflow();
+        (stream.request, stream.send_waker) = (None, None);
+        self.free.push(key);
+        if self.free.len() == self.places.len() && self.places.len() >= PLACES_KEPT_FROM {
+            self.places.truncate(PLACES_KEPT);
+            self.places.shrink_to_fit();
+            self.free.clear();
+            self.free.extend(0..PLACES_KEPT as Key);
+        }
+    }
+
+    /// Those that are not over.
+    pub(super) fn keys(&self) -> impl Iterator<Item = Key> + use<> {
+        let linked = |(key, stream): (usize, &Stream)| stream.linked.then_some(key as Key);
+        let keys: Vec<Key> = self.places.iter().enumerate().filter_map(linked).collect();
+        keys.into_iter()
+    }
+
+    /// Whether every place is free.
+    #[cfg(test)]
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.free.len() == self.places.len()
+    }
+
+    /// Remembers one that was reset here.
+    pub(super) fn note_reset(&mut self, id: u32) {
+        if self.resets.len() >= RESETS_KEPT {
+            self.resets.pop_front();
+        }
+        self.resets.push_back(id);
+    }
+
+    /// Whether it is remembered as reset here.
+    pub(super) fn was_reset(&self, id: u32) -> bool {
+        self.resets.contains(&id)
+    }
+}
+
+/// Numbers of streams and where they are kept: a table with open addresses. Numbers follow each other; they are spread, so
+/// that there are gaps between them and what is taken out moves few others.
+#[derive(Debug, Default)]
+struct Ids {
+    /// Number and key; 0 is no stream's number. Its length is a power of two.
+    cells: Vec<(u32, Key)>,
+    len: usize,
+}
+
+// === impl Ids ===
+
+impl Ids {
+    #[inline]
+    fn home(&self, id: u32) -> usize {
+        (id.wrapping_mul(SPREAD) >> 16) as usize & (self.cells.len() - 1)
+    }
+
+    #[inline]
+    fn find(&self, id: u32) -> Option<Key> {
+        if self.len == 0 {
+            return None;
+        }
+        let mut at = self.home(id);
+        loop {
+            match self.cells[at] {
+                (it, key) if it == id => return Some(key),
+                (0, _) => return None,
+                _ => at = (at + 1) & (self.cells.len() - 1),
+            }
+        }
+    }
+
+    fn insert(&mut self, id: u32, key: Key) {
+        if (self.len + 1) * 2 > self.cells.len() {
+            let larger = vec![(0, 0); (self.cells.len() * 2).max(16)];
+            let old = std::mem::replace(&mut self.cells, larger);
+            self.len = 0;
+            old.into_iter().filter(|(id, _)| *id != 0).for_each(|(id, key)| self.insert(id, key));
+        }
+        let mut at = self.home(id);
+        while self.cells[at].0 != 0 {
+            at = (at + 1) & (self.cells.len() - 1);
+        }
+        self.cells[at] = (id, key);
+        self.len += 1;
+    }
+
+    fn remove(&mut self, id: u32) {
+        if self.len == 0 {
+            return;
+        }
+        let mask = self.cells.len() - 1;
+        let mut at = self.home(id);
+        while self.cells[at].0 != id {
+            if self.cells[at].0 == 0 {
+                return;
+            }
+            at = (at + 1) & mask;
+        }
+        // What follows without a gap moves up, where it is still found.
+        let mut next = (at + 1) & mask;
+        while self.cells[next].0 != 0 {
+            let home = self.home(self.cells[next].0);
+            if (next.wrapping_sub(home) & mask) >= (next.wrapping_sub(at) & mask) {
+                self.cells[at] = self.cells[next];
+                at = next;
+            }
+            next = (next + 1) & mask;
+        }
+        self.cells[at] = (0, 0);
+        self.len -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn streams_are_found_by_their_numbers(steps in prop::collection::vec((0_u32..80, any::<bool>()), 0..400)) {
+            let (mut ids, mut model) = (Ids::default(), BTreeMap::new());
+            for (n, (id, insert)) in steps.into_iter().enumerate() {
+                // Some of the same home, some not.
+                let id = if id % 3 == 0 { id * 64 + 1 } else { id * 2 + 1 };
+                if insert && !model.contains_key(&id) {
+                    ids.insert(id, n as Key);
+                    model.insert(id, n as Key);
+                } else {
+                    ids.remove(id);
+                    model.remove(&id);
+                }
+                prop_assert_eq!(ids.len, model.len());
+                for id in 1..300 {
+                    prop_assert_eq!(ids.find(id), model.get(&id).copied());
+                }
+            }
+        }
+    }
+}
