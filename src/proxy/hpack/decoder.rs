@@ -80,7 +80,9 @@ impl Decoder {
                 let start = list.fields.bytes.len();
                 list.fields.bytes.extend_from_slice(name);
                 list.fields.bytes.extend_from_slice(value);
-                list.fields.keep(start, name.len(), Origin::Table);
+                // Most entries of the static table have no value, which is not always one that a field may have.
+                let origin = if value.is_empty() { Origin::Named } else { Origin::Table };
+                list.fields.keep(start, name.len(), origin);
             }
             return Ok(());
         }

@@ -26,7 +26,7 @@ pub(crate) enum Origin {
     Written,
     /// Its value; its name is that of a table's entry.
     Named,
-    /// Nothing: it is a table's entry.
+    /// Nothing: it is a table's entry, and has a value if it is the static one's.
     Table,
 }
 

@@ -104,7 +104,7 @@ impl Core {
     pub(super) fn begin(&mut self, id: u32) -> Key {
         let key = self.streams.insert(id);
         let stream = &mut self.streams[key];
-        stream.intake = Intake::new(self.own_window, self.config.stream_window);
+        stream.intake = Intake::new(self.own_window);
         stream.room = Room::new(self.peer.stream_window);
         key
     }

@@ -143,7 +143,7 @@ impl Core {
             out.buf.extend_from_slice(PREFACE);
         }
         config.push(&mut out.buf, is_client);
-        let mut intake = Intake::new(WINDOW_AT_FIRST, config.connection_window);
+        let mut intake = Intake::new(WINDOW_AT_FIRST);
         if let Some(more) = config.connection_window.checked_sub(WINDOW_AT_FIRST as u32).filter(|&more| more > 0) {
             frame::push_window_update(&mut out.buf, 0, more);
             intake.shift(more as i32);

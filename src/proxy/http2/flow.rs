@@ -15,7 +15,7 @@ pub(super) struct Room(i32);
 pub(super) struct Intake {
     /// As the peer knows it.
     window: i32,
-    /// As large as it is when nothing waits.
+    /// As large as it is when nothing has come.
     full: i32,
     /// What has been handed out, and not been dealt with.
     unreleased: u32,
@@ -63,10 +63,9 @@ impl Room {
 // === impl Intake ===
 
 impl Intake {
-    /// One that begins with `window`, and is `full` when all is said.
-    pub(super) fn new(window: i32, full: u32) -> Self {
-        let full = full.min(WINDOW_MAX as u32) as i32;
-        Self { window, full, unreleased: 0, untold: 0 }
+    /// One of so many bytes.
+    pub(super) fn new(window: i32) -> Self {
+        Self { window, full: window, unreleased: 0, untold: 0 }
     }
 
     /// So many bytes come.
@@ -108,6 +107,7 @@ impl Intake {
     /// The peer has heard of another window than the one it began with.
     pub(super) fn shift(&mut self, by: i32) {
         self.window = self.window.saturating_add(by);
+        self.full = self.full.saturating_add(by);
     }
 }
 
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn the_peer_is_told_of_half_a_window_at_once() {
-        let mut intake = Intake::new(100, 100);
+        let mut intake = Intake::new(100);
         assert_eq!(intake.take(101), Err(Overflow));
         assert_eq!(intake.take(100), Ok(()));
         intake.release(49);

@@ -17,8 +17,8 @@ const SLICES_MAX: usize = 32;
 /// What has been written is cut off the buffer from here on, when all of it never is.
 const CUT_FROM_BYTES: usize = 64 * 1024;
 
-/// What is kept of an empty buffer.
-const EMPTY_BYTES_MAX: usize = 4 * 1024;
+/// What is kept of an empty buffer: the heads and small bodies of some dozen answers.
+const EMPTY_BYTES_MAX: usize = 16 * 1024;
 
 /// Frames that wait to be written.
 #[derive(Debug, Default)]

@@ -16,8 +16,8 @@ const PLACES_KEPT: usize = 4;
 const PLACES_KEPT_FROM: usize = 32;
 
 /// Streams of which it is remembered that they were reset here, so that what is still under way on them is passed over
-/// (RFC 9113 §5.1); h2 remembers 50.
-const RESETS_KEPT: usize = 64;
+/// (RFC 9113 §5.1): twice as many as a connection to an endpoint carries, all of which may be given up at once.
+const RESETS_KEPT: usize = 256;
 
 /// 2^32 by the golden ratio (Knuth, volume 3, 6.4).
 const SPREAD: u32 = 0x9e37_79b9;
@@ -101,7 +101,7 @@ impl Stream {
             handles: 0,
             inflow: true,
             pending: false,
-            intake: Intake::new(0, 0),
+            intake: Intake::new(0),
             length: None,
             to_head: false,
             request: None,

@@ -95,6 +95,7 @@ fn what_breaks_the_rules_of_a_stream_ends_that_alone() {
         ("trailers that end nothing", all(&[head(&[], 0), answer(1, 0, &[("a", "b")])]), protocol),
         ("a connection's field in trailers", all(&[head(&[], 0), answer(1, 1, &[("connection", "b")])]), protocol),
         ("a dependency on itself", all(&[head(&[], 0), of(PRIORITY, 0, 1, &[0, 0, 0, 1, 9])]), protocol),
+        ("an authority that is the static table's, and empty", of(HEADERS, 5, 1, &[0x82, 0x86, 0x81, 0x84]), protocol),
         (
             "a head that depends on itself",
             of(HEADERS, END_HEADERS | WITH_PRIORITY, 1, &[&[0, 0, 0, 1, 9], &asking("GET", &[])[..]].concat()),
