@@ -102,6 +102,8 @@ impl BodyReader {
 /// Appends one chunk; nothing for no data, which would end the body.
 pub(crate) fn push_chunk(out: &mut Vec<u8>, data: &[u8]) {
     if !data.is_empty() {
+        // Its size, its ends, and those of the body.
+        out.reserve(data.len() + 32);
         push_hexadecimal(out, data.len());
         out.extend_from_slice(b"\r\n");
         out.extend_from_slice(data);

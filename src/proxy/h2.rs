@@ -346,8 +346,9 @@ fn fields<'a>(request: &'a Request, key: Option<&socket::Key>, head: &mut Head) 
 
 /// Trailers that may pass, as lines.
 pub(crate) fn trailer_lines(trailers: Option<&Fields>) -> Vec<u8> {
-    let mut lines = Vec::new();
-    for (name, value) in trailers.into_iter().flat_map(Fields::iter) {
+    let Some(trailers) = trailers else { return Vec::new() };
+    let mut lines = Vec::with_capacity(trailers.list_size());
+    for (name, value) in trailers.iter() {
         trailers::push(&mut lines, name, value);
     }
     lines
