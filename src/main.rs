@@ -21,8 +21,8 @@ fn main() -> ExitCode {
 const ALIGNED: usize = 16;
 
 /// mimalloc, asked for what is aligned only where more is meant than it gives anyway. Asked by alignment, as the crate
-/// `mimalloc` does for everything, it takes a longer way whenever the page at hand has to be looked at anew, and a larger
-/// block: three of five allocations of a request over HTTP/2, 160 instructions each.
+/// `mimalloc` does for everything, it takes a longer way whenever the page at hand has to be looked at anew, and a
+/// larger block: three of five allocations of a request over HTTP/2, 160 instructions each.
 #[cfg(feature = "mimalloc")]
 struct Allocator;
 
