@@ -62,6 +62,7 @@
 //!   5 proxy/answer   maps the head back; proxy/relay (HTTP/2: proxy/streamed) streams the body down,
 //!                    proxy/splice long ones without a copy, proxy/tunnel what follows a 101
 //!                (proxy/socket, duplex: over HTTP/2), proxy/streams ends what lasts when its pool goes to 0
+//!     proxy/connect  instead of 3 to 5, what a CONNECT asks for: a connection, and a tunnel through it
 //!   6 proxy/record   counts and logs, in one place
 //! ```
 //!

@@ -172,11 +172,31 @@ fn an_empty_or_comment_only_text_is_unfinished_and_not_just_wrong() {
 
 #[test]
 fn problems_have_the_place_and_what_would_be_right() {
-    for name in ["everything-wrong", "syntax", "references", "notifications", "policy"] {
+    for name in ["everything-wrong", "syntax", "references", "notifications", "policy", "connect"] {
         let text = std::fs::read_to_string(golden_dir().join(format!("{name}.toml"))).expect("the input is there");
         let problems = Config::parse(&text, format!("{name}.toml"), &no_env).expect_err("it is wrong");
         assert_golden(&format!("{name}.txt"), &format!("{problems}\n"));
     }
+}
+
+#[test]
+fn authorities_for_connect_are_read_in_every_form() {
+    let text = "[[routes]]\nmatch.connect = [\"DB.internal:5432\", \"*.internal:0443\", \"[::1]:1\"]\n\
+                match.client_networks = [\"10.0.0.0/8\"]\n\
+                [services.db.pools.stable]\nendpoints = [\"http://db:5432\", \"h2c://db:1\", \"unix:/run/db.sock\"]\n";
+    let config = parse(text).unwrap_or_else(|problems| panic!("{problems}"));
+    let shown: Vec<String> = config.plan.routes[0].matches.connect.iter().map(ToString::to_string).collect();
+    assert_eq!(shown, ["db.internal:5432", "*.internal:443", "[::1]:1"]);
+    let one =
+        parse(&text.replace("[\"DB.internal:5432\", \"*.internal:0443\", \"[::1]:1\"]", "\"a:1\"")).expect("legal");
+    assert_eq!(one.plan.routes[0].matches.connect[0].port, 1);
+    assert!(
+        parse("[services.db.pools.stable]\nendpoints = [\"http://db:5432\"]\n").expect("legal").plan.routes[0]
+            .matches
+            .connect
+            .is_empty(),
+        "nothing is allowed that is not written"
+    );
 }
 
 #[test]

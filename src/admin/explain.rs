@@ -36,7 +36,7 @@ impl Described {
     pub(super) fn read(mut fields: Fields) -> Result<Self, Problem> {
         let method = fields.text("method")?.unwrap_or_else(|| "GET".into());
         let host = fields.text("host")?.unwrap_or_else(|| "localhost".into());
-        let path = fields.text("path")?.unwrap_or_else(|| "/".into());
+        let path = fields.text("path")?;
         let listener = fields.text("listener")?;
         let client_ip = fields.text("client_ip")?.map(|text| text.parse().map_err(|_| not("client_ip", "an address")));
         let client_ip = client_ip.transpose()?.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
@@ -49,7 +49,16 @@ impl Described {
         if host.is_empty() || !host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b)) {
             return Err(not("host", "a host, perhaps with a port"));
         }
-        if !path.starts_with('/') || !path.bytes().all(|b| b.is_ascii_graphic() && b != b'#') {
+        // A CONNECT names an authority and nothing else (RFC 9110 §9.3.6).
+        let connect = method == "CONNECT";
+        if connect && path.is_some() {
+            return Err(not("path", "part of a CONNECT; its \"host\" is what it asks for, such as db.internal:5432"));
+        }
+        if connect && host.rsplit_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_err()) {
+            return Err(not("host", "a host and a port, which a CONNECT asks for"));
+        }
+        let path = path.unwrap_or_else(|| if connect { String::new() } else { "/".into() });
+        if !connect && !path.starts_with('/') || !path.bytes().all(|b| b.is_ascii_graphic() && b != b'#') {
             return Err(not("path", "a path such as /a?b=c, escaped as it would be sent"));
         }
         for (name, value) in &mut headers {

@@ -19,9 +19,10 @@ use crate::model::BUCKETS;
 Examples:
   weir explain /pay
   weir explain --host shop.example -H 'x-beta-user: true' --client-ip 10.1.2.3 '/pay?step=2'
-  weir explain --cookie 'weir=1.AbC…' http://shop.example/pay")]
+  weir explain --cookie 'weir=1.AbC…' http://shop.example/pay
+  weir explain -X CONNECT db.internal:5432")]
 pub(super) struct Arguments {
-    /// The path with its query, or a whole http:// URL
+    /// The path with its query, or a whole http:// URL; of a CONNECT its HOST:PORT
     path: String,
     /// The method
     #[arg(long, short = 'X', default_value = "GET")]
@@ -55,19 +56,23 @@ pub(super) fn execute(arguments: &Arguments, globals: &Globals) -> Result<(), Fa
 /// The body of the question.
 fn described(arguments: &Arguments) -> Result<Value, Failure> {
     let (host, path) = match arguments.path.split_once("://") {
+        _ if arguments.method == "CONNECT" => (Some(arguments.path.clone()), None),
         Some(("http" | "https", rest)) => {
             let at = rest.find(['/', '?']).unwrap_or(rest.len());
             (
                 Some(rest[..at].to_owned()),
-                format!("{}{}", if rest[at..].starts_with('/') { "" } else { "/" }, &rest[at..]),
+                Some(format!("{}{}", if rest[at..].starts_with('/') { "" } else { "/" }, &rest[at..])),
             )
         }
         Some(_) if !arguments.path.starts_with('/') => {
             return Err(Failure::wrong("write a path such as /pay, or a URL that begins with http://"));
         }
-        _ => (None, arguments.path.clone()),
+        _ => (None, Some(arguments.path.clone())),
     };
-    let mut body = json!({ "method": arguments.method, "path": path });
+    let mut body = json!({ "method": arguments.method });
+    if let Some(path) = path {
+        body["path"] = path.into();
+    }
     if let Some(host) = arguments.host.clone().or(host) {
         body["host"] = host.into();
     }

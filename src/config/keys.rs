@@ -351,6 +351,7 @@ static TABLES: &[Table] = &[
             key("query", Kind::Values("value"), "", "query parameters"),
             key("cookies", Kind::Values("value"), "", "cookies"),
             key("client_networks", Kind::Texts, "", "networks that the client is in one of"),
+            key("connect", Kind::Texts, "", "a CONNECT to one of these HOST:PORT (or *.suffix:PORT), and nothing else"),
         ],
     },
     limit_keys::RATE_LIMIT,

@@ -314,7 +314,7 @@ pub(super) fn tracing(tracing: Option<&Tracing>) -> Plain {
 /// Without its name.
 pub(super) fn route(route: &RouteSpec) -> Plain {
     let RouteSpec { name: _, service, pool, matches, rewrite, priority } = route;
-    let Matches { hosts, path, methods, headers, query, cookies, networks } = matches;
+    let Matches { hosts, path, methods, headers, query, cookies, networks, connect } = matches;
     let host = |host: &HostMatch| match host {
         HostMatch::Exact(host) => host.clone(),
         HostMatch::Suffix(suffix) => format!("*{suffix}"),
@@ -335,7 +335,8 @@ pub(super) fn route(route: &RouteSpec) -> Plain {
         .list("headers", &headers.iter().map(condition).collect::<Vec<_>>())
         .list("query", &query.iter().map(condition).collect::<Vec<_>>())
         .list("cookies", &cookies.iter().map(condition).collect::<Vec<_>>())
-        .list("client_networks", networks);
+        .list("client_networks", networks)
+        .list("connect", connect);
     match rewrite {
         Rewrite::Keep => plain,
         Rewrite::Strip(prefix) => plain.add("strip_prefix", prefix),

@@ -66,7 +66,7 @@ pub struct Head {
     pub bytes: Vec<u8>,
     /// The method, upper case as it came.
     pub method: Span,
-    /// The target in origin form, path and query byte for byte as they came.
+    /// The target in origin form, path and query byte for byte as they came; of a CONNECT nothing.
     pub target: Span,
     /// Length of the path within the target; the rest is `?` and the query.
     pub path_len: u32,
@@ -182,6 +182,13 @@ impl Head {
     /// The target: path and query.
     pub fn target(&self) -> &str {
         self.text(self.target)
+    }
+
+    /// Whether it asks for a tunnel (RFC 9110 §9.3.6). Nothing else has no path, so that this costs other requests a
+    /// look at a number.
+    #[inline]
+    pub fn is_connect(&self) -> bool {
+        self.path_len == 0 && self.slice(self.method) == b"CONNECT"
     }
 
     /// The path, without the query.

@@ -23,6 +23,7 @@
 //! - **order**: what is asked of an ACME authority for a certificate; a **challenge** is how it sees that a name is
 //!   served from here
 //! - **lane**: by what an attempt came to its pool: placed by the weights (in two halves), or named by something else
+//! - **tunnel**: bytes both ways between a client and an endpoint, untouched: a WebSocket, or what a CONNECT asks for
 //! - **long stream**: a tunnel, server-sent events, or another answer of unknown length that has lasted for a while
 //! - **probe**: an active health check; **ejection**: an endpoint taken out by its answers; **rest**: what the breaker
 //!   of a pool gives it
@@ -79,8 +80,8 @@ pub use policy::{
     WarmUp,
 };
 pub use spec::{
-    AccessLog, Direct, FieldMatch, HostMatch, Limits, ListenerSpec, LogFormat, LogSink, Matches, PathMatch, Pin, Plan,
-    PoolSpec, Rewrite, RouteSpec, ServiceSpec, ValueMatch,
+    AccessLog, ConnectMatch, Direct, FieldMatch, HostMatch, Limits, ListenerSpec, LogFormat, LogSink, Matches,
+    PathMatch, Pin, Plan, PoolSpec, Rewrite, RouteSpec, ServiceSpec, ValueMatch,
 };
 pub use stream::{OnZeroStreams, StreamKind};
 pub use switch::{KillSwitch, Limit, Pools, Priority, Recovery, Trigger};

@@ -123,6 +123,18 @@ pub struct Matches {
     pub cookies: Vec<FieldMatch>,
     /// Client networks; empty: any.
     pub networks: Vec<IpNet>,
+    /// Authorities that a CONNECT may name (RFC 9110 §9.3.6). Where there are any, the route matches a CONNECT to one
+    /// of them and nothing else; where there are none, it matches anything but a CONNECT.
+    pub connect: Vec<ConnectMatch>,
+}
+
+/// An authority that a CONNECT may name. It selects a route, and is nothing that is connected to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectMatch {
+    /// Its host.
+    pub host: HostMatch,
+    /// Its port.
+    pub port: u16,
 }
 
 /// A host condition; always compared in lower case and without the port.
@@ -324,6 +336,17 @@ impl Default for Limits {
 impl Default for AccessLog {
     fn default() -> Self {
         Self { sink: LogSink::Off, format: LogFormat::Json, sample: 1.0 }
+    }
+}
+
+// === impl ConnectMatch ===
+
+impl std::fmt::Display for ConnectMatch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.host {
+            HostMatch::Exact(host) => write!(f, "{host}:{}", self.port),
+            HostMatch::Suffix(suffix) => write!(f, "*{suffix}:{}", self.port),
+        }
     }
 }
 

@@ -13,6 +13,8 @@ pub enum StreamKind {
     Grpc,
     /// Any other answer of unknown length.
     Other,
+    /// A tunnel that a CONNECT asked for.
+    Connect,
 }
 
 /// What becomes of the streams of a pool when its own weight goes to 0.
@@ -31,7 +33,8 @@ pub enum OnZeroStreams {
 
 impl StreamKind {
     /// Every kind, in the order of [`StreamKind::index`].
-    pub const ALL: [StreamKind; 4] = [StreamKind::WebSocket, StreamKind::Events, StreamKind::Grpc, StreamKind::Other];
+    pub const ALL: [StreamKind; 5] =
+        [StreamKind::WebSocket, StreamKind::Events, StreamKind::Grpc, StreamKind::Other, StreamKind::Connect];
 
     /// Position in [`StreamKind::ALL`], for counter arrays.
     pub fn index(self) -> usize {
@@ -45,13 +48,14 @@ impl StreamKind {
             StreamKind::Events => "events",
             StreamKind::Grpc => "grpc",
             StreamKind::Other => "other",
+            StreamKind::Connect => "connect",
         }
     }
 
     /// How long one has to run until it is a long stream: others than these may be about to end by themselves.
     pub fn long_after(self) -> Duration {
         match self {
-            StreamKind::WebSocket | StreamKind::Events => Duration::ZERO,
+            StreamKind::WebSocket | StreamKind::Events | StreamKind::Connect => Duration::ZERO,
             StreamKind::Grpc | StreamKind::Other => Duration::from_secs(5),
         }
     }

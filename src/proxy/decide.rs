@@ -57,10 +57,11 @@ pub struct Dice<'a> {
     pub rng: &'a mut Rng,
 }
 
-/// Whether a request may be sent once more (RFC 9110 §9.2.2), by a method that anybody uses.
+/// Whether a request may be sent once more (RFC 9110 §9.2.2), by a method that anybody uses. Of a CONNECT nothing is
+/// sent before it is answered.
 #[inline]
 pub(crate) fn is_idempotent(method: &[u8]) -> bool {
-    matches!(method, b"GET" | b"HEAD" | b"OPTIONS" | b"PUT" | b"DELETE")
+    matches!(method, b"GET" | b"HEAD" | b"OPTIONS" | b"PUT" | b"DELETE" | b"CONNECT")
 }
 
 /// The answer: where the request goes and why.
@@ -172,8 +173,30 @@ pub fn next(
         })
 }
 
+/// A request that no route matches.
+#[cold]
+fn unrouted(question: &Question<'_>) -> Refusal {
+    match question.head.is_connect() {
+        false => Refusal::NoRoute,
+        // RFC 9110 §9.3.6 has a proxy open tunnels to what it knows to be safe, and to nothing else.
+        true if question.snapshot.table.allows_connect() => Refusal::NoTunnel,
+        true => Refusal::Head(Refused::Method),
+    }
+}
+
+/// The route that allows a CONNECT on a listener that is pinned to a pool of `service`: a tunnel always needs one.
+#[cold]
+fn allowing(question: &Question<'_>, service: usize) -> Result<usize, Refusal> {
+    let Question { snapshot, head, client, .. } = *question;
+    let found = snapshot.table.find_index(head, client);
+    found.filter(|&route| snapshot.table.routes()[route].service == service).ok_or_else(|| unrouted(question))
+}
+
 #[cold]
 fn redirect(head: &Head, port: u16) -> Refusal {
+    if head.is_connect() {
+        return Refusal::Head(Refused::Method);
+    }
     let nowhere = Refused::Malformed("the Host is missing, so there is nowhere to send the client");
     if head.host().is_empty() { Refusal::Head(nowhere) } else { Refusal::Redirect(port) }
 }
@@ -189,10 +212,9 @@ fn choose(question: &Question<'_>, dice: &mut Dice<'_>) -> Result<Choice, Refusa
         return Err(redirect(head, port));
     }
     if let Some((service, pool)) = listener.pin {
-        admit(question, service, None)?;
-        let plain =
-            Choice { service, pool, why: Why::Listener, route: None, direct: false, bucket: None, issue: false };
-        return Ok(plain);
+        let route = if head.is_connect() { Some(allowing(question, service)?) } else { None };
+        admit(question, service, route)?;
+        return Ok(Choice { service, pool, why: Why::Listener, route, direct: false, bucket: None, issue: false });
     }
     let path = head.path();
     if snapshot.table.reads_paths() && (is_ambiguous(path) || has_dot_segments(path)) {
@@ -212,7 +234,7 @@ fn choose(question: &Question<'_>, dice: &mut Dice<'_>) -> Result<Choice, Refusa
         admit(question, service, route)?;
         return Ok(Choice { service, pool, why: Why::Path, route, direct: true, bucket: None, issue: false });
     }
-    let index = found.ok_or(Refusal::NoRoute)?;
+    let index = found.ok_or_else(|| unrouted(question))?;
     let route = &snapshot.table.routes()[index];
     admit(question, route.service, Some(index))?;
     let service = &snapshot.services[route.service];

@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use super::admit::{self, Places};
 use super::again::pause;
 use super::balance;
+use super::connect::{self, Opened};
 use super::decide::{Decision, Question};
 use super::exchange::Conn;
 use super::h1::response::Response;
@@ -64,6 +65,8 @@ pub(crate) enum Reply {
     /// HTTP/1 over anything else.
     Any(Box<Answered<AnyWire>>),
     Http2(Box<Answered2>),
+    /// A connection for what a CONNECT asked for.
+    Tunnel(Box<Opened>),
 }
 
 /// What became of one attempt.
@@ -130,6 +133,9 @@ pub(crate) async fn forward<D: Downstream>(
     down: &mut D,
     timer: &mut Timer,
 ) -> Result<Reply, (Refusal, Trail)> {
+    if job.question.head.is_connect() {
+        return Box::pin(connect::open(job, places, down, timer)).await;
+    }
     let mut trail = Trail::default();
     let service = &job.snapshot.services[job.decision.service];
     job.worker.budgets.borrow_mut().deposit(service.slot, &service.spec.retry);

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::connect;
 use super::connection::{IDLE_ENOUGH, SILENT_ENOUGH};
 use super::forward::Trail;
 use super::frames::held::Held;
@@ -264,6 +265,9 @@ pub(crate) fn canonical(
 ) -> Result<Framing, Refused> {
     let malformed = |why| Err(Refused::Malformed(why));
     let method = socket::method(request)?;
+    if method == b"CONNECT" {
+        return connect::canonical(request, limits, head);
+    }
     if !syntax::is_method(method) {
         return malformed("the method is not in upper case letters");
     }

@@ -114,7 +114,7 @@ async fn carefully<W: Wire, D: Downstream>(
 }
 
 /// What a failed attempt costs, and where to go next.
-fn failed<A>(
+pub(super) fn failed<A>(
     job: &Job<'_>,
     attempt: &Attempt,
     failure: &Failure,

@@ -59,6 +59,7 @@ mod replay;
 mod answer;
 mod body;
 mod client;
+mod connect;
 mod duplex;
 mod relay;
 mod serve;

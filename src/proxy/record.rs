@@ -55,7 +55,7 @@ pub(crate) fn tell(worker: &Worker, snapshot: &Snapshot, head: &Head, story: &St
             }
             let lane = lane(decision, story.trail, draw);
             let counted = &shard.lanes[lane.index()];
-            if story.fault.is_some() || story.status >= 400 || story.status == 101 {
+            if story.fault.is_some() || story.status >= 400 || story.status == 101 || head.is_connect() {
                 let failed = Failed { snapshot, decision, pool: last, lane };
                 odd(shard, &failed, story, duration_us, worker.index);
             } else {
@@ -137,7 +137,8 @@ fn odd(shard: &PoolShard, failed: &Failed<'_>, story: &Story<'_>, duration_us: u
             lane.uncounted.add(1);
             lane.latency.record_us(duration_us);
         }
-        None if story.status == 101 => {
+        // A tunnel, which a 101 or the 200 to a CONNECT begins.
+        None if story.status < 400 => {
             own.tunnels.add(1);
             own.disconnects.add(u64::from(story.trail.reset));
             named.uncounted.add(1);

@@ -31,6 +31,9 @@ pub enum Refusal {
     /// No route matches.
     #[error("no route matches this request")]
     NoRoute,
+    /// A CONNECT, and routes that allow some, but none that allows this one.
+    #[error("no route allows a tunnel to this authority")]
+    NoTunnel,
     /// The client's network may not use this listener or path.
     #[error("this client may not reach this")]
     Forbidden,
@@ -99,7 +102,7 @@ impl Refusal {
             // Only ever logged: there is nobody to send it to.
             Refusal::ClientGone => 499,
             Refusal::NoRoute => 404,
-            Refusal::Forbidden => 403,
+            Refusal::Forbidden | Refusal::NoTunnel => 403,
             Refusal::RateLimited(_) => 429,
             Refusal::Loop => 508,
             Refusal::NothingServing(_)
@@ -125,6 +128,7 @@ impl Refusal {
             | Refusal::Challenge(_)
             | Refusal::PlainHttp
             | Refusal::Forbidden
+            | Refusal::NoTunnel
             | Refusal::NoWebSocket
             | Refusal::RateLimited(_) => Fault::Client,
             Refusal::NoRoute
@@ -148,6 +152,7 @@ impl Refusal {
                 | Refusal::BodyTimeout
                 | Refusal::ClientGone
                 | Refusal::PlainHttp
+                | Refusal::NoTunnel
         )
     }
 
@@ -184,7 +189,7 @@ impl Refusal {
             | Refusal::ClientGone
             | Refusal::AmbiguousPath
             | Refusal::PlainHttp => "http_request_error",
-            Refusal::Forbidden | Refusal::RateLimited(_) => "http_request_denied",
+            Refusal::Forbidden | Refusal::NoTunnel | Refusal::RateLimited(_) => "http_request_denied",
             Refusal::Redirect(_)
             | Refusal::Challenge(_)
             | Refusal::Overloaded

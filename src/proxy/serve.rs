@@ -11,8 +11,7 @@ use super::answer::{Back, Took};
 use super::challenge;
 use super::client::Client;
 use super::decide::{Decision, Dice, Question, decide, is_idempotent};
-use super::exchange::Conn;
-use super::forward::{Answered, Attempt, Job, Reply, Trail, forward};
+use super::forward::{Answered, Job, Reply, Trail, forward};
 use super::h1::request::{Framing, Parsed};
 use super::h1::response::ResponseFraming;
 use super::link::Link;
@@ -24,7 +23,6 @@ use super::refusal::Refusal;
 use super::relay::{End, Relay, write_framing};
 use super::timer::Timer;
 use super::trace::Trace;
-use super::tunnel::{self, Tunnel};
 use super::upload::Downstream;
 use super::via::Via;
 use super::wire::Wire;
@@ -150,6 +148,7 @@ impl Request<'_> {
             Ok(Reply::Http2(answered)) => {
                 Box::pin(told.relay_http2(&question, &decision, client, answered, timer)).await
             }
+            Ok(Reply::Tunnel(opened)) => Box::pin(told.carry(&decision, opened, client, timer)).await,
             Err((refusal, trail)) => told.refuse(client, Some(&decision), &trail, refusal, timer).await,
         }
     }
@@ -263,28 +262,6 @@ impl Told<'_> {
         };
         answered.give_back(whole, question.now.mono_ms);
         after
-    }
-
-    /// Carries what follows a 101; the bytes that went to the client.
-    async fn tunnel<L: Link, W: Wire>(
-        &self,
-        client: &mut Client<'_, L>,
-        conn: &mut Conn<W>,
-        attempt: &Attempt,
-        trail: &mut Trail,
-        timer: &mut Timer,
-    ) -> u64 {
-        tunnel::keep_alive(client.stream.socket());
-        conn.stream.tcp().into_iter().for_each(tunnel::keep_alive);
-        let tunnel = Tunnel::new(self.request.worker, attempt, client.unused(), &std::mem::take(&mut conn.buf));
-        let ended = tunnel.run(client.stream, &mut conn.stream, timer).await;
-        trail.reset = ended.endpoint_reset;
-        client.bytes_in += ended.up;
-        if ended.client_reset {
-            // It broke off, and so does this.
-            conn.stream.tcp().into_iter().for_each(tunnel::reset);
-        }
-        ended.down
     }
 
     /// Answers in the proxy's own name.

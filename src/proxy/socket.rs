@@ -34,7 +34,7 @@ pub(crate) const KEY: &[u8] = b"sec-websocket-key";
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Key([u8; 24]);
 
-/// A WebSocket that a client of HTTP/2 asks for.
+/// A WebSocket that a client of HTTP/2 asks for, or the tunnel of a CONNECT.
 #[derive(Debug)]
 pub(crate) struct Asked {
     /// Its side of the stream; nothing is read of it before there is a tunnel.
@@ -82,7 +82,7 @@ pub(crate) fn method(request: &Request) -> Result<&[u8], Refused> {
             }
             Ok(b"GET")
         }
-        (b"CONNECT" | b"TRACE", _) => Err(Refused::Method),
+        (b"TRACE", _) => Err(Refused::Method),
         (method, _) => Ok(method),
     }
 }

@@ -44,6 +44,11 @@ impl Frames {
         Self { masked, state: State::Head { seen: [0; HEAD_BYTES_MAX], len: 0 }, closed: false }
     }
 
+    /// Bytes that are no WebSocket from the first.
+    pub(crate) fn none() -> Self {
+        Self { masked: false, state: State::Lost, closed: false }
+    }
+
     /// Whether a frame could be put here.
     pub(crate) fn is_between(&self) -> bool {
         matches!(self.state, State::Head { len: 0, .. })

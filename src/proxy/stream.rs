@@ -101,7 +101,7 @@ impl Task {
         let (now, caller) = (worker.now(began), Caller::new(&head, &bundle.via, &snapshot.trusted_proxies));
         let id = RequestId::new(&head, &mut worker.chance.borrow_mut().rng);
         let trace = worker.trace(&snapshot, &head, caller.trusted);
-        let (down, asked) = match upgrade {
+        let (down, asked) = match upgrade || head.is_connect() {
             true => (Upstream::none(), Some(Asked { body })),
             false => (Upstream::new(body, framing, &head), None),
         };
@@ -145,6 +145,10 @@ impl Task {
             }
             Some(Ok(Reply::Http1(answered))) => self.pass(answered, &decision, timer).await,
             Some(Ok(Reply::Any(answered))) => Box::pin(self.pass(answered, &decision, timer)).await,
+            Some(Ok(Reply::Tunnel(opened))) => {
+                Box::pin(stream.carry(asked.take(), opened, &mut timer, respond)).await;
+                stream.worker().timers.borrow_mut().put(timer);
+            }
             Some(Err((refusal, trail))) => {
                 stream.refuse(&refusal, &trail, down.bytes_in, respond);
                 stream.worker().timers.borrow_mut().put(timer);

@@ -20,7 +20,12 @@ impl Told<'_> {
     /// Writes it.
     pub(crate) fn write(&self, out: &mut HeadWriter<'_>) {
         out.status(self.response.status);
-        self.back.fields(self.response, self.bytes, |name, value| lower(name, |name| out.field(name, value)));
+        match self.response.lower {
+            true => self.back.fields(self.response, self.bytes, |name, value| out.field(name, value)),
+            false => {
+                self.back.fields(self.response, self.bytes, |name, value| lower(name, |name| out.field(name, value)))
+            }
+        }
         if let Some(length) = self.response.length.filter(|_| self.response.status != 204) {
             out.field(b"content-length", decimal(length, &mut [0; 20]));
         }

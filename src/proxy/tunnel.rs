@@ -1,9 +1,11 @@
-//! What follows a 101: bytes both ways until both sides are done, untouched.
+//! What follows a 101, or the 200 to a CONNECT: bytes both ways until both sides are done, untouched.
 //!
 //! A tunnel holds no buffer while nothing moves. Half of one may end before the other; the half that is left is given
-//! the idle time of a body. When it has to end because the weight of its pool went to 0, each side is sent a
-//! Close frame between two frames of its own (see [`super::frames`]), has a moment to answer, and is closed in order;
-//! what is no WebSocket is just closed.
+//! the idle time of a body. When it has to end because the weight of its pool went to 0, each side of a WebSocket is
+//! sent a Close frame between two frames of its own (see [`super::socket_frames`]), has a moment to answer, and is
+//! closed in order; what is no WebSocket is just closed, and what a CONNECT opened is cut, so that it does not look
+//! whole.
+//! What opens one: [`super::serve`], [`super::connect`].
 
 use std::io;
 use std::pin::Pin;
@@ -13,11 +15,15 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-use super::exchange::poll_read;
-use super::forward::Attempt;
+use super::client::Client;
+use super::exchange::{Conn, poll_read};
+use super::forward::{Attempt, Trail};
+use super::link::Link;
+use super::serve::Told;
 use super::socket_frames::{Frames, close_frame};
 use super::streams::Stay;
 use super::timer::Timer;
+use super::wire::Wire;
 use super::worker::Worker;
 use crate::model::{StreamKind, Timeouts};
 
@@ -36,6 +42,8 @@ pub(crate) struct Ended {
     pub(crate) client_reset: bool,
     /// Whether the endpoint's side broke.
     pub(crate) endpoint_reset: bool,
+    /// Whether both sides ended it, each in order.
+    pub(crate) whole: bool,
 }
 
 /// One tunnel.
@@ -45,6 +53,8 @@ pub(crate) struct Tunnel<'a> {
     timeouts: Timeouts,
     up: Way,
     down: Way,
+    /// Nothing is known of its bytes: it has no order in which it could be closed but that of its ends.
+    raw: bool,
     /// It has to end.
     closing: bool,
     /// It is no WebSocket, so that nobody is told why.
@@ -72,15 +82,28 @@ struct Way {
 // === impl Tunnel ===
 
 impl<'a> Tunnel<'a> {
-    /// One that begins with what has been read already, of the client and of the endpoint.
+    /// A WebSocket that begins with what has been read already, of the client and of the endpoint.
     pub(crate) fn new(worker: &'a Worker, attempt: &Attempt, early_up: &[u8], early_down: &[u8]) -> Self {
         let [a, b, c, d, ..] = worker.chance.borrow_mut().rng.draw().to_be_bytes();
+        let up = Way::new(early_up, Frames::new(true), Some([a, b, c, d]));
+        let down = Way::new(early_down, Frames::new(false), None);
+        Self::of(worker, attempt, StreamKind::WebSocket, [up, down])
+    }
+
+    /// Bytes of which nothing is known, that begin with what has been read of the client.
+    pub(crate) fn raw(worker: &'a Worker, attempt: &Attempt, early_up: &[u8]) -> Self {
+        let way = |early| Way::new(early, Frames::none(), None);
+        Self::of(worker, attempt, StreamKind::Connect, [way(early_up), way(&[])])
+    }
+
+    fn of(worker: &'a Worker, attempt: &Attempt, kind: StreamKind, [up, down]: [Way; 2]) -> Self {
         Self {
             worker,
-            stay: attempt.stay(StreamKind::WebSocket),
+            stay: attempt.stay(kind),
             timeouts: attempt.service().spec.timeouts,
-            up: Way::new(early_up, Some([a, b, c, d])),
-            down: Way::new(early_down, None),
+            up,
+            down,
+            raw: kind == StreamKind::Connect,
             closing: false,
             plain: false,
             moved: Instant::now(),
@@ -95,6 +118,8 @@ impl<'a> Tunnel<'a> {
     {
         let mut ended = Ended::default();
         std::future::poll_fn(|cx| self.poll(cx, client, endpoint, timer, &mut ended)).await;
+        let broken = ended.client_reset || ended.endpoint_reset;
+        ended.whole = !broken && self.up.shut && self.down.shut && !self.closing;
         for way in [self.up, self.down] {
             self.worker.buffers.borrow_mut().put(way.held);
         }
@@ -115,6 +140,9 @@ impl<'a> Tunnel<'a> {
     {
         if !self.closing && self.stay.poll_over(cx).is_ready() {
             self.closing = true;
+            if self.raw {
+                return Poll::Ready(());
+            }
             self.moved = Instant::now();
             // What is no WebSocket in one direction is none in the other.
             let lost = self.up.frames.is_lost() || self.down.frames.is_lost();
@@ -167,8 +195,7 @@ impl<'a> Tunnel<'a> {
 // === impl Way ===
 
 impl Way {
-    fn new(early: &[u8], mask: Option<[u8; 4]>) -> Self {
-        let mut frames = Frames::new(mask.is_some());
+    fn new(early: &[u8], mut frames: Frames, mask: Option<[u8; 4]>) -> Self {
         frames.pass(early);
         let bytes = early.len() as u64;
         Self { held: early.to_vec(), at: 0, frames, mask, said: false, ended: false, shut: false, bytes }
@@ -268,6 +295,33 @@ impl Way {
             || self.said
                 && self.at == self.held.len()
                 && (self.ended || self.frames.is_closed() || self.frames.is_lost())
+    }
+}
+
+// === impl Told ===
+
+impl Told<'_> {
+    /// Carries what follows a 101; the bytes that went to the client.
+    pub(crate) async fn tunnel<L: Link, W: Wire>(
+        &self,
+        client: &mut Client<'_, L>,
+        conn: &mut Conn<W>,
+        attempt: &Attempt,
+        trail: &mut Trail,
+        timer: &mut Timer,
+    ) -> u64 {
+        let _no_turns = self.request.worker.turns.leave();
+        keep_alive(client.stream.socket());
+        conn.stream.tcp().into_iter().for_each(keep_alive);
+        let tunnel = Tunnel::new(self.request.worker, attempt, client.unused(), &std::mem::take(&mut conn.buf));
+        let ended = tunnel.run(client.stream, &mut conn.stream, timer).await;
+        trail.reset = ended.endpoint_reset;
+        client.bytes_in += ended.up;
+        if ended.client_reset {
+            // It broke off, and so does this.
+            conn.stream.tcp().into_iter().for_each(reset);
+        }
+        ended.down
     }
 }
 

@@ -26,6 +26,10 @@ pub(crate) struct Turns {
 #[derive(Debug)]
 pub(crate) struct InFlight<'a>(&'a Turns);
 
+/// A request in flight that has become a tunnel, which takes no turns.
+#[derive(Debug)]
+pub(crate) struct Away<'a>(&'a Turns);
+
 // === impl Turns ===
 
 impl Turns {
@@ -34,6 +38,12 @@ impl Turns {
     pub(crate) fn begin(&self) -> InFlight<'_> {
         self.in_flight.set(self.in_flight.get() + 1);
         InFlight(self)
+    }
+
+    /// One request less, until the guard is dropped: tunnels that are open for hours make no worker busy.
+    pub(crate) fn leave(&self) -> Away<'_> {
+        self.in_flight.set(self.in_flight.get().saturating_sub(1));
+        Away(self)
     }
 
     /// The moment to send requests up.
@@ -62,6 +72,14 @@ impl Drop for InFlight<'_> {
     }
 }
 
+// === impl Away ===
+
+impl Drop for Away<'_> {
+    fn drop(&mut self) {
+        self.0.in_flight.set(self.0.in_flight.get() + 1);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,6 +97,10 @@ mod tests {
         assert!(!waits(turns.up()) && !waits(turns.down()));
         let last = turns.begin();
         assert!(waits(turns.up()) && waits(turns.down()));
+        let tunnel = turns.leave();
+        assert!(!waits(turns.up()), "a tunnel is no request in flight");
+        drop(tunnel);
+        assert!(waits(turns.up()));
         drop(last);
         assert!(!waits(turns.up()));
         drop(requests);

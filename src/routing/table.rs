@@ -13,6 +13,9 @@
 //! 5. more header conditions, 6. more query conditions, 7. more cookie conditions, 8. a client network condition
 //! 9. first in the file
 //!
+//! A CONNECT has no path, and asks for a tunnel: it finds only routes that list its authority, and other requests never
+//! find those. Of several, the same order decides.
+//!
 //! # Search
 //!
 //! Every (route, host) pair has its rank in that order. Pairs are grouped by host and, within a host, by the first
@@ -24,7 +27,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use super::matcher::{Matcher, PathRule};
-use crate::model::{Head, HostMatch, PathMatch, RouteSpec};
+use crate::model::{ConnectMatch, Head, HostMatch, PathMatch, RouteSpec};
 
 /// A route as the request path uses it.
 #[derive(Debug)]
@@ -46,7 +49,16 @@ pub struct Table {
     exact: HashMap<Box<str>, Group>,
     /// By suffix with its leading dot.
     wildcard: HashMap<Box<str>, Group>,
+    /// Those for CONNECT, by authority; a wildcard by suffix and port, with its leading dot.
+    connect: HashMap<Box<str>, Vec<Candidate>>,
     reads_paths: bool,
+}
+
+/// Where a route is looked for.
+enum Place {
+    Any,
+    Host(HostMatch),
+    Connect(ConnectMatch),
 }
 
 /// The routes of one host, each list by rising rank.
@@ -75,15 +87,21 @@ impl Table {
     /// once per route, in the order of `routes`.
     pub fn new(routes: &[RouteSpec], resolve: impl Fn(&RouteSpec) -> (usize, Option<usize>)) -> Self {
         let mut unordered: Vec<Option<Route>> = Vec::with_capacity(routes.len());
-        let mut pairs: Vec<(Key, Option<HostMatch>)> = Vec::with_capacity(routes.len());
+        let mut pairs: Vec<(Key, Place)> = Vec::with_capacity(routes.len());
         for (index, spec) in routes.iter().enumerate() {
             let (service, pool) = resolve(spec);
             let route = Route { spec: spec.clone(), service, pool, matcher: Matcher::new(&spec.matches) };
-            if spec.matches.hosts.is_empty() {
-                pairs.push((key(&route, None, index), None));
+            for connect in &spec.matches.connect {
+                let connect = ConnectMatch { host: lower(&connect.host), port: connect.port };
+                pairs.push((key(&route, Some(&connect.host), index), Place::Connect(connect)));
             }
-            for host in spec.matches.hosts.iter().map(lower) {
-                pairs.push((key(&route, Some(&host), index), Some(host)));
+            // Nothing but a CONNECT finds a route for CONNECT, whatever else it asks.
+            let hosts = Some(&spec.matches.hosts).filter(|_| spec.matches.connect.is_empty());
+            if hosts.is_some_and(Vec::is_empty) {
+                pairs.push((key(&route, None, index), Place::Any));
+            }
+            for host in hosts.into_iter().flatten().map(lower) {
+                pairs.push((key(&route, Some(&host), index), Place::Host(host)));
             }
             unordered.push(Some(route));
         }
@@ -96,28 +114,33 @@ impl Table {
             any: Group::default(),
             exact: HashMap::new(),
             wildcard: HashMap::new(),
+            connect: HashMap::new(),
             reads_paths,
         };
         let mut place: Vec<Option<u32>> = vec![None; routes.len()];
         let mut ordered: Vec<Route> = Vec::with_capacity(routes.len());
-        for (rank, ((.., index), host)) in (0..).zip(pairs) {
+        for (rank, ((.., index), at)) in (0..).zip(pairs) {
             if let Some(route) = unordered[index].take() {
                 place[index] = Some(ordered.len() as u32);
                 ordered.push(route);
             }
             if let Some(route) = place[index] {
-                table.group(host).add(Candidate { rank, route }, ordered[route as usize].matcher.path());
+                let (candidate, path) = (Candidate { rank, route }, ordered[route as usize].matcher.path());
+                match at {
+                    Place::Any => table.any.add(candidate, path),
+                    Place::Host(host) => table.group(host).add(candidate, path),
+                    Place::Connect(connect) => table.connect.entry(authority(&connect)).or_default().push(candidate),
+                }
             }
         }
         table.routes = ordered.into();
         table
     }
 
-    fn group(&mut self, host: Option<HostMatch>) -> &mut Group {
+    fn group(&mut self, host: HostMatch) -> &mut Group {
         match host {
-            None => &mut self.any,
-            Some(HostMatch::Exact(host)) => self.exact.entry(host.into()).or_default(),
-            Some(HostMatch::Suffix(suffix)) => self.wildcard.entry(suffix.into()).or_default(),
+            HostMatch::Exact(host) => self.exact.entry(host.into()).or_default(),
+            HostMatch::Suffix(suffix) => self.wildcard.entry(suffix.into()).or_default(),
         }
     }
 
@@ -130,6 +153,9 @@ impl Table {
     /// As [`Table::find`], as a position within [`Table::routes`].
     #[inline]
     pub fn find_index(&self, head: &Head, client: IpAddr) -> Option<usize> {
+        if head.is_connect() {
+            return self.find_connect(head, client);
+        }
         let mut best = None;
         if !self.exact.is_empty() || !self.wildcard.is_empty() {
             self.find_by_host(head, client, &mut best);
@@ -158,6 +184,28 @@ impl Table {
                 group.find(&self.routes, head, client, best);
             }
         }
+    }
+
+    /// Whether any route allows a CONNECT.
+    pub fn allows_connect(&self) -> bool {
+        !self.connect.is_empty()
+    }
+
+    #[cold]
+    fn find_connect(&self, head: &Head, client: IpAddr) -> Option<usize> {
+        let host = head.host();
+        let port: u16 = head.authority()[host.len()..].strip_prefix(':')?.parse().ok()?;
+        let host = host.strip_suffix('.').unwrap_or(host);
+        let authority = format!("{host}:{port}");
+        let mut best = None;
+        let suffixes = host.match_indices('.').map(|(dot, _)| dot).filter(|dot| *dot > 0);
+        // What begins with a dot is a suffix there.
+        for at in std::iter::once(0).filter(|_| !host.starts_with('.')).chain(suffixes) {
+            if let Some(list) = self.connect.get(&authority[at..]) {
+                first_that_holds(list, &self.routes, head, client, &mut best);
+            }
+        }
+        best.map(|found| found.route as usize)
     }
 
     /// Every route once, in order of precedence; a route with several hosts stands where its best host puts it.
@@ -205,6 +253,12 @@ fn first_that_holds(list: &[Candidate], routes: &[Route], head: &Head, client: I
 fn first_segment(path: &str) -> Option<&str> {
     let rest = path.strip_prefix('/')?;
     Some(rest.split_once('/').map_or(rest, |(segment, _)| segment))
+}
+
+/// Where a route for CONNECT is found: no host begins with a dot but that of a suffix.
+fn authority(connect: &ConnectMatch) -> Box<str> {
+    let (HostMatch::Exact(host) | HostMatch::Suffix(host)) = &connect.host;
+    format!("{host}:{}", connect.port).into()
 }
 
 fn lower(host: &HostMatch) -> HostMatch {
@@ -415,6 +469,57 @@ mod tests {
     }
 
     #[test]
+    fn a_connect_finds_what_lists_its_authority_and_nothing_else_does() {
+        let connect = |list: &[(HostMatch, u16)]| Matches {
+            connect: list.iter().map(|(host, port)| ConnectMatch { host: host.clone(), port: *port }).collect(),
+            ..Matches::default()
+        };
+        let (exact, suffix) = (|host: &str| HostMatch::Exact(host.into()), |host: &str| HostMatch::Suffix(host.into()));
+        let known = Matches {
+            headers: vec![super::tests::exact("x-known", "yes")],
+            ..connect(&[(suffix(".internal"), 443), (exact("[::1]"), 1)])
+        };
+        let routes = table(&[
+            route(Matches::default()),
+            route(Matches { methods: vec!["CONNECT".into()], ..Matches::default() }),
+            route(connect(&[(suffix(".internal"), 443), (exact("Db.internal"), 5432)])),
+            route(connect(&[(suffix(".b.internal"), 443)])),
+            route(connect(&[(exact("c.b.internal."), 443)])),
+            route(known),
+        ]);
+        for (authority, expected) in [
+            ("db.internal:5432", Some(2)),
+            ("DB.internal:05432", Some(2)),
+            ("db.internal.:5432", Some(2)),
+            ("db.internal:443", Some(2)),
+            ("a.b.internal:443", Some(3)),
+            ("c.b.internal:443", Some(4)),
+            ("db.internal:5433", None),
+            ("a.db.internal:5432", None),
+            ("internal:443", None),
+            (".internal:443", None),
+            ("internal.evil:443", None),
+            ("db.internal", None),
+            ("db.internal:", None),
+            ("db.internal:65979", None),
+            ("[::1]:1", None),
+            ("", None),
+        ] {
+            let head = Head::describe("CONNECT", authority, "", []);
+            assert_eq!(found(&routes, &head), expected, "{authority}");
+            assert_eq!(found(&routes, &get(authority, "/")), Some(0), "{authority}");
+            assert_eq!(found(&routes, &Head::describe("OPTIONS", authority, "*", [])), Some(0), "{authority}");
+        }
+        let shown = Head::describe("CONNECT", "[::1]:1", "", [("x-known", b"yes".as_slice())]);
+        assert_eq!(found(&routes, &shown), Some(5));
+        let shown = Head::describe("CONNECT", "db.internal:443", "", [("x-known", b"yes".as_slice())]);
+        assert_eq!(found(&routes, &shown), Some(5), "more header conditions go first");
+        let plain = table(&[route(Matches::default())]);
+        assert!(routes.allows_connect() && !plain.allows_connect());
+        assert_eq!(found(&plain, &Head::describe("CONNECT", "db.internal:443", "", [])), None);
+    }
+
+    #[test]
     fn values_are_compared_as_written_or_without_case() {
         let no_case = |name: &str| {
             let value = ValueMatch::Exact { value: "Yes".into(), case_sensitive: false };
@@ -540,7 +645,7 @@ mod tests {
         let matches =
             (prop::collection::vec(host, 0..3), prop::option::of(path), methods, rules(), rules(), rules(), networks);
         (matches, -1..=1).prop_map(|((hosts, path, methods, headers, query, cookies, networks), priority)| {
-            let matches = Matches { hosts, path, methods, headers, query, cookies, networks };
+            let matches = Matches { hosts, path, methods, headers, query, cookies, networks, connect: Vec::new() };
             RouteSpec { priority, ..route(matches) }
         })
     }

@@ -37,7 +37,7 @@ pub struct PoolShard {
     /// Body bytes sent to clients.
     pub bytes_out: Count,
     /// Long streams that run now, by [`crate::model::StreamKind`].
-    pub streams: [StreamGauge; 4],
+    pub streams: [StreamGauge; 5],
     /// Long streams that were closed because the weight went to 0.
     pub streams_closed: Count,
 }

@@ -58,7 +58,7 @@ metrics! {
     REQUESTS_IN_FLIGHT = "weir_requests_in_flight" Gauge ["service,pool"]
         "Requests between their head and the end of their response.";
     LONG_STREAMS = "weir_long_streams" Gauge ["service,pool,kind"]
-        "Long streams that run, by kind: websocket, events, grpc or other (of unknown length, 5 s or more).";
+        "Long streams that run, by kind: websocket, connect, events, grpc or other (of unknown length, 5 s or more).";
     LONG_STREAMS_DRAINING = "weir_long_streams_draining" Gauge ["service,pool,kind"]
         "Long streams that are about to be closed because the weight of their pool went to 0.";
     LONG_STREAMS_CLOSED = "weir_long_streams_closed_total" Counter ["service,pool"]

@@ -24,10 +24,10 @@ enum Verdict {
 
 /// Vectors that weir treats otherwise, and why.
 const ARGUED: &[(&str, &str)] = &[
-    ("method: CONNECT request", "CONNECT opens a tunnel, and this proxy opens none: 405"),
-    ("method: CONNECT request with CAPS", "CONNECT opens a tunnel, and this proxy opens none: 405"),
-    ("method: CONNECT with body", "CONNECT opens a tunnel, and this proxy opens none: 405"),
-    ("uri: Underscore in hostname", "CONNECT opens a tunnel, and this proxy opens none: 405"),
+    ("method: CONNECT request", "CONNECT opens a tunnel, and no route allows one here: 405"),
+    ("method: CONNECT request with CAPS", "CONNECT opens a tunnel, and no route allows one here: 405"),
+    ("method: CONNECT with body", "CONNECT opens a tunnel, and no route allows one here: 405"),
+    ("uri: Underscore in hostname", "CONNECT opens a tunnel, and no route allows one here: 405"),
     ("method: SOURCE request with ICE", "ICE and RTSP are other protocols"),
     ("method: OPTIONS request with RTSP", "ICE and RTSP are other protocols"),
     ("method: ANNOUNCE request with RTSP", "ICE and RTSP are other protocols"),

@@ -8,6 +8,7 @@ mod admin;
 mod affinity;
 mod capacity;
 mod cli;
+mod connect;
 mod descriptors;
 mod docker;
 mod doctor;

@@ -19,8 +19,8 @@ const ROUNDS: usize = 10;
 /// healthy code once in sixty runs of this test, if the whole chance were spent.
 const ROLLED_BACK_MAX: usize = 5;
 
-/// Rollouts of 200 that may be paused because stable seemed unwell: who fails is chance here too, and stable's few users
-/// may be the failing ones.
+/// Rollouts of 200 that may be paused because stable seemed unwell: who fails is chance here too, and stable's few
+/// users may be the failing ones.
 const PAUSED_MAX: usize = 2;
 
 /// How long one rollout may take on a machine that does other things; it takes about nine seconds.

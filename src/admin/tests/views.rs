@@ -153,11 +153,15 @@ fn a_described_request_reaches_the_explanation_in_canonical_form() {
     assert_eq!(value["seen"], "PUT example.org /a?b=c 1");
     assert_eq!((value["ip"].as_str(), value["generation"].as_u64()), (Some("192.0.2.9"), Some(stage.generation())));
     assert_eq!(stage.ask("POST /api/v1/explain", &[], "").value()["seen"], "GET localhost / ");
+    let tunnel = stage.json("POST /api/v1/explain", r#"{"method":"CONNECT","host":"DB.internal:5432"}"#).value();
+    assert_eq!(tunnel["seen"], "CONNECT db.internal  ");
     for (wrong, code) in [
         (r#"{"path":"no-slash"}"#, 422),
         (r#"{"path":"/a b"}"#, 422),
         (r#"{"method":"G T"}"#, 422),
         (r#"{"host":"a/b"}"#, 422),
+        (r#"{"method":"CONNECT","host":"a"}"#, 422),
+        (r#"{"method":"CONNECT","host":"a:1","path":"/"}"#, 422),
         (r#"{"headers":{"x":"a\r\nb: c"}}"#, 422),
         (r#"{"headers":{"x y":"a"}}"#, 422),
         (r#"{"cookies":{"x":"a; b=c"}}"#, 422),

@@ -5,6 +5,7 @@
 
 mod acme;
 mod bind;
+mod connect;
 mod engine;
 mod identity;
 mod limits;

@@ -6,6 +6,7 @@ use std::collections::hash_map::Entry;
 use regex::{Regex, RegexBuilder};
 use toml::de::DeValue;
 
+use super::connect;
 use super::policies::{is_target, is_token, token};
 use crate::config::cursor::{At, Fields, meant, shorten};
 use crate::model::{FieldMatch, HostMatch, Matches, Name, PathMatch, Rewrite, RouteSpec, ServiceSpec, ValueMatch};
@@ -84,6 +85,9 @@ fn route(fields: &Fields<'_>, index: usize, services: &[At<ServiceSpec>]) -> Rou
     let service = service(fields, &name, services);
     let pool = fields.text("pool").and_then(|text| pool(fields, &text, service));
     let matches = matches(&fields.table("match", "routes[].match"));
+    if let Some(service) = service.filter(|_| !matches.connect.is_empty()) {
+        connect::check(fields, service);
+    }
     let rewrite = rewrite(fields, &matches);
     let priority = fields.integer("priority").unwrap_or(0) as i32;
     let unknown = || Name::new("unknown").expect("a constant that is a name");
@@ -166,6 +170,11 @@ fn matches(fields: &Fields<'_>) -> Matches {
     hosts.retain(|host| host.value != "*");
     let hosts = hosts.into_iter().filter_map(|text| host(fields, text)).collect();
     let method = |text: At<String>| {
+        if text.value.eq_ignore_ascii_case("CONNECT") {
+            let help = "a CONNECT is refused unless its authority is listed: write connect = [\"HOST:PORT\"]";
+            fields.refuse(&text, "CONNECT is not a method to match by", help);
+            return None;
+        }
         let name = token(fields, text, "method")?;
         Some(name.to_ascii_uppercase())
     };
@@ -177,10 +186,11 @@ fn matches(fields: &Fields<'_>) -> Matches {
         query: values(fields, "query"),
         cookies: values(fields, "cookies"),
         networks: fields.networks("client_networks"),
+        connect: connect::connect(fields),
     }
 }
 
-fn host(fields: &Fields<'_>, text: At<String>) -> Option<HostMatch> {
+pub(super) fn host(fields: &Fields<'_>, text: At<String>) -> Option<HostMatch> {
     let lower = text.value.to_ascii_lowercase();
     let labels = lower.strip_prefix("*.").unwrap_or(&lower);
     let legal = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';

@@ -46,7 +46,7 @@ pub enum Refused {
     /// An HTTP version other than 1.0 and 1.1.
     #[error("this HTTP version is not supported")]
     Version,
-    /// CONNECT, TRACE.
+    /// TRACE, and CONNECT where no route allows one.
     #[error("this method is not allowed")]
     Method,
     /// An extended CONNECT to another protocol than `websocket`.
@@ -156,14 +156,19 @@ fn request_line(head: &mut Head, line_end: usize, limits: &Limits) -> Result<boo
         }
         _ => return malformed("the HTTP version is malformed"),
     };
-    if matches!(method, b"CONNECT" | b"TRACE") {
-        return Err(Refused::Method);
-    }
+    let connect = match method {
+        b"CONNECT" => true,
+        b"TRACE" => return Err(Refused::Method),
+        _ => false,
+    };
     if last - space - 1 > limits.target_bytes_max {
         return Err(Refused::TargetTooLong);
     }
     head.method = span(0, space);
-    target(head, space + 1, last)?;
+    match connect {
+        true => authority_form(head, space + 1, last)?,
+        false => target(head, space + 1, last)?,
+    }
     Ok(http10)
 }
 
@@ -197,6 +202,16 @@ fn target(head: &mut Head, start: usize, end: usize) -> Result<(), Refused> {
     head.target = span(path_start, end);
     head.path_len = path_len as u32;
     head.authority = authority.unwrap_or_default();
+    Ok(())
+}
+
+/// Reads the target of a CONNECT: host and port, and both have to be there (RFC 9112 §3.2.3).
+#[cold]
+fn authority_form(head: &mut Head, start: usize, end: usize) -> Result<(), Refused> {
+    if !syntax::is_target_authority(&head.bytes[start..end]) {
+        return Err(Refused::Malformed("the target of a CONNECT is not a host and a port"));
+    }
+    (head.target, head.path_len, head.authority) = (Span::default(), 0, span(start, end));
     Ok(())
 }
 
@@ -293,6 +308,9 @@ fn nominate(head: &mut Head) -> Result<(), Refused> {
 
 /// Judges the whole: one authority, one framing.
 fn judge(head: &mut Head, end: usize, http10: bool, gathered: &Gathered) -> Result<Parsed, Refused> {
+    if head.is_connect() {
+        return judge_connect(head, end, http10, gathered);
+    }
     let malformed = |why| Err(Refused::Malformed(why));
     let absolute = !head.authority.is_empty();
     match gathered.host {
@@ -330,6 +348,31 @@ fn judge(head: &mut Head, end: usize, http10: bool, gathered: &Gathered) -> Resu
         expects_continue: gathered.expects_continue && !http10 && framing != Framing::None,
         upgrade,
     })
+}
+
+/// The same of a CONNECT. What stands behind its head goes through the tunnel or nowhere, so that it is the last one of
+/// its connection, granted or not: what a client sends ahead is never read as a request.
+#[cold]
+fn judge_connect(head: &mut Head, end: usize, http10: bool, gathered: &Gathered) -> Result<Parsed, Refused> {
+    let malformed = |why| Err(Refused::Malformed(why));
+    let authority = head.authority.range();
+    head.bytes[authority].make_ascii_lowercase();
+    match gathered.host {
+        None if !http10 => return malformed("the Host is missing"),
+        // Some clients leave the port away there (Java's, where it is the scheme's own).
+        Some(host) => {
+            let host = head.slice(host);
+            if ![head.authority(), head.host()].iter().any(|own| host.eq_ignore_ascii_case(own.as_bytes())) {
+                return malformed("the target and the Host name different authorities");
+            }
+        }
+        None => {}
+    }
+    if gathered.chunked || gathered.length.is_some_and(|length| length > 0) {
+        return malformed("a CONNECT has no body");
+    }
+    let (framing, keep_alive, expects_continue, upgrade) = (Framing::None, false, false, false);
+    Ok(Parsed { head_bytes: end, framing, keep_alive, http10, expects_continue, upgrade })
 }
 
 fn span(start: usize, end: usize) -> Span {
@@ -402,7 +445,23 @@ mod tests {
             assert!(refused, "{bad:?}");
         }
         assert_eq!(read("GET / HTTP/1.2\r\nHost: a\r\n\r\n").unwrap_err(), Refused::Version);
-        assert_eq!(read("CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n").unwrap_err(), Refused::Method);
+        assert_eq!(read("TRACE / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap_err(), Refused::Method);
+    }
+
+    #[test]
+    fn a_connect_has_an_authority_for_its_target_and_is_the_last_of_its_connection() {
+        let (parsed, head) =
+            read("CONNECT DB.test:5432 HTTP/1.1\r\nHost: db.TEST\r\nA: b\r\n\r\nearly").unwrap().unwrap();
+        assert!(head.is_connect() && !parsed.keep_alive && !parsed.upgrade && parsed.framing == Framing::None);
+        assert_eq!((head.authority(), head.host(), head.target(), head.path()), ("db.test:5432", "db.test", "", ""));
+        assert_eq!((head.query(), &head.bytes[parsed.head_bytes..]), (None, &b"early"[..]));
+        let (parsed, _) = read("CONNECT [::1]:1 HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").unwrap().unwrap();
+        assert!(!parsed.keep_alive && parsed.http10);
+        for bad in ["CONNECT a HTTP/1.1\r\nHost: a", "CONNECT a:1 HTTP/1.1\r\nHost: a:2", "CONNECT a:1 HTTP/1.1"] {
+            assert!(matches!(read(&format!("{bad}\r\n\r\n")), Err(Refused::Malformed(_))), "{bad}");
+        }
+        let (_, get) = read("GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap().unwrap();
+        assert!(!get.is_connect());
     }
 
     #[test]

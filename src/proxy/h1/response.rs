@@ -62,6 +62,8 @@ pub struct Response {
     pub status_line: Span,
     /// The fields.
     pub lines: Vec<Line>,
+    /// Whether it came as HTTP/2, where names are in lower case.
+    pub lower: bool,
     /// Bytes of the head, its empty line included.
     pub head_bytes: usize,
     /// The body.
@@ -111,6 +113,7 @@ pub fn parse(bytes: &[u8], to_head: bool, mut lines: Vec<Line>) -> Result<Result
         status,
         status_line: span(9, line_end),
         lines,
+        lower: false,
         head_bytes: end,
         framing,
         length: gathered.length,
@@ -169,6 +172,7 @@ pub(crate) fn describe<'a>(
         status,
         status_line,
         lines,
+        lower: true,
         head_bytes,
         framing,
         length,

@@ -142,6 +142,11 @@ pub(crate) fn is_authority(bytes: &[u8]) -> bool {
     !host.is_empty() && is_port(port)
 }
 
+/// The same with a port that has to be there, as a CONNECT names what it asks for (RFC 9112 §3.2.3).
+pub(crate) fn is_target_authority(bytes: &[u8]) -> bool {
+    is_authority(bytes) && bytes.iter().rposition(|&b| b == b':').is_some_and(|at| bytes[at..].last() != Some(&b']'))
+}
+
 /// Nothing, or a colon and a port from 1 to 65535.
 fn is_port(bytes: &[u8]) -> bool {
     let [b':', digits @ ..] = bytes else { return bytes.is_empty() };

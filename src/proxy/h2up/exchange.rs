@@ -72,7 +72,10 @@ pub(crate) async fn exchange<D: Downstream>(
 ) -> Result<Box<Answer>, Lost> {
     let (opened, began) = match begin(call) {
         Ok(opened) => (opened, call.began),
-        Err(place) => (Box::pin(open(call, timer, place)).await?, Instant::now()),
+        Err(place) => {
+            let gone = |cx: &mut Context<'_>| if at_hand.complete { down.poll_gone(cx) } else { Poll::Pending };
+            (Box::pin(open(call, timer, place, gone)).await?, Instant::now())
+        }
     };
     let Opened { place, answered, stream, form } = opened;
     let uplink = Uplink::new(stream, call.framing, at_hand.framed, at_hand.complete);
@@ -123,21 +126,34 @@ fn say(call: &Call<'_>, place: Place) -> Result<Opened, Place> {
 }
 
 /// Waits for a connection, and for a stream's turn on it. One that has just said that it takes no more is passed over.
-async fn open(call: &Call<'_>, timer: &mut Timer, mut place: Place) -> Result<Opened, Lost> {
+/// `gone` is ready when the client has left.
+async fn open(
+    call: &Call<'_>,
+    timer: &mut Timer,
+    mut place: Place,
+    mut gone: impl FnMut(&mut Context<'_>) -> Poll<()>,
+) -> Result<Opened, Lost> {
     let patience = call.dial.timeouts.response_header;
     for passed in 0..=TRUNKS_MAX {
         match place.settled().await {
             Ok(()) if place.is_crowded() && passed < MOVES_MAX => {}
-            Ok(()) => match timer.limit(Instant::now() + patience, place.turn()).await {
-                Ok(Ok(())) => match say(call, place) {
-                    Ok(opened) => return Ok(opened),
-                    Err(unused) => unused.retire(),
-                },
-                Ok(Err(_)) => place.retire(),
-                Err(_) => {
-                    return Err(Lost::Sent { fault: Fault::UpstreamTimeout, reason: "timeout", stale: false });
+            Ok(()) => {
+                let turn = std::future::poll_fn(|cx| match place.poll_turn(cx) {
+                    Poll::Pending => gone(cx).map(|()| None),
+                    turn => turn.map(Some),
+                });
+                match timer.limit(Instant::now() + patience, turn).await {
+                    Ok(Some(Ok(()))) => match say(call, place) {
+                        Ok(opened) => return Ok(opened),
+                        Err(unused) => unused.retire(),
+                    },
+                    Ok(Some(Err(_))) => place.retire(),
+                    Ok(None) => return Err(Lost::Client(Refusal::ClientGone)),
+                    Err(_) => {
+                        return Err(Lost::Sent { fault: Fault::UpstreamTimeout, reason: "timeout", stale: false });
+                    }
                 }
-            },
+            }
             // It opened and was left before this request came to it: no failure to connect.
             Err(RETIRED) => {}
             Err(HTTP1) => return Err(Lost::Http1),

@@ -9,7 +9,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Waker;
+use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use rustls::ClientConnection;
@@ -240,13 +240,11 @@ impl Place {
     }
 
     /// Ready when the peer allows one more stream; an error when none will begin.
-    pub(crate) async fn turn(&self) -> Result<(), Error> {
-        let sender = match &*self.trunk.state.borrow() {
-            State::Open(sender) => Some(sender.clone()),
-            State::Opening | State::Over(_) => None,
-        };
-        let sender = sender.ok_or(Error::User)?;
-        std::future::poll_fn(|cx| sender.poll_ready(cx)).await
+    pub(crate) fn poll_turn(&self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        match &*self.trunk.state.borrow() {
+            State::Open(sender) => sender.poll_ready(cx),
+            State::Opening | State::Over(_) => Poll::Ready(Err(Error::User)),
+        }
     }
 
     /// Whether the peer allows fewer streams than are placed there.

@@ -153,6 +153,11 @@ impl Respond {
         })
     }
 
+    /// Gives the stream up; nothing when it is over.
+    pub(crate) fn send_reset(&mut self, reason: Reason) {
+        self.0.with(|core, key| core.send_reset(key, reason));
+    }
+
     /// Ready when the stream was reset, or its connection is gone (CANCEL then, if no code was given).
     #[inline]
     pub(crate) fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<Reason> {

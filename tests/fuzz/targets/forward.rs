@@ -19,6 +19,10 @@ pub(crate) fn check(bytes: &[u8]) {
     let Ok(Some((head, parsed))) = request(bytes, &Limits::default()) else { return };
     for peer in [STRANGER, PROXY] {
         let Ok(decision) = decided(&head, peer) else { continue };
+        if head.is_connect() {
+            tunnelled(&head, &decision);
+            continue;
+        }
         let crossing = Crossing { snapshot: &SNAPSHOT, head: &head, parsed: &parsed, decision: &decision, peer };
         let mut out = Vec::new();
         if crossing.request(&mut Rng::new(1), &mut out).is_err() {
@@ -42,6 +46,16 @@ pub(crate) fn check(bytes: &[u8]) {
             assert_eq!(route(&head), route(&again), "the endpoint sees what was routed by");
         }
     }
+}
+
+/// Nothing is forwarded of a CONNECT, and only what is listed opens a tunnel.
+fn tunnelled(head: &Head, decision: &Decision) {
+    let (host, port) = head.authority().rsplit_once(':').expect("a host and a port");
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let port: u16 = port.parse().expect("a port");
+    assert!((host, port) == ("db.internal", 5432) || host.ends_with(".shop.example") && port == 443, "{host}:{port}");
+    let route = decision.route.expect("no tunnel without a route");
+    assert!(!SNAPSHOT.table.routes()[route].spec.matches.connect.is_empty() && decision.direct.is_none());
 }
 
 fn target_is_kept(decision: &Decision) -> bool {

@@ -55,7 +55,9 @@ fn same(whole: &Read, dripped: &Read, cut: usize) {
 fn canonical(head: &Head, parsed: &Parsed) {
     assert!(parsed.head_bytes <= LIMITS().head_bytes_max && head.target().len() <= LIMITS().target_bytes_max);
     assert!(!head.method().is_empty() && !head.method().bytes().any(|b| b.is_ascii_lowercase()));
-    assert!(head.path().starts_with('/') || (head.target(), head.method()) == ("*", "OPTIONS"), "{}", head.target());
+    assert_eq!(head.is_connect(), head.method() == "CONNECT");
+    let special = matches!((head.target(), head.method()), ("*", "OPTIONS") | ("", "CONNECT"));
+    assert!(head.path().starts_with('/') || special, "{}", head.target());
     assert!(head.target().bytes().all(|b| b.is_ascii_graphic() && b != b'#'));
     assert!(!head.path().contains(['?', '\\']) && head.path_len as usize == head.path().len());
     assert_eq!(head.authority(), head.authority().to_ascii_lowercase());
@@ -74,6 +76,9 @@ fn second_reading(bytes: &[u8], head: &Head, parsed: &Parsed) {
     let [method, target, version] = parts[..] else { panic!("{start:?} was taken") };
     assert_eq!((method, version == "HTTP/1.0"), (head.method(), parsed.http10));
     assert!(target.ends_with(head.target()));
+    if method == "CONNECT" {
+        authority_form(target, head, parsed);
+    }
     assert_eq!(fields.len(), head.fields.len());
     for ((name, value), (other, found)) in fields.iter().zip(head.iter()) {
         // The authority is turned into lower case where it stands.
@@ -82,7 +87,8 @@ fn second_reading(bytes: &[u8], head: &Head, parsed: &Parsed) {
     let hosts = all(&fields, "host");
     assert!(hosts.len() <= 1 && (parsed.http10 || hosts.len() == 1));
     if let [host] = hosts[..] {
-        assert!(host.eq_ignore_ascii_case(head.authority().as_bytes()));
+        let whole = host.eq_ignore_ascii_case(head.authority().as_bytes());
+        assert!(whole || method == "CONNECT" && host.eq_ignore_ascii_case(head.host().as_bytes()));
     }
     let (lengths, codings) = (all(&fields, "content-length"), all(&fields, "transfer-encoding"));
     let framing = match (&lengths[..], &codings[..]) {
@@ -102,5 +108,15 @@ fn second_reading(bytes: &[u8], head: &Head, parsed: &Parsed) {
         let lists = all(&fields, "connection").join(&b","[..]).to_ascii_lowercase();
         lists.split(|&b| b == b',').any(|token| token.trim_ascii() == wanted.as_bytes())
     };
-    assert_eq!(parsed.keep_alive, !says("close") && (!parsed.http10 || says("keep-alive")));
+    let kept = method != "CONNECT" && !says("close") && (!parsed.http10 || says("keep-alive"));
+    assert_eq!(parsed.keep_alive, kept);
+}
+
+/// The target of a CONNECT is its authority, whatever Host says, and nothing of a body is read from what follows it.
+fn authority_form(target: &str, head: &Head, parsed: &Parsed) {
+    assert_eq!(target.to_ascii_lowercase(), head.authority());
+    let (host, port) = target.rsplit_once(':').expect("a host and a port");
+    assert!(!host.is_empty() && (!host.contains(':') || host.starts_with('[') && host.ends_with(']')), "{target}");
+    assert!(port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0), "{target}");
+    assert!(parsed.framing == Framing::None && !parsed.upgrade && !parsed.expects_continue);
 }

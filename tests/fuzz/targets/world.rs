@@ -16,7 +16,7 @@ use crate::stage::{NOW, snapshot};
 /// The token that lets a request choose its pool.
 pub(crate) const TOKEN: &str = "letmein";
 
-/// Every kind of match and of rewrite, one host at most per route.
+/// Every kind of match and of rewrite, one host at most per route, but for authorities of a CONNECT.
 const CONFIG: &str = r#"
 trusted_proxies = ["10.0.0.0/8"]
 [listeners.public]
@@ -62,6 +62,9 @@ match.path_prefix = "/old"
 [[routes]]
 service = "shop"
 match = { path = "/exact", client_networks = ["198.51.100.0/24", "192.0.2.7"] }
+[[routes]]
+service = "shop"
+match.connect = ["db.internal:5432", "*.shop.example:443"]
 [[routes]]
 service = "engine"
 match.path_prefix = "/"

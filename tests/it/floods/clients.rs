@@ -354,3 +354,19 @@ fn what_clients_send_for_the_answers_that_they_get_is_free() {
     unbounded.flood(3_000, |_| frame(PING, 0, 0, &[1; 8]));
     assert!(!unbounded.reaction.closed || unbounded.reaction.goaway.is_none());
 }
+
+#[test]
+fn an_empty_frame_with_each_body_is_free_however_many_there_are() {
+    let house = House::new("glitches_max = 100");
+    let mut client = house.client(Way::Cleartext);
+    // Others end a connection at its 101st.
+    for n in 0..500 {
+        let id = stream(n);
+        let rounds = [post(id, "/"), frame(DATA, 0, id, b""), frame(DATA, END_STREAM, id, b"x")];
+        client.send(&rounds.concat()).expect("weir reads");
+        let answered = client.listen(SOON, |reaction| reaction.answers.iter().any(|(it, _)| *it == id));
+        assert_eq!(answered.answers.last(), Some(&(id, 200)), "{answered:?}");
+        client.reaction.answers.clear();
+    }
+    assert!(client.is_alive(SOON));
+}

@@ -115,6 +115,8 @@ fn pseudo_fields_are_those_of_requests_once_and_first() {
         row("§8.3.1", "a Host in its place", of(&[&but(":authority")[..], &[("host", b"test")]].concat()), Answer(200)),
         malformed("§8.5", "CONNECT with scheme and path", pseudo("CONNECT", "http", b"test", b"/")),
         row("§8.5", "CONNECT", of(&[(":method", b"CONNECT"), (":authority", b"test:80")]), Answer(405)),
+        row("§8.5", "CONNECT without a port", of(&[(":method", b"CONNECT"), (":authority", b"test")]), Answer(400)),
+        row("§8.5", "CONNECT without an authority", of(&[(":method", b"CONNECT")]), Answer(400)),
         malformed("RFC 8441 §4", "extended CONNECT that was not offered", and(":protocol", b"websocket")),
     ]);
 }
