@@ -235,11 +235,9 @@ impl Core {
         if std::mem::take(&mut stream.is_waiting) {
             self.waiting.retain(|&it| it != key);
         }
-        let unreleased = stream.intake.unreleased();
+        // Whoever was to take what came has let go of it (`Hold::shut`), and given it back.
+        debug_assert!(self.ended.is_some() || stream.intake.unreleased() == 0);
         self.streams.remove(key);
-        if unreleased > 0 {
-            self.release_connection(unreleased as usize);
-        }
     }
 
     /// A stream ends before its end.
@@ -283,8 +281,6 @@ impl Core {
         if stream.handles > 0 {
             return;
         }
-        stream.drop_inflow();
-        stream.inflow = false;
         stream.send_waker = None;
         match stream.send {
             _ if stream.is_over() => {}
@@ -292,11 +288,6 @@ impl Core {
             Side::Closed if !self.is_client => return self.reset(key, Reason::NO_ERROR),
             Side::Ending if !self.is_client => {}
             Side::Head | Side::Open | Side::Ending | Side::Closed => return self.reset(key, Reason::CANCEL),
-        }
-        let unreleased = self.streams[key].intake.unreleased();
-        if unreleased > 0 {
-            self.streams[key].intake.release(unreleased);
-            self.release_connection(unreleased as usize);
         }
         self.settle(key);
     }

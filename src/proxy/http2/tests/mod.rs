@@ -44,7 +44,7 @@ fn config() -> Config {
 /// Runs a test to its end, in bounded time.
 fn run<T>(test: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
-    let bounded = async { tokio::time::timeout(Duration::from_secs(5), test).await.expect("it ends in time") };
+    let bounded = async { tokio::time::timeout(Duration::from_secs(30), test).await.expect("it ends in time") };
     LocalSet::new().block_on(&runtime, bounded)
 }
 

@@ -88,7 +88,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Choppy<S> {
 
 fn random_config(chance: &Chance) -> Config {
     Config {
-        stream_window: [60, 900, 5_000, 65_535, 1 << 20][chance.below(5)],
+        stream_window: [400, 900, 5_000, 65_535, 1 << 20][chance.below(5)],
         connection_window: [65_535, 1 << 20][chance.below(2)],
         streams_max: Some([1, 7, 100][chance.below(3)]),
         ..config()
