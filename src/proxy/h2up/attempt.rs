@@ -92,8 +92,8 @@ pub(crate) async fn over_http2<'c, D: Downstream>(
                 true => attempt.answer_begun(answer.response.status),
                 false => attempt.answer(answer.response.status, job.question),
             }
+            (attempt.places, trail.cache) = (std::mem::take(places), attempt.cached(&answer.response, &answer.bytes));
             let (trail, at) = (std::mem::take(trail), Instant::now());
-            attempt.places = std::mem::take(places);
             return Ok(Tried::Over(Ok(Box::new(Answered2 { answer, attempt, trail, at }))));
         }
         Err(Lost::Client(refusal)) => return Ok(Tried::Over(Err(refusal))),
