@@ -59,6 +59,7 @@
 //!     proxy/http1    one attempt over HTTP/1; proxy/dial those that are not plain TCP (wire): TLS, sockets
 //!     proxy/exchange one attempt up to the head of its answer                         502 504
 //!     proxy/h2up     the same over HTTP/2, down to the end of the answer
+//!     proxy/cached   reads what it says of caches, where a service counts that
 //!   5 proxy/answer   maps the head back; proxy/relay (HTTP/2: proxy/streamed) streams the body down,
 //!                    proxy/splice long ones without a copy, proxy/tunnel what follows a 101
 //!                (proxy/socket, duplex: over HTTP/2), proxy/streams ends what lasts when its pool goes to 0

@@ -175,6 +175,7 @@ promises! {
     a_cookie_that_verifies_was_issued: "affinity";
     a_balancer_speaks_for_whom_a_second_reader_finds: "announced";
     what_the_client_gets_is_the_same_answer_once: "answer";
+    what_an_answer_says_of_caches_is_what_a_strict_reader_finds: "cached";
     a_chunked_body_is_what_a_second_decoder_finds_in_any_pieces: "chunked";
     a_cookie_is_the_first_of_its_name: "cookie_field";
     what_is_forwarded_is_the_same_one_request: "forward";

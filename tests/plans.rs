@@ -98,7 +98,10 @@ fn the_examples_show_each_strategy_and_each_kind_of_gate() {
     let gates = plans.iter().flat_map(|plan| plan.gates.iter().chain(plan.phases.iter().flat_map(|it| &it.gates)));
     let kinds: std::collections::BTreeSet<&str> = gates.map(|gate| gate.ask.kind()).collect();
     let all = ["approval", "command", "error_rate", "guard", "http", "latency", "plain", "prometheus", "serving"];
-    assert!(all.iter().chain(&["signoff", "suite", "zero_tolerance"]).all(|kind| kinds.contains(kind)), "{kinds:?}");
+    assert!(
+        all.iter().chain(&["cache_hit", "signoff", "suite", "zero_tolerance"]).all(|kind| kinds.contains(kind)),
+        "{kinds:?}"
+    );
     assert_eq!(example("beta-first").phases[0].share, Share::ZERO);
     assert_eq!(example("beta-first").phases[0].cohort[0].header, "x-beta-user");
     assert_eq!(example("baseline").phases[2].live_share().percent(), 98.0);

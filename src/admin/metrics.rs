@@ -2,7 +2,7 @@
 //!
 //! Labels are names from the configuration, addresses and status codes, never anything that a client chooses.
 
-use super::{guard_metrics, limit_metrics, mirror_metrics, rollout_metrics};
+use super::{cache_metrics, guard_metrics, limit_metrics, mirror_metrics, rollout_metrics};
 use crate::model::{Fault, Protocol, StreamKind, Why};
 use crate::rollout::desk::Desk;
 use crate::switchboard::snapshot::{Pool, Service, Snapshot};
@@ -195,6 +195,7 @@ fn pools(text: &mut Text, snapshot: &Snapshot) {
     each_pool(text, snapshot, &names::ATTEMPTS, |pool| pool.state.meter.sum(|shard| shard.attempts.value()));
     each_pool(text, snapshot, &names::RETRIES, |pool| pool.state.meter.sum(|shard| shard.retries.value()));
     hedges(text, snapshot);
+    cache_metrics::cache_answers(text, snapshot);
     each_pool(text, snapshot, &names::REQUESTS_IN_FLIGHT, |pool| {
         pool.state.meter.iter().fold(0_u64, |sum, shard| sum.wrapping_add(shard.in_flight.value()))
     });
@@ -367,7 +368,7 @@ fn upstream_tls(text: &mut Text, snapshot: &Snapshot) {
     }
 }
 
-fn named(snapshot: &Snapshot) -> impl Iterator<Item = (&Service, &Pool)> {
+pub(super) fn named(snapshot: &Snapshot) -> impl Iterator<Item = (&Service, &Pool)> {
     snapshot.services.iter().flat_map(|service| service.pools.iter().map(move |pool| (service, pool)))
 }
 

@@ -9,6 +9,7 @@ pub mod access;
 mod audit;
 pub mod board;
 mod body;
+mod cache_metrics;
 mod changes;
 mod engine;
 mod events;

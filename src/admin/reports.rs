@@ -110,7 +110,7 @@ pub(super) async fn issues(State(admin): State<Arc<Admin>>, path: Id) -> Result<
     let gates = view.judgement.as_ref().map(|judgement| judgement.gates.as_slice()).unwrap_or_default();
     let issue = |gate: &GateVerdict| {
         let severity = match gate.verdict {
-            Verdict::Fail if !gate.dry_run => "critical",
+            Verdict::Fail if !gate.dry_run && !gate.waits => "critical",
             Verdict::Fail | Verdict::EnvironmentDegraded | Verdict::Error => "warning",
             Verdict::NoTraffic | Verdict::Inconclusive | Verdict::NotCompared | Verdict::ShownSafe => return None,
         };

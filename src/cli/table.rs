@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use jiff::Zoned;
 
 use super::certificates;
-use super::figures::{moment, percent, span};
+use super::figures::{moment, percent, ratio, span};
 use super::pools::{self, FAILING, failed, serves, state};
 use super::rollout::view::{View, word};
 use super::screen::{Paint, printable};
@@ -183,6 +183,10 @@ fn service(text: &mut String, service: &ServiceStatus, extras: &Extras, columns:
         }
         if !pool.streams.is_empty() {
             let _ = writeln!(text, "{INDENT}{INDENT}{}", streams(pool, paint));
+        }
+        if let Some(hits) = pool.last_minute.as_ref().and_then(|minute| minute.cache_hit_ratio) {
+            let line = format!("cache hits: {} in the last minute", ratio(hits));
+            let _ = writeln!(text, "{INDENT}{INDENT}{}", paint.dim(&line));
         }
         if pool.endpoints.is_empty() {
             let _ = writeln!(text, "{INDENT}{INDENT}{}", paint.red("no endpoint: its names have not resolved"));
@@ -387,6 +391,16 @@ mod tests {
         golden("status-80.txt", &wrapped);
         let columns = |line: &str| line.chars().count();
         assert!(wrapped.lines().all(|line| columns(line) <= 80), "{wrapped}");
+    }
+
+    #[test]
+    fn a_pool_whose_answers_tell_of_caches_has_a_line_about_them_and_no_other_has() {
+        let mut status = quiet();
+        let minute = status.services[0].pools[0].last_minute.as_mut().expect("traffic");
+        minute.cache_hit_ratio = Some(0.925);
+        let table = render(&status, &Extras::default(), &now(), WIDE, Paint::plain());
+        assert!(table.contains("    cache hits: 92.5 % in the last minute\n"), "{table}");
+        assert_eq!(table.matches("cache hits").count(), 1, "{table}");
     }
 
     #[test]

@@ -152,6 +152,7 @@ fn service_changes(old: &ServiceSpec, new: &ServiceSpec, weights: Option<(&Weigh
     changes.extend(one("on_zero_streams", streams));
     changes.extend(one("preserve_host", (old.preserve_host.to_string(), new.preserve_host.to_string())));
     changes.extend(one("server_timing", (old.server_timing.to_string(), new.server_timing.to_string())));
+    changes.extend(one("count_cache", (old.count_cache.to_string(), new.count_cache.to_string())));
     changes.extend(one("forwarded", (old.forwarded.to_string(), new.forwarded.to_string())));
     changes.extend(part("affinity", plain::affinity(&old.affinity), plain::affinity(&new.affinity)));
     changes.extend(part("health", plain::health(old.health.as_ref()), plain::health(new.health.as_ref())));

@@ -235,6 +235,7 @@ static TABLES: &[Table] = &[
             key("slow_start", Kind::Duration(0), "\"0s\"", "time in which the share of a server that came back grows"),
             key("preserve_host", Kind::Flag, "true", "whether the client's Host goes upstream"),
             key("server_timing", Kind::Flag, "false", "whether answers say in Server-Timing where the time went"),
+            key("count_cache", Kind::Flag, "false", "whether it is counted what answers say of their caches"),
             key("forwarded", Kind::Flag, "false", "whether Forwarded goes upstream beside X-Forwarded-*"),
             key("affinity", Kind::Table("services.*.affinity"), "", "what keeps a client on one pool"),
             key("health", Kind::Table("services.*.health"), "", "active probes"),

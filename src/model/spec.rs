@@ -57,6 +57,8 @@ pub struct ServiceSpec {
     pub forwarded: bool,
     /// Whether answers say in `Server-Timing` where the time went.
     pub server_timing: bool,
+    /// Whether it is counted what answers say of the caches that they came through.
+    pub count_cache: bool,
 }
 
 /// Whether direct paths exist, and for whom.

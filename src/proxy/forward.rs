@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use super::admit::{self, Places};
 use super::again::pause;
 use super::balance;
+use super::cached;
 use super::connect::{self, Opened};
 use super::decide::{Decision, Question};
 use super::exchange::Conn;
@@ -31,6 +32,7 @@ use super::worker::{Lease, Worker};
 use super::{dial, http1};
 use crate::model::{Fault, StreamKind};
 use crate::switchboard::snapshot::{Pool, Service};
+use crate::telemetry::lane::CacheAnswer;
 use crate::upstream::endpoint::{Admission, Endpoint, Outcome};
 use crate::upstream::preface::Ends;
 
@@ -86,6 +88,8 @@ pub(crate) struct Trail {
     pub(crate) retried: bool,
     /// From sending to the answer's head.
     pub(crate) upstream_us: Option<u64>,
+    /// What the answer said of the caches that it came through.
+    pub(crate) cache: Option<CacheAnswer>,
     /// How a gRPC call ended.
     pub(crate) grpc_status: Option<u32>,
     /// Whether the endpoint reset the tunnel.
@@ -283,6 +287,12 @@ impl Attempt {
         } else {
             self.report(Outcome::Answered, question);
         }
+    }
+
+    /// What the answer says of the caches that it came through.
+    #[inline]
+    pub(crate) fn cached(&self, response: &Response, bytes: &[u8]) -> Option<CacheAnswer> {
+        cached::look(&self.service().spec, response, bytes)
     }
 
     /// An answer's head came of which only the end tells how it went.

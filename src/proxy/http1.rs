@@ -72,6 +72,7 @@ pub(crate) async fn attempt<W: Wire, D: Downstream>(
                 trail.last = Some((sent.attempt.pool, sent.attempt.endpoint));
             }
             sent.attempt.answer(response.status, job.question);
+            trail.cache = sent.attempt.cached(&response, &sent.conn.buf);
             sent.attempt.places = std::mem::take(course.places);
             let Sent { attempt, conn, upload } = sent;
             let trail = std::mem::take(trail);

@@ -58,6 +58,7 @@ mod replay;
 
 mod answer;
 mod body;
+pub mod cached;
 mod client;
 mod connect;
 mod duplex;

@@ -61,6 +61,9 @@ pub(crate) fn tell(worker: &Worker, snapshot: &Snapshot, head: &Head, story: &St
             } else {
                 counted.latency.record_us(duration_us);
             }
+            if let Some(said) = story.trail.cache {
+                counted.cache[said as usize].add(1);
+            }
             // While nobody counts units this is one load of a line that nobody writes.
             if service.units.is_armed() && lane != Lane::Named {
                 let first = decision.bucket.is_some_and(|bucket| service.units.note_seen(bucket));

@@ -33,6 +33,20 @@ pub(super) fn latency() -> Gate {
     }
 }
 
+/// The gate about caches with its defaults, and this time to warm up.
+pub(super) fn caches(warm_up: Duration) -> Gate {
+    let ask = Ask::CacheHit {
+        max_ratio: 1.25,
+        excludes: 1.5,
+        safe_rate: 0.01,
+        min_difference: 0.01,
+        min_events: 5,
+        warm_up,
+        waits: true,
+    };
+    Gate { name: "cache_hit".into(), dry_run: false, ask }
+}
+
 /// A plan with phases of these percents, ten seconds each.
 pub(super) fn plan(percents: &[f64], gates: Vec<Gate>) -> RolloutPlan {
     let phase = |(index, percent): (usize, &f64)| Phase {
@@ -84,4 +98,16 @@ pub(super) fn second(share: f64, candidate: [u64; 2], control: [u64; 2]) -> Tick
         halves: [half(0), half(1)],
         ..Tick::default()
     }
+}
+
+/// A flawless second at even shares in which the caches of candidate and control had so many answers, and had not.
+pub(super) fn cached(candidate: [u64; 2], control: [u64; 2]) -> Tick {
+    let mut tick = second(0.5, [candidate[0] + candidate[1], 0], [control[0] + control[1], 0]);
+    (tick.candidate.cache_hits, tick.candidate.cache_misses) = (candidate[0], candidate[1]);
+    (tick.control.cache_hits, tick.control.cache_misses) = (control[0], control[1]);
+    for (number, half) in tick.halves.iter_mut().enumerate() {
+        let part = |count: u64| (count + number as u64) / 2;
+        (half.cache_hits, half.cache_misses) = (part(control[0]), part(control[1]));
+    }
+    tick
 }

@@ -20,6 +20,12 @@ pub struct Arm {
     pub client_errors: u64,
     /// Answers cut short by the endpoint.
     pub disconnects: u64,
+    /// Answers that a cache had, of those that say what their cache did; none to instances that warm up.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub cache_hits: u64,
+    /// Those that none had.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub cache_misses: u64,
     /// Requests whose latency counts: those that ended, less those to instances that warm up.
     pub timed: u64,
     /// Of these, how many took longer than each threshold of this arm; timeouts are longer than any.
@@ -65,7 +71,15 @@ impl Arm {
         self.units += other.units;
         self.client_errors += other.client_errors;
         self.disconnects += other.disconnects;
+        self.cache_hits += other.cache_hits;
+        self.cache_misses += other.cache_misses;
         self.timed += other.timed;
         self.slow.iter_mut().zip(other.slow).for_each(|(sum, slow)| *sum += slow);
     }
+}
+
+/// Journals and reports of services without caches need not say so in each tick.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out a reference")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }

@@ -59,12 +59,15 @@ pub enum Outcome {
 pub struct GateVerdict {
     /// Its name in the plan.
     pub name: String,
-    /// Its kind: `error_rate`, `latency`, `guard`, `plain`, `http`, …
+    /// Its kind: `error_rate`, `latency`, `guard`, `cache_hit`, `plain`, `http`, …
     pub kind: String,
     /// What it says.
     pub verdict: Verdict,
     /// Whether it is only shown.
     pub dry_run: bool,
+    /// Whether its failure only keeps the rollout where it is, for as long as it lasts.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub waits: bool,
     /// Evidence against the candidate, of an evidence gate.
     pub e_value: Option<f64>,
     /// The gate fails when `e_value` reaches this.
@@ -99,6 +102,9 @@ pub struct Judgement {
     pub reason: String,
     /// Whether the failure may wait for the plan's rollback delay: plain rules may, evidence may not.
     pub may_wait: bool,
+    /// Whether nothing fails but gates whose failure only keeps the rollout where it is.
+    #[serde(default)]
+    pub only_waits: bool,
     /// e-value of the A/A monitor (stable against itself) and whether it is beyond its limit.
     pub self_test: Option<f64>,
     /// e-value of the sample-ratio check.

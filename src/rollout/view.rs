@@ -189,8 +189,16 @@ impl View {
             State::Paused => Some("a person: it is paused".into()),
             State::Pending => Some(self.open_questions().unwrap_or_else(|| "what is asked before the start".into())),
             State::RollingOut if inner.held => Some("a person: a gate failed and the plan says hold".into()),
-            State::RollingOut => None,
+            State::RollingOut => self.waiting_gates(),
         }
+    }
+
+    /// Gates that fail and keep it where it is until they hold.
+    fn waiting_gates(&self) -> Option<String> {
+        let judgement = self.judgement.as_ref().filter(|judgement| judgement.only_waits)?;
+        let gates = judgement.gates.iter().filter(|gate| gate.waits && gate.verdict == Verdict::Fail);
+        let names: Vec<&str> = gates.map(|gate| gate.name.as_str()).collect();
+        Some(format!("{} to hold again", names.join(", ")))
     }
 
     /// What the gates outside say that have not passed.
@@ -231,6 +239,7 @@ impl View {
             "requestsPerS": self.per_s[side],
             "inFlight": self.tick.as_ref().map(|tick| tick.in_flight[side]),
             "errorRatioSinceStart": ratio(arm.errors, arm.attempts),
+            "cacheHitRatioSinceStart": ratio(arm.cache_hits, arm.cache_hits + arm.cache_misses),
             "sinceStart": { "p50Ms": p50, "p95Ms": p95, "p99Ms": p99 },
         })
     }

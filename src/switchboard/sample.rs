@@ -6,12 +6,13 @@ use std::collections::{HashMap, VecDeque};
 use super::snapshot::Snapshot;
 use crate::model::{Fault, Name};
 use crate::telemetry::histogram::Summary;
+use crate::telemetry::lane::{CacheAnswer, LaneShard};
 use crate::telemetry::meter::{PoolMeter, latency};
 
 /// Sums that are kept, one a second: the longest window, and its start.
 const SAMPLES_MAX: usize = 61;
 
-/// Latencies are summed up every so many samples: a summary is 3 KiB a pool, a sum of counts 24 bytes.
+/// Latencies are summed up every so many samples: a summary is 3 KiB a pool, a sum of counts 48 bytes.
 const LATENCY_EVERY: u64 = 5;
 
 /// The last minute.
@@ -34,6 +35,8 @@ pub(super) struct Window {
     pub(super) failed: u64,
     /// The same, and answers of 500 or above.
     pub(super) errors: u64,
+    /// Answers that a cache had, and that none had; of services that count them.
+    pub(super) cache: [u64; 2],
     /// Latencies, over the last whole multiple of five seconds.
     pub(super) latency: Summary,
 }
@@ -50,6 +53,7 @@ struct Sums {
     attempts: u64,
     failed: u64,
     errors: u64,
+    cache: [u64; 2],
     latency: Option<Summary>,
 }
 
@@ -100,6 +104,7 @@ impl Sampler {
             attempts: sums.attempts.saturating_sub(start.1.attempts),
             failed: sums.failed.saturating_sub(start.1.failed),
             errors: sums.errors.saturating_sub(start.1.errors),
+            cache: [0, 1].map(|said| sums.cache[said].saturating_sub(start.1.cache[said])),
             latency,
         })
     }
@@ -109,12 +114,14 @@ impl Sampler {
 
 impl Sums {
     fn of(meter: &PoolMeter) -> Self {
+        let lanes = |value: &dyn Fn(&LaneShard) -> u64| meter.sum(|shard| shard.lanes.iter().map(value).sum());
         let failed = |fault: &Fault| meter.sum(|shard| shard.faults[fault.index()].value());
         Self {
             requests: meter.sum(|shard| shard.requests.value()),
             attempts: meter.sum(|shard| shard.attempts.value()),
             failed: Fault::ALL.iter().filter(|fault| fault.blames_pool()).map(failed).sum(),
-            errors: meter.sum(|shard| shard.lanes.iter().map(|lane| lane.errors.value()).sum()),
+            errors: lanes(&|lane| lane.errors.value()),
+            cache: CacheAnswer::ALL.map(|said| lanes(&|lane| lane.cache[said as usize].value())),
             latency: None,
         }
     }

@@ -253,6 +253,10 @@ pub struct Minute {
     /// Attempts without a whole answer as a part of all attempts, `0.0..=1.0`, client faults left out; a 500 is an
     /// answer. None without attempts.
     pub error_ratio: Option<f64>,
+    /// The part of the answers that say what their cache did which one had, `0.0..=1.0`; none without such answers, or
+    /// where the service does not count them (`count_cache`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_hit_ratio: Option<f64>,
     /// Median time of a request in milliseconds.
     pub p50_ms: Option<f64>,
     /// Time that 95 % of the requests stay at or below, in milliseconds.

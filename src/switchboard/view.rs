@@ -226,6 +226,7 @@ fn share(own: Option<&Window>, all: &[Option<Window>]) -> Option<f64> {
 }
 
 fn minute(window: &Window, effective_share: Option<f64>) -> Minute {
+    let [hits, misses] = window.cache;
     let quantile = |q| Summary::quantile_us(&window.latency, q).map(|us| us as f64 / 1000.0);
     Minute {
         seconds: window.seconds,
@@ -236,6 +237,7 @@ fn minute(window: &Window, effective_share: Option<f64>) -> Minute {
         // An attempt that began before the window may have failed within it.
         failed_ratio: (window.attempts > 0).then(|| (window.errors as f64 / window.attempts as f64).min(1.0)),
         error_ratio: (window.attempts > 0).then(|| window.failed as f64 / window.attempts as f64),
+        cache_hit_ratio: (hits + misses > 0).then(|| hits as f64 / (hits + misses) as f64),
         p50_ms: quantile(0.5),
         p95_ms: quantile(0.95),
         p99_ms: quantile(0.99),

@@ -18,6 +18,15 @@ pub enum Lane {
     Named,
 }
 
+/// What an answer said of the caches that it came through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CacheAnswer {
+    /// One of them had it.
+    Hit,
+    /// None of them had it.
+    Miss,
+}
+
 /// One worker's counts of one lane of a pool.
 #[derive(Debug, Default)]
 pub struct LaneShard {
@@ -33,6 +42,8 @@ pub struct LaneShard {
     pub client_errors: Count,
     /// Answers that the endpoint cut short, and tunnels that it reset.
     pub disconnects: Count,
+    /// Answers that said what their cache did, by [`CacheAnswer`]; only of services that count them.
+    pub cache: [Count; 2],
     /// Tunnels that ended: attempts whose length says nothing, so that it is kept out of this lane's latency.
     pub tunnels: Count,
     /// Of those in `latency`, requests that are no attempt to judge: the client left or the proxy refused.
@@ -77,6 +88,21 @@ impl Lane {
     pub fn of_draw(draw: u64) -> Self {
         // A bit from the middle: what else the draw decides is decided by its upper end.
         if draw & (1 << 20) == 0 { Lane::A } else { Lane::B }
+    }
+}
+
+// === impl CacheAnswer ===
+
+impl CacheAnswer {
+    /// Both, in declaration order.
+    pub const ALL: [CacheAnswer; 2] = [CacheAnswer::Hit, CacheAnswer::Miss];
+
+    /// The word used in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            CacheAnswer::Hit => "hit",
+            CacheAnswer::Miss => "miss",
+        }
     }
 }
 

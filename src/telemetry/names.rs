@@ -53,6 +53,8 @@ metrics! {
         "Retries that left the pool for another endpoint or pool.";
     HEDGES = "weir_hedges_total" Counter ["service,pool,outcome"]
         "Requests sent a second time because their answer took long, by outcome: won (its answer was used) or lost.";
+    CACHE_ANSWERS = "weir_cache_answers_total" Counter ["service,pool,result"]
+        "Answers that said what a cache on their way did, by result: hit or miss; of services with count_cache.";
     DECISIONS = "weir_decisions_total" Counter ["service,pool,why"]
         "Requests sent to a pool, by why they went there.";
     REQUESTS_IN_FLIGHT = "weir_requests_in_flight" Gauge ["service,pool"]

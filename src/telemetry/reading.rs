@@ -1,7 +1,7 @@
 //! What a pool's counters say at one moment, and what happened between two: plain integers, by lane. Nothing is judged.
 
 use super::histogram::Summary;
-use super::lane::{Lane, LaneShard};
+use super::lane::{CacheAnswer, Lane, LaneShard};
 use super::meter::PoolMeter;
 
 /// The counters of a pool at one moment.
@@ -34,6 +34,8 @@ pub struct LaneCounts {
     pub client_errors: u64,
     /// Answers that the endpoint cut short (errors as well), and tunnels that it reset (no errors).
     pub disconnects: u64,
+    /// Answers that said that a cache had them, and that none had; of services that count them.
+    pub cache: [u64; 2],
     /// How long it took: failed attempts and those that the client broke off included, tunnels not. A request that was
     /// retried counts with all its time in [`Lane::Named`] of the pool that answered it, and its failed attempt with
     /// its own time where it failed.
@@ -89,10 +91,11 @@ impl LaneCounts {
         let units = sum(|lane| lane.units.value());
         let client_errors = sum(|lane| lane.client_errors.value());
         let disconnects = sum(|lane| lane.disconnects.value());
+        let cache = CacheAnswer::ALL.map(|said| shards().map(|lane| lane.cache[said as usize].value()).sum());
         let latency = Summary::of(shards().flat_map(|lane| std::iter::once(&lane.latency).chain(lane.lost())));
         let ended = latency.count() + sum(|lane| lane.tunnels.value());
         let attempts = ended.saturating_sub(sum(|lane| lane.uncounted.value()));
-        Self { attempts, errors, first_errors, units, client_errors, disconnects, latency }
+        Self { attempts, errors, first_errors, units, client_errors, disconnects, cache, latency }
     }
 
     /// Adds `other`.
@@ -103,6 +106,7 @@ impl LaneCounts {
         self.units += other.units;
         self.client_errors += other.client_errors;
         self.disconnects += other.disconnects;
+        self.cache.iter_mut().zip(other.cache).for_each(|(sum, answers)| *sum += answers);
         self.latency.merge(&other.latency);
     }
 
@@ -116,6 +120,7 @@ impl LaneCounts {
             units: self.units.saturating_sub(earlier.units),
             client_errors: self.client_errors.saturating_sub(earlier.client_errors),
             disconnects: self.disconnects.saturating_sub(earlier.disconnects),
+            cache: [0, 1].map(|said| self.cache[said].saturating_sub(earlier.cache[said])),
             latency: self.latency.since(&earlier.latency),
         }
     }
@@ -140,6 +145,8 @@ mod tests {
         lane(1, Lane::B).client_errors.add(1);
         lane(0, Lane::B).tunnels.add(1);
         lane(0, Lane::B).disconnects.add(1);
+        lane(1, Lane::A).cache[CacheAnswer::Hit as usize].add(4);
+        lane(0, Lane::B).cache[CacheAnswer::Miss as usize].add(2);
         lane(0, Lane::Named).latency.record_us(7);
         lane(0, Lane::Named).uncounted.add(1);
         let counts = Reading::of(&meter).since(&before);
@@ -148,6 +155,6 @@ mod tests {
         assert_eq!((b.attempts, b.client_errors, b.disconnects, b.latency.count()), (2, 1, 1, 1));
         assert_eq!((named.attempts, named.latency.count()), (0, 1));
         let placed = counts.placed();
-        assert_eq!((placed.attempts, placed.errors, placed.latency.count()), (4, 1, 3));
+        assert_eq!((placed.attempts, placed.errors, placed.latency.count(), placed.cache), (4, 1, 3, [4, 2]));
     }
 }

@@ -117,6 +117,7 @@ fn back(gate: &GateView) -> String {
     let never = match gate.verdict.as_str() {
         "error" | "no_traffic" | "environment_degraded" => "; this never rolls back",
         _ if gate.dry_run => "; a dry run never rolls back",
+        _ if gate.waits => "; this waits and never rolls back",
         _ => "",
     };
     match (gate.e_value, gate.limit) {

@@ -154,6 +154,7 @@ pub(super) fn detail(gate: &GateView) -> String {
 fn short(gate: &GateView) -> String {
     let unit = |value: f64| match gate.kind.as_str() {
         "error_rate" | "guard" | "zero_tolerance" => ratio(value),
+        "cache_hit" => format!("{} misses", ratio(value)),
         "latency" if value <= 1.0 => format!("{} slow", ratio(value)),
         "latency" => milliseconds(value),
         _ => format!("{value}"),

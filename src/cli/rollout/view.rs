@@ -83,6 +83,8 @@ pub(in crate::cli) struct GateView {
     pub(in crate::cli) kind: String,
     pub(in crate::cli) verdict: String,
     pub(in crate::cli) dry_run: bool,
+    /// Whether its failure only keeps the rollout where it is.
+    pub(in crate::cli) waits: bool,
     pub(in crate::cli) e_value: Option<f64>,
     pub(in crate::cli) limit: Option<f64>,
     pub(in crate::cli) safe_e_value: Option<f64>,

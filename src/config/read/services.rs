@@ -86,6 +86,7 @@ fn service(fields: &Fields<'_>, name: Name, dir: &Path) -> Option<ServiceSpec> {
         pool_override: policies::pool_override(&fields.table("override", "services.*.override"), dir),
         preserve_host: fields.flag("preserve_host").unwrap_or(true),
         server_timing: fields.flag("server_timing").unwrap_or(false),
+        count_cache: fields.flag("count_cache").unwrap_or(false),
         forwarded: fields.flag("forwarded").unwrap_or(false),
         mirrors: mirrors::mirrors(fields, &pools),
         pools,

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::model::Plan;
 use crate::model::rollout::{Ask, Gate, Operator, PlainMetric, PlainRule, RolloutPlan, Share, Strategy};
 
 /// What the operator allows.
@@ -32,17 +33,22 @@ impl Default for Constraints {
 }
 
 /// Everything that can be said about `plan`.
-pub(super) fn check(plan: &RolloutPlan, limits: &Constraints) -> Vec<Finding> {
+pub(super) fn check(plan: &RolloutPlan, routes: &Plan, limits: &Constraints) -> Vec<Finding> {
+    let service = routes.services.iter().find(|service| service.name == plan.service);
+    let counts = service.is_some_and(|service| service.count_cache);
     let mut found = Findings(Vec::new());
     shares(plan, limits, &mut found);
     times(plan, limits, &mut found);
     for (index, gate) in plan.gates.iter().enumerate() {
-        gate_holds(plan, gate, &format!("gates[{}]", index + 1), Duration::MAX, &mut found);
+        let field = format!("gates[{}]", index + 1);
+        gate_holds(gate, &field, Duration::MAX, &mut found);
+        caches(plan, gate, &field, counts, &mut found);
     }
     for (number, phase) in plan.phases.iter().enumerate() {
         for (index, gate) in phase.gates.iter().enumerate() {
             let field = format!("phases[{}].gates[{}]", number + 1, index + 1);
-            gate_holds(plan, gate, &field, phase.min_duration.max(phase.max_duration), &mut found);
+            gate_holds(gate, &field, phase.min_duration.max(phase.max_duration), &mut found);
+            caches(plan, gate, &field, counts, &mut found);
         }
         contradictions(number, &phase.gates, &mut found);
         let judged = !plan.gates.is_empty() || !phase.gates.is_empty();
@@ -118,10 +124,12 @@ fn times(plan: &RolloutPlan, limits: &Constraints, found: &mut Findings) {
 }
 
 /// A gate that can never hold, can never fail, or has no time to.
-fn gate_holds(plan: &RolloutPlan, gate: &Gate, field: &str, longest: Duration, found: &mut Findings) {
+fn gate_holds(gate: &Gate, field: &str, longest: Duration, found: &mut Findings) {
     match &gate.ask {
         Ask::Plain(rule) => rule_holds(rule, field, longest, found),
-        Ask::ErrorRate { max_ratio, excludes, .. } if excludes < max_ratio => {
+        Ask::ErrorRate { max_ratio, excludes, .. } | Ask::CacheHit { max_ratio, excludes, .. }
+            if excludes < max_ratio =>
+        {
             let message = format!("it must exclude {excludes} times and lets {max_ratio} times pass");
             found.wrong(format!("{field}.excludes"), message, "exclude at least max_ratio");
         }
@@ -145,7 +153,26 @@ fn gate_holds(plan: &RolloutPlan, gate: &Gate, field: &str, longest: Duration, f
         }
         _ => {}
     }
-    let _ = plan;
+}
+
+/// A gate about caches of a service that does not count what they do, or that has no time to.
+fn caches(plan: &RolloutPlan, gate: &Gate, field: &str, counts: bool, found: &mut Findings) {
+    let Ask::CacheHit { warm_up, .. } = gate.ask else { return };
+    if !counts {
+        let message = format!("service \"{}\" does not count what answers say of their caches", plan.service);
+        let help = format!("set count_cache = true under [services.{}]", plan.service);
+        found.wrong(format!("{field}.kind"), message, help);
+    }
+    let first = plan.phases.iter().find(|phase| phase.share > Share::ZERO);
+    if let Some(first) = first.filter(|first| first.max_duration <= warm_up) {
+        let message = format!(
+            "its warm_up ({} s) leaves nothing of {} ({} s)",
+            warm_up.as_secs(),
+            first.name,
+            first.max_duration.as_secs()
+        );
+        found.better(format!("{field}.warm_up"), message, "shorten it or give the phase a longer max_duration");
+    }
 }
 
 /// How many people these are.

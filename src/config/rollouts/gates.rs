@@ -15,8 +15,8 @@ use crate::model::rollout::{
 /// Levels of a latency gate over the whole distribution, and their weights.
 const LEVELS: [(f64, f64); 4] = [(0.5, 0.1), (0.9, 0.2), (0.95, 0.35), (0.99, 0.35)];
 
-/// Keys of what is asked outside, and the kinds of gates for which they mean something.
-const OUTSIDE: &[(&str, &[&str])] = &[
+/// Keys of what is asked outside and of caches, and the kinds of gates for which they mean something.
+const ONLY_OF: &[(&str, &[&str])] = &[
     ("url", &["http", "prometheus"]),
     ("headers", &["http", "prometheus"]),
     ("method", &["http"]),
@@ -36,6 +36,22 @@ const OUTSIDE: &[(&str, &[&str])] = &[
     ("count", &["approval"]),
     ("requests", &["suite"]),
     ("min_pass_rate", &["suite"]),
+    ("warm_up", &["cache_hit"]),
+    ("on_failure", &["cache_hit"]),
+];
+
+/// Keys of gates that mean nothing for `cache_hit`, which compares and has no threshold of its own.
+const NOT_OF_CACHES: &[(&str, &[&str])] = &[
+    ("mode", &[]),
+    ("event", &[]),
+    ("max", &[]),
+    ("min", &[]),
+    ("delta_percent", &[]),
+    ("delta_ms", &[]),
+    ("must", &[]),
+    ("threshold", &[]),
+    ("window", &[]),
+    ("hold", &[]),
 ];
 
 /// Keys of a request that stands within something else.
@@ -62,7 +78,7 @@ fn gate(fields: &Fields<'_>) -> Option<Gate> {
         }
         return None;
     };
-    belong(fields, kind.value, OUTSIDE, "a gate of kind");
+    belong(fields, kind.value, ONLY_OF, "a gate of kind");
     let ask = ask(fields, kind.value)?;
     Some(Gate { name: name.unwrap_or_else(|| kind.value.to_owned()), dry_run, ask })
 }
@@ -91,6 +107,7 @@ fn ask(fields: &Fields<'_>, kind: &'static str) -> Option<Ask> {
         "latency" => latency(fields, &threshold, plain),
         "guard" => Some(Ask::Guard { event, max: threshold.max.map_or(0.2, |percent| percent / 100.0) }),
         "zero_tolerance" => Some(Ask::ZeroTolerance { event }),
+        "cache_hit" => Some(cache_hit(fields)),
         "availability" => rule(fields, &threshold, PlainMetric::Availability, None).map(Ask::Plain),
         "response_time" => rule(fields, &threshold, PlainMetric::ResponseTime, None).map(Ask::Plain),
         "throughput" => rule(fields, &threshold, PlainMetric::Throughput, None).map(Ask::Plain),
@@ -114,6 +131,19 @@ fn ask(fields: &Fields<'_>, kind: &'static str) -> Option<Ask> {
             when,
         }),
         _ => None,
+    }
+}
+
+fn cache_hit(fields: &Fields<'_>) -> Ask {
+    belong(fields, "cache_hit", NOT_OF_CACHES, "a gate of kind");
+    Ask::CacheHit {
+        max_ratio: fields.number("max_ratio").unwrap_or(1.25),
+        excludes: fields.number("excludes").unwrap_or(1.5),
+        safe_rate: fields.ratio("safe_rate").unwrap_or(0.01),
+        min_difference: fields.ratio("min_difference").unwrap_or(0.01),
+        min_events: fields.integer("min_events").map_or(5, |n| n as u64),
+        warm_up: fields.duration("warm_up").unwrap_or(Duration::from_secs(300)),
+        waits: fields.word("on_failure").is_none_or(|word| word.value == "wait"),
     }
 }
 

@@ -176,9 +176,9 @@ const GATE: &[Key] = request!(
         "which events are bad",
     ),
     key("max_ratio", Kind::Number(1, 1000), "1.25", "how many times worse the candidate may be"),
-    key("excludes", Kind::Number(1, 1000), "2", "what must be excluded before the phase advances"),
+    key("excludes", Kind::Number(1, 1000), "2", "what must be excluded before the phase advances; cache_hit: 1.5"),
     key("safe_rate", Kind::Ratio, "0.01", "a rate of the candidate that is good enough to advance"),
-    key("min_difference", Kind::Ratio, "0.001", "smallest difference of rates that matters"),
+    key("min_difference", Kind::Ratio, "0.001", "smallest difference of rates that matters; cache_hit: 0.01"),
     key("min_events", COUNT, "5", "bad events below which it is never called bad"),
     key("quantile", Kind::Ratio, "0.95", "latency: which quantile"),
     key("quantiles", Kind::Flag, "false", "latency: p50, p90, p95 and p99 together"),
@@ -203,6 +203,8 @@ const GATE: &[Key] = request!(
     key("approvers", Kind::Texts, "", "approval: who may"),
     key("count", Kind::Integer(1, 100), "1", "approval: how many must"),
     key("requests", Kind::List("plan.request"), "", "suite: the requests"),
+    key("warm_up", DURATION, "\"5m\"", "cache_hit: time from the candidate's first request on that does not count"),
+    key("on_failure", Kind::Word(&["wait", "plan"]), "\"wait\"", "cache_hit: wait until it holds, or as the plan says"),
     key("min_pass_rate", Kind::Ratio, "1.0", "suite: least part that must pass"),
 );
 
@@ -215,6 +217,7 @@ pub(super) const KINDS: &[&str] = &[
     "latency",
     "guard",
     "zero_tolerance",
+    "cache_hit",
     "availability",
     "response_time",
     "throughput",

@@ -133,7 +133,7 @@ fn read_with(
         read::plan(&root, name, routes)
     };
     if let Some(plan) = plan.as_ref().filter(|_| !sink.has_local()) {
-        for finding in checks::check(plan, limits) {
+        for finding in checks::check(plan, routes, limits) {
             let span = place(parsed.tree.get_ref(), &finding.field);
             let field = &finding.field;
             if finding.wrong {

@@ -210,6 +210,40 @@ fn thresholds_are_plain_rules_or_tests_as_the_mode_says() {
     assert_eq!(rule.metric, PlainMetric::LatencyDelta { quantile: 0.95 });
 }
 
+#[test]
+fn a_gate_about_caches_is_read_with_its_own_defaults_where_the_service_counts_and_refused_where_it_cannot_hold() {
+    let counts = format!("[services.engine]\ncount_cache = true\n{MAIN}");
+    let config = Config::parse(&counts, "weir.toml", &|_| None).unwrap_or_else(|problems| panic!("{problems}"));
+    let counting = Plan::clone(&config.plan);
+    let with = |gate: &str, routes: &Plan| {
+        let text = format!("profile = \"default\"\n[[gates]]\nkind = \"cache_hit\"\n{gate}\n");
+        read_plan(&text, Path::new("rollouts/engine-2.toml"), routes, &Constraints::default())
+    };
+    let plan = with("", &counting).unwrap_or_else(|problems| panic!("{problems}")).plan;
+    let Ask::CacheHit { max_ratio, excludes, min_difference, warm_up, waits, .. } = plan.gates[0].ask else {
+        panic!("{:?}", plan.gates[0])
+    };
+    assert_eq!(
+        (max_ratio, excludes, min_difference, warm_up, waits),
+        (1.25, 1.5, 0.01, Duration::from_secs(300), true)
+    );
+    let acts = with("on_failure = \"plan\"", &counting).unwrap_or_else(|problems| panic!("{problems}")).plan;
+    assert!(matches!(acts.gates[0].ask, Ask::CacheHit { waits: false, .. }));
+    let long = with("warm_up = \"2d\"", &counting).unwrap_or_else(|problems| panic!("{problems}"));
+    assert!(long.notes.iter().any(|note| note.to_string().contains("leaves nothing of")), "{:?}", long.notes);
+    for (gate, routes, expected) in [
+        ("", &routes(), "does not count what answers say of their caches"),
+        ("excludes = 1.1", &counting, "it must exclude 1.1 times and lets 1.25 times pass"),
+        ("min = 90", &counting, "gates[1].min means nothing for a gate of kind cache_hit"),
+        ("on_failure = \"rollback\"", &counting, "\"wait\""),
+    ] {
+        let said = with(gate, routes).expect_err("it cannot hold").to_string();
+        assert!(said.contains(expected), "{gate}: {said}");
+    }
+    let other = "profile = \"default\"\n[[gates]]\nkind = \"latency\"\nwarm_up = \"1m\"\n";
+    assert!(read(other).expect_err("no such key there").to_string().contains("warm_up means nothing"));
+}
+
 /// A deployment of another system with a phase of which nothing can ever pass.
 fn deployment() -> Value {
     let criterion = |metric: &str, operator: &str, threshold: f64, ms: u64| {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::gate::{CommandCheck, HttpCheck};
+use super::check::{CommandCheck, HttpCheck};
 
 /// Something to do at a moment of the rollout.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

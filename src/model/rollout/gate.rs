@@ -1,9 +1,10 @@
-//! What a plan asks before it goes on: gates, plain rules and checks outside.
+//! What a plan asks before it goes on: gates and plain rules; checks outside are in [`super::check`].
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+use super::check::{CommandCheck, HttpCheck, PrometheusCheck};
 
 /// Something that must hold.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -59,6 +60,26 @@ pub enum Ask {
     ZeroTolerance {
         /// Which.
         event: Event,
+    },
+    /// The candidate's part of answers that no cache had is shown not to be larger than the control's. Answers that say
+    /// nothing of a cache count as neither; the service must count them.
+    CacheHit {
+        /// Margin r₀: the candidate may have this many times as many misses. Default 1.25.
+        max_ratio: f64,
+        /// R₁: what must be excluded before the phase advances. Default 1.5.
+        excludes: f64,
+        /// A rate of misses that is good enough to advance, as a ratio of answers. Default 0.01.
+        safe_rate: f64,
+        /// Smallest difference of rates that matters, as a ratio of answers. Default 0.01.
+        min_difference: f64,
+        /// Misses of the candidate below which it is never called bad. Default 5.
+        min_events: u64,
+        /// Time from the candidate's first request on that does not count, since its cache is cold. Default 5 min.
+        #[serde(with = "crate::model::time")]
+        warm_up: Duration,
+        /// Whether a failure only keeps the rollout where it is, for as long as it lasts; else it is what `on_failure`
+        /// of the plan says. Default: yes, since caches that are cold warm up.
+        waits: bool,
     },
     /// A plain rule over a window, with exactly the meaning of thresholds elsewhere.
     Plain(PlainRule),
@@ -215,90 +236,6 @@ pub enum When {
     Always,
 }
 
-/// A request that must be answered as expected.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct HttpCheck {
-    /// `http://…` or `https://…`; or a path such as `/healthz`, which goes to an endpoint of the candidate.
-    pub url: String,
-    /// Default `GET`.
-    pub method: String,
-    /// Headers; values may be secret and are never shown.
-    pub headers: BTreeMap<String, String>,
-    /// Body; none by default.
-    pub body: Option<String>,
-    /// Statuses that pass, inclusive. Default 200 to 299.
-    pub expect: (u16, u16),
-    /// Text that the body must contain.
-    pub contains: Option<String>,
-    /// Time for one try. Default 10 s.
-    #[serde(with = "crate::model::time")]
-    pub timeout: Duration,
-    /// Further tries. Default 0.
-    pub retries: u32,
-    /// Between tries, and between asks while it does not pass or with `when = "always"`. Default 10 s.
-    #[serde(with = "crate::model::time")]
-    pub interval: Duration,
-    /// When it is asked.
-    pub when: When,
-}
-
-/// A command that must exit with 0.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct CommandCheck {
-    /// Program and arguments; no shell.
-    pub command: Vec<String>,
-    /// Variables beside `WEIR_*`, which are always set.
-    pub env: BTreeMap<String, String>,
-    /// Time for it. Default 180 s.
-    #[serde(with = "crate::model::time")]
-    pub timeout: Duration,
-    /// Further tries. Default 0.
-    pub retries: u32,
-    /// Between tries, and between asks while it does not pass or with `when = "always"`. Default 60 s.
-    #[serde(with = "crate::model::time")]
-    pub interval: Duration,
-    /// When it is asked.
-    pub when: When,
-}
-
-/// A Prometheus instant query whose value must hold.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct PrometheusCheck {
-    /// The server, such as `http://127.0.0.1:9090`.
-    pub url: String,
-    /// The query; one sample must come back.
-    pub query: String,
-    /// Headers, such as a token; values may be secret and are never shown.
-    #[serde(default)]
-    pub headers: BTreeMap<String, String>,
-    /// How the value is compared; the gate fails when it does not hold.
-    pub operator: Operator,
-    /// With what. With `delta`, with the percent or absolute change since the rollout began.
-    pub threshold: f64,
-    /// Whether the change since the start is compared rather than the value.
-    pub delta: Delta,
-    /// Between two queries. Default 15 s.
-    #[serde(with = "crate::model::time")]
-    pub interval: Duration,
-    /// Time for one. Default 10 s.
-    #[serde(with = "crate::model::time")]
-    pub timeout: Duration,
-    /// Failed looks in a row that fail the gate. Default 1.
-    pub consecutive_failures: u32,
-}
-
-/// What of a queried number is compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Delta {
-    /// The value.
-    Value,
-    /// The difference to the value when the rollout began.
-    Absolute,
-    /// That difference in percent of the first value.
-    Percent,
-}
-
 // === impl Ask ===
 
 impl Ask {
@@ -309,6 +246,7 @@ impl Ask {
             Ask::Latency { .. } => "latency",
             Ask::Guard { .. } => "guard",
             Ask::ZeroTolerance { .. } => "zero_tolerance",
+            Ask::CacheHit { .. } => "cache_hit",
             Ask::Plain(_) => "plain",
             Ask::Serving { .. } => "serving",
             Ask::Http(_) => "http",
@@ -344,6 +282,7 @@ impl Ask {
             | Ask::Latency { .. }
             | Ask::Guard { .. }
             | Ask::ZeroTolerance { .. }
+            | Ask::CacheHit { .. }
             | Ask::Plain(_)
             | Ask::Serving { .. } => When::Always,
         }
@@ -370,28 +309,6 @@ impl Ask {
             _ => Duration::ZERO,
         }
     }
-}
-
-// === impl HttpCheck ===
-
-impl HttpCheck {
-    /// The longest time that it can take, its further tries included.
-    pub fn takes(&self) -> Duration {
-        tries(self.timeout, self.interval, self.retries)
-    }
-}
-
-// === impl CommandCheck ===
-
-impl CommandCheck {
-    /// See [`HttpCheck::takes`].
-    pub fn takes(&self) -> Duration {
-        tries(self.timeout, self.interval, self.retries)
-    }
-}
-
-fn tries(timeout: Duration, interval: Duration, retries: u32) -> Duration {
-    timeout.saturating_add(timeout.saturating_add(interval).saturating_mul(retries))
 }
 
 fn minute() -> Duration {

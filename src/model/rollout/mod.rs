@@ -4,6 +4,7 @@
 //! kept with its rollout, so that a report can be recomputed although the file has changed since.
 
 mod act;
+mod check;
 mod gate;
 mod policy;
 
@@ -13,10 +14,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use act::{Act, Moment, OnActionError, PlannedAction, Sweep, Window, WindowRule};
-pub use gate::{
-    Ask, CommandCheck, Delta, Event, Gate, HttpCheck, Operator, PlainMetric, PlainRule, PrometheusCheck,
-    QuantileWeight, When,
-};
+pub use check::{CommandCheck, Delta, HttpCheck, PrometheusCheck};
+pub use gate::{Ask, Event, Gate, Operator, PlainMetric, PlainRule, QuantileWeight, When};
 pub use policy::{
     EvidencePolicy, OnFailure, OnInconclusive, OnProviderError, RollbackPolicy, RollbackStrategy, VerifyPolicy,
 };

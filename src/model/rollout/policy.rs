@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::gate::HttpCheck;
+use super::check::HttpCheck;
 
 /// How evidence is weighed; the defaults are those of the research that stands in the README.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -89,7 +89,7 @@ pub(crate) async fn over_http2<'c, D: Downstream>(
                 true => attempt.answer_begun(answer.response.status),
                 false => attempt.answer(answer.response.status, job.question),
             }
-            attempt.places = std::mem::take(places);
+            (attempt.places, trail.cache) = (std::mem::take(places), attempt.cached(&answer.response, &answer.bytes));
             let trail = std::mem::take(trail);
             return Ok(Tried::Over(Ok(Box::new(Answered2 { answer, attempt, trail, at }))));
         }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::cache::Cache;
 use super::events::{counted, of};
 use super::missing::{alone, unscored, untimed};
 use super::{Asked, words};
@@ -54,6 +55,7 @@ enum Seen {
     Ratio { ratio: Ratio, below: Below },
     Tail { tails: Vec<Tail> },
     Guard { guard: Guard },
+    Cache { cache: Box<Cache> },
     Count { count: u64 },
     Serving { down_ms: u64 },
     Told { verdict: Box<GateVerdict> },
@@ -108,6 +110,9 @@ impl Seat {
             }
             Ask::Guard { max, .. } => Seen::Guard { guard: Guard::new(*max, epoch_ms) },
             Ask::ZeroTolerance { .. } => Seen::Count { count: 0 },
+            Ask::CacheHit { max_ratio, safe_rate, warm_up, .. } => {
+                Seen::Cache { cache: Box::new(Cache::new(*max_ratio, *safe_rate, *warm_up, epoch_ms)) }
+            }
             Ask::Serving { .. } => Seen::Serving { down_ms: 0 },
             Ask::Plain(_) => {
                 let waiting = verdict(gate, Verdict::Inconclusive, "not looked at yet".into());
@@ -134,6 +139,7 @@ impl Seat {
                 below.add(items, bad);
             }
             (Seen::Tail { tails }, _) => tails.iter_mut().for_each(|tail| tail.add(tick)),
+            (Seen::Cache { cache }, _) => cache.add(tick),
             _ => {}
         }
     }
@@ -152,6 +158,7 @@ impl Seat {
             (Seen::Count { count }, Ask::ZeroTolerance { event }) => {
                 *count += arms.iter().map(|arm| of(arm, *event, false).1).sum::<u64>();
             }
+            (Seen::Cache { cache }, _) => cache.warm(tick),
             (Seen::Serving { down_ms }, _) => {
                 *down_ms = if tick.serving { 0 } else { *down_ms + tick.elapsed_ms };
             }
@@ -179,6 +186,7 @@ impl Seat {
             (Seen::Ratio { ratio, below }, Ask::ErrorRate { .. }) => self.of_ratio(ratio, below, around),
             (Seen::Tail { tails }, _) => self.of_tails(tails, around),
             (Seen::Guard { guard }, Ask::Guard { max, .. }) => self.of_guard(guard, *max, around),
+            (Seen::Cache { cache }, _) => cache.verdict(&self.gate, around),
             (Seen::Count { count: 0 }, _) => verdict(&self.gate, Verdict::ShownSafe, "no event".into()),
             (Seen::Count { count }, _) => {
                 verdict(&self.gate, Verdict::Fail, format!("{count} where none is tolerated"))
@@ -198,7 +206,8 @@ impl Seat {
             (Seen::Asked { outcome }, _) => self.of_outcome(outcome.as_ref()),
             _ => verdict(&self.gate, Verdict::Error, "the gate and what it saw do not fit".into()),
         };
-        let compares = matches!(self.seen, Seen::Ratio { .. } | Seen::Tail { .. } | Seen::Serving { .. });
+        let compares =
+            matches!(self.seen, Seen::Ratio { .. } | Seen::Tail { .. } | Seen::Cache { .. } | Seen::Serving { .. });
         if let (Some(why), Verdict::Fail, false) = (around.degraded, said.verdict, compares) {
             said.verdict = Verdict::EnvironmentDegraded;
             said.detail = format!("{}; but {why}", said.detail);
@@ -239,7 +248,7 @@ impl Seat {
                 )
             }
         };
-        let word = self.comparing(fails, shown, around);
+        let word = comparing(fails, shown, around);
         GateVerdict {
             e_value: Some(words::finite(worse)),
             limit: Some(1.0 / around.alpha),
@@ -297,17 +306,7 @@ impl Seat {
             ratio: first.ratio.estimate(),
             candidate,
             control,
-            ..verdict(&self.gate, self.comparing(fails, shown, around), detail)
-        }
-    }
-
-    fn comparing(&self, fails: bool, shown: bool, around: &Around<'_>) -> Verdict {
-        match () {
-            () if fails => Verdict::Fail,
-            () if shown && !around.no_traffic => Verdict::ShownSafe,
-            () if around.alone => Verdict::NotCompared,
-            () if around.no_traffic => Verdict::NoTraffic,
-            () => Verdict::Inconclusive,
+            ..verdict(&self.gate, comparing(fails, shown, around), detail)
         }
     }
 
@@ -361,12 +360,25 @@ impl Tail {
     }
 }
 
-fn verdict(gate: &Gate, verdict: Verdict, detail: String) -> GateVerdict {
+/// What a gate says that compares.
+pub(super) fn comparing(fails: bool, shown: bool, around: &Around<'_>) -> Verdict {
+    match () {
+        () if fails => Verdict::Fail,
+        () if shown && !around.no_traffic => Verdict::ShownSafe,
+        () if around.alone => Verdict::NotCompared,
+        () if around.no_traffic => Verdict::NoTraffic,
+        () => Verdict::Inconclusive,
+    }
+}
+
+/// A verdict without numbers.
+pub(super) fn verdict(gate: &Gate, verdict: Verdict, detail: String) -> GateVerdict {
     GateVerdict {
         name: gate.name.clone(),
         kind: gate.ask.kind().into(),
         verdict,
         dry_run: gate.dry_run,
+        waits: false,
         e_value: None,
         limit: None,
         safe_e_value: None,

@@ -23,6 +23,18 @@ pub(super) fn unscored(around: &Around<'_>) -> String {
     }
 }
 
+/// Why a gate about caches has scored no answer; `left_ms` of its time to warm up are left.
+pub(super) fn unsaid(around: &Around<'_>, left_ms: u64) -> String {
+    let placed = around.asked.placed;
+    match () {
+        () if placed == 0 => unscored(around),
+        () if left_ms > 0 => format!("the cache may warm up for {} s more", left_ms.div_ceil(1000)),
+        () => {
+            format!("{placed} requests, and no answer that counts says what a cache did (Cache-Status, X-Cache, Age)")
+        }
+    }
+}
+
 /// Why a latency gate has timed no request.
 pub(super) fn untimed(around: &Around<'_>) -> String {
     let (placed, policy) = (around.asked.placed, around.policy);

@@ -7,6 +7,7 @@
 //! What is outside (`gate` of kind http, command, …) and plain rules are looked at by others; here only their newest
 //! words are kept.
 
+mod cache;
 mod environment;
 mod events;
 mod gate;
@@ -78,6 +79,24 @@ struct Asked {
     placed: u64,
     /// Those that something else sent there.
     named: u64,
+}
+
+/// What the gates of a phase say together.
+struct Whole {
+    verdict: Verdict,
+    reason: String,
+    /// Whether a failure may wait for the plan's delay.
+    may_wait: bool,
+    /// Whether it only keeps the rollout where it is.
+    only_waits: bool,
+}
+
+// === impl Whole ===
+
+impl Whole {
+    fn of(verdict: Verdict, reason: String) -> Self {
+        Self { verdict, reason, may_wait: false, only_waits: false }
+    }
 }
 
 // === impl Judge ===
@@ -227,22 +246,23 @@ impl Judge {
             .collect();
         let mismatch = self.split.ln_e();
         let mut whole = self.worst(&gates);
-        if whole.0 < Verdict::EnvironmentDegraded {
+        if whole.verdict < Verdict::EnvironmentDegraded {
             if let Some(why) = degraded {
-                whole = (Verdict::EnvironmentDegraded, why, false);
+                whole = Whole::of(Verdict::EnvironmentDegraded, why);
             } else if mismatch >= (1.0 / MISMATCH_ALPHA).ln() {
                 let why = "requests are not split as intended: a cache in front, clients that drop the cookie, or \
                            ejected endpoints make the pools incomparable";
-                whole = (Verdict::EnvironmentDegraded, why.into(), false);
+                whole = Whole::of(Verdict::EnvironmentDegraded, why.into());
             }
         }
-        let (verdict, reason, may_wait) = whole;
+        let Whole { verdict, reason, may_wait, only_waits } = whole;
         Judgement {
             bound: gates.iter().filter_map(|gate| gate.bound).reduce(f64::max),
             verdict,
             gates,
             reason,
             may_wait,
+            only_waits,
             self_test: Some(words::finite(self.errors.ln_self_test())),
             sample_ratio: Some(words::finite(mismatch)),
         }
@@ -255,23 +275,26 @@ impl Judge {
         down.map(|what| format!("nothing serves in {what}")).or(failing)
     }
 
-    /// The worst of the gates that count, its reason, and whether a failure may wait for the plan's delay.
-    fn worst(&self, gates: &[GateVerdict]) -> (Verdict, String, bool) {
+    /// The worst of the gates that count.
+    fn worst(&self, gates: &[GateVerdict]) -> Whole {
         let counts =
             |gate: &&GateVerdict| !gate.dry_run && (gate.verdict != Verdict::Error || self.provider_error_holds);
         let compared = |gate: &&GateVerdict| gate.verdict != Verdict::NotCompared;
         let counted: Vec<&GateVerdict> = gates.iter().filter(counts).filter(compared).collect();
         let Some(worst) = counted.iter().map(|gate| gate.verdict).max() else {
-            return (Verdict::ShownSafe, "no gate counts".into(), false);
+            return Whole::of(Verdict::ShownSafe, "no gate counts".into());
         };
         let of_it: Vec<&GateVerdict> = counted.into_iter().filter(|gate| gate.verdict == worst).collect();
-        let may_wait = worst == Verdict::Fail && of_it.iter().all(|gate| gate.kind == "plain");
+        // A failure that only keeps the rollout where it is says nothing beside one that acts.
+        let acts = |gate: &&GateVerdict| !gate.waits;
+        let only_waits = worst == Verdict::Fail && !of_it.iter().any(acts);
+        let may_wait = worst == Verdict::Fail && of_it.iter().copied().filter(acts).all(|gate| gate.kind == "plain");
         let reason = match worst {
             Verdict::ShownSafe if gates.iter().filter(counts).all(|gate| compared(&gate)) => "every gate holds".into(),
             Verdict::ShownSafe => "every gate that can be compared holds".into(),
             _ => of_it.iter().map(|gate| format!("{}: {}", gate.name, gate.detail)).collect::<Vec<_>>().join("; "),
         };
-        (worst, reason, may_wait)
+        Whole { verdict: worst, reason, may_wait: may_wait && !only_waits, only_waits }
     }
 }
 
@@ -286,7 +309,7 @@ fn class(gate: &Gate) -> usize {
 
 /// Whether it is evidence, which has a chance of a false alarm.
 fn draws(gate: &Gate) -> bool {
-    matches!(gate.ask, Ask::ErrorRate { .. } | Ask::Latency { .. } | Ask::Guard { .. })
+    matches!(gate.ask, Ask::ErrorRate { .. } | Ask::Latency { .. } | Ask::Guard { .. } | Ask::CacheHit { .. })
 }
 
 /// The gates that every plan has, unless it says them itself.

@@ -1,7 +1,8 @@
 //! What the judge promises.
 
 use super::*;
-use crate::rollout::testing::{errors, latency, plan, second};
+use crate::rollout::testing::{cached, caches, errors, latency, plan, second};
+use std::time::Duration;
 
 fn gate<'a>(judgement: &'a Judgement, name: &str) -> &'a GateVerdict {
     judgement.gates.iter().find(|gate| gate.name == name).unwrap_or_else(|| panic!("no gate {name}"))
@@ -188,4 +189,55 @@ fn a_restart_changes_no_bit_of_the_evidence() {
         }
         assert_eq!(judge.observe(&tick), other.observe(&tick), "second {i}");
     }
+}
+
+#[test]
+fn caches_that_are_equally_good_are_shown_to_be_and_a_worse_one_fails_but_waits() {
+    let judge = || Judge::new(&plan(&[50.0], vec![caches(Duration::ZERO)]));
+    let judgement = run(&mut judge(), 120, &cached([45, 5], [45, 5]));
+    assert_eq!(judgement.verdict, Verdict::ShownSafe, "{}", judgement.reason);
+    let word = gate(&judgement, "cache_hit");
+    assert_eq!((word.candidate, word.control, word.waits), (Some(0.1), Some(0.1), true));
+    assert!(word.detail.contains("hits 90.0 % against 90.0 %"), "{}", word.detail);
+    let judgement = run(&mut judge(), 30, &cached([30, 20], [45, 5]));
+    assert_eq!((judgement.verdict, judgement.only_waits, judgement.may_wait), (Verdict::Fail, true, false));
+    assert!(judgement.reason.contains("hits 60.0 % against 90.0 %"), "{}", judgement.reason);
+    assert!(judgement.reason.contains("waits until it holds"), "{}", judgement.reason);
+}
+
+#[test]
+fn a_cache_that_has_warmed_up_holds_again() {
+    let mut judge = Judge::new(&plan(&[50.0], vec![caches(Duration::ZERO)]));
+    assert_eq!(run(&mut judge, 10, &cached([0, 50], [45, 5])).verdict, Verdict::Fail);
+    let well = (1..1200).find(|_| judge.observe(&cached([45, 5], [45, 5])).verdict == Verdict::ShownSafe);
+    assert!(well.is_some(), "{}", judge.judgement().reason);
+}
+
+#[test]
+fn what_a_cold_cache_misses_does_not_count_from_the_first_request_on() {
+    let mut judge = Judge::new(&plan(&[50.0], vec![caches(Duration::from_secs(20))]));
+    run(&mut judge, 60, &cached([0, 0], [0, 0]));
+    let judgement = run(&mut judge, 20, &cached([0, 50], [45, 5]));
+    assert_eq!(judgement.verdict, Verdict::Inconclusive, "{}", judgement.reason);
+    assert!(judgement.reason.contains("may warm up for 1 s more"), "{}", judgement.reason);
+    let failed = (1..20).find(|_| judge.observe(&cached([0, 50], [45, 5])).verdict == Verdict::Fail);
+    assert!(failed.is_some(), "{}", judge.judgement().reason);
+}
+
+#[test]
+fn answers_that_say_nothing_of_a_cache_are_neither_good_nor_bad() {
+    let mut judge = Judge::new(&plan(&[50.0], vec![caches(Duration::ZERO)]));
+    let judgement = run(&mut judge, 60, &second(0.5, [50, 0], [50, 0]));
+    assert_eq!(judgement.verdict, Verdict::Inconclusive);
+    assert!(judgement.reason.contains("no answer that counts says what a cache did"), "{}", judgement.reason);
+}
+
+#[test]
+fn beside_a_failure_that_acts_one_that_waits_says_nothing() {
+    let mut judge = Judge::new(&plan(&[50.0], vec![caches(Duration::ZERO), errors()]));
+    let mut tick = cached([0, 50], [45, 5]);
+    tick.candidate.errors = 40;
+    let judgement = run(&mut judge, 10, &tick);
+    assert_eq!(gate(&judgement, "cache_hit").verdict, Verdict::Fail);
+    assert_eq!((judgement.verdict, judgement.only_waits), (Verdict::Fail, false), "{}", judgement.reason);
 }

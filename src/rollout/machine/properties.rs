@@ -24,9 +24,9 @@ fn inputs() -> impl Strategy<Value = Input> {
         Just(Command::Cancel),
     ];
     prop_oneof![
-        8 => (1_u64..400, verdicts, any::<bool>()).prop_map(|(seconds, verdict, closed)| Input::Tick {
+        8 => (1_u64..400, verdicts, any::<[bool; 2]>()).prop_map(|(seconds, verdict, [closed, waits])| Input::Tick {
             elapsed_ms: seconds * 1000,
-            judgement: judged(verdict),
+            judgement: Box::new(Judgement { only_waits: waits && verdict == Verdict::Fail, ..*judged(verdict) }),
             window_closed: closed.then(|| "frozen".into()),
         }),
         3 => commands.prop_map(command),
@@ -85,8 +85,8 @@ proptest! {
                 }
                 next += 1;
             }
-            // Missing data never moves on, and a failure never raises the share.
-            if matches!(verdict, Some(Verdict::NoTraffic | Verdict::Error)) {
+            // Missing data never moves on, nor does a failure, and that never raises the share.
+            if matches!(verdict, Some(Verdict::NoTraffic | Verdict::Error | Verdict::Fail)) {
                 prop_assert_eq!(rollout.phase, phase);
             }
             if matches!(verdict, Some(Verdict::Fail)) {

@@ -140,6 +140,8 @@ impl Rollout {
 
     fn rolling(&mut self, elapsed_ms: u64, judgement: &Judgement, unix_ms: u64, effects: &mut Vec<Effect>) {
         match judgement.verdict {
+            // Until it holds again, or the phase had its time: then it is not passed.
+            Verdict::Fail if judgement.only_waits => {}
             Verdict::Fail => return self.failing(elapsed_ms, judgement, effects),
             Verdict::EnvironmentDegraded => {
                 let because = format!("stable itself is not well: {}", judgement.reason);
@@ -169,12 +171,13 @@ impl Rollout {
 
     fn inconclusive(&mut self, judgement: &Judgement, overdue: bool, unix_ms: u64, effects: &mut Vec<Effect>) {
         let what = if overdue { "the deadline of the rollout passed" } else { "the phase had its time" };
-        let because = format!("{what} without enough evidence: {}", judgement.reason);
+        let but = if judgement.verdict == Verdict::Fail { "and a gate fails" } else { "without enough evidence" };
+        let because = format!("{what} {but}: {}", judgement.reason);
         // What could not be asked is no reason to go back, and what was never tried none to go on.
         let policy = match (self.plan.on_inconclusive, judgement.verdict) {
             (OnInconclusive::Extend, _) if overdue => OnInconclusive::Pause,
             (OnInconclusive::Rollback, Verdict::Error) => OnInconclusive::Pause,
-            (OnInconclusive::Advance, Verdict::NoTraffic | Verdict::Error) => OnInconclusive::Pause,
+            (OnInconclusive::Advance, Verdict::NoTraffic | Verdict::Error | Verdict::Fail) => OnInconclusive::Pause,
             (policy, _) => policy,
         };
         match policy {
@@ -235,7 +238,7 @@ impl Rollout {
     fn paused(&mut self, elapsed_ms: u64, judgement: &Judgement, effects: &mut Vec<Effect>) {
         let by = self.inner.paused;
         let hands_off = matches!(by, Some(Pause::HandEdit | Pause::Killed | Pause::Failed)) || !self.inner.begun;
-        if judgement.verdict == Verdict::Fail && !hands_off {
+        if judgement.verdict == Verdict::Fail && !judgement.only_waits && !hands_off {
             if self.plan.auto_rollback && self.plan.on_failure == OnFailure::Rollback {
                 self.due(elapsed_ms, judgement.reason.clone(), judgement.may_wait, effects);
             }
@@ -258,7 +261,7 @@ impl Rollout {
                 continue;
             }
             let severity = match gate.verdict {
-                Verdict::Fail if !gate.dry_run => Severity::Critical,
+                Verdict::Fail if !gate.dry_run && !gate.waits => Severity::Critical,
                 Verdict::Fail | Verdict::EnvironmentDegraded | Verdict::Error => Severity::Warning,
                 Verdict::ShownSafe | Verdict::NotCompared | Verdict::Inconclusive | Verdict::NoTraffic => {
                     Severity::Info

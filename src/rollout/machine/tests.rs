@@ -18,6 +18,7 @@ pub(super) fn judged(verdict: Verdict) -> Box<Judgement> {
         bound: None,
         reason: format!("{verdict:?}"),
         may_wait: false,
+        only_waits: false,
         self_test: None,
         sample_ratio: None,
     })
@@ -343,4 +344,37 @@ fn a_dry_run_decides_everything_and_moves_nothing() {
     effects.extend(drive(&mut rollout, tick(10, Verdict::Fail)));
     assert_eq!(rollout.state, State::RolledBack);
     assert!(!effects.iter().any(|effect| matches!(effect, Effect::SetShare { .. })));
+}
+
+#[test]
+fn a_failure_that_waits_keeps_the_share_until_it_holds_again_and_never_passes() {
+    let waits = |seconds: u64| {
+        let judgement = Box::new(Judgement { only_waits: true, ..*judged(Verdict::Fail) });
+        Input::Tick { elapsed_ms: seconds * 1000, judgement, window_closed: None }
+    };
+    let mut rollout = begun(plan(&[5.0, 50.0], vec![errors()]));
+    (0..50).for_each(|_| drop(drive(&mut rollout, waits(10))));
+    assert_eq!((rollout.state, rollout.phase, rollout.share), (State::RollingOut, 0, share(5.0)));
+    drive(&mut rollout, tick(1, Verdict::ShownSafe));
+    assert_eq!((rollout.state, rollout.phase), (State::RollingOut, 1));
+    // When the phase had its time it is not passed, whatever is done without evidence.
+    for (policy, expected) in [
+        (OnInconclusive::Advance, State::Paused),
+        (OnInconclusive::Pause, State::Paused),
+        (OnInconclusive::Extend, State::RollingOut),
+        (OnInconclusive::Rollback, State::RolledBack),
+    ] {
+        let mut plan = plan(&[5.0, 50.0], vec![errors()]);
+        plan.on_inconclusive = policy;
+        let mut rollout = begun(plan);
+        (0..70).for_each(|_| drop(drive(&mut rollout, waits(10))));
+        assert_eq!((rollout.state, rollout.phase), (expected, 0), "{policy:?}");
+    }
+    // Who paused it finds it where it was.
+    let mut rollout = begun(plan(&[5.0], vec![errors()]));
+    drive(&mut rollout, command(Command::Pause));
+    drive(&mut rollout, waits(10));
+    assert_eq!((rollout.state, rollout.share), (State::Paused, share(5.0)));
+    drive(&mut rollout, tick(1, Verdict::Fail));
+    assert_eq!(rollout.state, State::RolledBack);
 }

@@ -87,6 +87,7 @@ pub(super) async fn ask(ask: &Ask, context: &Context) -> Said {
         | Ask::Latency { .. }
         | Ask::Guard { .. }
         | Ask::ZeroTolerance { .. }
+        | Ask::CacheHit { .. }
         | Ask::Plain(_)
         | Ask::Serving { .. }
         | Ask::Approval { .. } => unavailable(format!("a gate of kind {} is not asked outside", ask.kind())),

@@ -44,6 +44,11 @@ fn formula(gate: &Gate) -> Option<String> {
              candidate's threshold is {} times that and {margin_ms} ms more",
             1.0 + margin
         )),
+        Ask::CacheHit { max_ratio, warm_up, .. } => Some(format!(
+            "{name}: the same over answers that say what their cache did, bad = those that none had, r > {max_ratio}; \
+             the {} s from the candidate's first request on do not count",
+            warm_up.as_secs()
+        )),
         Ask::Guard { max, .. } => Some(format!("{name}: the candidate's rate of bad events against {max}, alone")),
         _ => None,
     }

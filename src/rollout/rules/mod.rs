@@ -157,6 +157,7 @@ impl Watched {
             kind: "plain".into(),
             verdict,
             dry_run: self.dry_run,
+            waits: false,
             e_value: None,
             limit: Some(self.rule.threshold),
             safe_e_value: None,

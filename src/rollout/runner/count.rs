@@ -1,8 +1,8 @@
 //! From the counters of the workers to a [`Tick`]: what happened since the last one, by arm. It judges nothing.
 //!
-//! Latency of a pool is left out while one of its instances warms up; errors never are, or a crash loop would not be
-//! seen. An instance that was there when the rollout began is old enough, but it still has its first requests before
-//! it: who says that they were served fast by cold caches?
+//! Latency of a pool, and what its caches did, is left out while one of its instances warms up; errors never are, or a
+//! crash loop would not be seen. An instance that was there when the rollout began is old enough, but it still has its
+//! first requests before it: who says that they were served fast by cold caches?
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -229,10 +229,13 @@ fn arm(counts: &LaneCounts, levels: &[Level], side: usize, warm: bool) -> Arm {
         units: counts.units,
         client_errors: counts.client_errors,
         disconnects: counts.disconnects,
+        cache_hits: 0,
+        cache_misses: 0,
         timed: 0,
         slow: [0; LEVELS_MAX],
     };
     if warm {
+        [arm.cache_hits, arm.cache_misses] = counts.cache;
         arm.timed = counts.latency.count();
         for (slow, level) in arm.slow.iter_mut().zip(levels) {
             *slow = level.above_us.map_or(0, |above| counts.latency.above(above[side]));

@@ -9,6 +9,7 @@ pub(crate) mod chunked;
 
 pub(crate) mod announced;
 pub(crate) mod answer;
+pub(crate) mod cached;
 pub(crate) mod forward;
 pub(crate) mod forwarded;
 pub(crate) mod forwarded_for;
@@ -36,11 +37,12 @@ mod world;
 pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub(crate) const ALL: [Target; 21] = [
+pub(crate) const ALL: [Target; 22] = [
     ("admin_json", admin_json::check),
     ("affinity", affinity::check),
     ("announced", announced::check),
     ("answer", answer::check),
+    ("cached", cached::check),
     ("chunked", chunked::check),
     ("cookie_field", cookie_field::check),
     ("forward", forward::check),

@@ -12,8 +12,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Response fields that weir or a test upstream may send. Anything else fails the test (house style, rule 32).
 const EXPECTED_FIELDS: &[&str] = &[
+    "age",
     "allow",
     "cache-control",
+    "cache-status",
     "connection",
     "content-length",
     "content-security-policy",
@@ -34,6 +36,7 @@ const EXPECTED_FIELDS: &[&str] = &[
     "via",
     "www-authenticate",
     "x-accel-buffering",
+    "x-cache",
     "x-content-type-options",
     "x-frame-options",
     "x-request-id",
