@@ -40,7 +40,7 @@
 //!
 //! ```text
 //! proxy/listen       accepts, hands the connection to the worker with the fewest; proxy/announce: whom a balancer
-//!                    speaks for; proxy/handshake, secure: TLS (link)
+//!                    speaks for; proxy/handshake, secure: TLS (link), one in a turn (costly)
 //! proxy/connection   waits for a head, holding next to nothing; tells HTTP/1 from HTTP/2
 //! proxy/frames       watches the frames of HTTP/2 on their way to proxy/http2 (hpack), which takes them apart: floods
 //! proxy/h1, h2       parse it into the one canonical model::Head, or refuse           400 405 414 417 431 505

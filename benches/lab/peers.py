@@ -30,9 +30,11 @@ class Upstream:
         (files / "10k").write_bytes(b"x" * 10_000)
         (files / "100k").write_bytes(b"x" * 100_000)
         (files / "10m").write_bytes(b"x" * 10_000_000)
+        # A body for /upload is read to its end before it is answered, which nginx does for no other than an endpoint.
         # What a call is answered with is no message, which nobody but its client looks at; its status is one.
         server = """server {{ listen 127.0.0.1:{port} backlog=4096; listen 127.0.0.1:{h2} http2 backlog=4096; root {files};
             location = / {{ return 200 "{body}"; }} location = /healthz {{ return 200 "ok"; }}
+            location = /upload {{ client_max_body_size 0; proxy_pass http://127.0.0.1:{port}/; }}
             location = /bench.Calls/Echo {{ default_type application/grpc; add_trailer grpc-status 0;
                 return 200 "{body}"; }} }}"""
         servers = "\n".join(
@@ -148,6 +150,7 @@ interval = "2s"
 
 [services.engine.timeouts]
 response_header = "30s"
+{getattr(tools, "weir_timeouts", "")}
 """
     config = write(proxy.room / "weir.toml", text)
     proxy.weights = write(proxy.room / "weights.toml", "[engine]\nstable = 90\ncanary = 10\n")

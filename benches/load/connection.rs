@@ -7,6 +7,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::Instant;
 
+use socket2::{Domain, Socket, Type};
+
 /// Room for the answers that the benches ask for; larger bodies pass through it in pieces.
 const BUFFER_BYTES: usize = 16 * 1024;
 
@@ -41,8 +43,22 @@ pub(crate) struct Connection {
 impl Connection {
     pub(crate) fn open(target: SocketAddr) -> io::Result<Self> {
         let stream = TcpStream::connect(target)?;
-        stream.set_nodelay(true)?;
         stream.set_nonblocking(true)?;
+        Self::over(stream)
+    }
+
+    /// Begins to connect; until that is done, sending and receiving would block.
+    pub(crate) fn begin(target: SocketAddr) -> io::Result<Self> {
+        let socket = Socket::new(Domain::for_address(target), Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        match socket.connect(&target.into()) {
+            Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
+            _ => Self::over(socket.into()),
+        }
+    }
+
+    fn over(stream: TcpStream) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
         Ok(Self { stream, buffer: vec![0; BUFFER_BYTES], filled: 0, answer: None, sent: None })
     }
 

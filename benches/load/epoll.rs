@@ -1,4 +1,4 @@
-//! The few lines of epoll that the load clients need. Level-triggered, readable and writable interest only.
+//! The few lines of epoll that the load clients need: readable, level-triggered; for attacks both ways, by edges.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -25,7 +25,16 @@ impl Epoll {
 
     /// Reports `socket` under `token` whenever it is readable or its peer has closed.
     pub(crate) fn add(&self, socket: &impl AsRawFd, token: usize) -> io::Result<()> {
-        let interest = (libc::EPOLLIN | libc::EPOLLRDHUP).cast_unsigned();
+        self.add_for(socket, token, libc::EPOLLIN | libc::EPOLLRDHUP)
+    }
+
+    /// Reports `socket` under `token` whenever something comes, leaves, or ends: once each time.
+    pub(crate) fn add_edges(&self, socket: &impl AsRawFd, token: usize) -> io::Result<()> {
+        self.add_for(socket, token, libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET)
+    }
+
+    fn add_for(&self, socket: &impl AsRawFd, token: usize, interest: libc::c_int) -> io::Result<()> {
+        let interest = interest.cast_unsigned();
         let mut event = libc::epoll_event { events: interest, u64: token as u64 };
         // SAFETY: both descriptors are open and `event` lives through the call.
         let done =

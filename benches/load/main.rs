@@ -1,9 +1,11 @@
-//! Load clients that `benches/compare` and `benches/instructions` need and that wrk and h2load do not offer.
+//! Load clients that `benches/compare`, `benches/floods` and `benches/instructions` need and that wrk and h2load do not
+//! offer.
 //!
 //! One thread per client, raw sockets and epoll, HTTP/1.1 with `Content-Length` answers only, or WebSocket messages of
-//! one length, for which there is an echo too. Every command prints one JSON object. It is not a general load generator
-//! and not part of weir: it refuses answers it cannot count exactly.
+//! one length, for which there is an echo too; and clients that mean no good (`attack`). Every command prints one JSON
+//! object. It is not a general load generator and not part of weir: it refuses answers it cannot count exactly.
 
+mod attack;
 mod connection;
 mod echo;
 mod epoll;
@@ -11,6 +13,7 @@ mod fetch;
 mod histogram;
 mod hold;
 mod options;
+mod polite;
 mod rate;
 mod shift;
 mod socket;
@@ -23,6 +26,9 @@ const USAGE: &str = "\
 usage: load COMMAND --target ADDRESS:PORT [--path /] [--header 'name: value']…
   fetch  --requests N                              one connection, one request after the other
   rate   --rate PER_SECOND --connections N --seconds S --warm-up S   open loop: latency from the intended start
+  polite --rate PER_SECOND --fresh-rate PER_SECOND --connections N --seconds S --warm-up S   the same, also on new ones
+  attack --kind KIND --connections N --rate PER_SECOND --threads N --network N --seconds S
+                                                   connections that mean no good, from 127.0.N.0
   hold   --connections N                           one request each, then hold them until standard input ends
   socket --connections N --seconds S               WebSocket messages and their echo, one in flight per connection
   echo   --also ADDRESS:PORT                       the echo of these, on both addresses, until it is ended
@@ -33,6 +39,8 @@ fn main() -> ExitCode {
     let result = Options::parse(std::env::args().skip(1)).and_then(|options| match options.command.as_str() {
         "fetch" => fetch::run(&options),
         "rate" => rate::run(&options),
+        "polite" => polite::run(&options),
+        "attack" => attack::run(&options),
         "hold" => hold::run(&options),
         "socket" => socket::run(&options),
         "echo" => echo::run(&options),

@@ -5,10 +5,10 @@ use super::decide::Question;
 use super::dice::Rng;
 use crate::model::Now;
 use crate::switchboard::snapshot::{Pool, Service};
-use crate::upstream::endpoint::{Admission, StateKind};
+use crate::upstream::endpoint::{Admission, Endpoint, StateKind};
 
 /// Least-request of two choices among the endpoints that serve; an endpoint whose ejection is over gets one
-/// repeatable request as its trial.
+/// request as its trial, for a second only one that is repeatable.
 pub fn pick(question: &Question<'_>, pool: &Pool, not: impl Fn(usize) -> bool, rng: &mut Rng) -> Option<usize> {
     let now_ms = question.now.mono_ms;
     if pool.notice.is_some() || !pool.state.admits(rng.draw()) {
@@ -19,7 +19,9 @@ pub fn pick(question: &Question<'_>, pool: &Pool, not: impl Fn(usize) -> bool, r
         true => Admission::Refused,
         false => endpoints[index].admission(now_ms),
     };
-    let trial = |index: usize| question.repeatable && endpoints[index].take_trial(now_ms);
+    // What is only described, and not sent, tries nothing.
+    let may_try = |it: &Endpoint| question.repeatable || (question.at.is_some() && it.is_overdue(now_ms));
+    let trial = |index: usize| may_try(&endpoints[index]) && endpoints[index].take_trial(now_ms);
     let takes = |index: usize| match admission(index) {
         Admission::Serving => true,
         Admission::Trial => trial(index),

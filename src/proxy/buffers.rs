@@ -1,6 +1,9 @@
 //! A worker's spare buffers. A connection holds one only while bytes are moving, so that idle connections cost none
 //! and busy ones share the few that are warm in the cache.
 
+use std::cell::Cell;
+use std::rc::Rc;
+
 use super::h1::response::Line;
 
 /// Size of an ordinary buffer: a request or response head with a small body.
@@ -14,6 +17,11 @@ const SPARE_MAX: usize = 64;
 
 /// Spare large buffers kept per worker.
 const SPARE_LARGE_MAX: usize = 16;
+
+/// Large buffers in use per worker at most, 32 MB of them. A transfer to a client that does not take it holds one, so
+/// they run out when as many clients are slow (as pipes do, [`super::splice`]); transfers beyond that make do with
+/// ordinary ones.
+const LARGE_MAX: usize = 128;
 
 /// Spare lists of fields kept per worker, and the most that one of them has room for.
 const SPARE_LINES_MAX: usize = 64;
@@ -33,7 +41,13 @@ pub(crate) struct Buffers {
     large: Vec<Vec<u8>>,
     heads: Vec<Vec<u8>>,
     lines: Vec<Vec<Line>>,
+    /// Large ones in use.
+    large_used: Rc<Cell<usize>>,
 }
+
+/// Leave to use a large buffer, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Leave(Rc<Cell<usize>>);
 
 // === impl Buffers ===
 
@@ -43,9 +57,14 @@ impl Buffers {
         self.spare.pop().unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES))
     }
 
-    /// An empty buffer of at least [`LARGE_BYTES`].
-    pub(crate) fn take_large(&mut self) -> Vec<u8> {
-        self.large.pop().unwrap_or_else(|| Vec::with_capacity(LARGE_BYTES))
+    /// An empty buffer of at least [`LARGE_BYTES`], and leave to use it; none when too many are in use.
+    pub(crate) fn take_large(&mut self) -> Option<(Vec<u8>, Leave)> {
+        let used = self.large_used.get();
+        (used < LARGE_MAX).then(|| {
+            self.large_used.set(used + 1);
+            let buffer = self.large.pop().unwrap_or_else(|| Vec::with_capacity(LARGE_BYTES));
+            (buffer, Leave(Rc::clone(&self.large_used)))
+        })
     }
 
     /// An empty buffer for the head of an answer.
@@ -84,5 +103,28 @@ impl Buffers {
             }
             _ => {}
         }
+    }
+}
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_buffers_run_out_and_come_back() {
+        let mut buffers = Buffers::default();
+        let taken: Vec<_> = std::iter::from_fn(|| buffers.take_large()).collect();
+        assert_eq!(taken.len(), LARGE_MAX);
+        for (buffer, leave) in taken {
+            // Also one that is never put back, but lost with its connection.
+            drop((buffer, leave));
+        }
+        assert!(buffers.take_large().is_some_and(|(buffer, _)| buffer.capacity() >= LARGE_BYTES));
     }
 }

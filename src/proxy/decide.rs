@@ -40,7 +40,8 @@ pub struct Question<'a> {
     pub now: Now,
     /// This worker, for in-flight counts.
     pub worker: usize,
-    /// Whether the request could be tried again if it failed: only such a request may try an ejected endpoint.
+    /// Whether the request could be tried again if it failed: such a request goes first when an
+    /// ejected endpoint is to be tried.
     pub repeatable: bool,
     /// When it came, for what is spent of rate limits; none: it is described and not sent, and spends nothing.
     pub at: Option<Instant>,

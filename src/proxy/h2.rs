@@ -20,7 +20,7 @@ use super::h1::request::{Framing, Refused};
 use super::h1::{syntax, trailers};
 use super::hpack::fields::Fields;
 use super::http2::error::Error;
-use super::http2::head::{HeadWriter, Request};
+use super::http2::head::{HeadWriter, Request, put_fields};
 use super::http2::server::{self, Connection, Respond};
 use super::http2::settings::Config;
 use super::link::Link;
@@ -344,13 +344,14 @@ fn fields<'a>(request: &'a Request, key: Option<&socket::Key>, head: &mut Head) 
     told
 }
 
-/// Trailers that may pass, as lines.
-pub(crate) fn trailer_lines(trailers: Option<&Fields>) -> Vec<u8> {
+/// Trailers that may pass, as lines. The room of those that came goes back to where it came from.
+pub(crate) fn trailer_lines(trailers: Option<Fields>) -> Vec<u8> {
     let Some(trailers) = trailers else { return Vec::new() };
     let mut lines = Vec::with_capacity(trailers.list_size());
     for (name, value) in trailers.iter() {
         trailers::push(&mut lines, name, value);
     }
+    put_fields(trailers);
     lines
 }
 

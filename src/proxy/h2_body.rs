@@ -95,7 +95,7 @@ impl Upstream {
                     Poll::Ready(Ok(trailers)) => {
                         self.body = None;
                         if self.chunked {
-                            push_last_chunk(out, &trailer_lines(trailers.as_ref()));
+                            push_last_chunk(out, &trailer_lines(trailers));
                         }
                     }
                     Poll::Ready(Err(_)) => return Poll::Ready(Err(Refusal::ClientGone)),

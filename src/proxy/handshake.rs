@@ -34,7 +34,7 @@ pub(crate) async fn begin(worker: Rc<Worker>, site: Arc<Site>, socket: TcpStream
                 let tls = challenge::begin(&worker, &socket, &site).await?;
                 Secure::accept(&worker, socket, tls).await
             });
-            timer.limit(Instant::now() + patience, shaking).await
+            timer.limit(Instant::now() + patience, worker.costly.in_turns(shaking)).await
         }
         Ok(Err(fault)) => Ok(Err(fault)),
         Err(elapsed) => Err(elapsed),

@@ -109,6 +109,10 @@ async fn work(berth: Berth) -> io::Result<()> {
     let receiving = spawn_local(receive(Rc::clone(&worker), Arc::clone(&crew), handed));
     let upkeep = spawn_local(upkeep(Rc::clone(&worker)));
     let pulse = spawn_local(feel(Rc::clone(&worker)));
+    let costly = spawn_local({
+        let worker = Rc::clone(&worker);
+        async move { worker.costly.let_in().await }
+    });
     loop {
         tokio::select! {
             // Ending goes first, so that a stream of publications cannot delay it.
@@ -138,6 +142,7 @@ async fn work(berth: Berth) -> io::Result<()> {
     receiving.abort();
     upkeep.abort();
     pulse.abort();
+    costly.abort();
     worker.let_go();
     worker.logger.borrow_mut().flush();
     Ok(())

@@ -14,6 +14,7 @@ pub mod worker;
 
 mod challenge;
 mod connection;
+mod costly;
 mod frames;
 pub mod h1;
 mod h2;

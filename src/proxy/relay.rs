@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use super::body::{BodyReader, push_chunk, push_last_chunk};
-use super::buffers::{BUFFER_BYTES, LARGE_BYTES};
+use super::buffers::{BUFFER_BYTES, LARGE_BYTES, Leave};
 use super::client::Client;
 use super::exchange::{Conn, poll_read};
 use super::forward::Attempt;
@@ -56,6 +56,8 @@ pub(crate) struct Relay<'r, 'c, L, W: Wire> {
     /// Bytes at the front of `conn.buf` that are to be written as they are.
     direct: usize,
     direct_sent: usize,
+    /// Leave for a large buffer.
+    large: Option<Leave>,
     /// Whether the last read filled the buffer, so that a larger one would save reads.
     filled: bool,
     /// Body bytes on their way past the buffers.
@@ -126,6 +128,7 @@ impl<'r, 'c, L: Link, W: Wire> Relay<'r, 'c, L, W> {
             bytes_out: 0,
             direct: 0,
             direct_sent: 0,
+            large: None,
             filled: false,
             pipe: None,
             long,
@@ -335,8 +338,10 @@ impl<'r, 'c, L: Link, W: Wire> Relay<'r, 'c, L, W> {
         };
         if long && self.conn.buf.is_empty() && self.conn.buf.capacity() < LARGE_BYTES {
             let mut buffers = self.worker.buffers.borrow_mut();
-            let small = std::mem::replace(&mut self.conn.buf, buffers.take_large());
-            buffers.put(small);
+            if let Some((large, leave)) = buffers.take_large() {
+                buffers.put(std::mem::replace(&mut self.conn.buf, large));
+                self.large = Some(leave);
+            }
         }
     }
 

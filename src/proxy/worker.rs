@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use super::budget::Budgets;
 use super::buffers::{BUFFER_BYTES, Buffers};
+use super::costly::Costly;
 use super::dice::{Rng, Splitters};
 use super::hands::Hands;
 use super::hedge::Paces;
@@ -62,6 +63,8 @@ pub(crate) struct Worker {
     pub(crate) index: usize,
     /// When to send what.
     pub(crate) turns: Turns,
+    /// Work that must not be done all at once.
+    pub(crate) costly: Costly,
     /// What to turn away because the event loop is late.
     pub(crate) shed: Shed,
     cache: RefCell<Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>>,
@@ -182,6 +185,7 @@ impl Worker {
             sites: seat.sites,
             challenges: seat.challenges,
             turns: Turns::default(),
+            costly: Costly::default(),
             shed: Shed::default(),
             draining: Cell::new(None),
             ready: Cell::new(0),

@@ -186,6 +186,11 @@ impl Endpoint {
         }
     }
 
+    /// Whether its trial has waited so long for a repeatable request that any may be it.
+    pub fn is_overdue(&self, now_ms: u64) -> bool {
+        Gate::unpack(self.gate.load(Ordering::Relaxed)).is_overdue(now_ms)
+    }
+
     /// The trial ended without an outcome (its client left): the next request may take it.
     pub fn give_back_trial(&self, now_ms: u64) {
         let seen = self.gate.load(Ordering::Acquire);
@@ -497,6 +502,19 @@ mod tests {
         assert!(endpoint.take_trial(until + super::super::gate::TRIAL_MS));
         endpoint.give_back_trial(until + 11_000);
         assert!(endpoint.take_trial(until + 11_000));
+    }
+
+    #[test]
+    fn a_trial_that_nobody_makes_is_overdue_after_a_second_and_again_after_one_that_never_reports() {
+        let endpoint = endpoint(Ledger::SERVES);
+        let until = eject(&endpoint, 1);
+        let overdue = super::super::gate::OVERDUE_MS;
+        assert!(!endpoint.is_overdue(until + overdue - 1) && endpoint.is_overdue(until + overdue));
+        assert!(endpoint.take_trial(until + overdue));
+        let released = until + overdue + super::super::gate::TRIAL_MS;
+        assert!(!endpoint.is_overdue(released + overdue - 1) && endpoint.is_overdue(released + overdue));
+        endpoint.report(Outcome::Answered, released, &policy(), || false);
+        assert!(!endpoint.is_overdue(released + 10 * overdue));
     }
 
     #[test]

@@ -11,6 +11,11 @@ use crate::model::Breaker;
 /// Ten seconds: longer than a healthy answer takes, short beside the longest ejection.
 pub(crate) const TRIAL_MS: u64 = 10_000;
 
+/// How long a trial waits for a request that could be made again elsewhere; then any request is the trial. Without it
+/// an endpoint that gets none such (gRPC calls, POST) would stay out for ever. Short beside an ejection, so that little
+/// of its share is lost; long enough for a service that gets a few repeatable requests a second.
+pub(crate) const OVERDUE_MS: u64 = 1_000;
+
 /// The word of an endpoint that serves.
 pub(crate) const SERVING: u64 = 0;
 
@@ -121,6 +126,11 @@ impl Gate {
             (Proof::Passed, Ejection::Until(at) | Ejection::Trial(at)) if now_ms >= at => Admission::Trial,
             (Proof::Passed, Ejection::Until(_) | Ejection::Trial(_)) => Admission::Refused,
         }
+    }
+
+    /// Whether a trial has been due for so long that any request may be it.
+    pub(crate) fn is_overdue(self, now_ms: u64) -> bool {
+        now_ms.checked_sub(OVERDUE_MS).is_some_and(|then_ms| self.admission(then_ms) == Admission::Trial)
     }
 
     /// With a trial out, when one is due.

@@ -39,6 +39,25 @@ fn a_get_whose_canary_refuses_or_resets_is_answered_by_stable_and_counts_against
 }
 
 #[test]
+fn the_only_endpoint_of_a_pool_fails_calls_that_cannot_be_repeated_until_it_is_ejected_and_comes_back_by_one_of_them() {
+    let (stable, canary) = (Upstream::named("stable"), Upstream::named("canary"));
+    let setup = Setup::pair(&stable, &canary, [0, 1]).table("breaker", "failures = 3\nmin_requests = 1000000");
+    let weir = setup.table("health", "kind = \"off\"").start();
+    let post = |weir: &Weir| {
+        let answer = weir.client().ask("POST", "/", &[], b"body");
+        (answer.status, answer.status == 200 && answer.upstream() == "canary")
+    };
+    assert_eq!(post(&weir), (200, true));
+    canary.behave(Behaviour::ResetAfterHead);
+    let failed = (0..50).filter(|_| post(&weir).0 != 200).count();
+    assert_eq!(failed, 3, "after as many it is out, and stable takes its part");
+    canary.behave(Behaviour::Answer);
+    // Nobody ever asks for anything that could be repeated.
+    eventually("the canary is tried and serves", SOON * 2, || post(&weir) == (200, true));
+    assert!((0..10).all(|_| post(&weir) == (200, true)));
+}
+
+#[test]
 fn a_connection_refused_is_retried_for_any_method() {
     let (stable, mut canary, weir) = canary_first();
     canary.kill();

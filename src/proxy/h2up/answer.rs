@@ -121,7 +121,7 @@ impl Answer {
             None => match ready!(stream.poll_trailers(cx)) {
                 Ok(trailers) => {
                     self.ended = true;
-                    let trailers = trailer_lines(trailers.as_ref());
+                    let trailers = trailer_lines(trailers);
                     if let Some(call) = &mut self.call {
                         call.status = grpc::in_trailers(&trailers).or(call.status);
                     }

@@ -29,7 +29,7 @@ pub(super) fn spare_fields() -> Fields {
 }
 
 /// Keeps the room of fields that are no longer needed.
-pub(super) fn put_fields(mut fields: Fields) {
+pub(crate) fn put_fields(mut fields: Fields) {
     if fields.is_empty() || fields.list_size() > SPARE_BYTES_MAX {
         return;
     }
