@@ -35,6 +35,12 @@ pub(super) const LIMITS: Table = Table {
             "frames that an HTTP/2 peer may send for nothing in 10 s; over it the connection ends; 0: no bound",
         ),
         key(
+            "h2_buffered_max",
+            Kind::Size(64 * 1024, 1 << 40),
+            "\"256MiB\"",
+            "what waits on a worker's HTTP/2 connections for a slow other side; over it streams are reset",
+        ),
+        key(
             "delay_max",
             Kind::Duration(0),
             "\"0s\"",

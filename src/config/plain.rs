@@ -267,6 +267,7 @@ pub(super) fn limits(limits: &Limits) -> Plain {
         offences_per_address,
         streams_max,
         glitches_max,
+        h2_buffered_max,
         delay_max,
         drain,
     } = *limits;
@@ -283,6 +284,7 @@ pub(super) fn limits(limits: &Limits) -> Plain {
         .add("offences_per_address", offences_per_address)
         .add("streams_max", streams_max)
         .add("glitches_max", glitches_max)
+        .add("h2_buffered_max", show_size(h2_buffered_max as u64))
         .time("delay_max", delay_max)
         .time("drain", drain)
 }

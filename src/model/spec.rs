@@ -257,6 +257,8 @@ pub struct Limits {
     pub streams_max: u32,
     /// What an HTTP/2 peer may have weir do for nothing in ten seconds, in frames. Default 1000; 0: no bound.
     pub glitches_max: u32,
+    /// Bytes that may wait on the HTTP/2 connections of a worker for whoever is to take them. Default 256 MiB.
+    pub h2_buffered_max: usize,
     /// How late a worker's event loop may be before requests are turned away. Default 0: nothing is.
     pub delay_max: std::time::Duration,
     /// Time that in-flight requests get after SIGTERM. Default 10 s, as `docker stop` waits.
@@ -329,6 +331,7 @@ impl Default for Limits {
             offences_per_address: 0,
             streams_max: 100,
             glitches_max: 1000,
+            h2_buffered_max: 256 << 20,
             delay_max: Duration::ZERO,
             drain: Duration::from_secs(10),
         }

@@ -57,7 +57,7 @@ pub(crate) async fn run<L: Link>(worker: Rc<Worker>, stream: L, read: Vec<u8>, v
     let limits = worker.snapshot().limits;
     let mut timer = worker.timers.borrow_mut().take();
     let (watched, watch) = Watched::client(stream, read, limits.glitches_max);
-    let settings = settings(&limits);
+    let settings = settings(&worker, &limits);
     let handshake = server::handshake(watched, &settings);
     let mut connection = match timer.limit(Instant::now() + limits.header_timeout, handshake).await {
         Ok(Ok(connection)) => connection,
@@ -133,7 +133,7 @@ fn has_left(error: &Error) -> bool {
 }
 
 /// What is said of this side, and borne from the other.
-fn settings(limits: &Limits) -> Config {
+fn settings(worker: &Worker, limits: &Limits) -> Config {
     Config {
         stream_window: STREAM_WINDOW_BYTES,
         connection_window: CONNECTION_WINDOW_BYTES,
@@ -141,6 +141,7 @@ fn settings(limits: &Limits) -> Config {
         streams_max: Some(limits.streams_max),
         enable_connect: true,
         pending_resets_max: PENDING_RESETS_MAX,
+        purse: Rc::clone(&worker.purse),
     }
 }
 

@@ -15,6 +15,7 @@ use super::costly::Costly;
 use super::dice::{Rng, Splitters};
 use super::hands::Hands;
 use super::hedge::Paces;
+use super::http2::purse::Purse;
 use super::lines::{Lines, Purpose};
 use super::pulse::Shed;
 use super::splice::Pipes;
@@ -28,6 +29,7 @@ use crate::switchboard::snapshot::Snapshot;
 use crate::telemetry::access_log::Logger;
 use crate::telemetry::clock;
 use crate::telemetry::count::Sharded;
+use crate::telemetry::flood::{Flood, Side};
 use crate::telemetry::meter::WorkerShard;
 use crate::telemetry::pair::Tap;
 use crate::telemetry::spans::Spans;
@@ -84,6 +86,8 @@ pub(crate) struct Worker {
     /// Spare heads, each with its list of fields, and with its bytes where they are few.
     heads: RefCell<Vec<Head>>,
     pub(crate) timers: RefCell<Timers>,
+    /// What waits on connections of HTTP/2 to be taken.
+    pub(crate) purse: Rc<Purse>,
     /// Tasks that wait for a stream of HTTP/2 to serve.
     pub(crate) hands: Hands,
     pub(crate) logger: RefCell<Logger>,
@@ -156,6 +160,11 @@ impl Worker {
         }
         let mut cache = Cache::new(seat.published);
         let current = Rc::new(Lease(Arc::clone(cache.load())));
+        let (shards, index) = (Arc::clone(&seat.meter), seat.index);
+        let purse = Rc::new(Purse::new(current.limits.h2_buffered_max, move |to_server| {
+            let side = if to_server { Side::Endpoint } else { Side::Client };
+            shards.of(index).floods.ended(side, Flood::Buffered);
+        }));
         let chance = Chance {
             splitters: Splitters::default(),
             tickets: TicketCache::new(),
@@ -176,6 +185,7 @@ impl Worker {
             paces: RefCell::default(),
             heads: RefCell::default(),
             timers: RefCell::default(),
+            purse,
             hands: Hands::default(),
             logger: RefCell::new(seat.logger),
             meter: seat.meter,
@@ -330,6 +340,7 @@ impl Worker {
     /// endpoints that are no longer named are closed.
     pub(crate) fn follow(&self) {
         let snapshot = self.snapshot();
+        self.purse.set_max(snapshot.limits.h2_buffered_max);
         let mut chance = self.chance.borrow_mut();
         self.streams.borrow_mut().review(self.index, &snapshot, Instant::now(), &mut || chance.rng.draw());
         drop(chance);

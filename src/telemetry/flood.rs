@@ -44,6 +44,8 @@ pub enum Flood {
     SlowHead,
     /// The protocol was broken.
     Protocol,
+    /// What came waited too long or was too much, beside what waited elsewhere. It is streams that are counted.
+    Buffered,
 }
 
 // === impl FloodShard ===
@@ -79,7 +81,7 @@ impl Side {
 
 impl Flood {
     /// All of them, in declaration order.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Ping,
         Self::Settings,
         Self::Priority,
@@ -92,6 +94,7 @@ impl Flood {
         Self::HeadSize,
         Self::SlowHead,
         Self::Protocol,
+        Self::Buffered,
     ];
 
     /// As metrics name it.
@@ -109,6 +112,7 @@ impl Flood {
             Self::HeadSize => "head_size",
             Self::SlowHead => "slow_head",
             Self::Protocol => "protocol",
+            Self::Buffered => "buffered",
         }
     }
 }

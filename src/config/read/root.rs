@@ -227,6 +227,7 @@ fn data_plane(fields: &Fields<'_>) -> Limits {
         offences_per_address: count("offences_per_address").map_or(default.offences_per_address, |n| n as u32),
         streams_max: count("streams_max").map_or(default.streams_max, |n| n as u32),
         glitches_max: count("glitches_max").map_or(default.glitches_max, |n| n as u32),
+        h2_buffered_max: fields.size("h2_buffered_max").map_or(default.h2_buffered_max, |n| n as usize),
         delay_max: fields.duration("delay_max").unwrap_or(default.delay_max),
         drain: fields.duration("drain").unwrap_or(default.drain),
     }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::super::h1::response::{Response, ResponseFraming};
 use super::super::h2::trailer_lines;
+use super::super::http2::error::{By, Error, Reason};
 use super::super::http2::handles::{Inflow, Outflow};
 use super::super::upload::Downstream;
 use super::grpc;
@@ -117,7 +118,7 @@ impl Answer {
         };
         match ready!(stream.poll_data(cx)) {
             Some(Ok(data)) => Poll::Ready(Piece::Data(data)),
-            Some(Err(_)) => Poll::Ready(Piece::Cut(Fault::UpstreamAnswer)),
+            Some(Err(error)) => Poll::Ready(Piece::Cut(whose(error))),
             None => match ready!(stream.poll_trailers(cx)) {
                 Ok(trailers) => {
                     self.ended = true;
@@ -127,7 +128,7 @@ impl Answer {
                     }
                     Poll::Ready(Piece::End(trailers))
                 }
-                Err(_) => Poll::Ready(Piece::Cut(Fault::UpstreamAnswer)),
+                Err(error) => Poll::Ready(Piece::Cut(whose(error))),
             },
         }
     }
@@ -142,5 +143,13 @@ impl Answer {
     /// It took too long: perhaps nobody is there.
     pub(crate) fn doubt(&self) {
         self.place.doubt();
+    }
+}
+
+/// Whose fault it is that an answer broke off: the client's, when it was given up here because nobody took it.
+fn whose(error: Error) -> Fault {
+    match error {
+        Error::Reset(Reason::CANCEL, By::Us) => Fault::Client,
+        _ => Fault::UpstreamAnswer,
     }
 }

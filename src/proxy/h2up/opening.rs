@@ -93,6 +93,7 @@ impl Opening<'_> {
             streams_max: None,
             enable_connect: false,
             pending_resets_max: usize::MAX,
+            purse: Rc::clone(&self.worker.purse),
         };
         let (stream, watch) = Watched::endpoint(stream, self.worker.snapshot().limits.glitches_max);
         let Ok((sender, mut connection)) = client::handshake(stream, &config).await else { return "connect_failed" };

@@ -35,6 +35,8 @@ pub(super) struct Shared {
     pub(super) core: RefCell<Core>,
     /// Who may begin streams on it, as a client.
     pub(super) senders: Cell<usize>,
+    /// Which one it is of those that share its [`purse`](super::purse).
+    pub(super) seat: Cell<usize>,
 }
 
 /// How far the end in two steps is.
@@ -129,7 +131,16 @@ pub(super) struct Core {
 
 impl Shared {
     pub(super) fn new(config: &Config, is_client: bool, vectored: bool) -> Rc<Self> {
-        Rc::new(Self { core: RefCell::new(Core::new(config, is_client, vectored)), senders: Cell::new(0) })
+        let core = RefCell::new(Core::new(config, is_client, vectored));
+        let shared = Rc::new(Self { core, senders: Cell::new(0), seat: Cell::new(0) });
+        config.purse.join(&shared);
+        shared
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.core.get_mut().config.purse.leave(self.seat.get());
     }
 }
 
@@ -237,7 +248,10 @@ impl Core {
         }
         // Whoever was to take what came has let go of it (`Hold::shut`), and given it back.
         debug_assert!(self.ended.is_some() || stream.intake.unreleased() == 0);
-        self.streams.remove(key);
+        let left = self.streams.remove(key);
+        if left > 0 {
+            self.config.purse.take(left);
+        }
     }
 
     /// A stream ends before its end.

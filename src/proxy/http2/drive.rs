@@ -18,6 +18,9 @@ use super::streams::keep;
 /// Read at once, behind the beginning of a frame that has come before.
 const READ_BYTES: usize = 64 * 1024;
 
+/// What is handled of one read at most, with that beginning.
+pub(super) const READ_MAX: usize = READ_BYTES + HEAD_BYTES + PAYLOAD_MAX;
+
 /// Bytes that wait to be written before nothing more is read: what answers to PINGs, SETTINGS and requests come to
 /// beside [`WAITING_BYTES_MAX`] of DATA. A peer that reads nothing is not answered without end.
 const ANSWERS_BYTES_MAX: usize = 64 * 1024;
@@ -37,6 +40,8 @@ pub(super) struct Drive<S> {
     io: S,
     /// Whether what was written may not have gone.
     unflushed: bool,
+    /// Whether requests have been handed out, and whoever serves them has had no turn since.
+    handed_out: bool,
     phase: Phase,
 }
 
@@ -60,7 +65,7 @@ pub(super) enum Turn {
 
 impl<S> Drive<S> {
     pub(super) fn new(io: S, shared: Rc<Shared>) -> Self {
-        Self { shared, io, unflushed: false, phase: Phase::Open }
+        Self { shared, io, unflushed: false, handed_out: false, phase: Phase::Open }
     }
 }
 
@@ -96,6 +101,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
             let core = &mut *self.shared.core.borrow_mut();
             core.is_awake = true;
             keep(&mut core.driver, cx.waker());
+            if std::mem::take(&mut self.handed_out) && core.config.purse.is_pressed() {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
         }
         let mut reads = 0;
         loop {
@@ -107,6 +116,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
                 Poll::Pending => {}
             }
             if self.shared.core.borrow_mut().has_requests() {
+                self.handed_out = true;
                 return Poll::Ready(Some(Turn::Requests));
             }
             let written = self.poll_write(cx);
@@ -127,7 +137,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
                 core.is_awake = written.is_pending();
                 return Poll::Pending;
             }
-            if reads >= READS_MAX {
+            // Where much waits, who is to take it has a turn as often as more comes.
+            if reads >= READS_MAX || (reads > 0 && core.config.purse.is_pressed()) {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
@@ -153,7 +164,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
             core.rest.len()
         };
         let mut scratch = SCRATCH.take();
-        scratch.resize(READ_BYTES + HEAD_BYTES + PAYLOAD_MAX, 0);
+        scratch.resize(READ_MAX, 0);
         let mut buf = ReadBuf::new(&mut scratch[kept..kept + READ_BYTES]);
         let read = Pin::new(&mut self.io).poll_read(cx, &mut buf);
         let n = buf.filled().len();

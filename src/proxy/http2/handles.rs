@@ -46,7 +46,10 @@ impl Hold {
         self.with(|core, key| {
             let stream = &mut core.streams[key];
             stream.inflow = false;
-            stream.drop_inflow();
+            let waited = stream.drop_inflow();
+            if waited > 0 {
+                core.config.purse.take(waited);
+            }
             let unreleased = stream.intake.unreleased() as usize;
             if unreleased > 0 {
                 core.release(key, unreleased);
@@ -94,7 +97,11 @@ impl Inflow {
         self.0.with(|core, key| {
             let stream = &mut core.streams[key];
             match (stream.data.pop_front(), stream.gone) {
-                (Some(data), _) => Poll::Ready(Some(Ok(Bytes::from(data)))),
+                (Some(data), _) => {
+                    core.config.purse.take(data.len());
+                    stream.takes = stream.takes.wrapping_add(1);
+                    Poll::Ready(Some(Ok(Bytes::from(data))))
+                }
                 // What came whole is whole, whatever became of the stream.
                 (None, _) if stream.recv == Side::Closed => Poll::Ready(None),
                 (None, Some(error)) => Poll::Ready(Some(Err(error))),

@@ -25,6 +25,7 @@ mod flow;
 mod frame;
 pub(crate) mod head;
 mod output;
+pub(crate) mod purse;
 pub(crate) mod settings;
 mod streams;
 

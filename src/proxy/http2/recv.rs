@@ -155,11 +155,18 @@ impl Core {
         }
         let taken = stream.inflow;
         if taken && !data.is_empty() {
+            if self.config.purse.put(data.len()) && self.is_too_much(key) {
+                self.config.purse.take(data.len());
+                self.unload(key);
+                return Ok(());
+            }
+            let stream = &mut self.streams[key];
             match stream.data.back_mut() {
                 Some(last) if last.len() + data.len() <= JOINED_BYTES_MAX => last.extend_from_slice(data),
                 _ => stream.data.push_back(data.to_vec()),
             }
         }
+        let stream = &mut self.streams[key];
         if end {
             stream.recv = Side::Closed;
         }

@@ -1,8 +1,11 @@
 //! What the two sides of a connection say of themselves (RFC 9113 §6.5). Pure.
 
+use std::rc::Rc;
+
 use super::error::Reason;
 use super::flow::WINDOW_MAX;
 use super::frame::{PAYLOAD_MAX, SETTINGS, push_head};
+use super::purse::Purse;
 
 /// Identifiers of settings (§6.5.2, RFC 8441 §3).
 const TABLE_BYTES: u16 = 1;
@@ -28,6 +31,8 @@ pub(crate) struct Config {
     pub(crate) enable_connect: bool,
     /// Streams reset by the peer before they were taken that end the connection.
     pub(crate) pending_resets_max: usize,
+    /// What is booked that waits to be taken, and how much of it may be.
+    pub(crate) purse: Rc<Purse>,
 }
 
 /// What the peer says of its side.
@@ -138,6 +143,7 @@ mod tests {
             streams_max: Some(9),
             enable_connect: true,
             pending_resets_max: 1,
+            purse: Rc::default(),
         };
         let (mut out, mut peer) = (Vec::new(), Peer::default());
         config.push(&mut out, false);

@@ -74,6 +74,9 @@ pub(super) struct Stream {
     pub(super) interim: VecDeque<Head>,
     /// What has come and has not been taken.
     pub(super) data: VecDeque<Vec<u8>>,
+    /// How often of it was taken, and how often when it was last looked whether it is.
+    pub(super) takes: u32,
+    pub(super) takes_then: u32,
     pub(super) trailers: Option<Fields>,
     pub(super) recv_waker: Option<Waker>,
 
@@ -108,6 +111,8 @@ impl Stream {
             answer: None,
             interim: VecDeque::new(),
             data: VecDeque::new(),
+            takes: 1,
+            takes_then: 0,
             trailers: None,
             recv_waker: None,
             room: Room::new(0),
@@ -125,6 +130,7 @@ impl Stream {
         (self.id, self.linked, self.inflow) = (id, true, true);
         (self.recv, self.send, self.gone) = (Side::Head, Side::Head, None);
         (self.length, self.to_head) = (None, false);
+        (self.takes, self.takes_then) = (1, 0);
     }
 
     /// Whether both directions have ended, or it ended before.
@@ -160,11 +166,25 @@ impl Stream {
         }
     }
 
-    /// Lets go of what has come.
-    pub(super) fn drop_inflow(&mut self) {
-        if !self.data.is_empty() {
-            self.data.clear();
+    /// Bytes that have come and have not been taken.
+    pub(super) fn waiting(&self) -> usize {
+        self.data.iter().map(Vec::len).sum()
+    }
+
+    /// Lets go of these; how many they were.
+    #[inline]
+    pub(super) fn drop_data(&mut self) -> usize {
+        if self.data.is_empty() {
+            return 0;
         }
+        let bytes = self.waiting();
+        self.data.clear();
+        bytes
+    }
+
+    /// Lets go of what has come; how many bytes of a body that was.
+    pub(super) fn drop_inflow(&mut self) -> usize {
+        let bytes = self.drop_data();
         if !self.interim.is_empty() {
             self.interim.clear();
         }
@@ -173,6 +193,7 @@ impl Stream {
         if let Some(trailers) = self.trailers.take() {
             put_fields(trailers);
         }
+        bytes
     }
 }
 
@@ -249,12 +270,12 @@ impl Streams {
         }
     }
 
-    /// Nobody holds it any more.
-    pub(super) fn remove(&mut self, key: Key) {
+    /// Nobody holds it any more; how many bytes of a body were left.
+    pub(super) fn remove(&mut self, key: Key) -> usize {
         let stream = &mut self.places[key as usize];
         debug_assert!(!stream.linked && stream.handles == 0 && !stream.is_ready && !stream.is_waiting);
         stream.drop_queue();
-        stream.drop_inflow();
+        let left = stream.drop_inflow();
         (stream.request, stream.send_waker) = (None, None);
         self.free.push(key);
         if self.free.len() == self.places.len() && self.places.len() >= PLACES_KEPT_FROM {
@@ -263,12 +284,20 @@ impl Streams {
             self.free.clear();
             self.free.extend(0..PLACES_KEPT as Key);
         }
+        left
     }
 
     /// Those that are not over.
     pub(super) fn keys(&self) -> impl Iterator<Item = Key> + use<> {
         let linked = |(key, stream): (usize, &Stream)| stream.linked.then_some(key as Key);
         let keys: Vec<Key> = self.places.iter().enumerate().filter_map(linked).collect();
+        keys.into_iter()
+    }
+
+    /// Those on which something waits to be taken, over or not.
+    pub(super) fn laden(&self) -> impl Iterator<Item = Key> + use<> {
+        let laden = |(key, stream): (usize, &Stream)| (!stream.data.is_empty()).then_some(key as Key);
+        let keys: Vec<Key> = self.places.iter().enumerate().filter_map(laden).collect();
         keys.into_iter()
     }
 

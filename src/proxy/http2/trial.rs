@@ -2,6 +2,7 @@
 //! program uses it.
 
 use std::future::poll_fn;
+use std::rc::Rc;
 
 use tokio::io::DuplexStream;
 use tokio::task::spawn_local;
@@ -34,6 +35,7 @@ impl Trial {
             streams_max: Some(128),
             enable_connect: false,
             pending_resets_max: 20,
+            purse: Rc::default(),
         };
         let (sender, mut connection) = client::handshake(near, &config).await?;
         spawn_local(async move { poll_fn(|cx| connection.poll(cx)).await });

@@ -92,3 +92,41 @@ fn a_thousand_answers_that_nobody_takes_are_bounded_and_slow_down_nobody() {
         eventually("nothing is in flight", SOON, || weir.metrics().sum("weir_requests_in_flight", &[]) < 1.0);
     });
 }
+
+#[test]
+fn what_waits_on_all_connections_is_bounded_and_who_takes_what_comes_notices_nothing() {
+    let stable = H2Upstream::named("stable");
+    stable.behave_on("/large", Act::Large(8 << 20));
+    let setup = Setup::new().workers(1).pool_at("stable", &[&stable.url()]).table("health", "kind = \"off\"");
+    let setup = setup.table("timeouts", "idle = \"60s\"").text("[limits]\nh2_buffered_max = \"2MiB\"");
+    let weir = setup.start();
+    assert_eq!(weir.h2().get("/").status, 200);
+    let before = weir.resident_bytes();
+    let clients: Vec<Raw> = (0..6)
+        .map(|_| {
+            let mut client = shut(&weir);
+            let all: Vec<u8> = (0..100).flat_map(|n| get(2 * n + 1, "/large")).collect();
+            client.send(&all).expect("weir reads");
+            client.listen(SOON * 4, |reaction| reaction.answers.len() == 100);
+            client
+        })
+        .collect();
+    let given_up = || {
+        let labels = [("side", "endpoint"), ("kind", "buffered")];
+        weir.metrics().sum("weir_http2_ended_total", &labels) as u64
+    };
+    eventually("streams are given up", SOON, || given_up() > 0);
+    let load = Load::start(weir.address(), 2, Duration::from_millis(2));
+    for _ in 0..3 {
+        let answer = weir.h2().get("/large");
+        assert_eq!((answer.status, answer.body.len()), (200, 8 << 20), "after {}", given_up());
+    }
+    load.stop().assert_flawless();
+    let growth = weir.resident_bytes().saturating_sub(before);
+    println!("{growth} bytes for 600 answers, {} given up", given_up());
+    assert!(growth < 600 * WAITING_HTTP1_MAX, "{growth} bytes for 600 answers that wait");
+    let ejected = weir.metrics().sum("weir_endpoint_ejections_total", &[]);
+    assert!(ejected < 1.0, "the endpoint is not to blame: {ejected}");
+    drop(clients);
+    eventually("nothing is in flight", SOON, || weir.metrics().sum("weir_requests_in_flight", &[]) < 1.0);
+}

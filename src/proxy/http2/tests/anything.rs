@@ -60,6 +60,7 @@ fn act(held: &mut Vec<Hold>, shared: &std::rc::Rc<Shared>, what: usize) {
         5 => hold.shut(),
         _ => hold.with(|core, key| {
             let taken = core.streams[key].data.pop_front().map_or(0, |data| data.len());
+            core.config.purse.take(taken);
             core.release(key, taken);
         }),
     }

@@ -5,6 +5,7 @@ mod peer;
 mod scene;
 
 mod ends;
+mod purse;
 mod raw_server;
 mod rules;
 mod windows;
@@ -16,6 +17,7 @@ mod anything;
 mod simulation;
 
 use std::future::{Future, poll_fn};
+use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -38,12 +40,13 @@ fn config() -> Config {
         streams_max: Some(100),
         enable_connect: true,
         pending_resets_max: 20,
+        purse: Rc::default(),
     }
 }
 
 /// Runs a test to its end, in bounded time.
 fn run<T>(test: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let bounded = async { tokio::time::timeout(Duration::from_secs(30), test).await.expect("it ends in time") };
     LocalSet::new().block_on(&runtime, bounded)
 }
