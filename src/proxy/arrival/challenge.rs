@@ -34,7 +34,7 @@ pub(crate) async fn begin(
 ) -> Result<ServerConnection, HandshakeFault> {
     match worker.challenges.as_deref().filter(|challenges| challenges.wants_hellos()) {
         None => ServerConnection::new(site.config()).map_err(|_| HandshakeFault::Malformed),
-        Some(challenges) => listen(challenges, socket, site).await,
+        Some(challenges) => worker.costly.in_turns(listen(challenges, socket, site)).await,
     }
 }
 

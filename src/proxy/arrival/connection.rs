@@ -6,10 +6,11 @@
 use std::cell::Cell;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use tokio::io::AsyncWriteExt;
+use tokio::sync::futures::Notified;
 
 use super::link::Link;
 use super::via::Via;
@@ -38,9 +39,9 @@ const SOON: Duration = Duration::from_secs(1);
 /// Connections of a worker that do so at a time.
 const READY_MAX: u32 = 512;
 
-/// How long a connection has waited at least when it gives way to new clients: for its first request, and for a further
-/// one. One whose request is on its way this very moment should not be met by the end, and a crowd that says nothing
-/// should not push clients out that are served.
+/// How long a connection has waited at least when it gives way to new clients: for its first request, for the rest of a
+/// head or a handshake, and for a further request. One whose request is on its way this very moment should not be met
+/// by the end, and a crowd that says nothing should not push clients out that are served.
 pub(crate) const SILENT_ENOUGH: Duration = Duration::from_secs(1);
 pub(crate) const IDLE_ENOUGH: Duration = Duration::from_secs(5);
 
@@ -120,7 +121,7 @@ impl Rest {
         worker: &'a Worker,
         stream: &mut L,
         timer: &mut Timer,
-        mut drained: Pin<&mut tokio::sync::futures::Notified<'a>>,
+        mut drained: Pin<&mut Notified<'a>>,
     ) -> Waited {
         let Self { first, since, limit } = *self;
         let limits = worker.snapshot().limits;
@@ -168,13 +169,13 @@ async fn requests<'a, L: Link>(
     via: &Via,
     stream: &mut L,
     timer: &mut Timer,
-    mut drained: Pin<&mut tokio::sync::futures::Notified<'a>>,
+    mut drained: Pin<&mut Notified<'a>>,
     mut first: bool,
 ) -> Burst {
     let mut head = worker.take_head();
     head.bytes = worker.buffers.borrow_mut().take();
     let burst = loop {
-        match read_head(worker, via, stream, &mut head, timer, first).await {
+        match read_head(worker, via, stream, &mut head, timer, drained.as_mut(), first).await {
             Ok(Some(parsed)) => {
                 first = false;
                 match serve(worker, via, stream, &mut head, parsed, timer).await {
@@ -206,12 +207,13 @@ async fn requests<'a, L: Link>(
 }
 
 /// Reads until a head is complete. `Ok(None)`: it is HTTP/2. An error has been answered.
-async fn read_head<L: Link>(
-    worker: &Worker,
+async fn read_head<'a, L: Link>(
+    worker: &'a Worker,
     via: &Via,
     stream: &mut L,
     head: &mut Head,
     timer: &mut Timer,
+    mut drained: Pin<&mut Notified<'a>>,
     first: bool,
 ) -> Result<Option<request::Parsed>, ()> {
     // When it had to be waited for.
@@ -219,6 +221,7 @@ async fn read_head<L: Link>(
     let limits = worker.snapshot().limits;
     let mut scanned = 0;
     let mut fresh = !head.bytes.is_empty();
+    let mut lingers = true;
     let refusal = loop {
         if std::mem::take(&mut fresh) {
             let shown = head.bytes.len().min(PREFACE.len());
@@ -234,22 +237,32 @@ async fn read_head<L: Link>(
                 }
             }
         }
-        let read = std::future::poll_fn(|cx| poll_read(cx, stream, &mut head.bytes));
+        let read = std::future::poll_fn(|cx| match poll_read(cx, stream, &mut head.bytes) {
+            Poll::Pending => {
+                let slow = || began.get().is_some_and(|began: Instant| began.elapsed() >= SILENT_ENOUGH);
+                poll_crowded_out(cx, worker, drained.as_mut(), slow).map(|()| None)
+            }
+            read => read.map(Some),
+        });
         let deadline = || {
             let since = began.get().unwrap_or_else(Instant::now);
             began.set(Some(since));
             since + limits.header_timeout
         };
         match timer.limit_from(deadline, read).await {
-            Ok(Ok(n)) if n > 0 => fresh = true,
+            Ok(Some(Ok(n))) if n > 0 => fresh = true,
             _ if head.bytes.is_empty() => {
                 if first {
                     offend(worker, via, Offence::Nothing);
                 }
                 return Err(());
             }
-            Ok(Ok(_)) => break Refusal::Head(Refused::Malformed("the request ends within its head")),
-            Ok(Err(_)) => break Refusal::ClientGone,
+            Ok(Some(Ok(_))) => break Refusal::Head(Refused::Malformed("the request ends within its head")),
+            Ok(Some(Err(_))) => break Refusal::ClientGone,
+            Ok(None) => {
+                lingers = false;
+                break Refusal::HeadTimeout;
+            }
             Err(_) => break Refusal::HeadTimeout,
         }
     };
@@ -262,10 +275,39 @@ async fn read_head<L: Link>(
         // A request that weir does not serve, such as CONNECT, or a client that left.
         _ => {}
     }
-    if refusal != Refusal::ClientGone && send(stream, &refusal, None, false, timer).await {
+    if refusal != Refusal::ClientGone && send(stream, &refusal, None, false, timer).await && lingers {
         linger(stream, timer).await;
     }
     Err(())
+}
+
+/// Ready when new clients need the place of a connection that has been `slow` for long enough to give way.
+fn poll_crowded_out<'a>(
+    cx: &mut Context<'_>,
+    worker: &'a Worker,
+    mut asked: Pin<&mut Notified<'a>>,
+    slow: impl Fn() -> bool,
+) -> Poll<()> {
+    while asked.as_mut().poll(cx).is_ready() {
+        asked.set(worker.drain.notified());
+        if worker.draining().is_none() && slow() && worker.gives_way(true) {
+            return Poll::Ready(());
+        }
+    }
+    Poll::Pending
+}
+
+/// Waits for something that a client should do soon after `since`; none when it did not, and gives way to others.
+pub(crate) async fn unless_it_gives_way<F: Future>(worker: &Worker, since: Instant, future: F) -> Option<F::Output> {
+    let (mut future, mut asked) = (pin!(future), pin!(worker.drain.notified()));
+    std::future::poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending => {
+            let slow = || since.elapsed() >= SILENT_ENOUGH;
+            poll_crowded_out(cx, worker, asked.as_mut(), slow).map(|()| None)
+        }
+    })
+    .await
 }
 
 /// Says that nothing more comes, and reads what the client is still sending for a while.

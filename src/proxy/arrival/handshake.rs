@@ -8,7 +8,7 @@ use std::time::Instant;
 use tokio::net::TcpStream;
 
 use super::challenge;
-use super::connection::{DRAIN_IDLE, linger, run};
+use super::connection::{DRAIN_IDLE, linger, run, unless_it_gives_way};
 use super::link::Link;
 use super::secure::Secure;
 use super::via::{TlsFacts, Via};
@@ -22,19 +22,25 @@ use crate::telemetry::handshake::HandshakeFault;
 use crate::throttle::visitors::Offence;
 use crate::tls::site::Site;
 
+/// How a handshake is counted that gave way to new clients: it took too long for the company that it had.
+const CROWDED_OUT: HandshakeFault = HandshakeFault::Timeout;
+
 /// Serves one client connection until its end.
 pub(crate) async fn begin(worker: Rc<Worker>, site: Arc<Site>, socket: TcpStream, mut via: Via) {
     let mut timer = worker.timers.borrow_mut().take();
     let patience = worker.snapshot().limits.header_timeout;
     // Whoever opens a connection and says nothing costs a socket and a timer, and is told nothing.
-    let shaken = match timer.limit(Instant::now() + patience, first_byte(&worker, &socket)).await {
+    let began = Instant::now();
+    let first = unless_it_gives_way(&worker, began, first_byte(&worker, &socket));
+    let shaken = match timer.limit(began + patience, async { first.await.unwrap_or(Err(CROWDED_OUT)) }).await {
         Ok(Ok(first)) if is_http(first) => return refuse_plain(&worker, socket, &via, timer).await,
         Ok(Ok(_)) => {
             let shaking = Box::pin(async {
                 let tls = challenge::begin(&worker, &socket, &site).await?;
                 Secure::accept(&worker, socket, tls).await
             });
-            timer.limit(Instant::now() + patience, worker.costly.in_turns(shaking)).await
+            let shaking = unless_it_gives_way(&worker, began, shaking);
+            timer.limit(Instant::now() + patience, async { shaking.await.unwrap_or(Err(CROWDED_OUT)) }).await
         }
         Ok(Err(fault)) => Ok(Err(fault)),
         Err(elapsed) => Err(elapsed),

@@ -19,6 +19,7 @@ use tokio::net::TcpStream;
 
 use super::link::{Gone, Link, Socket};
 use crate::proxy::worker::Worker;
+use crate::proxy::worker::costly::Place;
 use crate::telemetry::handshake::{HandshakeFault, HandshakeKind};
 use crate::telemetry::uplink::UplinkFault;
 use crate::tls::challenges::TLS_PROTOCOL;
@@ -59,8 +60,8 @@ impl Secure<ServerConnection> {
         socket: TcpStream,
         tls: ServerConnection,
     ) -> Result<Self, HandshakeFault> {
-        let mut link = Self::over(worker, socket, tls);
-        let shaken = std::future::poll_fn(|cx| link.poll_handshake(cx)).await;
+        let (mut link, mut place) = (Self::over(worker, socket, tls), None);
+        let shaken = std::future::poll_fn(|cx| link.poll_handshake(cx, Some(&mut place))).await;
         shaken.map(|()| link).map_err(|error| match error {
             Unshaken::Gone => HandshakeFault::Gone,
             Unshaken::Tls(error) => HandshakeFault::of(&error),
@@ -88,7 +89,7 @@ impl Secure<ClientConnection> {
     ) -> Result<Self, UplinkFault> {
         let tls = ClientConnection::new(config, name).map_err(|error| UplinkFault::of(&error))?;
         let mut link = Self::over(worker, socket, tls);
-        let shaken = std::future::poll_fn(|cx| link.poll_handshake(cx)).await;
+        let shaken = std::future::poll_fn(|cx| link.poll_handshake(cx, None)).await;
         shaken.map(|()| link).map_err(|error| match error {
             Unshaken::Gone => UplinkFault::Closed,
             Unshaken::Tls(error) => {
@@ -137,7 +138,12 @@ where
         Self { socket, tls, worker, ahead, used, ended, closing }
     }
 
-    fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Unshaken>> {
+    /// `place`: where each step waits for its turn, before anything is read for it.
+    fn poll_handshake(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut place: Option<&mut Option<Rc<Place>>>,
+    ) -> Poll<Result<(), Unshaken>> {
         loop {
             // What is left to send when it is over, such as tickets, goes with the first answer.
             if !self.tls.is_handshaking() {
@@ -145,6 +151,12 @@ where
             }
             if self.tls.wants_write() {
                 ready!(self.poll_push(cx)).map_err(|_| Unshaken::Gone)?;
+            }
+            if let Some(place) = &mut place {
+                if self.used >= self.ahead.len() {
+                    ready!(self.socket.poll_read_ready(cx)).map_err(|_| Unshaken::Gone)?;
+                }
+                ready!(self.worker.costly.poll_turn(cx, place));
             }
             match ready!(self.poll_fill(cx)) {
                 Ok(n) if n > 0 => {}

@@ -29,7 +29,7 @@ pub(crate) struct Costly {
 
 /// A place in the queue; nobody waits in it any more when the queue alone holds it.
 #[derive(Debug)]
-struct Place {
+pub(crate) struct Place {
     let_in: Cell<bool>,
     waker: RefCell<Waker>,
 }
@@ -47,7 +47,8 @@ impl Costly {
         .await
     }
 
-    fn poll_turn(&self, cx: &mut Context<'_>, place: &mut Option<Rc<Place>>) -> Poll<()> {
+    /// Ready when it is its turn; `place` is where it waits, empty before and afterwards.
+    pub(crate) fn poll_turn(&self, cx: &mut Context<'_>, place: &mut Option<Rc<Place>>) -> Poll<()> {
         match place {
             Some(mine) if mine.let_in.get() => {
                 *place = None;
