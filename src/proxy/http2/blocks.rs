@@ -17,6 +17,12 @@ const INTERIM_MAX: usize = 64;
 /// A request whose head is larger than is taken (RFC 6585 §5).
 const TOO_LARGE: u16 = 431;
 
+/// A block that cannot be read: what follows cannot be either, since the table is shared (§4.3).
+const UNCLEAR: Fault = Fault::Connection(Reason::COMPRESSION_ERROR, "");
+
+/// A head on a stream that is closed.
+const OVER: Fault = Fault::Connection(Reason::STREAM_CLOSED, "");
+
 /// What is known of a block.
 #[derive(Clone, Copy)]
 struct Whole {
@@ -35,8 +41,7 @@ impl Core {
     /// A whole block. `end`: it ends its stream; `looped`: its stream was said to depend on itself.
     pub(super) fn recv_block(&mut self, id: u32, end: bool, looped: bool, block: &[u8]) -> Outcome {
         let mut fields = spare_fields();
-        // §4.3 names COMPRESSION_ERROR for a block that cannot be read; the generic code says no less.
-        let decoded = self.decoder.decode(block, self.config.list_max as usize, &mut fields).map_err(|_| BROKEN)?;
+        let decoded = self.decoder.decode(block, self.config.list_max as usize, &mut fields).map_err(|_| UNCLEAR)?;
         let is_whole = matches!(decoded, Decoded::Whole);
         let found = self.streams.find(id);
         // What a head that is not well-formed, or not looked at, has put into the table is not known to be sound.
@@ -59,6 +64,8 @@ impl Core {
             Some(key) => self.recv_answer(key, whole, fields),
             None if self.is_passed_over(id) => Ok(false),
             None if self.is_client && !self.is_idle(id) => Err(Fault::Stream(id, Reason::STREAM_CLOSED)),
+            // §5.1. Of those below it is not known whether they were ever there; §5.1.1 is right of them all.
+            None if !self.is_client && id == self.last_begun => Err(OVER),
             // Numbers only grow, and those of clients are odd (§5.1.1).
             None if self.is_client || id.is_multiple_of(2) || id <= self.last_begun => Err(BROKEN),
             None => self.recv_request(id, whole, fields),
@@ -165,7 +172,8 @@ impl Core {
         let Whole { end, is_whole, look, .. } = whole;
         let stream = &mut self.streams[key];
         if stream.recv == Side::Closed {
-            return Err(BROKEN);
+            // §5.1
+            return Err(Fault::Stream(stream.id, Reason::STREAM_CLOSED));
         }
         let malformed = Fault::Stream(stream.id, Reason::PROTOCOL_ERROR);
         let facts = match check::trailers(&all, look) {

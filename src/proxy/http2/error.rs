@@ -16,6 +16,7 @@ impl Reason {
     pub(crate) const FRAME_SIZE_ERROR: Self = Self(6);
     pub(crate) const REFUSED_STREAM: Self = Self(7);
     pub(crate) const CANCEL: Self = Self(8);
+    pub(crate) const COMPRESSION_ERROR: Self = Self(9);
     pub(crate) const CONNECT_ERROR: Self = Self(10);
     pub(crate) const ENHANCE_YOUR_CALM: Self = Self(11);
 

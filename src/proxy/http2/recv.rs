@@ -126,12 +126,14 @@ impl Core {
             self.release_connection(frame.length);
             return if passed_over { Ok(()) } else { Err(Fault::Stream(id, Reason::STREAM_CLOSED)) };
         };
+        self.intake.take(frame.length).map_err(overrun)?;
         let stream = &mut self.streams[key];
         if stream.recv != Side::Open {
-            // §5.1 names STREAM_CLOSED; a peer that forgets that it has ended a stream is not one to go on with.
-            return Err(BROKEN);
+            // §8.1: DATA ahead of the head; §5.1: behind the end.
+            let reason = if stream.recv == Side::Head { Reason::PROTOCOL_ERROR } else { Reason::STREAM_CLOSED };
+            self.release_connection(frame.length);
+            return Err(Fault::Stream(id, reason));
         }
-        self.intake.take(frame.length).map_err(overrun)?;
         if stream.intake.take(frame.length).is_err() {
             self.release_connection(frame.length);
             return Err(Fault::Stream(id, Reason::FLOW_CONTROL_ERROR));
@@ -216,14 +218,14 @@ impl Core {
 
     fn recv_window_update(&mut self, frame: Frame, payload: &[u8]) -> Outcome {
         let increment = number(payload).filter(|_| frame.length == 4).ok_or(MISFIT)? & 0x7fff_ffff;
-        if increment == 0 {
-            // §6.9 names an error of the stream where it is one's: weir is stricter (§5.4.1).
-            return Err(BROKEN);
-        }
         if frame.stream == 0 {
+            if increment == 0 {
+                return Err(BROKEN);
+            }
             return self.room.change(increment as i32).map_err(overrun);
         }
         match self.streams.find(frame.stream) {
+            Some(_) if increment == 0 => return Err(Fault::Stream(frame.stream, Reason::PROTOCOL_ERROR)),
             Some(key) => match self.streams[key].room.change(increment as i32) {
                 Ok(()) => self.opened(key),
                 Err(Overflow) => return Err(Fault::Stream(frame.stream, Reason::FLOW_CONTROL_ERROR)),
@@ -268,7 +270,7 @@ impl Core {
             return Ok(());
         }
         let before = self.peer.stream_window;
-        self.peer.hear(payload).map_err(|reason| Fault::Connection(reason, ""))?;
+        self.peer.hear(payload, self.is_client).map_err(|reason| Fault::Connection(reason, ""))?;
         self.greeted = true;
         if let Some(bytes) = self.peer.table_max {
             self.encoder.set_table_max(bytes);

@@ -81,8 +81,8 @@ impl Default for Peer {
 }
 
 impl Peer {
-    /// Takes over the entries of a SETTINGS frame.
-    pub(super) fn hear(&mut self, payload: &[u8]) -> Result<(), Reason> {
+    /// Takes over the entries of a SETTINGS frame. `is_client`: whether it is a server that says so.
+    pub(super) fn hear(&mut self, payload: &[u8], is_client: bool) -> Result<(), Reason> {
         self.table_max = None;
         let (entries, rest) = payload.as_chunks::<6>();
         if !rest.is_empty() {
@@ -92,14 +92,14 @@ impl Peer {
             let value = u32::from_be_bytes([v0, v1, v2, v3]);
             match u16::from_be_bytes([i0, i1]) {
                 TABLE_BYTES => self.table_max = Some(value as usize),
-                // One that a server sends is passed over: nothing that is pushed is taken.
-                ENABLE_PUSH if value <= 1 => {}
+                // Only clients take what is pushed.
+                ENABLE_PUSH if value <= u32::from(!is_client) => {}
                 STREAMS_MAX => self.streams_max = value as usize,
-                // §6.5.2 names FLOW_CONTROL_ERROR for a window that is too large; the generic code says no less.
                 WINDOW_BYTES if value <= WINDOW_MAX as u32 => self.stream_window = value as i32,
                 FRAME_BYTES if (PAYLOAD_MAX..1 << 24).contains(&(value as usize)) => self.frame_max = value as usize,
                 ENABLE_CONNECT if value <= 1 => self.enable_connect = value == 1,
-                ENABLE_PUSH | WINDOW_BYTES | FRAME_BYTES | ENABLE_CONNECT => return Err(Reason::PROTOCOL_ERROR),
+                WINDOW_BYTES => return Err(Reason::FLOW_CONTROL_ERROR),
+                ENABLE_PUSH | FRAME_BYTES | ENABLE_CONNECT => return Err(Reason::PROTOCOL_ERROR),
                 _ => {}
             }
         }
@@ -117,13 +117,16 @@ mod tests {
 
     #[test]
     fn settings_keep_within_their_bounds() {
-        for (id, value) in [(2, 2), (4, 1 << 31), (5, 16_383), (5, 1 << 24), (8, 2)] {
-            assert_eq!(Peer::default().hear(&entry(id, value)), Err(Reason::PROTOCOL_ERROR), "{id} {value}");
+        for (id, value) in [(2, 2), (5, 16_383), (5, 1 << 24), (8, 2)] {
+            assert_eq!(Peer::default().hear(&entry(id, value), false), Err(Reason::PROTOCOL_ERROR), "{id} {value}");
         }
+        assert_eq!(Peer::default().hear(&entry(4, 1 << 31), false), Err(Reason::FLOW_CONTROL_ERROR));
+        assert_eq!(Peer::default().hear(&entry(2, 1), true), Err(Reason::PROTOCOL_ERROR));
+        assert_eq!(Peer::default().hear(&entry(2, 0), true), Ok(()));
         for (id, value) in [(1, 0), (2, 0), (2, 1), (3, 0), (4, 0x7fff_ffff), (5, 0xff_ffff), (8, 1), (0xbeef, 7)] {
-            assert_eq!(Peer::default().hear(&entry(id, value)), Ok(()), "{id} {value}");
+            assert_eq!(Peer::default().hear(&entry(id, value), false), Ok(()), "{id} {value}");
         }
-        assert_eq!(Peer::default().hear(&[0; 5]), Err(Reason::FRAME_SIZE_ERROR));
+        assert_eq!(Peer::default().hear(&[0; 5], false), Err(Reason::FRAME_SIZE_ERROR));
     }
 
     #[test]
@@ -138,7 +141,7 @@ mod tests {
         };
         let (mut out, mut peer) = (Vec::new(), Peer::default());
         config.push(&mut out, false);
-        assert_eq!(peer.hear(&out[9..]), Ok(()));
+        assert_eq!(peer.hear(&out[9..], true), Ok(()));
         assert_eq!((peer.stream_window, peer.streams_max, peer.enable_connect), (77_777, 9, true));
     }
 }

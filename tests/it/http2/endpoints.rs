@@ -122,7 +122,7 @@ fn an_answer_whose_head_breaks_the_rules_is_a_502() {
         (":status of four digits", |s| head(s, END_STREAM, &[(":status", "2000")]), Bad),
         (":status that is no number", |s| head(s, END_STREAM, &[(":status", "2x0")]), Bad),
         (":status 099", |s| head(s, END_STREAM, &[(":status", "099")]), Bad),
-        // h2 leaves it out; nobody sees it.
+        // It is left out; nobody sees it.
         ("a pseudo-field of requests", |s| head(s, END_STREAM, &[(":status", "200"), (":path", "/")]), Good(200, "")),
         ("an unknown pseudo-field", |s| head(s, END_STREAM, &[(":status", "200"), (":x", "/")]), Bad),
         ("a name in upper case", |s| with(s, &[("X-Up", "v")]), Bad),
@@ -201,8 +201,7 @@ fn a_connection_that_breaks_the_rules_is_left() {
         ("an answer on an even stream", |s| good(s + 1), Bad),
         ("SETTINGS of 5 bytes", |_| frame(SETTINGS, 0, 0, &[0; 5]), Bad),
         ("frames of 2^24", |_| frame(SETTINGS, 0, 0, &setting(5, 1 << 24)), Bad),
-        // An error by §6.5.2; h2 lets it pass, since weir has said that it takes none, and takes none.
-        ("push enabled by a server", |s| [frame(SETTINGS, 0, 0, &setting(2, 1)), good(s)].concat(), Good(200, "good")),
+        ("push enabled by a server", |s| [frame(SETTINGS, 0, 0, &setting(2, 1)), good(s)].concat(), Bad),
         ("a window over 2^31-1", |_| frame(WINDOW_UPDATE, 0, 0, &0x7fff_ffff_u32.to_be_bytes()), Bad),
         ("a frame that is too long", |s| frame(DATA, 0, s, &[0; 20_000]), Bad),
     ]);

@@ -39,21 +39,17 @@ use Fate::{Answer, Closed, Connection, Nothing, Stream};
 /// Why weir says something else than the RFC names, where it does.
 #[derive(Debug, Clone, Copy)]
 enum Unlike {
-    /// "An endpoint MAY choose to treat a stream error as a connection error" (RFC 9113 §5.4.1): h2 does, where a
-    /// frame cannot be read at all, or comes on a stream that is over.
+    /// "An endpoint MAY choose to treat a stream error as a connection error" (RFC 9113 §5.4.1): weir does, where a
+    /// frame is of no length that it may have, or a field holds bytes that none may hold.
     Stricter(Fate),
-    /// The same kind of error by another code. Both say that the peer broke the protocol, and no client acts by the
-    /// difference: a generic code stands for a specific one in §5.4 ("the specific error code is provided … to aid
-    /// debugging").
-    OtherCode(Fate),
     /// weir explains itself rather than resetting the stream: §8.1.1 allows an answer before the stream is closed.
     Explained(u16),
-    /// h2 leaves out what should not be there before anything of weir sees it, so that it is matched and forwarded
+    /// weir leaves out what should not be there before anything else sees it, so that it is matched and forwarded
     /// without.
     Dropped(u16),
 }
 
-use Unlike::{Dropped, Explained, OtherCode, Stricter};
+use Unlike::{Dropped, Explained, Stricter};
 
 /// A row: the section, what a client does, what it sends, and what the RFC names; and what weir does, if that differs.
 struct Row {
@@ -76,7 +72,7 @@ impl Row {
     fn fate(&self) -> Fate {
         match self.unlike {
             None => self.named,
-            Some(Stricter(fate) | OtherCode(fate)) => fate,
+            Some(Stricter(fate)) => fate,
             Some(Explained(status) | Dropped(status)) => Answer(status),
         }
     }

@@ -37,7 +37,7 @@ fn trailed(flags: u8, fields: &[(&str, &[u8])]) -> Vec<u8> {
     .concat()
 }
 
-/// The same where h2 cannot even read the head into its types: it ends the connection.
+/// The same where bytes are found that no field may hold: it ends the connection.
 fn unreadable(section: &'static str, what: &'static str, send: Vec<u8>) -> Row {
     malformed(section, what, send).but(Stricter(Connection(PROTOCOL_ERROR)))
 }

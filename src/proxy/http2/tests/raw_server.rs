@@ -41,18 +41,20 @@ const OK: (&str, &str) = (":status", "200");
 
 #[test]
 fn a_server_that_breaks_the_rules_is_left_and_told_why() {
-    let (protocol, flow, size, calm) = (1, 3, 6, 11);
+    let (protocol, flow, size, compression, calm) = (1, 3, 6, 9, 11);
     let rows: Vec<(&str, Vec<u8>, u32)> = vec![
         ("push", of(PUSH_PROMISE, END_HEADERS, 1, &[0, 0, 0, 2, 0x88]), protocol),
         ("an answer on an idle stream", ok(101, 1), protocol),
         ("an answer on an even stream", ok(2, 1), protocol),
-        ("DATA before the head", data(1, 1, b"abc"), protocol),
         ("DATA behind the end", [ok(1, 0), data(1, 0, b"a"), data(1, 1, b"")].concat(), 0),
         ("DATA on an idle stream", data(3, 1, b"abc"), protocol),
         ("RST_STREAM on an idle stream", reset(3, 8), protocol),
         ("a name in upper case", answer(1, 1, &[OK, ("X", "y")]), protocol),
         ("an unknown pseudo-field", answer(1, 1, &[OK, (":x", "y")]), protocol),
         ("frames of 2^24", said(&[(5, 1 << 24)]), protocol),
+        ("push enabled", said(&[(2, 1)]), protocol),
+        ("a window of 2^31", said(&[(4, 1 << 31)]), flow),
+        ("a block that cannot be read", of(HEADERS, END_HEADERS, 1, &[0x80]), compression),
         ("a window over its bound", update(0, 0x7fff_ffff), flow),
         ("SETTINGS of 5 bytes", of(SETTINGS, 0, 0, &[0; 5]), size),
         (
@@ -84,6 +86,7 @@ fn a_server_that_breaks_the_rules_is_left_and_told_why() {
 #[test]
 fn an_answer_that_breaks_the_rules_ends_its_stream_alone() {
     let rows: Vec<(&str, Vec<u8>, bool)> = vec![
+        ("DATA before the head", data(1, 1, b"abc"), true),
         ("no :status", answer(1, 1, &[("x", "y")]), true),
         ("two of them", answer(1, 1, &[OK, OK]), true),
         ("Connection", answer(1, 1, &[OK, ("connection", "close")]), true),

@@ -13,7 +13,7 @@ fn what_breaks_the_rules_of_frames_ends_the_connection_with_the_code_that_is_nam
     let one = |kind, payload: &[u8]| of(kind, 0, 1, payload);
     let zero = |kind, payload: &[u8]| of(kind, END_HEADERS, 0, payload);
     let open = || post(1, &[]);
-    let (protocol, flow, size) = (1, 3, 6);
+    let (protocol, flow, closed, size, compression) = (1, 3, 5, 6, 9);
     let rows: Vec<(&str, Vec<u8>, u32)> = vec![
         ("DATA on stream 0", zero(DATA, b"x"), protocol),
         ("HEADERS on stream 0", zero(HEADERS, &asking("GET", &[])), protocol),
@@ -30,8 +30,7 @@ fn what_breaks_the_rules_of_frames_ends_the_connection_with_the_code_that_is_nam
         ("WINDOW_UPDATE on an even stream", of(WINDOW_UPDATE, 0, 2, &[0, 0, 0, 1]), protocol),
         ("an even stream", get(2), protocol),
         ("a stream below the last", all(&[get(5), get(3)]), protocol),
-        ("the same stream again", all(&[get(1), get(1)]), protocol),
-        ("DATA behind the end", all(&[get(1), data(1, 0, b"x")]), protocol),
+        ("a stream that is closed", all(&[get(1), reset(1, 8), get(1)]), closed),
         ("PRIORITY of 4 bytes", all(&[open(), one(PRIORITY, &[0; 4])]), size),
         ("RST_STREAM of 3 bytes", all(&[open(), one(RST_STREAM, &[0; 3])]), size),
         ("SETTINGS of 5 bytes", of(SETTINGS, 0, 0, &[0; 5]), size),
@@ -49,13 +48,12 @@ fn what_breaks_the_rules_of_frames_ends_the_connection_with_the_code_that_is_nam
         ("CONTINUATION on another stream", all(&[of(HEADERS, 1, 1, b""), of(CONTINUATION, 4, 3, b"")]), protocol),
         ("CONTINUATION of nothing", of(CONTINUATION, 4, 1, b""), protocol),
         ("an increment of 0", of(WINDOW_UPDATE, 0, 0, &[0; 4]), protocol),
-        ("an increment of 0 of a stream", all(&[open(), update(1, 0)]), protocol),
         ("a window over its bound", update(0, 0x7fff_ffff), flow),
         ("SETTINGS over a window's bound", all(&[open(), update(1, 1 << 30), said(&[(4, 0x7fff_ffff)])]), flow),
         ("ENABLE_PUSH of 2", said(&[(2, 2)]), protocol),
-        ("a window of 2^31", said(&[(4, 1 << 31)]), protocol),
+        ("a window of 2^31", said(&[(4, 1 << 31)]), flow),
         ("frames of 2^24", said(&[(5, 1 << 24)]), protocol),
-        ("a block that cannot be read", of(HEADERS, 5, 1, &[0x80]), protocol),
+        ("a block that cannot be read", of(HEADERS, 5, 1, &[0x80]), compression),
         ("a name in upper case", of(HEADERS, 5, 1, &asking("GET", &[("X", "y")])), protocol),
         ("a GOAWAY that takes back", all(&[goaway(3, 0), goaway(5, 0)]), protocol),
     ];
@@ -82,6 +80,9 @@ fn what_breaks_the_rules_of_a_stream_ends_that_alone() {
     let rows: Vec<(&str, Vec<u8>, u32)> = vec![
         ("a window over its bound", all(&[head(&[], 0), update(1, 0x7fff_ffff)]), flow),
         ("more than the window", all(&[head(&[], 0), data(1, 0, &[0; 16_384]).repeat(5)]), flow),
+        ("DATA behind the end", all(&[get(1), data(1, 0, &[0; 16_384])]), closed),
+        ("a head behind the end", all(&[get(1), get(1)]), closed),
+        ("an increment of 0", all(&[head(&[], 0), update(1, 0)]), protocol),
         ("DATA behind the own reset", all(&[head(&[], 0), reset(1, 8), data(1, 0, b"x")]), closed),
         ("a connection's field", head(&[("connection", "close")], END_STREAM), protocol),
         ("a body longer than its length", all(&[head(&[("content-length", "3")], 0), data(1, 0, b"hello")]), protocol),
