@@ -39,31 +39,30 @@
 //! # The way of a request
 //!
 //! ```text
-//! proxy/listen       accepts, hands the connection to the worker with the fewest; proxy/announce: whom a balancer
-//!                    speaks for; proxy/handshake, secure: TLS (link), one in a turn (costly)
-//! proxy/connection   waits for a head, holding next to nothing; tells HTTP/1 from HTTP/2
+//! proxy/worker       listen accepts, hands the connection to the worker with the fewest
+//! proxy/arrival      connection waits for a head, holding next to nothing, and tells HTTP/1 from HTTP/2; before it
+//!                    proxy/announce: whom a balancer speaks for; handshake, secure: TLS (link)
 //! proxy/frames       watches the frames of HTTP/2 on their way to proxy/http2 (hpack), which takes them apart: floods
-//! proxy/h1, h2       parse it into the one canonical model::Head, or refuse           400 405 414 417 431 505
-//! proxy/serve        HTTP/1; proxy/stream the same for a stream of HTTP/2, in a task of proxy/hands
-//!                    (what an ACME authority looks at: proxy/challenge):
+//! proxy/h1, http2    parse it into the one canonical model::Head, or refuse           400 405 414 417 431 505
+//! proxy/clients      serve: HTTP/1; stream: the same for a stream of HTTP/2, in a task of hands
+//!                    (what an ACME authority looks at: arrival/challenge):
 //!   1 snapshot       one load, from the worker's own cache
 //!   2 proxy/decide   kill, listener pin, direct path, route, rate limits, override,
 //!                    cohort, bucket, splitter                                         403 404 429
 //!                    then an endpoint (balance), or another pool if none serves       503
-//!     proxy/admit    a place among those in flight, where pool or service is capped;
+//!     decide/admit   a place among those in flight, where pool or service is capped;
 //!                    a full pool spills to stable, else it waits                      503
 //!     proxy/mirror   begins a copy for another pool, where there are mirrors; nobody waits for it
-//!   3 proxy/outgoing writes the head that the endpoint gets                           508
-//!   4 proxy/forward  attempts: a pooled connection (conns) or a new one, safe retries (again, budget), hedges (hedge);
-//!                    what goes out while a worker is busy goes in bursts (turn)
-//!     proxy/http1    one attempt over HTTP/1; proxy/dial those that are not plain TCP (wire): TLS, sockets
-//!     proxy/exchange one attempt up to the head of its answer                         502 504
+//!   3 proxy/heads    outgoing writes the head that the endpoint gets                   508
+//!   4 proxy/attempt  forward: a pooled connection (conns) or a new one, safe retries (again, budget), hedges (hedge);
+//!                    what goes out while a worker is busy goes in bursts (worker/turn)
+//!     http1, dial    one attempt over HTTP/1; those that are not plain TCP (wire): TLS, sockets
+//!     exchange       one attempt up to the head of its answer                         502 504
 //!     proxy/h2up     the same over HTTP/2, down to the end of the answer
-//!     proxy/cached   reads what it says of caches, where a service counts that
-//!   5 proxy/answer   maps the head back; proxy/relay (HTTP/2: proxy/streamed) streams the body down,
-//!                    proxy/splice long ones without a copy, proxy/tunnel what follows a 101
-//!                (proxy/socket, duplex: over HTTP/2), proxy/streams ends what lasts when its pool goes to 0
-//!     proxy/connect  instead of 3 to 5, what a CONNECT asks for: a connection, and a tunnel through it
+//!   5 heads/answer   maps the head back; clients/relay (HTTP/2: streamed) streams the body down, bodies/splice long
+//!                    ones without a copy, proxy/tunnel what follows a 101 (socket, duplex: over HTTP/2);
+//!                    tunnel/streams ends what lasts when its pool goes to 0
+//!     tunnel/connect instead of 3 to 5, what a CONNECT asks for: a connection, and a tunnel through it
 //!   6 proxy/record   counts and logs, in one place
 //! ```
 //!

@@ -199,8 +199,10 @@ def judge(attack, seen):
     """What has to hold, by name, and whether it does."""
     tally, kept = seen["tally"], seen["beside"]["kept"]
     closed = {
-        # Whoever does not read, or was never accepted, is told nothing: those that are left are counted at weir.
-        "all": seen["open"] <= KEPT_CONNECTIONS + 32,
+        # Whoever does not read is told nothing, and counted at weir. Whoever waited for a place had less time to be
+        # ended: there are more of those than one in ten nowhere.
+        "all": seen["open"] <= KEPT_CONNECTIONS + 32
+        or (tally["closed"] >= 0.9 * tally["opened"] and tally["life_max_ms"] < 900 * seen["seconds"]),
         "each": tally["closed"] > 0 and tally["life_max_ms"] < 900 * seen["seconds"],
         "streams": tally["stream_resets"] >= 100 * seen["connections"],
         "none": True,

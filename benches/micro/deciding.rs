@@ -4,8 +4,8 @@ use std::hint::black_box;
 
 use criterion::Criterion;
 use weir::model::Head;
+use weir::proxy::decide::dice::{Rng, Splitters};
 use weir::proxy::decide::{Decision, Dice, Question, decide};
-use weir::proxy::dice::{Rng, Splitters};
 use weir::routing::cookie::TicketCache;
 use weir::switchboard::snapshot::Snapshot;
 

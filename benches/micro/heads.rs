@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use criterion::Criterion;
 use weir::model::{Head, Limits};
-use weir::proxy::dice::Rng;
+use weir::proxy::decide::dice::Rng;
 use weir::proxy::h1::{request, response};
 use weir::proxy::seam::Crossing;
 

@@ -20,6 +20,7 @@ pub(super) fn explain(snapshot: &Snapshot, described: &Described) -> Result<Valu
             .position(|listener| &listener.name == name.as_str())
             .ok_or_else(|| format!("there is no listener \"{name}\""))?,
     };
-    let explanation = proxy::explain::explain(snapshot, listener, &described.head, described.client_ip, clock::now());
+    let explanation =
+        proxy::decide::explain::explain(snapshot, listener, &described.head, described.client_ip, clock::now());
     serde_json::to_value(explanation).map_err(|error| error.to_string())
 }

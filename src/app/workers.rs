@@ -6,7 +6,7 @@ use std::thread;
 
 use tokio::sync::mpsc;
 
-use crate::proxy::listen::Berth;
+use crate::proxy::worker::listen::Berth;
 
 /// Says when worker threads end: one index each.
 pub(super) type Ends = mpsc::UnboundedReceiver<usize>;

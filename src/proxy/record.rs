@@ -4,11 +4,11 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use super::decide::Decision;
-use super::forward::Trail;
-use super::trace::Trace;
-use super::worker::Worker;
 use crate::model::{Fault, Head, Why};
+use crate::proxy::attempt::forward::Trail;
+use crate::proxy::decide::Decision;
+use crate::proxy::heads::trace::Trace;
+use crate::proxy::worker::Worker;
 use crate::switchboard::snapshot::{Service, Snapshot};
 use crate::telemetry::access_log::Record;
 use crate::telemetry::clock;

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::h1::request::Refused;
 use crate::model::{Fault, Head, Name, Notice, RETRY_AFTER_S_DEFAULT};
+use crate::proxy::h1::request::Refused;
 use crate::throttle::limit::Excess;
 
 /// A request that gets no answer from an endpoint.

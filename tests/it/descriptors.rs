@@ -1,10 +1,12 @@
 //! A process without file descriptors: what is in flight loses nothing, endpoints are not blamed, connections that
 //! nobody uses give way, and everything is as before once there are some again.
 
-use std::time::Duration;
+use std::io::Write as _;
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 use crate::harness::frames::{END_STREAM, GOAWAY, PREFACE, Raw, SETTINGS, frame, get};
-use crate::harness::{Behaviour, Client, H2Upstream, Load, Setup, Upstream, Weir, eventually};
+use crate::harness::{Behaviour, Client, H2Upstream, Issued, Load, Setup, Upstream, Weir, eventually};
 
 const SOON: Duration = Duration::from_secs(5);
 
@@ -47,6 +49,36 @@ fn idle_clients_give_way_to_new_ones_and_who_is_served_is_not_touched() {
     let gone =
         idle.iter_mut().map(|client| client.closed_within(Duration::from_millis(1))).filter(|gone| *gone).count();
     assert!(gone > 0 && gone <= idle.len(), "{gone} of {}", idle.len());
+}
+
+#[test]
+fn heads_and_handshakes_that_stop_halfway_give_way_to_new_clients() {
+    let stable = Upstream::named("stable");
+    let site = Issued::for_names(&["test"]);
+    let setup = Setup::single(&stable).workers(1).table("health", "kind = \"off\"").descriptors(128);
+    let tls = "[listeners.secure.tls]\ncertificates = [{ cert = \"site.crt\", key = \"site.key\" }]";
+    let setup = setup.listener("secure", "").text(tls).file("site.crt", &site.cert).file("site.key", &site.key);
+    let weir = setup.start();
+    // A record of kind handshake that announces more than follows; and nothing at all where one was to come.
+    let (plain, secure) = (weir.address(), weir.listener("secure"));
+    let crowds: [(_, &[u8]); 3] =
+        [(plain, b"GET / HTTP/1.1\r\nHost: test\r\n"), (secure, &[22, 3, 1, 1, 0, 1, 0]), (secure, b"")];
+    for (address, half) in crowds {
+        let crowd: Vec<_> = (0..80)
+            .filter_map(|_| {
+                let mut stream = TcpStream::connect(address).ok()?;
+                stream.write_all(half).ok().map(|()| stream)
+            })
+            .collect();
+        assert_eq!(crowd.len(), 80, "more than get in");
+        // header_timeout would end them after 10 s.
+        let began = Instant::now();
+        let mut client = Client::to(plain).patience(SOON * 4);
+        assert_eq!(client.get("/").status, 200, "beside {half:?}");
+        assert!(began.elapsed() < Duration::from_secs(7), "{:?} beside {half:?}", began.elapsed());
+        drop(crowd);
+        eventually("they are gone", SOON, || weir.metrics().sum("weir_connections_open", &[]) < 2.0);
+    }
 }
 
 #[test]

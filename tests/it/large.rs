@@ -1,6 +1,7 @@
 //! Long answers: whatever way their bytes take through weir, they arrive exactly, or visibly not at all.
 //!
-//! Sizes lie around the marks of `src/proxy/splice.rs` and `src/proxy/buffers.rs`: 2, 16, 64, 256 and 512 KiB.
+//! Sizes lie around the marks of `src/proxy/bodies/splice.rs` and `src/proxy/worker/buffers.rs`: 2, 16, 64, 256 and 512
+//! KiB.
 
 use std::io::Read;
 use std::time::Duration;

@@ -11,8 +11,8 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
 use self::header::{Garbled, V2_BYTES_MAX, parse};
-use super::connection::DRAIN_IDLE;
-use super::worker::Worker;
+use crate::proxy::arrival::connection::DRAIN_IDLE;
+use crate::proxy::worker::Worker;
 use crate::telemetry::meter::Unannounced;
 
 /// Waits for the header on a connection from `peer`, which must send one; whom it speaks for, or none when the

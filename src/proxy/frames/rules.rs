@@ -1,7 +1,7 @@
 //! Rules of RFC 9113 about single frames, each with the error that the RFC names. Pure.
 
-use super::super::http2::error::Reason;
 use super::scanner::{Frame, GOAWAY, PING, PRIORITY, RST_STREAM, SETTINGS, WINDOW_UPDATE};
+use crate::proxy::http2::error::Reason;
 
 /// Says that a SETTINGS frame acknowledges.
 const ACK: u8 = 0x1;

@@ -1,4 +1,4 @@
-//! A connection of HTTP/2 as [`http2`](super::super::http2) sees it, with a look at the frames that pass both ways.
+//! A connection of HTTP/2 as [`http2`](crate::proxy::http2) sees it, with a look at the frames that pass both ways.
 //!
 //! A client that overdoes it, or breaks a rule, is told so from there (GOAWAY), and nothing more is read from it but to
 //! let that arrive. An endpoint is told by a frame written here, and is left.
@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::super::connection::PREFACE;
-use super::super::http2::error::Reason;
-use super::super::timer::Timer;
 use super::glitches::Glitches;
 use super::rules::broken;
 use super::scanner::{Frame, GOAWAY, Scanner};
+use crate::proxy::arrival::connection::PREFACE;
+use crate::proxy::http2::error::Reason;
+use crate::proxy::worker::timer::Timer;
 use crate::telemetry::flood::{Flood, Side};
 
 /// How long and how much is read from a client after an error was said, so that a reset does not destroy what was said

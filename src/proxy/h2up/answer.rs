@@ -4,15 +4,15 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 
-use super::super::h1::response::{Response, ResponseFraming};
-use super::super::h2::trailer_lines;
-use super::super::http2::error::{By, Error, Reason};
-use super::super::http2::handles::{Inflow, Outflow};
-use super::super::upload::Downstream;
 use super::grpc;
 use super::trunk::Place;
 use super::uplink::Uplink;
 use crate::model::Fault;
+use crate::proxy::bodies::upload::Downstream;
+use crate::proxy::clients::h2::trailer_lines;
+use crate::proxy::h1::response::{Response, ResponseFraming};
+use crate::proxy::http2::error::{By, Error, Reason};
+use crate::proxy::http2::handles::{Inflow, Outflow};
 
 /// An answer: its head, once that is there, and what follows it. It stays in one place while it is waited for.
 #[derive(Debug)]

@@ -3,13 +3,6 @@
 
 use std::time::Instant;
 
-use super::super::again::{Elsewhere, Retriable, again, lane_of, lose};
-use super::super::decide::Question;
-use super::super::forward::{Attempt, Course, Job, Trail, Tried};
-use super::super::refusal::Refusal;
-use super::super::replay::{Patience, Replay};
-use super::super::timer::Timer;
-use super::super::upload::Downstream;
 use super::answer::Answer;
 use super::exchange::{AtHand, Call, exchange};
 use super::grpc;
@@ -17,6 +10,13 @@ use super::outcome::Lost;
 use super::request::Ask;
 use super::trunk::{Dial, HTTP1, NO_ROOM};
 use crate::model::Fault;
+use crate::proxy::attempt::again::{Elsewhere, Retriable, again, lane_of, lose};
+use crate::proxy::attempt::forward::{Attempt, Course, Job, Trail, Tried};
+use crate::proxy::attempt::replay::{Patience, Replay};
+use crate::proxy::bodies::upload::Downstream;
+use crate::proxy::decide::Question;
+use crate::proxy::refusal::Refusal;
+use crate::proxy::worker::timer::Timer;
 
 /// An answer over HTTP/2, as far as its head.
 pub(crate) struct Answered2 {

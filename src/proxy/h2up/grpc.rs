@@ -3,11 +3,11 @@
 //! Messages are bytes here. A call ends with `grpc-status` in its trailers, or in its head when nothing follows
 //! ("Trailers-Only"), whatever the HTTP status; so that is where its outcome is read.
 
-use super::super::h1::response::Response as Described;
-use super::super::h1::trailers;
-use super::super::http2::head::HeadWriter;
-use super::super::refusal::Refusal;
 use crate::model::Head;
+use crate::proxy::h1::response::Response as Described;
+use crate::proxy::h1::trailers;
+use crate::proxy::http2::head::HeadWriter;
+use crate::proxy::refusal::Refusal;
 
 /// `grpc-status` of a call whose answer has none (gRPC over HTTP2, "Responses").
 pub(crate) const UNKNOWN: u32 = 2;

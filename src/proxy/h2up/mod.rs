@@ -6,7 +6,7 @@
 //! answer's head (`attempt` counts it), `answer` reads its body, and `to_http1` and `to_http2` send it down; `socket`
 //! carries WebSockets. `outcome` says what an error means, `grpc` how a call ended.
 //!
-//! [`http2`](super::http2) keeps the protocol. Bounds: [`trunk::STREAMS_MAX`] streams a connection,
+//! [`http2`](crate::proxy::http2) keeps the protocol. Bounds: [`trunk::STREAMS_MAX`] streams a connection,
 //! [`trunks::TRUNKS_MAX`] connections to an endpoint per worker, and as much unread data as the windows in `opening`
 //! allow. The window of a connection has room for those of all its streams, so that clients that do not read stop
 //! nobody but themselves.

@@ -1,9 +1,9 @@
 //! What an error of an HTTP/2 stream means for the attempt: whose fault, and whether the request may have been worked
 //! on.
 
-use super::super::http2::error::{By, Error, Reason};
-use super::super::refusal::Refusal;
 use crate::model::Fault;
+use crate::proxy::http2::error::{By, Error, Reason};
+use crate::proxy::refusal::Refusal;
 
 /// Why an attempt ended without an answer.
 #[derive(Debug)]

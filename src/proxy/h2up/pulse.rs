@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::super::http2::client::Connection;
-use super::super::timer::Timer;
+use crate::proxy::http2::client::Connection;
+use crate::proxy::worker::timer::Timer;
 
 /// How long a peer that is asked whether it is there may take.
 const PING_TIMEOUT: Duration = Duration::from_secs(2);

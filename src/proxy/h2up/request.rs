@@ -4,12 +4,12 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::super::hpack::encoder::Index;
-use super::super::http2::head::HeadWriter;
-use super::super::outgoing::Outgoing;
-use super::super::refusal::Refusal;
-use super::super::sink::{Fixed, Sink};
-use super::super::socket::KEY;
+use crate::proxy::heads::outgoing::Outgoing;
+use crate::proxy::heads::sink::{Fixed, Sink};
+use crate::proxy::hpack::encoder::Index;
+use crate::proxy::http2::head::HeadWriter;
+use crate::proxy::refusal::Refusal;
+use crate::proxy::tunnel::socket::KEY;
 
 /// A head for an endpoint, ready to be said as often as it has to be.
 pub(crate) struct Ask<'a> {

@@ -6,22 +6,22 @@
 
 use tokio::io::AsyncWriteExt;
 
-use super::super::answer::{Back, Took};
-use super::super::client::Client;
-use super::super::decide::{Decision, Question};
-use super::super::duplex::Duplex;
-use super::super::http2::server::Respond;
-use super::super::link::Link;
-use super::super::refusal::Refusal;
-use super::super::serve::{After, Told};
-use super::super::socket::{Asked, accept};
-use super::super::stream::Stream;
-use super::super::timer::Timer;
-use super::super::tunnel::{self, Tunnel};
 use super::answer::Answer;
 use super::attempt::Answered2;
 use super::trunk::Place;
 use crate::model::Fault;
+use crate::proxy::arrival::link::Link;
+use crate::proxy::clients::client::Client;
+use crate::proxy::clients::serve::{After, Told};
+use crate::proxy::clients::stream::Stream;
+use crate::proxy::decide::{Decision, Question};
+use crate::proxy::heads::answer::{Back, Took};
+use crate::proxy::http2::server::Respond;
+use crate::proxy::refusal::Refusal;
+use crate::proxy::tunnel::duplex::Duplex;
+use crate::proxy::tunnel::socket::{Asked, accept};
+use crate::proxy::tunnel::{self, Tunnel};
+use crate::proxy::worker::timer::Timer;
 
 impl Answer {
     /// The stream as bytes both ways, and the place on its connection that lasts as long.

@@ -5,22 +5,22 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use super::super::answer::{Back, Took};
-use super::super::body::{push_chunk, push_last_chunk};
-use super::super::client::Client;
-use super::super::decide::{Decision, Question};
-use super::super::forward::Attempt;
-use super::super::h1::response::ResponseFraming;
-use super::super::link::Link;
-use super::super::mirror::Aside;
-use super::super::relay::{End, write_framing};
-use super::super::serve::{After, Told};
-use super::super::timer::Timer;
-use super::super::upload::Downstream;
-use super::super::watch::Watch;
 use super::answer::{Answer, Piece};
 use super::attempt::{Answered2, settle};
 use crate::model::Fault;
+use crate::proxy::arrival::link::Link;
+use crate::proxy::attempt::forward::Attempt;
+use crate::proxy::bodies::body::{push_chunk, push_last_chunk};
+use crate::proxy::bodies::upload::Downstream;
+use crate::proxy::clients::client::Client;
+use crate::proxy::clients::relay::{End, write_framing};
+use crate::proxy::clients::serve::{After, Told};
+use crate::proxy::decide::{Decision, Question};
+use crate::proxy::h1::response::ResponseFraming;
+use crate::proxy::heads::answer::{Back, Took};
+use crate::proxy::mirror::Aside;
+use crate::proxy::tunnel::watch::Watch;
+use crate::proxy::worker::timer::Timer;
 
 /// Body bytes that are gathered before they are written: as many as on the way from HTTP/1.
 const PIECE_BYTES: usize = 64 * 1024;

@@ -6,18 +6,18 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::super::decide::Decision;
-use super::super::h1::trailers;
-use super::super::http2::error::{Error, Reason};
-use super::super::http2::handles::Outflow;
-use super::super::mirror::Aside;
-use super::super::stream::Task;
-use super::super::timer::Timer;
-use super::super::watch::Watch;
 use super::answer::Piece;
 use super::attempt::{Answered2, settle};
 use super::grpc;
 use crate::model::Fault;
+use crate::proxy::clients::stream::Task;
+use crate::proxy::decide::Decision;
+use crate::proxy::h1::trailers;
+use crate::proxy::http2::error::{Error, Reason};
+use crate::proxy::http2::handles::Outflow;
+use crate::proxy::mirror::Aside;
+use crate::proxy::tunnel::watch::Watch;
+use crate::proxy::worker::timer::Timer;
 
 /// An answer under way.
 pub(in crate::proxy) struct Poured {

@@ -16,15 +16,15 @@ use rustls::ClientConnection;
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
 
-use super::super::http2::client::{Answered, Sender};
-use super::super::http2::error::Error;
-use super::super::http2::handles::Outflow;
-use super::super::http2::head::HeadWriter;
-use super::super::lines::Purpose;
-use super::super::secure::Secure;
-use super::super::worker::Worker;
 use super::opening::{Opening, watch};
 use crate::model::Timeouts;
+use crate::proxy::arrival::secure::Secure;
+use crate::proxy::attempt::lines::Purpose;
+use crate::proxy::http2::client::{Answered, Sender};
+use crate::proxy::http2::error::Error;
+use crate::proxy::http2::handles::Outflow;
+use crate::proxy::http2::head::HeadWriter;
+use crate::proxy::worker::Worker;
 use crate::tls::pool::{PoolTls, Terms};
 use crate::upstream::endpoint::Endpoint;
 

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use rustls::ClientConnection;
 
-use super::super::secure::Secure;
-use super::super::worker::Worker;
 use super::trunk::{Dial, Place, Trunk};
+use crate::proxy::arrival::secure::Secure;
+use crate::proxy::worker::Worker;
 use crate::upstream::endpoint::Endpoint;
 
 /// Connections to one endpoint per worker. When all are full, streams wait their turn on the one with the fewest.

@@ -5,14 +5,14 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 
-use super::super::body::BodyReader;
-use super::super::h1::chunked::Piece;
-use super::super::h1::request::Framing;
-use super::super::h1::trailers;
-use super::super::http2::error::Reason;
-use super::super::http2::handles::Outflow;
-use super::super::refusal::Refusal;
-use super::super::upload::Downstream;
+use crate::proxy::bodies::body::BodyReader;
+use crate::proxy::bodies::upload::Downstream;
+use crate::proxy::h1::chunked::Piece;
+use crate::proxy::h1::request::Framing;
+use crate::proxy::h1::trailers;
+use crate::proxy::http2::error::Reason;
+use crate::proxy::http2::handles::Outflow;
+use crate::proxy::refusal::Refusal;
 
 /// One request body on its way to one endpoint.
 #[derive(Debug)]

@@ -1,7 +1,5 @@
 //! Header blocks that have come whole: heads and trailers (RFC 9113 §8).
 
-use super::super::hpack::decoder::Decoded;
-use super::super::hpack::fields::Fields;
 use super::check::{self, Bad, Facts, Look};
 use super::core::Core;
 use super::error::Reason;
@@ -10,6 +8,8 @@ use super::frame::{END_HEADERS, END_STREAM, HEADERS, push_head, push_reset};
 use super::head::{Head, Request, put_fields, spare_fields};
 use super::recv::{BROKEN, Fault, Outcome};
 use super::streams::{Key, Side};
+use crate::proxy::hpack::decoder::Decoded;
+use crate::proxy::hpack::fields::Fields;
 
 /// Interim answers on a stream that wait to be taken.
 const INTERIM_MAX: usize = 64;

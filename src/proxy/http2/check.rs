@@ -3,7 +3,7 @@
 //! What is checked here is form: which pseudo-fields there are, and which bytes names and values hold. What a target or
 //! an authority means is for who serves the request.
 
-use super::super::hpack::fields::{Fields, Origin};
+use crate::proxy::hpack::fields::{Fields, Origin};
 
 /// What is wrong with a head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,8 +8,6 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::task::Waker;
 
-use super::super::hpack::decoder::Decoder;
-use super::super::hpack::encoder::Encoder;
 use super::check::Look;
 use super::error::{By, Error, Reason};
 use super::flow::{Intake, Room, WINDOW_AT_FIRST};
@@ -17,6 +15,8 @@ use super::frame;
 use super::output::Output;
 use super::settings::{Config, Peer};
 use super::streams::{Key, Side, Streams};
+use crate::proxy::hpack::decoder::Decoder;
+use crate::proxy::hpack::encoder::Encoder;
 
 /// What the peer's encoder may have our decoder remember: SETTINGS_HEADER_TABLE_SIZE when nothing is said (RFC 9113
 /// §6.5.2).

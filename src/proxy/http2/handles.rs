@@ -7,10 +7,10 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
-use super::super::hpack::fields::Fields;
 use super::core::{Core, Shared};
 use super::error::{Error, Reason};
 use super::streams::{Key, Side, keep};
+use crate::proxy::hpack::fields::Fields;
 
 /// One hold on a stream.
 pub(super) struct Hold {

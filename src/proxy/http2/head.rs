@@ -2,9 +2,9 @@
 
 use std::cell::RefCell;
 
-use super::super::hpack::encoder::{Encoder, Index};
-use super::super::hpack::fields::Fields;
 use super::check::{Pseudo, value_at};
+use crate::proxy::hpack::encoder::{Encoder, Index};
+use crate::proxy::hpack::fields::Fields;
 
 /// Targets up to here that hold neither digits nor a query are remembered: names of methods of gRPC and of pages, which
 /// come again. What differs from request to request would push the rest out of the table.

@@ -5,7 +5,7 @@
 //! stream. Nothing here is shared between threads: a handle is an `Rc` and a number.
 //!
 //! What is not here: server push (refused), priorities (read and forgotten, RFC 9113 §5.3.2), and what a peer may have
-//! weir do for nothing, which [`frames`](super::frames) bounds below.
+//! weir do for nothing, which [`frames`](crate::proxy::frames) bounds below.
 
 pub(crate) mod client;
 pub(crate) mod handles;

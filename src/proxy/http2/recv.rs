@@ -10,7 +10,7 @@ use super::frame::{
 use super::streams::{Key, Side};
 
 /// DATA frames with nothing in them that may follow each other, on streams where nothing else moves. A burst is bounded
-/// by [`frames`](super::super::frames) long before; this is for who comes slowly, and for where that is switched off.
+/// by [`frames`](crate::proxy::frames) long before; this is for who comes slowly, and for where that is switched off.
 /// h2 takes 100 in the life of a connection, which some reach by one for each body.
 const EMPTY_MAX: usize = 1000;
 

@@ -6,10 +6,10 @@ use std::task::Waker;
 
 use bytes::Bytes;
 
-use super::super::hpack::fields::Fields;
 use super::error::Error;
 use super::flow::{Intake, Room};
 use super::head::{Head, Request, put_fields};
+use crate::proxy::hpack::fields::Fields;
 
 /// Places that are kept when a connection has no streams.
 const PLACES_KEPT: usize = 4;

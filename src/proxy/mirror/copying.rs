@@ -3,14 +3,14 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::super::forward::{Attempt, Job};
-use super::super::h1::request::Framing;
-use super::super::h1::response::Response;
-use super::super::reach;
-use super::super::worker::{Lease, Worker};
 use super::scene::{Scene, Side, Witness};
 use super::send;
 use crate::model::ProxyVersion;
+use crate::proxy::attempt::forward::{Attempt, Job};
+use crate::proxy::attempt::reach;
+use crate::proxy::h1::request::Framing;
+use crate::proxy::h1::response::Response;
+use crate::proxy::worker::{Lease, Worker};
 use crate::switchboard::snapshot::{Mirror, Pool, Service};
 use crate::telemetry::mirror::{Dropped, MirrorShard};
 use crate::upstream::endpoint::Endpoint;

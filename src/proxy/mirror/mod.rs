@@ -14,11 +14,11 @@ mod send;
 
 pub(crate) use copying::Aside;
 
-use super::dice::Rng;
-use super::forward::Job;
-use super::h1::request::Framing;
-use super::upload::Downstream;
 use crate::model::MIRROR_WHOLE;
+use crate::proxy::attempt::forward::Job;
+use crate::proxy::bodies::upload::Downstream;
+use crate::proxy::decide::dice::Rng;
+use crate::proxy::h1::request::Framing;
 use crate::switchboard::snapshot::{Pool, Service};
 use crate::telemetry::mirror::Dropped;
 use crate::upstream::endpoint::Admission;

@@ -5,8 +5,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Instant;
 
-use super::super::h1::response::{Fate, Response};
-use super::super::worker::Worker;
+use crate::proxy::h1::response::{Fate, Response};
+use crate::proxy::worker::Worker;
 use crate::switchboard::snapshot::{Mirror, Service};
 use crate::telemetry::pair::{Asked, Gathered, Pair, Told, field};
 

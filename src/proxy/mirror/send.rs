@@ -9,24 +9,24 @@ use std::time::Instant;
 
 use tokio::net::TcpStream;
 
-use super::super::body::BodyReader;
-use super::super::exchange::{Conn, Failure, Terms, exchange, poll_read};
-use super::super::h1::chunked::Piece;
-use super::super::h1::response::Response;
-use super::super::h2up;
-use super::super::h2up::answer::Answer;
-use super::super::h2up::exchange::{AtHand, Call};
-use super::super::h2up::outcome;
-use super::super::h2up::request::Ask;
-use super::super::h2up::trunk::Dial;
-use super::super::lines::Purpose;
-use super::super::reach::Reach;
-use super::super::timer::Timer;
-use super::super::upload::{Nobody, Upload};
-use super::super::wire::{AnyWire, Wire};
 use super::copying::Copying;
 use super::scene::{Side, Witness};
 use crate::model::{Fault, Http2Use, Protocol, Timeouts};
+use crate::proxy::attempt::exchange::{Conn, Failure, Terms, exchange, poll_read};
+use crate::proxy::attempt::lines::Purpose;
+use crate::proxy::attempt::reach::Reach;
+use crate::proxy::attempt::wire::{AnyWire, Wire};
+use crate::proxy::bodies::body::BodyReader;
+use crate::proxy::bodies::upload::{Nobody, Upload};
+use crate::proxy::h1::chunked::Piece;
+use crate::proxy::h1::response::Response;
+use crate::proxy::h2up;
+use crate::proxy::h2up::answer::Answer;
+use crate::proxy::h2up::exchange::{AtHand, Call};
+use crate::proxy::h2up::outcome;
+use crate::proxy::h2up::request::Ask;
+use crate::proxy::h2up::trunk::Dial;
+use crate::proxy::worker::timer::Timer;
 use crate::telemetry::mirror::Lost;
 
 /// Body bytes that are read of an answer; then it counts as answered, and its connection is closed.

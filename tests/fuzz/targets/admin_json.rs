@@ -3,7 +3,7 @@
 use serde_json::Value;
 use weir::admin::seam;
 use weir::model::Head;
-use weir::proxy::explain::explain;
+use weir::proxy::decide::explain::explain;
 
 use super::http::{is_token, is_value};
 use super::world::SNAPSHOT;

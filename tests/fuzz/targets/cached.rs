@@ -2,7 +2,7 @@
 //! what is none changes nothing about another field that says something. An input is fields, `NAME: VALUE`, a line
 //! each.
 
-use weir::proxy::cached::said;
+use weir::proxy::heads::cached::said;
 use weir::telemetry::lane::CacheAnswer::{self, Hit, Miss};
 
 use super::http::is_token;

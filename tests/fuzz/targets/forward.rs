@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use weir::model::{FieldId, Head, Limits, Rewrite};
 use weir::proxy::decide::Decision;
-use weir::proxy::dice::Rng;
+use weir::proxy::decide::dice::Rng;
 use weir::proxy::h1::request::Parsed;
 use weir::proxy::seam::{Crossing, INSTANCE, client};
 

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use weir::model::Limits;
-use weir::proxy::dice::Rng;
+use weir::proxy::decide::dice::Rng;
 use weir::proxy::seam::{Crossing, client};
 
 use super::http::{STRANGER, is_token, request};

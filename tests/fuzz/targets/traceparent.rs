@@ -1,6 +1,6 @@
 //! A `traceparent` that is read says exactly what stands in it, whatever the version; anything else is none.
 
-use weir::proxy::trace::{TRACEPARENT_BYTES, TraceParent};
+use weir::proxy::heads::trace::{TRACEPARENT_BYTES, TraceParent};
 
 /// Takes the input for a field's value.
 pub(crate) fn check(bytes: &[u8]) {

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::sync::LazyLock;
 
 use weir::model::Head;
+use weir::proxy::decide::dice::{Rng, Splitters};
 use weir::proxy::decide::{Decision, Dice, Question, decide};
-use weir::proxy::dice::{Rng, Splitters};
 use weir::proxy::refusal::Refusal;
 use weir::proxy::seam;
 use weir::routing::cookie::TicketCache;
