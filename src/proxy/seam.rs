@@ -189,7 +189,10 @@ impl Hpack {
     pub fn decode(&mut self, block: &[u8], list_max: usize) -> Result<bool, String> {
         self.fields.clear();
         let decoded = self.decoder.decode(block, list_max, &mut self.fields);
-        decoded.map(|decoded| decoded == Decoded::Whole).map_err(|error| error.to_string())
+        match decoded {
+            Ok(Decoded::FarTooLarge) => Err("far too large".into()),
+            decoded => decoded.map(|decoded| decoded == Decoded::Whole).map_err(|error| error.to_string()),
+        }
     }
 
     /// What was decoded last.

@@ -20,14 +20,20 @@ pub(crate) enum Decoded {
     Whole,
     /// The list is larger than was asked for; those fields that came before it was are there.
     TooLarge,
+    /// It is more than [`FAR_TIMES`] as large. Nobody means that, so it was not read to its end: after it the table is
+    /// of no use, and the connection over.
+    FarTooLarge,
 }
+
+/// How many times as large as was asked for a list is that nobody means: a block of references to one large entry.
+const FAR_TIMES: usize = 4;
 
 /// Where the fields of a block go.
 struct List<'a> {
     fields: &'a mut Fields,
-    /// What it may still count.
-    left: usize,
-    decoded: Decoded,
+    /// What it may count, and what it does.
+    max: usize,
+    counts: usize,
 }
 
 // === impl Decoder ===
@@ -42,14 +48,15 @@ impl Decoder {
     /// Decodes a whole block (HEADERS and CONTINUATION joined) and puts its fields behind those in `into`.
     ///
     /// `list_max` is how much the list of this block may count (RFC 9113 §6.5.2). Above it no field is kept, but the
-    /// block is decoded to its end, since the blocks after it need the table. After an error the connection is over.
+    /// block is decoded to its end, since the blocks after it need the table, unless it is far above. After an error
+    /// the connection is over.
     pub(crate) fn decode(
         &mut self,
         mut block: &[u8],
         list_max: usize,
         into: &mut Fields,
     ) -> Result<Decoded, Malformed> {
-        let mut list = List { fields: into, left: list_max, decoded: Decoded::Whole };
+        let mut list = List { fields: into, max: list_max, counts: 0 };
         let mut may_resize = true;
         while let Some(&first) = block.first() {
             match first {
@@ -68,8 +75,11 @@ impl Decoder {
                 _ => self.literal(integers::read(&mut block, 4)?, &mut block, &mut list, false)?,
             }
             may_resize = false;
+            if list.counts / FAR_TIMES > list.max {
+                return Ok(Decoded::FarTooLarge);
+            }
         }
-        Ok(list.decoded)
+        Ok(if list.counts > list.max { Decoded::TooLarge } else { Decoded::Whole })
     }
 
     /// A field of a table (RFC 7541 §6.1).
@@ -141,11 +151,8 @@ impl List<'_> {
     /// Whether a field with so many bytes of name and value is kept.
     #[inline]
     fn takes(&mut self, len: usize) -> bool {
-        match self.left.checked_sub(len + FIELD_COSTS) {
-            Some(left) if self.decoded == Decoded::Whole => self.left = left,
-            _ => self.decoded = Decoded::TooLarge,
-        }
-        self.decoded == Decoded::Whole
+        self.counts = self.counts.saturating_add(len + FIELD_COSTS);
+        self.counts <= self.max
     }
 }
 

@@ -281,9 +281,12 @@ fn a_block_of_large_entries_is_kept_up_to_the_size_of_a_list() {
     let (mut decoder, mut fields) = (Decoder::new(4096), Fields::default());
     let mut block = hex("40 01 61 7f a1 1e");
     block.extend([b'x'; 4000]);
-    block.extend([0xbe; 16_000]);
+    block.extend([0xbe; 60]);
     assert_eq!(decoder.decode(&block, 65_536, &mut fields), Ok(Decoded::TooLarge));
     assert_eq!((fields.len(), fields.list_size()), (16, 16 * 4033));
     assert!(fields.bytes.capacity() <= 2 * 65_536, "{}", fields.bytes.capacity());
     assert_eq!(decoder.decode(&[0xff, 0xff], 65_536, &mut fields), Err(Malformed::Truncated));
+    fields.clear();
+    assert_eq!(decoder.decode(&[0xbe; 16_000], 65_536, &mut fields), Ok(Decoded::FarTooLarge));
+    assert_eq!(fields.len(), 16);
 }

@@ -20,6 +20,9 @@ const TOO_LARGE: u16 = 431;
 /// A block that cannot be read: what follows cannot be either, since the table is shared (§4.3).
 const UNCLEAR: Fault = Fault::Connection(Reason::COMPRESSION_ERROR, "");
 
+/// A head that is far larger than is taken, in few bytes.
+const BOMB: Fault = Fault::Connection(Reason::ENHANCE_YOUR_CALM, "head_far_too_large");
+
 /// A head on a stream that is closed.
 const OVER: Fault = Fault::Connection(Reason::STREAM_CLOSED, "");
 
@@ -42,7 +45,11 @@ impl Core {
     pub(super) fn recv_block(&mut self, id: u32, end: bool, looped: bool, block: &[u8]) -> Outcome {
         let mut fields = spare_fields();
         let decoded = self.decoder.decode(block, self.config.list_max as usize, &mut fields).map_err(|_| UNCLEAR)?;
-        let is_whole = matches!(decoded, Decoded::Whole);
+        let is_whole = match decoded {
+            Decoded::Whole => true,
+            Decoded::TooLarge => false,
+            Decoded::FarTooLarge => return Err(BOMB),
+        };
         let found = self.streams.find(id);
         // What a head that is not well-formed, or not looked at, has put into the table is not known to be sound.
         let trusted = std::mem::replace(&mut self.look, Look::Whole);

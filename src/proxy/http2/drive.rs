@@ -15,8 +15,12 @@ use super::output::Output;
 use super::send::WAITING_BYTES_MAX;
 use super::streams::keep;
 
-/// Read at once, behind the beginning of a frame that has come before.
+/// Read at once, behind the beginning of a frame that has come before, where bodies fill what is read.
 const READ_BYTES: usize = 64 * 1024;
+
+/// Read at once where requests come: thousands of them would fit into more, and all that is read is handled before the
+/// errors in it are told and booked.
+const WARY_READ_BYTES: usize = 8 * 1024;
 
 /// What is handled of one read at most, with that beginning.
 pub(super) const READ_MAX: usize = READ_BYTES + HEAD_BYTES + PAYLOAD_MAX;
@@ -42,6 +46,8 @@ pub(super) struct Drive<S> {
     unflushed: bool,
     /// Whether requests have been handed out, and whoever serves them has had no turn since.
     handed_out: bool,
+    /// How much is read at once.
+    room: usize,
     phase: Phase,
 }
 
@@ -65,7 +71,7 @@ pub(super) enum Turn {
 
 impl<S> Drive<S> {
     pub(super) fn new(io: S, shared: Rc<Shared>) -> Self {
-        Self { shared, io, unflushed: false, handed_out: false, phase: Phase::Open }
+        Self { shared, io, unflushed: false, handed_out: false, room: WARY_READ_BYTES, phase: Phase::Open }
     }
 }
 
@@ -101,7 +107,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
             let core = &mut *self.shared.core.borrow_mut();
             core.is_awake = true;
             keep(&mut core.driver, cx.waker());
-            if std::mem::take(&mut self.handed_out) && core.config.purse.is_pressed() {
+            // What follows from requests is more work than taking them is: others come first, whoever sends how many.
+            if std::mem::take(&mut self.handed_out) {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
@@ -111,17 +118,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
             let came = self.poll_read(cx);
             match &came {
                 Poll::Ready(Ok(0)) => self.shared.core.borrow_mut().end(Ok(())),
-                Poll::Ready(Ok(_)) => reads += 1,
+                Poll::Ready(Ok(n)) => {
+                    reads += 1;
+                    self.room = if *n == self.room { READ_BYTES } else { WARY_READ_BYTES };
+                }
                 Poll::Ready(Err(error)) => return Poll::Ready(self.lose(error)),
                 Poll::Pending => {}
             }
-            if self.shared.core.borrow_mut().has_requests() {
-                self.handed_out = true;
-                return Poll::Ready(Some(Turn::Requests));
-            }
+            // Errors are told before the requests beside them are served, so that a flood of them is seen at once.
             let written = self.poll_write(cx);
             if let Poll::Ready(Err(error)) = &written {
                 return Poll::Ready(self.lose(error));
+            }
+            if self.shared.core.borrow_mut().has_requests() {
+                (self.handed_out, self.room) = (true, WARY_READ_BYTES);
+                return Poll::Ready(Some(Turn::Requests));
             }
             let core = &mut *self.shared.core.borrow_mut();
             core.end_if_done(self.shared.senders.get() > 0);
@@ -165,7 +176,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
         };
         let mut scratch = SCRATCH.take();
         scratch.resize(READ_MAX, 0);
-        let mut buf = ReadBuf::new(&mut scratch[kept..kept + READ_BYTES]);
+        let mut buf = ReadBuf::new(&mut scratch[kept..kept + self.room]);
         let read = Pin::new(&mut self.io).poll_read(cx, &mut buf);
         let n = buf.filled().len();
         if n > 0 && matches!(read, Poll::Ready(Ok(()))) {

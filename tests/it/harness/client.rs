@@ -188,11 +188,16 @@ impl Client {
         self.try_ask(method, path, fields, body).unwrap_or_else(|error| panic!("{method} {path}: {error}"))
     }
 
-    /// A request and its answer, or why there is none.
+    /// A request and its answer, or why there is none. The answer may come, and the connection end, before all of the
+    /// request could be sent.
     pub fn try_ask(&mut self, method: &str, path: &str, fields: &[(&str, &str)], body: &[u8]) -> io::Result<Answer> {
         let bytes = request(method, path, &self.host, fields, body);
-        self.wire.write(&bytes)?;
-        self.answer_to(method)
+        let sent = self.wire.write(&bytes);
+        let answer = self.answer_to(method);
+        match sent {
+            Err(error) if answer.is_err() => Err(error),
+            _ => answer,
+        }
     }
 
     /// The next answer, to a request that was sent with [`Client::send`].
