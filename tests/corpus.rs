@@ -183,6 +183,7 @@ promises! {
     the_client_is_what_trusted_proxies_vouch_for: "forwarded_for";
     frames_of_http_2_are_what_a_second_reader_finds_in_any_pieces: "h2_frames";
     fields_of_a_block_are_the_same_however_much_is_kept_and_however_they_are_written: "hpack";
+    an_end_of_http_2_bears_whatever_its_peer_says: "http2_frames";
     a_path_that_is_not_ambiguous_reads_one_way: "paths";
     a_plan_is_taken_and_can_be_carried_out_or_is_refused: "plans";
     a_request_head_has_one_reading: "request_head";

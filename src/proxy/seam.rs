@@ -22,7 +22,7 @@ use crate::proxy::heads::outgoing::{Caller, Outgoing, RequestId};
 use crate::proxy::hpack::decoder::{Decoded, Decoder};
 use crate::proxy::hpack::encoder::{Encoder, Index};
 use crate::proxy::hpack::fields::Fields;
-use crate::proxy::http2::trial::Trial;
+use crate::proxy::http2::trial::{self, Trial};
 use crate::proxy::refusal::Refusal;
 use crate::proxy::tunnel::socket_frames::Frames;
 use crate::switchboard::snapshot::Snapshot;
@@ -167,6 +167,14 @@ pub fn socket_frames<'a>(masked: bool, pieces: impl IntoIterator<Item = &'a [u8]
         }
     }
     SocketFrames { ends, lost: tracker.is_lost(), closed: tracker.is_closed() }
+}
+
+pub use crate::proxy::http2::trial::Fed;
+
+/// Feeds an end of HTTP/2 with what a peer says behind its SETTINGS, in pieces of so many bytes; after each, whoever
+/// holds its streams does what the next of `acts` says.
+pub fn http2_feed(is_client: bool, bytes: &[u8], piece: usize, acts: &[u8]) -> Fed {
+    trial::feed(is_client, bytes, piece, acts)
 }
 
 /// The two ends of HPACK (RFC 7541), and the list between them.

@@ -54,7 +54,6 @@ impl Purse {
     }
 
     /// Bytes that wait.
-    #[cfg(test)]
     pub(super) fn held(&self) -> usize {
         self.held.get()
     }

@@ -16,6 +16,7 @@ pub(crate) mod forwarded_for;
 
 pub(crate) mod h2_frames;
 pub(crate) mod hpack;
+pub(crate) mod http2_frames;
 pub(crate) mod socket_frames;
 
 pub(crate) mod affinity;
@@ -37,7 +38,7 @@ mod world;
 pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub(crate) const ALL: [Target; 22] = [
+pub(crate) const ALL: [Target; 23] = [
     ("admin_json", admin_json::check),
     ("affinity", affinity::check),
     ("announced", announced::check),
@@ -50,6 +51,7 @@ pub(crate) const ALL: [Target; 22] = [
     ("forwarded_for", forwarded_for::check),
     ("h2_frames", h2_frames::check),
     ("hpack", hpack::check),
+    ("http2_frames", http2_frames::check),
     ("paths", paths::check),
     ("plans", plans::check),
     ("request_head", request_head::check),
