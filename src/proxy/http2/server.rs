@@ -63,8 +63,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Drives the connection: reads, writes, and hands out requests. `None`: it is over.
     pub(crate) fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Accepted, Error>>> {
         loop {
-            if let Some(taken) = self.take() {
-                return Poll::Ready(Some(Ok(taken)));
+            while let Some((taken, is_over)) = self.take() {
+                // What weir itself has reset for an error in it is not served: whoever has it do so a thousand times
+                // would have a thousand requests sent to endpoints (CVE-2025-8671).
+                if !is_over {
+                    return Poll::Ready(Some(Ok(taken)));
+                }
             }
             match ready!(self.0.poll(cx)) {
                 Turn::Requests => {}
@@ -74,8 +78,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// The next request that has come.
-    fn take(&mut self) -> Option<Accepted> {
+    /// The next request that has come, and whether weir has reset its stream since.
+    fn take(&mut self) -> Option<(Accepted, bool)> {
         let shared = &self.0.shared;
         let core = &mut *shared.core.borrow_mut();
         let key = core.accept.pop_front()?;
@@ -84,11 +88,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         // What the queue held is the first handle's from here on.
         stream.handles -= 1;
         let request = stream.request.take()?;
+        let is_over = matches!(stream.gone, Some(Error::Reset(_, By::Us)));
         if matches!(stream.gone, Some(Error::Reset(_, By::Peer))) {
             core.pending_resets -= 1;
         }
         let inflow = Inflow::new(Hold::new(shared, core, key));
-        Some((request, inflow, Respond(Hold::new(shared, core, key))))
+        Some(((request, inflow, Respond(Hold::new(shared, core, key))), is_over))
     }
 
     /// Ends it in two steps (RFC 9113 §6.8), so that no request that is on its way is lost; its streams go on.
