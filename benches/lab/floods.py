@@ -72,7 +72,7 @@ ATTACKS = [
     Attack("h2-settings", "SETTINGS that flip windows", 16, 256 * KIB, "each"),
     Attack("h2-bomb", "a field named 16 000 times in each head", 16, 4 * MIB, "each"),
     Attack("h2-fields", "heads of 30 kB in 200 bytes, as many as the connection takes", 16, 4 * MIB, "each",
-           known="h2 works on all that has come, and takes no turns"),
+           known="a head counts by its bytes on the wire, not by what it unpacks to, when turns are taken"),
     Attack("h2-windows", "100 answers of 10 MB behind shut windows", 50, 100 * ANSWER, "streams", 16),
 ]
 

@@ -152,16 +152,21 @@ fn garbage_and_silence_cost_less_than_floods_and_a_reload_without_the_key_ends_i
     eventually("nobody is turned away", Duration::from_millis(700), || is_served(OTHER, &weir));
 }
 
-#[test]
-fn plain_http_to_a_port_of_tls_and_what_is_no_request_of_http_cost_as_much_as_garbage() {
-    let stable = Upstream::named("stable");
+/// One that also listens for TLS, as `test`, with these limits.
+fn with_tls(stable: &Upstream, limits: &str) -> Weir {
     let site = Issued::for_names(&["test"]);
-    let weir = Setup::single(&stable)
+    Setup::single(stable)
         .listener("secure", "tls = { certificates = [{ cert = \"site.crt\", key = \"site.key\" }] }")
         .file("site.crt", &site.cert)
         .file("site.key", &site.key)
-        .text("[limits]\noffences_per_address = 7\ntarget_bytes_max = \"1KiB\"")
-        .start();
+        .text(limits)
+        .start()
+}
+
+#[test]
+fn plain_http_to_a_port_of_tls_and_what_is_no_request_of_http_cost_as_much_as_garbage() {
+    let stable = Upstream::named("stable");
+    let weir = with_tls(&stable, "[limits]\noffences_per_address = 7\ntarget_bytes_max = \"1KiB\"");
     let rests = || weir.metrics().sum("weir_address_rests_total", &[]);
     let long = format!("GET /{} HTTP/1.1\r\nHost: test\r\n\r\n", "x".repeat(2_000)).into_bytes();
     let plain = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n";
@@ -179,13 +184,7 @@ fn plain_http_to_a_port_of_tls_and_what_is_no_request_of_http_cost_as_much_as_ga
 #[test]
 fn who_shakes_hands_for_http_2_and_leaves_has_asked_for_nothing_and_no_more() {
     let stable = Upstream::named("stable");
-    let site = Issued::for_names(&["test"]);
-    let weir = Setup::single(&stable)
-        .listener("secure", "tls = { certificates = [{ cert = \"site.crt\", key = \"site.key\" }] }")
-        .file("site.crt", &site.cert)
-        .file("site.key", &site.key)
-        .text("[limits]\noffences_per_address = 7")
-        .start();
+    let weir = with_tls(&stable, "[limits]\noffences_per_address = 7");
     let rests = || weir.metrics().sum("weir_address_rests_total", &[]);
     let open = || weir.metrics().sum("weir_connections_open", &[]);
     let before = open();
