@@ -142,15 +142,29 @@ def answers(port, path="/"):
 
 def wait_until_it_answers(process, port, path="/", seconds=15):
     """Raises RuntimeError with the program's last words if it never answers 200."""
+    _wait(process, lambda: answers(port, path) == 200, f"no 200 on port {port}", seconds)
+
+
+def wait_until_it_listens(process, port, seconds=15):
+    """Raises RuntimeError with the program's last words if it never takes connections."""
+    _wait(process, lambda: listens(port), f"nobody listens on port {port}", seconds)
+
+
+def listens(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _wait(process, is_there, otherwise, seconds):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        if answers(port, path) == 200:
+        if is_there():
             return
         code = process.child.poll()
         if code is not None:
             raise RuntimeError(f"exited with {code}: {process.last_words()}")
         time.sleep(0.05)
-    raise RuntimeError(f"no 200 on port {port} within {seconds} s: {process.last_words()}")
+    raise RuntimeError(f"{otherwise} within {seconds} s: {process.last_words()}")
 
 
 def describe():

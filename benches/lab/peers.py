@@ -14,35 +14,30 @@ from lab.machine import Process, free_port
 STABLE_BODY = "stable answers with fifty-four bytes counted exactly.."
 CANARY_BODY = "canary answers with fifty-four bytes counted exactly.."
 NO_LIMIT = 1_000_000_000
+SCHEMES = {"http": "http", "h2": "h2c", "socket": "http"}
 AS_ROOT = "user root root;" if os.geteuid() == 0 else ""
 
 
 class Upstream:
-    """One nginx with two ports, `stable` and `canary`, told apart by the first byte of their small answer; two more that
-    speak cleartext HTTP/2; and an echo of WebSocket messages with two ports of its own, once it is asked for."""
+    """One nginx with two ports, `stable` and `canary`, told apart by the first byte of their small answer; and programs
+    with two ports of their own, once they are asked for: an echo of WebSocket messages, and one that speaks cleartext
+    HTTP/2, where nginx would fill its core before the proxies fill theirs."""
 
     def __init__(self, room, cores):
         self.stable, self.canary = free_port(), free_port()
-        self.stable_h2, self.canary_h2 = free_port(), free_port()
-        self.room, self.cores, self.echo = room, cores, None
+        self.room, self.cores, self.programs = room, cores, {}
         files = room / "files"
         files.mkdir(exist_ok=True)
         (files / "10k").write_bytes(b"x" * 10_000)
         (files / "100k").write_bytes(b"x" * 100_000)
         (files / "10m").write_bytes(b"x" * 10_000_000)
         # A body for /upload is read to its end before it is answered, which nginx does for no other than an endpoint.
-        # What a call is answered with is no message, which nobody but its client looks at; its status is one.
-        server = """server {{ listen 127.0.0.1:{port} backlog=4096; listen 127.0.0.1:{h2} http2 backlog=4096; root {files};
+        server = """server {{ listen 127.0.0.1:{port} backlog=4096; root {files};
             location = / {{ return 200 "{body}"; }} location = /healthz {{ return 200 "ok"; }}
-            location = /upload {{ client_max_body_size 0; proxy_pass http://127.0.0.1:{port}/; }}
-            location = /bench.Calls/Echo {{ default_type application/grpc; add_trailer grpc-status 0;
-                return 200 "{body}"; }} }}"""
+            location = /upload {{ client_max_body_size 0; proxy_pass http://127.0.0.1:{port}/; }} }}"""
         servers = "\n".join(
-            server.format(port=port, h2=h2, files=files, body=body)
-            for port, h2, body in (
-                (self.stable, self.stable_h2, STABLE_BODY),
-                (self.canary, self.canary_h2, CANARY_BODY),
-            )
+            server.format(port=port, files=files, body=body)
+            for port, body in ((self.stable, STABLE_BODY), (self.canary, CANARY_BODY))
         )
         text = f"""{nginx_main(room, len(cores))}
             http {{ access_log off; default_type text/plain; sendfile on; tcp_nopush on; open_file_cache max=16;
@@ -54,26 +49,26 @@ class Upstream:
 
     def pools(self, tools, to):
         """The ports of stable and canary for a proxy that speaks `to` to its endpoints: http, h2 or socket."""
-        if to == "h2":
-            return self.stable_h2, self.canary_h2
-        if to != "socket":
+        if to == "http":
             return self.stable, self.canary
-        if not self.echo:
+        if to not in self.programs:
             ports = free_port(), free_port()
-            argv = [tools.load, "echo", "--target", f"127.0.0.1:{ports[0]}", "--also", f"127.0.0.1:{ports[1]}"]
-            self.echo = Process(argv, self.cores, self.room / "echo.log"), ports
-            machine.wait_until_it_answers(self.echo[0], ports[1])
-        return self.echo[1]
+            command = {"h2": "calls", "socket": "echo"}[to]
+            argv = [tools.load, command, "--target", f"127.0.0.1:{ports[0]}", "--also", f"127.0.0.1:{ports[1]}"]
+            self.programs[to] = Process(argv, self.cores, self.room / f"{command}.log"), ports
+            machine.wait_until_it_listens(self.programs[to][0], ports[1])
+        return self.programs[to][1]
 
 
 class Proxy:
     """A running proxy: `port` speaks HTTP/1.1, `port_h2` (often the same) cleartext HTTP/2, and with `tls` `port_tls`
     HTTP/1.1 over TLS, without sessions that could be resumed: every handshake is a full one. `to`: what it speaks to
-    its endpoints."""
+    its endpoints; `copies`: and to those that get copies, if it copies."""
 
-    def __init__(self, name, tools, room, upstream, cores, cookie=False, tls=False, to="http"):
+    def __init__(self, name, tools, room, upstream, cores, cookie=False, tls=False, to="http", copies="http"):
         self.name, self.room, self.to = name, room, to
         self.pools = upstream.pools(tools, to)
+        self.shadow = f"{SCHEMES[copies]}://127.0.0.1:{upstream.pools(tools, copies)[1]}"
         self.port = self.port_h2 = free_port()
         self.admin = free_port()
         room.mkdir(parents=True, exist_ok=True)
@@ -108,7 +103,7 @@ def certificate(room):
 
 
 def weir(proxy, tools, workers, cookie):
-    scheme = "h2c" if proxy.to == "h2" else "http"
+    scheme = SCHEMES[proxy.to]
     tls = f"""
 [listeners.secure]
 address = "127.0.0.1:{proxy.port_tls}"
@@ -117,10 +112,10 @@ address = "127.0.0.1:{proxy.port_tls}"
 certificates = [{{ cert = "tls.crt", key = "tls.key" }}]
 session_tickets = false
 """ if proxy.port_tls else ""
-    # A pool of its own, so that every request is copied whichever pool it goes to; the same server answers.
+    # A pool of its own, so that every request is copied whichever pool it goes to.
     mirror = f"""
 [services.engine.pools.shadow]
-endpoints = ["http://127.0.0.1:{proxy.pools[1]}"]
+endpoints = ["{proxy.shadow}"]
 
 [[services.engine.mirrors]]
 to = "shadow"

@@ -123,6 +123,13 @@ ROWS = [
         peers=["weir", "weir-mirror"],
         wanted="CPU time ≤ 1.3 times",
     ),
+    Row(
+        "mirror-h2",
+        "54-byte answers over HTTP/1.1, every request copied to a pool that speaks cleartext HTTP/2",
+        partial(throughput, shape=closed_loop, copies="h2"),
+        peers=["weir", "weir-mirror"],
+        wanted="CPU time ≤ 1.3 times",
+    ),
     Row("mirror-p99", "added p99 at 20 k req/s, every request copied", added_latency, peers=["weir", "weir-mirror"]),
     Row("p99", "added p99 at 20 k req/s, open loop", added_latency, goals={"haproxy": 1.0, "nginx": 1.0}),
     Row("memory", "memory per idle keep-alive connection", idle_memory, goals={"weir": 4096}, wanted="≤ 4 KiB"),

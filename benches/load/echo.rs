@@ -1,16 +1,14 @@
 //! The endpoint of the WebSocket row: grants every upgrade and sends every message back. A request that asks for none
 //! is answered 200, so that probes pass. Messages come whole, are short and masked; anything else ends the program.
 
-use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::TcpStream;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha1::{Digest as _, Sha1};
 
-use crate::epoll::Epoll;
-use crate::options::Options;
+use crate::endpoint::Peer;
 
 /// RFC 6455 §1.3.
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -19,45 +17,19 @@ const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 const BUFFER_BYTES: usize = 16 * 1024;
 
 /// A client that may have become a WebSocket.
-struct Peer {
+pub(crate) struct Echo {
     stream: TcpStream,
     socket: bool,
     read: Vec<u8>,
 }
 
-pub(crate) fn run(options: &Options) -> io::Result<String> {
-    let addresses: [SocketAddr; 2] = [options.target()?, options.value("also")?];
-    let mut epoll = Epoll::new()?;
-    let listeners = addresses.map(TcpListener::bind);
-    let listeners: Vec<TcpListener> = listeners.into_iter().collect::<io::Result<_>>()?;
-    for (token, listener) in listeners.iter().enumerate() {
-        listener.set_nonblocking(true)?;
-        epoll.add(listener, token)?;
-    }
-    let mut peers: HashMap<usize, Peer> = HashMap::new();
-    let mut next = listeners.len();
-    loop {
-        let ready: Vec<usize> = epoll.ready(1_000)?.collect();
-        for token in ready {
-            if let Some(listener) = listeners.get(token) {
-                while let Ok((stream, _)) = listener.accept() {
-                    stream.set_nodelay(true)?;
-                    stream.set_nonblocking(true)?;
-                    epoll.add(&stream, next)?;
-                    peers.insert(next, Peer { stream, socket: false, read: Vec::new() });
-                    next += 1;
-                }
-            } else if let Some(peer) = peers.get_mut(&token)
-                && !peer.serve()?
-            {
-                peers.remove(&token);
-            }
-        }
-    }
-}
+impl Peer for Echo {
+    const EDGES: bool = false;
 
-impl Peer {
-    /// Answers what is there; false when the client is gone.
+    fn new(stream: TcpStream) -> Self {
+        Self { stream, socket: false, read: Vec::new() }
+    }
+
     fn serve(&mut self) -> io::Result<bool> {
         let mut bytes = [0; BUFFER_BYTES];
         match self.stream.read(&mut bytes) {
@@ -79,7 +51,9 @@ impl Peer {
         // Answers are short, and clients wait for them: they fit.
         Ok(out.is_empty() || self.stream.write(&out).is_ok_and(|count| count == out.len()))
     }
+}
 
+impl Echo {
     fn greet(&mut self, head: &str) -> Vec<u8> {
         let key = head.lines().find_map(|line| {
             let (name, value) = line.split_once(':')?;

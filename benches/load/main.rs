@@ -2,12 +2,15 @@
 //! offer.
 //!
 //! One thread per client, raw sockets and epoll, HTTP/1.1 with `Content-Length` answers only, or WebSocket messages of
-//! one length, for which there is an echo too; and clients that mean no good (`attack`). Every command prints one JSON
-//! object. It is not a general load generator and not part of weir: it refuses answers it cannot count exactly.
+//! one length; endpoints for these and for HTTP/2, which must not be what sets the rate; and clients that mean no good
+//! (`attack`). Every client prints one JSON object. It is not a general load generator and not part of weir: it refuses
+//! answers it cannot count exactly.
 
 mod attack;
+mod calls;
 mod connection;
 mod echo;
+mod endpoint;
 mod epoll;
 mod fetch;
 mod histogram;
@@ -32,6 +35,7 @@ usage: load COMMAND --target ADDRESS:PORT [--path /] [--header 'name: value']…
   hold   --connections N                           one request each, then hold them until standard input ends
   socket --connections N --seconds S               WebSocket messages and their echo, one in flight per connection
   echo   --also ADDRESS:PORT                       the echo of these, on both addresses, until it is ended
+  calls  --also ADDRESS:PORT                       an endpoint that speaks cleartext HTTP/2, on both addresses, likewise
   shift  --connections N --shifts N --gap-ms MS --how file|rename|put --file PATH --admin ADDRESS:PORT --service NAME
   reload --connections N --shifts N --gap-ms MS --file PATH --service NAME    many rewrites, then one decisive shift";
 
@@ -43,7 +47,8 @@ fn main() -> ExitCode {
         "attack" => attack::run(&options),
         "hold" => hold::run(&options),
         "socket" => socket::run(&options),
-        "echo" => echo::run(&options),
+        "echo" => endpoint::run::<echo::Echo>(&options),
+        "calls" => endpoint::run::<calls::Caller>(&options),
         "shift" => shift::run(&options),
         "reload" => shift::run_reloads(&options),
         other => Err(std::io::Error::other(format!("no command {other}"))),

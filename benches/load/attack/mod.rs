@@ -5,7 +5,7 @@
 //! says. They speak from several addresses of the loopback network, because one has too few ports.
 
 mod crowd;
-mod frames;
+pub(crate) mod frames;
 mod kinds;
 mod peer;
 mod tally;
