@@ -1,9 +1,9 @@
 //! The endpoint of the rows with HTTP/2 on both sides: answers all requests of one read with one write, so that it is
 //! not what sets the rate. A server that looks at what it is asked (nginx) is slower there than the proxies before it.
 //!
-//! It decodes no heads: a request without a body is answered 54 bytes, one with a body as a call of gRPC, with its status
-//! in trailers. Windows are kept; what no client of these rows sends (CONTINUATION, windows too small for an answer)
-//! ends the program.
+//! It decodes no heads: a request without a body is answered 54 bytes, one with a body as a call of gRPC, with its
+//! status in trailers. Windows are kept; what no client of these rows sends (CONTINUATION, windows too small for an
+//! answer) ends the program.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read as _, Write as _};

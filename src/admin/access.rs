@@ -26,13 +26,12 @@ pub enum AccessError {
     )]
     Exposed(SocketAddr),
     /// The token file cannot be read.
-    #[error("cannot read the admin token file {}", path.display())]
+    #[error("cannot read the admin token file {}: {reason}", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
         /// What the system said.
-        #[source]
-        source: std::io::Error,
+        reason: std::io::Error,
     },
     /// The token file does not hold a token.
     #[error(
@@ -129,7 +128,7 @@ impl Role {
 impl Token {
     /// Reads a token file: one line with the token, or with `sha256:` and its hash in 64 hexadecimal digits.
     pub fn read(path: &Path) -> Result<Self, AccessError> {
-        let unreadable = |source| AccessError::Unreadable { path: path.into(), source };
+        let unreadable = |reason| AccessError::Unreadable { path: path.into(), reason };
         let bytes = std::fs::read(path).map_err(unreadable)?;
         let text = bytes.trim_ascii();
         if let Some(digits) = text.strip_prefix(b"sha256:") {

@@ -1,6 +1,8 @@
-//! `weir check`: every problem of the configuration, of the weights file and of the plans beside them, all at once and
-//! each with its place. What would be better about a plan is for `weir rollout check` to say.
+//! `weir check`: every problem of the configuration, of the weights file and of what they name, all at once and each
+//! with its place: what `weir run` would refuse. What is wrong with a plan beside them is noted; whether plans are
+//! good is for `weir rollout check` to judge.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Serialize;
@@ -8,10 +10,9 @@ use toml::de::DeTable;
 
 use super::failure::{Failure, WRONG};
 use super::screen::Paint;
-use super::{Globals, place, screen, secrets};
-use crate::admin::access::{Access, AccessError};
+use super::{Globals, needs, place, screen, secrets};
 use crate::app::{acme, tls};
-use crate::config::rollouts::Plans;
+use crate::config::rollouts::{Plans, Read};
 use crate::config::{Config, Problem, Problems, WeightsFile, read_weights};
 
 /// What was found.
@@ -48,10 +49,11 @@ pub(super) fn examine(path: &Path, token_file: Option<&Path>) -> (Report, String
                 Err(problems) => report.add(&problems),
             }
             let plans = Plans::load(&config.path, &config.plan, &config.rollouts.constraints()).by_name;
-            plans.values().filter_map(|read| read.as_ref().err()).for_each(|problems| report.add(problems));
-            if !plans.is_empty() && !line.is_empty() {
-                let plural = if plans.len() == 1 { "" } else { "s" };
-                line = format!("{line}; {} plan{plural}", plans.len());
+            report.notes.extend(unfit(&plans, &Plans::directory(&config.path)));
+            let fit = plans.values().filter(|read| read.is_ok()).count();
+            if fit > 0 && !line.is_empty() {
+                let plural = if fit == 1 { "" } else { "s" };
+                line = format!("{line}; {fit} plan{plural}");
             }
             match (tls::open(&config), tls::open_pools(&config)) {
                 (Ok((sites, admin)), Ok(pools)) => {
@@ -61,9 +63,10 @@ pub(super) fn examine(path: &Path, token_file: Option<&Path>) -> (Report, String
                 }
                 (sites, pools) => sites.err().iter().chain(&pools.err()).for_each(|problems| report.add(problems)),
             }
-            if let Err(error) = exposure(&config) {
-                report.add(&Problems::one(Problem::without_place(&path.display().to_string(), error.to_string(), "")));
-            }
+            let needs = needs::look(&config);
+            report.ok &= needs.problems.is_empty();
+            report.problems.extend(needs.problems);
+            report.notes.extend(needs.notes);
         }
         Err(problems) => {
             report.add(&problems);
@@ -75,11 +78,21 @@ pub(super) fn examine(path: &Path, token_file: Option<&Path>) -> (Report, String
     (report, line)
 }
 
-/// Whether the admin API would be open to strangers: a configuration that `run` refuses must not pass here.
-fn exposure(config: &Config) -> Result<(), AccessError> {
-    // Whether a token is needed has been settled when the file was read; here its file is read.
-    let certified = config.admin.asks_certificates() || !config.tokens.is_empty();
-    Access::with_grants(config.admin.address, config.admin.token_file.as_deref(), certified, Vec::new()).map(drop)
+/// What is wrong with plans. weir runs without them, so that it is no problem here; one for a service that this
+/// configuration does not have may be for another beside it, and is named, no more.
+fn unfit(plans: &BTreeMap<String, Result<Read, Problems>>, directory: &Path) -> Vec<Problem> {
+    let broken = || plans.iter().filter_map(|(name, read)| Some((name.as_str(), read.as_ref().err()?)));
+    let is_strange = |problems: &Problems| problems.iter().any(|problem| problem.path == "service");
+    let mut notes: Vec<Problem> = broken()
+        .filter(|(_, problems)| !is_strange(problems))
+        .flat_map(|(_, problems)| problems.iter().cloned())
+        .collect();
+    let strange: Vec<&str> = broken().filter(|(_, problems)| is_strange(problems)).map(|(name, _)| name).collect();
+    if !strange.is_empty() {
+        let found = format!("for services that are not here: {}", strange.join(", "));
+        notes.push(Problem::without_place(&directory.display().to_string(), found, "weir rollout check says more"));
+    }
+    notes
 }
 
 /// One line on what would be served.

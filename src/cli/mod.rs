@@ -9,6 +9,7 @@ mod client;
 mod failure;
 mod figures;
 mod near;
+mod needs;
 mod place;
 mod pools;
 mod record;

@@ -122,6 +122,11 @@ impl Source {
     }
 }
 
+/// Whether a key file that the configuration names is of use.
+pub fn check(path: &Path) -> Result<(), KeyError> {
+    load(path).map(drop)
+}
+
 fn load(path: &Path) -> Result<(String, Keys), KeyError> {
     let shown = || path.display().to_string();
     let read = || -> io::Result<String> {

@@ -90,6 +90,36 @@ fn check_says_every_problem_with_its_place_and_exits_two() {
 }
 
 #[test]
+fn what_keeps_weir_from_starting_is_a_problem_of_check_with_its_remedy_and_a_plan_is_not() {
+    let (_stable, _canary, weir) = started([90, 10]);
+    let good = std::fs::read_to_string(weir.config_path()).expect("the file is there");
+    let directory = weir.config_directory().join("no");
+    let cases = [
+        ("key_file = \"no.key\"", String::new(), "key_file", "openssl rand"),
+        ("", "[[tokens]]\nname = \"ci\"\nrole = \"viewer\"\nfile = \"no.token\"".into(), "\"ci\"", "openssl rand"),
+        ("", format!("[listeners.local]\naddress = \"unix:{}/s\"", directory.display()), "listeners.local", "mkdir"),
+    ];
+    for (before, after, what, remedy) in cases {
+        let text = format!("{before}\n{good}\n{after}\n");
+        let other = weir.config_directory().join("other.toml");
+        std::fs::write(&other, text).expect("a file");
+        let (code, out, err) = weir.verb(&["check", "--config", &other.to_string_lossy()]);
+        assert_eq!(code, Some(2), "{out}{err}");
+        assert!(err.contains(what) && err.contains(remedy), "{err}");
+    }
+    let plans = weir.config_directory().join("rollouts");
+    std::fs::create_dir_all(&plans).expect("a directory");
+    std::fs::write(plans.join("elsewhere.toml"), "service = \"elsewhere\"\n").expect("a plan");
+    std::fs::write(plans.join("wrong.toml"), "service = \"engine\"\nno_such = 1\n").expect("a plan");
+    let (code, out, err) = weir.verb(&["check"]);
+    assert_eq!(code, Some(0), "{out}{err}");
+    let all = format!("{out}{err}");
+    assert!(all.contains("not here: elsewhere") && all.contains("wrong.toml:2:1"), "{all}");
+    let (code, _, err) = weir.verb(&["rollout", "check"]);
+    assert!(code != Some(0) && err.contains("elsewhere"), "{code:?} {err}");
+}
+
+#[test]
 fn diff_says_what_a_changed_file_would_do_and_changes_nothing() {
     let (_stable, _canary, weir) = started([90, 10]);
     let next = weir.config_directory().join("next.toml");
