@@ -48,6 +48,8 @@ pub(super) struct Drive<S> {
     handed_out: bool,
     /// How much is read at once.
     room: usize,
+    /// Whether nothing was read, because too much waits to be written.
+    held_back: bool,
     phase: Phase,
 }
 
@@ -71,7 +73,15 @@ pub(super) enum Turn {
 
 impl<S> Drive<S> {
     pub(super) fn new(io: S, shared: Rc<Shared>) -> Self {
-        Self { shared, io, unflushed: false, handed_out: false, room: WARY_READ_BYTES, phase: Phase::Open }
+        Self {
+            shared,
+            io,
+            unflushed: false,
+            handed_out: false,
+            room: WARY_READ_BYTES,
+            held_back: false,
+            phase: Phase::Open,
+        }
     }
 }
 
@@ -141,7 +151,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
                 return Poll::Ready(None);
             }
             core.go_on();
-            let more = came.is_ready() || (written.is_ready() && !core.out.is_empty());
+            let more = came.is_ready() || (written.is_ready() && (self.held_back || !core.out.is_empty()));
             if !more {
                 core.out.rest();
                 // What cannot be written need not be told of: who is woken when it can be looks at all.
@@ -169,7 +179,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let kept = {
             let core = self.shared.core.borrow();
-            if core.ended.is_some() || core.out.len() >= WAITING_BYTES_MAX + ANSWERS_BYTES_MAX {
+            self.held_back = core.out.len() >= WAITING_BYTES_MAX + ANSWERS_BYTES_MAX;
+            if core.ended.is_some() || self.held_back {
                 return Poll::Pending;
             }
             core.rest.len()

@@ -14,6 +14,7 @@ mod both;
 mod foreign;
 
 mod anything;
+mod bounds;
 mod simulation;
 
 use std::future::{Future, poll_fn};
