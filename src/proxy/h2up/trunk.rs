@@ -20,7 +20,7 @@ use super::opening::{Opening, watch};
 use crate::model::Timeouts;
 use crate::proxy::arrival::secure::Secure;
 use crate::proxy::attempt::lines::Purpose;
-use crate::proxy::http2::client::{Answered, Sender};
+use crate::proxy::http2::client::{Answered, Sender, Wait};
 use crate::proxy::http2::error::Error;
 use crate::proxy::http2::handles::Outflow;
 use crate::proxy::http2::head::HeadWriter;
@@ -83,6 +83,8 @@ pub(crate) struct Place {
     trunk: Rc<Trunk>,
     /// Whether it was open before.
     pub(crate) reused: bool,
+    /// Where it waits for a stream of its own, if it has to.
+    wait: RefCell<Option<Wait>>,
 }
 
 // === impl Trunk ===
@@ -168,7 +170,8 @@ impl Trunk {
     pub(crate) fn place(self: &Rc<Self>) -> Place {
         self.streams.set(self.streams.get() + 1);
         self.idle_since.set(None);
-        Place { trunk: Rc::clone(self), reused: matches!(*self.state.borrow(), State::Open(_)) }
+        let reused = matches!(*self.state.borrow(), State::Open(_));
+        Place { trunk: Rc::clone(self), reused, wait: RefCell::new(None) }
     }
 
     /// Whether more streams are placed on it than the peer allows.
@@ -242,7 +245,7 @@ impl Place {
     /// Ready when the peer allows one more stream; an error when none will begin.
     pub(crate) fn poll_turn(&self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         match &*self.trunk.state.borrow() {
-            State::Open(sender) => sender.poll_ready(cx),
+            State::Open(sender) => self.wait.borrow_mut().get_or_insert_with(|| sender.wait()).poll(cx),
             State::Opening | State::Over(_) => Poll::Ready(Err(Error::User)),
         }
     }

@@ -11,7 +11,8 @@ use super::streams::{Key, Side};
 use crate::proxy::hpack::decoder::Decoded;
 use crate::proxy::hpack::fields::Fields;
 
-/// Interim answers on a stream that wait to be taken.
+/// Interim answers on a stream that wait to be taken. Together they count no more than one head may: compressed, many
+/// are a few bytes.
 const INTERIM_MAX: usize = 64;
 
 /// A request whose head is larger than is taken (RFC 6585 §5).
@@ -150,7 +151,9 @@ impl Core {
         let is_plain = facts.pseudo.count == 1;
         let head = Head { status: facts.status, all, pseudo: facts.pseudo.count };
         if facts.status < 200 {
-            if end || stream.interim.len() >= INTERIM_MAX {
+            let waiting: usize = stream.interim.iter().map(Head::list_size).sum();
+            let fits = waiting + head.list_size() <= self.config.list_max as usize;
+            if end || !fits || stream.interim.len() >= INTERIM_MAX {
                 return Err(malformed);
             }
             stream.interim.push_back(head);

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -11,12 +11,16 @@ use super::drive::{Drive, Turn};
 use super::error::{By, Error};
 use super::handles::{Hold, Inflow, Outflow};
 use super::head::{Head, HeadWriter};
-use super::send::Kind;
+use super::send::{Kind, WAITING_BYTES_MAX};
 use super::settings::Config;
 use super::streams::{Side, keep};
 
 /// The highest number of a stream (RFC 9113 §5.1.1).
 const ID_MAX: u32 = 0x7fff_ffff;
+
+/// Bytes that wait to be written before no more streams begin: what a peer does not read holds the heads of requests
+/// too, also of those that have been given up since, which nobody counts. DATA alone comes to half of it at most.
+const UNWRITTEN_BYTES_MAX: usize = 2 * WAITING_BYTES_MAX;
 
 /// A connection to a server. It has to be polled for anything to move, and ends by itself when no [`Sender`] and no
 /// stream are left.
@@ -25,6 +29,14 @@ pub(crate) struct Connection<S>(pub(super) Drive<S>);
 
 /// Begins streams on a connection.
 pub(crate) struct Sender(pub(super) Rc<Shared>);
+
+/// A wait until one more stream may begin. Dropped, it is forgotten.
+#[derive(Debug)]
+pub(crate) struct Wait {
+    shared: Rc<Shared>,
+    /// Who waits, if somebody does.
+    waker: Option<Waker>,
+}
 
 /// The answer that is waited for. Dropped, it is of no interest; see [`Inflow`] and [`Outflow`] for the rest.
 #[derive(Debug)]
@@ -88,23 +100,13 @@ impl Sender {
         self.0.core.borrow().peer.enable_connect
     }
 
-    /// Ready when one more stream may begin; an error when none ever will.
-    pub(crate) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        let core = &mut *self.0.core.borrow_mut();
-        match may_begin(core) {
-            Ok(true) => Poll::Ready(Ok(())),
-            Ok(false) => {
-                if !core.openers.iter().any(|waker| waker.will_wake(cx.waker())) {
-                    core.openers.push(cx.waker().clone());
-                }
-                Poll::Pending
-            }
-            Err(error) => Poll::Ready(Err(error)),
-        }
+    /// A wait until one more stream may begin.
+    pub(crate) fn wait(&self) -> Wait {
+        Wait { shared: Rc::clone(&self.0), waker: None }
     }
 
     /// Begins a stream. `end`: the head is all of the request. An error: nothing was sent, because the connection is
-    /// over, is being ended by the peer, or carries as many streams as the peer allows.
+    /// over, is being ended by the peer, carries as many streams as the peer allows, or is not read by it.
     pub(crate) fn send_request(
         &self,
         head: impl FnOnce(&mut HeadWriter<'_>),
@@ -129,7 +131,10 @@ fn may_begin(core: &Core) -> Result<bool, Error> {
         (Some(how), _) => Err(how.err().unwrap_or(Error::Io(io::ErrorKind::BrokenPipe))),
         (None, Some((_, reason))) => Err(Error::GoAway(reason, By::Peer)),
         (None, None) if core.next_id > ID_MAX => Err(Error::User),
-        (None, None) => Ok(core.greeted && core.streams.linked() < core.peer.streams_max),
+        (None, None) => {
+            let room = core.streams.linked() < core.peer.streams_max && core.out.len() < UNWRITTEN_BYTES_MAX;
+            Ok(core.greeted && room)
+        }
     }
 }
 
@@ -151,6 +156,38 @@ impl Drop for Sender {
 impl std::fmt::Debug for Sender {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Sender").finish_non_exhaustive()
+    }
+}
+
+// === impl Wait ===
+
+impl Wait {
+    /// Ready when one more stream may begin; an error when none ever will.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let core = &mut *self.shared.core.borrow_mut();
+        match may_begin(core) {
+            Ok(true) => Poll::Ready(Ok(())),
+            Ok(false) => {
+                if !core.openers.iter().any(|waker| waker.will_wake(cx.waker())) {
+                    core.openers.push(cx.waker().clone());
+                }
+                core.openers_wait_for_writes |= core.out.len() >= UNWRITTEN_BYTES_MAX;
+                keep(&mut self.waker, cx.waker());
+                Poll::Pending
+            }
+            Err(error) => Poll::Ready(Err(error)),
+        }
+    }
+}
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        let Some(waker) = &self.waker else { return };
+        let core = &mut *self.shared.core.borrow_mut();
+        if let Some(at) = core.openers.iter().position(|opener| opener.will_wake(waker)) {
+            // Another wait of the same task looks again, and is remembered then.
+            core.openers.swap_remove(at).wake();
+        }
     }
 }
 

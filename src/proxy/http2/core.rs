@@ -114,6 +114,8 @@ pub(super) struct Core {
     pub(super) waiting: VecDeque<Key>,
     /// Who waits until one more stream may begin.
     pub(super) openers: Vec<Waker>,
+    /// Whether it is because too much waits to be written.
+    pub(super) openers_wait_for_writes: bool,
 
     pub(super) farewell: Farewell,
     /// What the peer's GOAWAY says: its last stream, and why.
@@ -184,6 +186,7 @@ impl Core {
             ready: VecDeque::new(),
             waiting: VecDeque::new(),
             openers: Vec::new(),
+            openers_wait_for_writes: false,
             farewell: Farewell::None,
             goaway: None,
             ended: None,
@@ -205,6 +208,7 @@ impl Core {
     }
 
     pub(super) fn wake_openers(&mut self) {
+        self.openers_wait_for_writes = false;
         self.openers.drain(..).for_each(Waker::wake);
     }
 

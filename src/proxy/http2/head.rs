@@ -179,6 +179,11 @@ pub(crate) struct Head {
 // === impl Head ===
 
 impl Head {
+    /// What it counts (RFC 9113 §6.5.2).
+    pub(super) fn list_size(&self) -> usize {
+        self.all.list_size()
+    }
+
     /// The fields in order, without pseudo-fields.
     #[inline]
     pub(crate) fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> + Clone {

@@ -150,6 +150,10 @@ impl Core {
             },
         };
         if !fits {
+            if !stream.inflow {
+                // Nobody will.
+                self.release(key, frame.length);
+            }
             // §8.1.1
             return Err(Fault::Stream(id, Reason::PROTOCOL_ERROR));
         }
@@ -291,7 +295,7 @@ impl Core {
             }
         }
         push_head(&mut self.out.buf, 0, SETTINGS, ACK, 0);
-        self.openers.drain(..).for_each(std::task::Waker::wake);
+        self.wake_openers();
         Ok(())
     }
 
@@ -325,7 +329,7 @@ impl Core {
                 }
             }
         }
-        self.openers.drain(..).for_each(std::task::Waker::wake);
+        self.wake_openers();
         Ok(())
     }
 

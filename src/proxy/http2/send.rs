@@ -220,6 +220,9 @@ impl Core {
 
     /// Frames what may go by now, one frame of each stream in turn, and tells those that may send more.
     pub(super) fn go_on(&mut self) {
+        if self.openers_wait_for_writes && self.out.len() < WAITING_BYTES_MAX {
+            self.wake_openers();
+        }
         while let Some(key) = self.ready.pop_front() {
             if !self.is_open() && !self.streams[key].queue.is_empty() {
                 self.ready.push_front(key);

@@ -73,7 +73,8 @@ impl Trial {
                 });
             }
         });
-        poll_fn(|cx| sender.poll_ready(cx)).await?;
+        let mut wait = sender.wait();
+        poll_fn(|cx| wait.poll(cx)).await?;
         Ok(Self { sender })
     }
 

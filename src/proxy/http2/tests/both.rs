@@ -28,7 +28,7 @@ fn a_request_is_answered_whole() {
     run(async {
         let (sender, driver, server) = pair(config(), config(), echo).await;
         for n in 0..300 {
-            poll_fn(|cx| sender.poll_ready(cx)).await.expect("there is room");
+            ready(&sender).await.expect("there is room");
             let (mut answered, mut out) = sender
                 .send_request(
                     |head| {

@@ -74,7 +74,7 @@ fn a_client_is_understood_by_h2() {
                     let sender = sender.clone();
                     spawn_local(async move {
                         let body = pattern([0, 1, 100, 16_384, 70_000][n % 5]);
-                        poll_fn(|cx| sender.poll_ready(cx)).await.expect("there is room");
+                        ready(&sender).await.expect("there is room");
                         let (mut answered, mut out) = sender
                             .send_request(
                                 |head| {

@@ -108,9 +108,15 @@ async fn pair<F: Future<Output = ()> + 'static>(
     (sender, driver, server)
 }
 
+/// Waits until one more stream may begin.
+async fn ready(sender: &Sender) -> Result<(), Error> {
+    let mut wait = sender.wait();
+    poll_fn(|cx| wait.poll(cx)).await
+}
+
 /// Begins a request once there is room for it.
 async fn ask(sender: &Sender, method: &str, path: &str, end: bool) -> Result<(Answered, Outflow), Error> {
-    poll_fn(|cx| sender.poll_ready(cx)).await?;
+    ready(sender).await?;
     sender.send_request(|head| head.request(method.as_bytes(), b"http", b"test", path.as_bytes()), end)
 }
 

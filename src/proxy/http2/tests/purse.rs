@@ -54,7 +54,7 @@ async fn booked(purse: &Rc<Purse>) -> Sender {
             _ => drop(poll_fn(|cx| taken.respond.poll_reset(cx)).await),
         }
     });
-    poll_fn(|cx| sender.poll_ready(cx)).await.expect("there is room");
+    ready(&sender).await.expect("there is room");
     sender
 }
 

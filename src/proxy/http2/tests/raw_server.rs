@@ -20,7 +20,7 @@ impl Scene {
         let (sender, driver) = open(near, &own).await;
         assert_eq!(sender.streams_max(), None);
         let raw = Raw::server(far, settings).await;
-        poll_fn(|cx| sender.poll_ready(cx)).await.expect("there is room");
+        ready(&sender).await.expect("there is room");
         Self { raw, sender, driver }
     }
 
@@ -243,7 +243,7 @@ fn no_more_streams_begin_than_the_peer_allows() {
                 let sender = scene.sender.clone();
                 spawn_local(async move {
                     let (mut answered, _out) = loop {
-                        poll_fn(|cx| sender.poll_ready(cx)).await.expect("there is room");
+                        ready(&sender).await.expect("there is room");
                         if let Ok(begun) = sender.send_request(|head| head.request(b"GET", b"http", b"a", b"/"), true) {
                             break begun;
                         }
