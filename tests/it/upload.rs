@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::harness::frames::{DATA, Raw, WINDOW_UPDATE, frame, post};
 use crate::harness::{Behaviour, Setup, Then, Upstream, Weir, eventually};
 
 const SOON: Duration = Duration::from_secs(3);
@@ -125,4 +126,29 @@ fn a_small_h2_body_is_at_hand_for_a_retry() {
     stable.next(Behaviour::Echo);
     let answer = client.ask("PUT", "/", &[], b"hello").expect("an answer");
     assert_eq!((answer.status, answer.body.as_slice()), (200, &b"hello"[..]));
+}
+
+#[test]
+fn an_h2_upload_goes_on_while_its_client_takes_nothing_of_the_answer() {
+    const BYTES: usize = 2_000_000;
+    let (stable, weir) = with_timeouts("idle = \"8s\"");
+    let early = [b"HTTP/1.1 200 OK\r\nContent-Length: 300000\r\n\r\n", &[b'x'; 300_000][..]].concat();
+    stable.behave(Behaviour::Early(early, Then::Hold));
+    let mut client = Raw::to(weir.address());
+    client.send(&post(1, "/")).expect("weir reads");
+    // Of the connection, and of the stream once weir's SETTINGS are acknowledged.
+    let (mut room, mut sent) = ([65_535, 256 * 1024], 0);
+    while sent < BYTES {
+        let piece = 16_384.min(room[0]).min(room[1]);
+        if piece > 0 {
+            client.send(&frame(DATA, 0, 1, &vec![7; piece])).expect("weir reads");
+            room = room.map(|bytes| bytes - piece);
+            sent += piece;
+            continue;
+        }
+        let came = client.next().unwrap_or_else(|error| panic!("{error} after {sent}")).expect("it goes on");
+        if came.kind == WINDOW_UPDATE {
+            room[came.stream as usize] += came.payload.iter().fold(0, |all, &byte| all << 8 | usize::from(byte));
+        }
+    }
 }

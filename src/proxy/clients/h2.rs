@@ -49,6 +49,10 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a client may take to go that was asked to make room.
 const GIVE_WAY: Duration = Duration::from_secs(1);
 
+/// How long it may take to go that has asked for nothing for too long: as long as nginx waits for what comes behind its
+/// own end (`lingering_timeout`).
+const LEAVE: Duration = Duration::from_secs(5);
+
 /// Resets by the client before a stream was served that end its connection (CVE-2023-44487; 20 is what others take).
 const PENDING_RESETS_MAX: usize = 20;
 
@@ -234,6 +238,7 @@ impl Alive {
                         self.idle_since = now;
                         if !self.busy {
                             self.keep_alive = None;
+                            self.gone_by.get_or_insert(now + LEAVE);
                             return Poll::Ready(Silence::Idle);
                         }
                     } else if !connection.send_ping() {

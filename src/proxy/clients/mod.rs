@@ -6,6 +6,7 @@ pub(in crate::proxy) mod h2;
 pub(in crate::proxy) mod h2_body;
 pub(in crate::proxy) mod hands;
 pub(in crate::proxy) mod interim;
+pub(in crate::proxy) mod left;
 pub(in crate::proxy) mod relay;
 pub(in crate::proxy) mod serve;
 pub(in crate::proxy) mod stream;

@@ -12,7 +12,8 @@ use tokio::net::TcpStream;
 
 use super::h2::{canonical, send_refusal};
 use super::h2_body::Upstream;
-use super::streamed::Streamed;
+use super::left::Left;
+use super::streamed::{Handed, Streamed};
 use crate::model::{Fault, Head, Now};
 use crate::proxy::arrival::via::Via;
 use crate::proxy::attempt::forward::{Answered, Attempt, Job, Reply, Trail, forward};
@@ -28,7 +29,7 @@ use crate::proxy::heads::answer::{Back, Took};
 use crate::proxy::heads::outgoing::{Caller, Outgoing, RequestId};
 use crate::proxy::heads::told::Told;
 use crate::proxy::heads::trace::Trace;
-use crate::proxy::http2::handles::{Inflow, Outflow};
+use crate::proxy::http2::handles::Inflow;
 use crate::proxy::http2::head::Request;
 use crate::proxy::http2::server::Respond;
 use crate::proxy::mirror::Aside;
@@ -49,8 +50,8 @@ pub(crate) struct Bundle {
 
 /// One request on a stream, and what its answer's body has to know until its end.
 pub(crate) struct Stream {
-    bundle: Rc<Bundle>,
-    snapshot: Rc<Lease>,
+    pub(super) bundle: Rc<Bundle>,
+    pub(super) snapshot: Rc<Lease>,
     pub(crate) head: Head,
     framing: Framing,
     began: Instant,
@@ -59,7 +60,7 @@ pub(crate) struct Stream {
     caller: Caller,
     id: RequestId,
     trace: Option<Box<Trace>>,
-    decision: Option<Decision>,
+    pub(super) decision: Option<Decision>,
     /// Whether it asks for a WebSocket.
     upgrade: bool,
 }
@@ -116,7 +117,14 @@ impl Task {
     }
 
     /// Serves it to its end.
-    pub(crate) async fn run(mut self: Box<Self>) {
+    pub(crate) async fn run(self: Box<Self>) {
+        if let Some(left) = self.serve().await {
+            Box::pin(left.see_off()).await;
+        }
+    }
+
+    /// Serves it; what its client has yet to take is left.
+    async fn serve(mut self: Box<Self>) -> Option<Left> {
         let Self { stream, down, respond, unread, asked } = &mut *self;
         let decision = match unread.take().map_or_else(|| stream.decide(), Err) {
             Ok(decision) => decision,
@@ -138,13 +146,13 @@ impl Task {
             Some(Ok(Reply::Http2(mut answered))) => {
                 if let Some(asked) = asked.take() {
                     let tried = stream.upgrade_http2(asked, answered, &decision, &mut timer, respond);
-                    let Some(ordinary) = Box::pin(tried).await else { return };
+                    let Some(ordinary) = Box::pin(tried).await else { return stream.left(respond) };
                     answered = ordinary;
                 }
-                Poured::run(self, &decision, answered, timer).await;
+                return Poured::run(self, &decision, answered, timer).await;
             }
-            Some(Ok(Reply::Http1(answered))) => self.pass(answered, &decision, timer).await,
-            Some(Ok(Reply::Any(answered))) => Box::pin(self.pass(answered, &decision, timer)).await,
+            Some(Ok(Reply::Http1(answered))) => return self.pass(answered, &decision, timer).await,
+            Some(Ok(Reply::Any(answered))) => return Box::pin(self.pass(answered, &decision, timer)).await,
             Some(Ok(Reply::Tunnel(opened))) => {
                 Box::pin(stream.carry(asked.take(), opened, &mut timer, respond)).await;
                 stream.worker().timers.borrow_mut().put(timer);
@@ -158,31 +166,33 @@ impl Task {
                 stream.worker().timers.borrow_mut().put(timer);
             }
         }
+        stream.left(respond)
     }
 
     /// Passes on an answer over HTTP/1.
-    async fn pass<W: Wire>(mut self: Box<Self>, mut answered: Box<Answered<W>>, decision: &Decision, mut timer: Timer) {
+    async fn pass<W: Wire>(
+        mut self: Box<Self>,
+        mut answered: Box<Answered<W>>,
+        decision: &Decision,
+        mut timer: Timer,
+    ) -> Option<Left> {
         let Self { stream, respond, asked, .. } = &mut *self;
         if let Some(asked) = asked.take() {
             let tried = stream.upgrade(asked, answered, decision, &mut timer, respond);
             match Box::pin(tried).await {
                 Some(Ok(ordinary)) => answered = ordinary,
                 Some(Err((refusal, trail))) => return stream.refuse(&refusal, &trail, 0, respond),
-                None => return,
+                None => return stream.left(respond),
             }
         }
-        if let Some((body, out)) = self.answer(*answered, decision, timer) {
-            body.pour(out).await;
+        match self.answer(*answered, decision, timer) {
+            Handed::Whole(left) => left,
+            Handed::Begun(body, out) => body.pour(out).await,
         }
     }
 
     /// Sends the endpoint's answer when all of it is at hand; else its head, and the body that is to be poured.
-    fn answer<W: Wire>(
-        mut self: Box<Self>,
-        answered: Answered<W>,
-        decision: &Decision,
-        timer: Timer,
-    ) -> Option<(Box<Streamed<W>>, Outflow)> {
+    fn answer<W: Wire>(mut self: Box<Self>, answered: Answered<W>, decision: &Decision, timer: Timer) -> Handed<W> {
         let Self { stream, down, respond, .. } = &mut *self;
         let Answered { mut conn, mut response, upload, attempt, trail, at } = answered;
         let told = stream.told(&response, &conn.buf, &attempt, decision, trail.upstream_us);
@@ -207,7 +217,7 @@ impl Task {
             let worker = stream.worker();
             attempt.give_back(conn, upload, &mut response, true, worker.now(at).mono_ms);
             worker.timers.borrow_mut().put(timer);
-            return None;
+            return Handed::Whole(stream.left(respond));
         }
         let sent = respond.send_response(|out| told.write(out), false);
         let watch = Watch::of(&response, &conn.buf);
@@ -215,7 +225,10 @@ impl Task {
         let answered = Answered { conn, response, upload, attempt, trail, at };
         let streamed = Box::new(Streamed::new(self, answered, timer, watch));
         // A client that has reset the stream is told of when the body is dropped.
-        sent.ok().map(|out| (streamed, out))
+        match sent {
+            Ok(out) => Handed::Begun(streamed, out),
+            Err(_) => Handed::Whole(None),
+        }
     }
 }
 
@@ -318,13 +331,21 @@ impl Stream {
         }
     }
 
-    pub(crate) fn refuse(&self, refusal: &Refusal, trail: &Trail, bytes_in: u64, respond: &mut Respond) {
+    /// Answers it with weir's own; what its client has yet to take of that is left.
+    pub(crate) fn refuse(
+        &self,
+        refusal: &Refusal,
+        trail: &Trail,
+        bytes_in: u64,
+        respond: &mut Respond,
+    ) -> Option<Left> {
         self.tell(trail, refusal.status(), Some(refusal.fault()), (bytes_in, 0));
         // A stream that is no more is told of.
         let _ = match grpc::is_call(&self.head) {
             true => respond.send_response(|out| grpc::refuse(refusal, out), true).map(drop),
             false => send_refusal(refusal, &self.head, respond),
         };
+        self.left(respond)
     }
 
     /// The answer's head, to be written as the client gets it. `bytes` are what the spans of `response` point into.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::left::Left;
 use super::stream::Task;
 use crate::model::Fault;
 use crate::proxy::attempt::exchange::{Conn, poll_read};
@@ -20,6 +21,14 @@ use crate::proxy::http2::handles::Outflow;
 use crate::proxy::mirror::Aside;
 use crate::proxy::tunnel::watch::Watch;
 use crate::proxy::worker::timer::Timer;
+
+/// How far an answer was handed over.
+pub(crate) enum Handed<W: Wire> {
+    /// All of it, or its stream is no more.
+    Whole(Option<Left>),
+    /// Its head; the body is to be poured.
+    Begun(Box<Streamed<W>>, Outflow),
+}
 
 /// A body under way.
 pub(crate) struct Streamed<W: Wire> {
@@ -65,8 +74,8 @@ impl<W: Wire> Streamed<W> {
         }
     }
 
-    /// Sends the body as the client takes it.
-    pub(crate) async fn pour(mut self: Box<Self>, mut out: Outflow) {
+    /// Sends the body as the client takes it; what it has yet to take of the end is left.
+    pub(crate) async fn pour(mut self: Box<Self>, mut out: Outflow) -> Option<Left> {
         loop {
             let next = std::future::poll_fn(|cx| match self.poll(cx) {
                 Poll::Ready(next) => Poll::Ready(Some(next)),
@@ -75,35 +84,46 @@ impl<W: Wire> Streamed<W> {
             match next.await {
                 Some(Some(Ok(data))) => {
                     if !self.has_room(&mut out).await || out.send_data(data, false).is_err() {
-                        return;
+                        return None;
                     }
                 }
-                Some(Some(Err(Cut))) => return out.send_reset(Reason::INTERNAL_ERROR),
+                Some(Some(Err(Cut))) => {
+                    out.send_reset(Reason::INTERNAL_ERROR);
+                    return None;
+                }
                 Some(None) => {
                     let trailers = std::mem::take(&mut self.trailers);
                     let _ = match trailers.is_empty() {
                         true => out.send_data(Bytes::new(), true),
                         false => out.send_trailers(trailers::fields(&trailers)),
                     };
-                    return;
+                    return self.task.stream.left_behind(out);
                 }
-                None => return,
+                None => return None,
             }
         }
     }
 
-    /// Waits until the client takes more; false when it does not, or is gone.
+    /// Waits until the client takes more; false when it does not, or is gone. Its own body goes on meanwhile.
     async fn has_room(&mut self, out: &mut Outflow) -> bool {
         if out.has_room() {
             return true;
         }
         // A window that is opened byte by byte is no room before all that waits has gone through it.
         let deadline = Instant::now() + self.idle;
-        let room = std::future::poll_fn(|cx| out.poll_room(cx));
+        let (conn, upload, down) = (&mut self.conn, &mut self.upload, &mut self.task.down);
+        let room = std::future::poll_fn(|cx| {
+            if let (Some(conn), Some(upload)) = (conn.as_mut(), upload.as_mut())
+                && let Poll::Ready(Err(_)) = upload.poll(cx, &mut conn.stream, down)
+            {
+                return Poll::Ready(false);
+            }
+            out.poll_room(cx).map(|room| room.is_ok())
+        });
         match self.timer.limit(deadline, room).await {
             // The endpoint has not kept the client waiting.
-            Ok(Ok(())) => self.moved = Instant::now(),
-            Ok(Err(_)) => return false,
+            Ok(true) => self.moved = Instant::now(),
+            Ok(false) => return false,
             Err(_) => {
                 out.send_reset(Reason::CANCEL);
                 return false;

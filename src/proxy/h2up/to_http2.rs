@@ -10,6 +10,7 @@ use super::answer::Piece;
 use super::attempt::{Answered2, settle};
 use super::grpc;
 use crate::model::Fault;
+use crate::proxy::clients::left::Left;
 use crate::proxy::clients::stream::Task;
 use crate::proxy::decide::Decision;
 use crate::proxy::h1::trailers;
@@ -35,13 +36,13 @@ pub(in crate::proxy) struct Poured {
 // === impl Poured ===
 
 impl Poured {
-    /// Sends the head of an answer, and what follows it.
+    /// Sends the head of an answer, and what follows it; what its client has yet to take of the end is left.
     pub(in crate::proxy) async fn run(
         mut task: Box<Task>,
         decision: &Decision,
         mut answered: Box<Answered2>,
         timer: Timer,
-    ) {
+    ) -> Option<Left> {
         let Task { stream, down, respond, .. } = &mut *task;
         let Answered2 { answer, attempt, trail, at } = &mut *answered;
         // Most answers are there as a whole by now.
@@ -61,7 +62,7 @@ impl Poured {
         let watch = Watch::of(&answer.response, &answer.bytes);
         let mut poured = Self { task, answered, timer, idle, moved, bytes_out: 0, told: false, watch };
         // A client that has reset the stream is told of when the answer is dropped.
-        let Ok(out) = sent else { return };
+        let out = sent.ok()?;
         match (out, first) {
             (Some(mut out), first) => {
                 let mut first = Some(first);
@@ -69,8 +70,9 @@ impl Poured {
                     let first = first.take().unwrap_or(Poll::Pending);
                     Poll::Ready(poured.rush(cx, &mut out, first))
                 };
-                if let Some(next) = std::future::poll_fn(rushing).await {
-                    Box::pin(poured.pour(out, next)).await;
+                match std::future::poll_fn(rushing).await {
+                    Some(next) => Box::pin(poured.pour(out, next)).await,
+                    None => poured.task.stream.left_behind(out),
                 }
             }
             (None, whole) => {
@@ -78,6 +80,7 @@ impl Poured {
                     poured.note(&data);
                 }
                 poured.finish(None);
+                poured.task.stream.left(&poured.task.respond)
             }
         }
     }
@@ -97,7 +100,7 @@ impl Poured {
         }
     }
 
-    async fn pour(mut self, mut out: Outflow, mut next: Poll<Piece>) {
+    async fn pour(mut self, mut out: Outflow, mut next: Poll<Piece>) -> Option<Left> {
         loop {
             let step = match std::mem::replace(&mut next, Poll::Pending) {
                 Poll::Ready(piece) => Some(piece),
@@ -112,22 +115,26 @@ impl Poured {
             match step {
                 Some(Piece::Data(data)) => {
                     if !self.has_room(&mut out).await || self.send(&mut out, data).is_err() {
-                        return;
+                        return None;
                     }
                 }
-                Some(Piece::End(trailers)) => return self.end(&mut out, &trailers),
+                Some(Piece::End(trailers)) => {
+                    self.end(&mut out, &trailers);
+                    return self.task.stream.left_behind(out);
+                }
                 // A call is told in its own way, so that its client takes it for what may be made again.
                 Some(Piece::Cut(Fault::Proxy)) if self.is_call() => {
                     self.finish(Some(Fault::Proxy));
                     let _ = out.send_trailers(grpc::CLOSED);
-                    return;
+                    return self.task.stream.left_behind(out);
                 }
                 // So that the client cannot take it for whole.
                 Some(Piece::Cut(fault)) => {
                     self.finish(Some(fault));
-                    return out.send_reset(Reason::INTERNAL_ERROR);
+                    out.send_reset(Reason::INTERNAL_ERROR);
+                    return None;
                 }
-                None => return,
+                None => return None,
             }
         }
     }

@@ -57,6 +57,12 @@ impl Hold {
         });
     }
 
+    /// Whether all has gone, its end included, or nothing more ever will.
+    #[inline]
+    pub(super) fn is_sent(&self) -> bool {
+        self.with(|core, key| core.streams[key].gone.is_some() || core.streams[key].send == Side::Closed)
+    }
+
     /// See [`Outflow::poll_reset`].
     pub(super) fn poll_reset(&self, cx: &mut Context<'_>) -> Poll<Reason> {
         self.with(|core, key| {
@@ -189,6 +195,21 @@ impl Outflow {
     #[inline]
     pub(crate) fn send_data(&mut self, data: Bytes, end: bool) -> Result<(), Error> {
         self.0.with(|core, key| core.send_data(key, data, end))
+    }
+
+    /// Whether all that was sent has gone, its end included, or nothing more ever will.
+    #[inline]
+    pub(crate) fn is_sent(&self) -> bool {
+        self.0.is_sent()
+    }
+
+    /// Ready when that is so.
+    pub(crate) fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.is_sent() {
+            return Poll::Ready(());
+        }
+        self.0.with(|core, key| keep(&mut core.streams[key].send_waker, cx.waker()));
+        Poll::Pending
     }
 
     /// Ends with trailers, behind what waits.

@@ -261,8 +261,12 @@ impl Core {
                 End::None if self.room.is_open() => stream.wake_send(),
                 End::None if stream.send_waker.is_some() => self.wait_for_room(key),
                 End::None => {}
-                End::Data => self.sent_end(key),
+                End::Data => {
+                    stream.wake_send();
+                    self.sent_end(key);
+                }
                 End::Trailers(fields) => {
+                    stream.wake_send();
                     let id = stream.id;
                     self.write_block(id, true, |head| fields.iter().for_each(|(name, value)| head.field(name, value)));
                     put_fields(fields);

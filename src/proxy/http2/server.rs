@@ -158,6 +158,15 @@ impl Respond {
         })
     }
 
+    /// What of a whole answer has yet to go; none when all has gone.
+    #[inline]
+    pub(crate) fn left(&self) -> Option<Outflow> {
+        if self.0.is_sent() {
+            return None;
+        }
+        Some(self.0.with(|core, key| Outflow::new(Hold::new(&self.0.shared, core, key))))
+    }
+
     /// Gives the stream up; nothing when it is over.
     pub(crate) fn send_reset(&mut self, reason: Reason) {
         self.0.with(|core, key| core.send_reset(key, reason));

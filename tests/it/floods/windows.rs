@@ -32,9 +32,11 @@ fn shut(weir: &Weir) -> Raw {
 fn with_each(test: impl Fn(&str, &str)) {
     let one = Upstream::named("stable");
     one.behave_on("/large", Behaviour::Large(64 << 20));
+    one.behave_on("/small", Behaviour::Large(10_000));
     test("HTTP/1", &one.url());
     let two = H2Upstream::named("stable");
     two.behave_on("/large", Act::Large(8 << 20));
+    two.behave_on("/small", Act::Large(10_000));
     test("HTTP/2", &two.url());
 }
 
@@ -58,6 +60,43 @@ fn an_answer_that_is_not_taken_is_given_up_in_time_however_the_window_drips() {
             assert!(client.is_alive(SOON), "the connection stays: {what}");
         }
     });
+}
+
+#[test]
+fn an_answer_that_weir_has_whole_is_given_up_in_time_too_and_one_that_is_taken_late_is_whole() {
+    with_each(|kind, url| {
+        let weir = weir(url, "2s");
+        let began = Instant::now();
+        let mut client = shut(&weir);
+        client.send(&[get(1, "/small"), get(3, "/small"), get(5, "/small")].concat()).expect("weir reads");
+        client.listen(SOON, |reaction| reaction.answers.len() == 3);
+        client.send(&frame(WINDOW_UPDATE, 0, 1, &u32::to_be_bytes(10_000))).expect("weir reads");
+        client.send(&frame(WINDOW_UPDATE, 0, 3, &u32::to_be_bytes(9_999))).expect("weir reads");
+        client.listen(IDLE * 4, |reaction| reaction.resets.len() == 2);
+        let what = format!("{kind}: {:?} after {:?}", client.reaction, began.elapsed());
+        let mut resets = client.reaction.resets.clone();
+        resets.sort_unstable();
+        assert_eq!(resets, [(3, CANCEL), (5, CANCEL)], "{what}");
+        assert_eq!(client.reaction.data, 19_999, "{what}");
+        assert!(began.elapsed() >= IDLE && began.elapsed() < IDLE * 3, "{what}");
+        assert!(client.is_alive(SOON), "the connection stays: {what}");
+    });
+}
+
+#[test]
+fn a_connection_on_which_answers_are_not_taken_is_idle_once_they_are_given_up() {
+    let stable = Upstream::named("stable");
+    stable.behave_on("/small", Behaviour::Large(10_000));
+    let setup = Setup::single(&stable).table("timeouts", "idle = \"1s\"").text("[limits]\nkeep_alive = \"1s\"");
+    let weir = setup.start();
+    let mut client = shut(&weir);
+    client.send(&get(1, "/small")).expect("weir reads");
+    // It says that it is there all the time.
+    let began = Instant::now();
+    while client.is_alive(SOON) && began.elapsed() < SOON * 10 {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(client.listen(SOON, |_| false).closed, "{:?} after {:?}", client.reaction, began.elapsed());
 }
 
 #[test]
