@@ -39,7 +39,7 @@
 //! # The way of a request
 //!
 //! ```text
-//! proxy/worker       listen accepts, hands the connection to the worker with the fewest
+//! proxy/worker       porter accepts, hands the connection to the worker with the fewest, where listen begins it
 //! proxy/arrival      connection waits for a head, holding next to nothing, and tells HTTP/1 from HTTP/2; before it
 //!                    proxy/announce: whom a balancer speaks for; handshake, secure: TLS (link)
 //! proxy/frames       watches the frames of HTTP/2 on their way to proxy/http2 (hpack), which takes them apart: floods

@@ -10,7 +10,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::handover::Parcel;
 use super::unix::{self, SocketFile};
 use crate::model::{Bind, Name};
-use crate::proxy::worker::listen::{BACKLOG, Door};
+use crate::proxy::worker::porter::{BACKLOG, Door};
 
 /// The sockets of one listener: one for each worker when this process opened them, as many as there are when another
 /// one did.

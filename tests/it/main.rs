@@ -6,6 +6,7 @@
 mod adaptive;
 mod admin;
 mod affinity;
+mod backlog;
 mod caches;
 mod capacity;
 mod cli;

@@ -5,6 +5,7 @@ pub(in crate::proxy) mod buffers;
 pub(in crate::proxy) mod costly;
 pub mod crew;
 pub mod listen;
+pub mod porter;
 pub(in crate::proxy) mod pulse;
 pub(in crate::proxy) mod timer;
 pub(in crate::proxy) mod turn;
