@@ -34,7 +34,7 @@ use tokio::runtime::Runtime;
 
 use self::acme::Automatic;
 use self::activation::ActivationError;
-use self::handover::{HandoverError, Heir};
+use self::handover::{HandoverError, Heir, Memory};
 use self::inherited::Inherited;
 use self::log::LogLevelSwitch;
 use self::sockets::Bound;
@@ -51,7 +51,6 @@ use crate::telemetry::meter::WorkerShard;
 use crate::telemetry::pair::Tap;
 use crate::telemetry::spans::Spans;
 use crate::tls::site::Site;
-use crate::upstream::handed::Closed;
 use crate::upstream::names::Lookups;
 use crate::upstream::upstreams::Upstreams;
 
@@ -85,8 +84,8 @@ struct Parts {
     supervisor: Supervisor,
     /// The process before this one, which waits until this one serves.
     heir: Option<Heir>,
-    /// What took no requests there.
-    handed: Vec<Closed>,
+    /// What it remembers.
+    handed: Memory,
     workers: usize,
 }
 

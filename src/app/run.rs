@@ -11,6 +11,7 @@ use tokio::time::{Instant, interval, timeout, timeout_at};
 
 use super::acme::Automatic;
 use super::control::{AtWork, Control};
+use super::handover::{Heir, Memory};
 use super::sockets::Bound;
 use super::stop::{Signals, Wish};
 use super::supervisor::Supervisor;
@@ -30,6 +31,7 @@ use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::clock;
 use crate::telemetry::count::Sharded;
 use crate::telemetry::meter::WorkerShard;
+use crate::throttle;
 use crate::upstream::{discovery, handed};
 
 /// Time that the first lookups and probes get before the process listens.
@@ -46,7 +48,7 @@ pub(super) struct Running {
     pub(super) switchboard: Arc<Switchboard>,
     pub(super) access_log: Arc<AccessLog>,
     readiness: Arc<Readiness>,
-    phase: watch::Sender<Phase>,
+    pub(super) phase: watch::Sender<Phase>,
     ends: Ends,
     workers: usize,
     meter: Arc<Sharded<WorkerShard>>,
@@ -126,7 +128,7 @@ impl Parts {
         let (switchboard, access_log, meter, workers) = (self.switchboard, self.access_log, self.meter, self.workers);
         tracing::info!(admin = %admin_address, workers, version, generation, "weir serves");
         if let Some(heir) = self.heir {
-            let _ = tokio::task::spawn_blocking(move || heir.serving()).await;
+            tell_the_one_before(heir, &switchboard).await;
             self.supervisor.write_pid();
         }
         let running = Running {
@@ -152,16 +154,18 @@ impl Parts {
         Ok(running)
     }
 
-    /// Lets endpoints be judged as they are from here on, and closes what the process before this one had closed, for
-    /// the time that was left.
+    /// Lets endpoints be judged as they are from here on, closes what the process before this one had closed, for the
+    /// time that was left, and counts on where its rate limits were.
     fn go_on(&self) {
         // From here on a new endpoint waits for its first pass; what was there had its round.
         self.upstreams.set_serving();
-        if self.handed.is_empty() {
+        let Memory { closed, buckets } = &self.handed;
+        throttle::handed::take_over(&self.switchboard.snapshot().load().rate_limits, buckets);
+        if closed.is_empty() {
             return;
         }
-        let found = handed::restore(self.upstreams.registry(), &self.handed, clock::now().mono_ms);
-        let handed = self.handed.len();
+        let found = handed::restore(self.upstreams.registry(), closed, clock::now().mono_ms);
+        let handed = closed.len();
         tracing::info!(handed, found, "ejections and rests of the process before this one go on");
     }
 
@@ -357,6 +361,13 @@ async fn due(signs: &mut Option<tokio::time::Interval>) {
         Some(signs) => drop(signs.tick().await),
         None => std::future::pending().await,
     }
+}
+
+/// Says that this process serves, and hears what rate limits counted in the one before it meanwhile.
+async fn tell_the_one_before(heir: Heir, switchboard: &Switchboard) {
+    let published = switchboard.snapshot();
+    let counted = move |some: &_| throttle::handed::catch_up(&published.load().rate_limits, some);
+    let _ = tokio::task::spawn_blocking(move || heir.serving(counted)).await;
 }
 
 /// Says where clients can connect from now on.

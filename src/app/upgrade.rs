@@ -4,12 +4,14 @@
 use std::path::{Path, PathBuf};
 
 use super::acme::Automatic;
-use super::handover::{HandoverError, Parcel, Step, Successor};
+use super::handover::{HandoverError, Memory, Parcel, Step, Successor};
 use super::run::Running;
 use super::stop::{Signals, Wish};
 use crate::admin::upgrade::{Progress, Wanted};
+use crate::proxy::worker::listen::Phase;
 use crate::telemetry::clock;
-use crate::upstream::handed::{self, Closed};
+use crate::throttle::handed::remembered;
+use crate::upstream::handed;
 
 /// How an upgrade ended.
 pub(super) enum Outcome {
@@ -65,8 +67,8 @@ impl Running {
         };
         let pid = successor.pid();
         self.rest().await;
-        let closed = self.closed();
-        let turn = blocking(move || successor.go(&closed).and_then(|()| successor.wait_for(Step::Serving))).await;
+        let memory = self.memory();
+        let turn = blocking(move || successor.go(&memory).and_then(|()| successor.wait_for(Step::Serving))).await;
         let successor = match turn {
             Ok(successor) => successor,
             Err(error) => {
@@ -75,7 +77,10 @@ impl Running {
             }
         };
         self.supervisor.leads(pid);
-        successor.leads();
+        // First, since what is let through from here on is not handed over any more.
+        self.phase.send_replace(Phase::Draining);
+        let snapshot = self.switchboard.snapshot().load_full();
+        let _ = tokio::task::spawn_blocking(move || successor.leads(&remembered(&snapshot.rate_limits))).await;
         tracing::info!(pid, "upgrade: the new process serves");
         Ok(Outcome::HandedOver)
     }
@@ -90,12 +95,13 @@ impl Running {
         Ok(parcels)
     }
 
-    /// What takes no requests now because of its answers.
-    fn closed(&self) -> Vec<Closed> {
+    /// What takes no requests now because of its answers, and what rate limits have counted.
+    fn memory(&self) -> Memory {
         let snapshot = self.switchboard.snapshot().load_full();
         let pools = || snapshot.services.iter().flat_map(|service| &service.pools);
         let endpoints = pools().flat_map(|pool| pool.endpoints.iter().map(|endpoint| &**endpoint));
-        handed::closed(pools().map(|pool| &*pool.state), endpoints, clock::now().mono_ms)
+        let closed = handed::closed(pools().map(|pool| &*pool.state), endpoints, clock::now().mono_ms);
+        Memory { closed, buckets: remembered(&snapshot.rate_limits) }
     }
 
     /// Lets go of everything that only one process may write. Traffic goes on, and so does what files say of it.

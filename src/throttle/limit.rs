@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::rate::Rate;
+use super::secret::Secret;
 use super::table::Table;
 use crate::model::{Head, KeyPart, RateLimitSpec};
 use crate::telemetry::count::{Count, Sharded};
@@ -112,6 +113,27 @@ impl Live {
     /// How many buckets were forgotten before they were full again, because there was no room for all keys.
     pub fn forgotten(&self) -> u64 {
         self.table.forgotten()
+    }
+
+    /// What makes the hashes of keys.
+    pub(super) fn secret(&self) -> Secret {
+        self.table.secret()
+    }
+
+    /// Has them be made by another one, while nothing was counted yet.
+    pub(super) fn set_secret(&self, secret: Secret) {
+        self.table.set_secret(secret);
+    }
+
+    /// By the hash of a key, the nanoseconds until its bucket is full; those that are full are left out.
+    pub(super) fn left(&self, at: Instant) -> Vec<(u64, u64)> {
+        self.table.left(self.ns(at))
+    }
+
+    /// Has these buckets be full no sooner than that.
+    pub(super) fn lower(&self, left: &[(u64, u64)], at: Instant) {
+        let now_ns = self.ns(at);
+        left.iter().for_each(|&(key, left_ns)| self.table.lower(key, left_ns, now_ns));
     }
 
     #[cfg(test)]

@@ -7,8 +7,10 @@ pub mod adaptive;
 pub mod book;
 pub mod gate;
 pub mod gradient;
+pub mod handed;
 pub mod limit;
 pub mod rate;
+pub mod secret;
 pub mod shed;
 pub mod visitors;
 

@@ -9,12 +9,12 @@
 //! bucket forgotten has to empty the six others of its set further than his own, which takes more than he gains, and to
 //! find keys of that set, which a secret decides. Memory never grows.
 
-use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::rate::Rate;
+use super::rate::{Rate, SPAN_MAX};
+use super::secret::{Secret, Shared};
 
 /// Buckets of one set: with its lock they fill two cache lines.
 const WAYS: usize = 7;
@@ -23,7 +23,7 @@ const WAYS: usize = 7;
 #[derive(Debug)]
 pub(super) struct Table {
     sets: Box<[Set]>,
-    secret: RandomState,
+    secret: Shared,
     forgotten: AtomicU64,
 }
 
@@ -49,12 +49,18 @@ impl Table {
     /// A table of at most `keys_max` keys, and of at least seven.
     pub(super) fn new(keys_max: usize) -> Self {
         let sets = (0..(keys_max / WAYS).max(1)).map(|_| Set::default()).collect();
-        Self { sets, secret: RandomState::new(), forgotten: AtomicU64::new(0) }
+        Self { sets, secret: Shared::new(), forgotten: AtomicU64::new(0) }
     }
 
     /// What makes the hash of a key for [`Table::take`]: nobody outside knows which keys share a set.
-    pub(super) fn secret(&self) -> &impl BuildHasher {
-        &self.secret
+    #[inline]
+    pub(super) fn secret(&self) -> Secret {
+        self.secret.load()
+    }
+
+    /// Has hashes be made by another secret, while there are no buckets yet.
+    pub(super) fn set_secret(&self, secret: Secret) {
+        self.secret.store(secret);
     }
 
     /// Takes one request out of the bucket of `key`, or says how long until one is there.
@@ -67,12 +73,12 @@ impl Table {
             }
             let _making = set.making.lock().unwrap_or_else(PoisonError::into_inner);
             if set.find(key).is_none() {
-                let bucket = set.least(now_ns, &self.forgotten);
+                let bucket = set.least();
+                if bucket.full_ns.load(Ordering::SeqCst) > now_ns {
+                    self.forgotten.fetch_add(1, Ordering::Relaxed);
+                }
                 // A new bucket is full and gives this request.
-                let full_ns = rate.take(0, now_ns).unwrap_or(now_ns);
-                bucket.key.store(0, Ordering::SeqCst);
-                bucket.full_ns.store(full_ns, Ordering::SeqCst);
-                bucket.key.store(key, Ordering::SeqCst);
+                bucket.give(key, rate.take(0, now_ns).unwrap_or(now_ns));
                 return Ok(());
             }
         }
@@ -91,6 +97,33 @@ impl Table {
     pub(super) fn held(&self, now_ns: u64) -> u64 {
         let buckets = self.sets.iter().flat_map(|set| &set.buckets);
         buckets.filter(|bucket| bucket.full_ns.load(Ordering::Relaxed) > now_ns).count() as u64
+    }
+
+    /// The hash of each key whose bucket is not full, and the nanoseconds until it is.
+    pub(super) fn left(&self, now_ns: u64) -> Vec<(u64, u64)> {
+        let left = |bucket: &Bucket| {
+            let key = bucket.key.load(Ordering::SeqCst);
+            let full_ns = bucket.full_ns.load(Ordering::SeqCst);
+            // Given to another key meanwhile, it says nothing.
+            let told = key != 0 && full_ns > now_ns && bucket.key.load(Ordering::SeqCst) == key;
+            told.then(|| (key, full_ns - now_ns))
+        };
+        self.sets.iter().flat_map(|set| &set.buckets).filter_map(left).collect()
+    }
+
+    /// Has the bucket of `key` be full no sooner than in so long. It gets no place from one that has more to remember.
+    pub(super) fn lower(&self, key: u64, left_ns: u64, now_ns: u64) {
+        let (key, full_ns) = (key.max(1), now_ns.saturating_add(left_ns.min(SPAN_MAX.as_nanos() as u64)));
+        let set = self.set(key);
+        let _making = set.making.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bucket) = set.find(key) {
+            bucket.full_ns.fetch_max(full_ns, Ordering::SeqCst);
+            return;
+        }
+        let bucket = set.least();
+        if bucket.full_ns.load(Ordering::SeqCst) < full_ns {
+            bucket.give(key, full_ns);
+        }
     }
 
     /// How many buckets were forgotten before they were full again.
@@ -119,19 +152,22 @@ impl Set {
     }
 
     /// The bucket that has least to remember.
-    fn least(&self, now_ns: u64, forgotten: &AtomicU64) -> &Bucket {
+    fn least(&self) -> &Bucket {
         let full_ns = |bucket: &&Bucket| bucket.full_ns.load(Ordering::SeqCst);
-        let least = self.buckets.iter().min_by_key(full_ns).unwrap_or(&self.buckets[0]);
-        if full_ns(&least) > now_ns {
-            forgotten.fetch_add(1, Ordering::Relaxed);
-        }
-        least
+        self.buckets.iter().min_by_key(full_ns).unwrap_or(&self.buckets[0])
     }
 }
 
 // === impl Bucket ===
 
 impl Bucket {
+    /// Gives it to another key; under the lock of its set.
+    fn give(&self, key: u64, full_ns: u64) {
+        self.key.store(0, Ordering::SeqCst);
+        self.full_ns.store(full_ns, Ordering::SeqCst);
+        self.key.store(key, Ordering::SeqCst);
+    }
+
     /// Takes one request; none when the bucket was given to another key meanwhile. What was taken from that one is
     /// one request at most, and only while buckets are forgotten.
     #[inline]
@@ -161,6 +197,7 @@ impl Bucket {
 
 #[cfg(test)]
 mod tests {
+    use std::hash::BuildHasher;
     use std::sync::atomic::AtomicUsize;
 
     use proptest::prelude::*;

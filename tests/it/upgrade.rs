@@ -223,6 +223,44 @@ fn what_was_ejected_stays_ejected_in_the_new_process_and_nothing_else_is() {
 }
 
 #[test]
+fn what_rate_limits_have_counted_counts_in_the_new_process() {
+    let stable = Upstream::named("stable");
+    let limits = "[[rate_limits]]\nname = \"each\"\nkey = \"header:x-key\"\nrate = 4\nper = \"1h\"\n\
+                  [[rate_limits]]\nname = \"all\"\nkey = \"all\"\nrate = 40\nper = \"1h\"";
+    let weir = Setup::single(&stable).text(limits).start();
+    let passed = |key: &str, n: usize| {
+        let mut client = weir.client();
+        let asked = (0..n).map(|_| client.get_with("/", &[("x-key", key)]).status);
+        asked.inspect(|status| assert!([200, 429].contains(status), "{status}")).filter(|&status| status == 200).count()
+    };
+    // What the old process lets through at its end is counted nowhere else.
+    let upgrade = || {
+        let old = weir.pid();
+        weir.upgrade(&[]);
+        eventually("the old one has ended", SOON, || !Weir::lives(old));
+    };
+    assert_eq!((passed("a", 3), passed("b", 1)), (3, 1));
+    upgrade();
+    assert_eq!((passed("a", 9), passed("b", 1), passed("c", 1)), (1, 1, 1));
+    upgrade();
+    assert_eq!((passed("a", 1), passed("b", 9), passed("c", 9)), (0, 2, 3), "hashed as in the first");
+    assert_eq!((0..99).map(|n| passed(&n.to_string(), 1)).sum::<usize>(), 28, "12 of 40 have come through before");
+    // Clients that ask all the while get nothing more of either process.
+    let over = AtomicBool::new(false);
+    let more: usize = std::thread::scope(|scope| {
+        let ask = |client: usize| {
+            let turns = (0..).take_while(|_| !over.load(Ordering::Relaxed));
+            turns.map(|n: usize| passed(&format!("{client}-{n}"), 1)).sum::<usize>()
+        };
+        let clients: Vec<_> = (0..8).map(|client| scope.spawn(move || ask(client))).collect();
+        (0..2).for_each(|_| upgrade());
+        over.store(true, Ordering::Relaxed);
+        clients.into_iter().map(|client| client.join().expect("it does not panic")).sum()
+    });
+    assert_eq!(more, 0);
+}
+
+#[test]
 fn a_rollout_in_progress_goes_on_in_the_new_process_and_only_there() {
     let (stable, canary) = (Upstream::named("stable"), Upstream::named("canary"));
     let weir = Setup::pair(&stable, &canary, [100, 0]).text("[rollouts]\ntick = \"50ms\"").start();

@@ -17,7 +17,8 @@
 //!
 //! Before `Go` whatever goes wrong changes nothing; after it, the old process takes its control side up again. What
 //! answers have shown comes before `Go`, as `State`: ejected endpoints and resting pools with the time that is left.
-//! What probes show is not handed over: the new process asks for itself before it serves. Sockets from systemd are
+//! What rate limits have counted comes then too, as `Buckets`, and once more before `Leads`. What probes show is not
+//! handed over: the new process asks for itself before it serves. Sockets from systemd are
 //! [`super::activation`].
 
 mod heir;
@@ -28,6 +29,7 @@ use std::os::fd::OwnedFd;
 
 use serde::{Deserialize, Serialize};
 
+use crate::throttle::handed::Remembered;
 use crate::upstream::handed::Closed;
 
 pub(super) use self::heir::Heir;
@@ -36,14 +38,26 @@ pub(super) use self::successor::{Step, Successor};
 /// Set in the environment of a process that takes over: its standard input is the line to the one before it.
 pub(super) const ENV: &str = "WEIR_TAKES_OVER";
 
-/// Version of what is said. Another one is refused by both sides, which leaves the old process serving.
-const VERSION: u32 = 1;
+/// Version of what is said; 1 knows no `Buckets`. A newer one is refused, which leaves the old process serving.
+const VERSION: u32 = 2;
 
 /// Version of what is handed over of health.
 const STATE_VERSION: u32 = 1;
 
 /// Entries of one [`Message::State`]: with the longest names that there are they fit into a record.
 const STATE_ENTRIES: usize = 12;
+
+/// Buckets of one [`Message::Buckets`]: two numbers of at most 20 digits each, and what stands between them.
+const BUCKET_ENTRIES: usize = 300;
+
+/// What the old process remembers of its traffic.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    /// What takes no requests.
+    pub(super) closed: Vec<Closed>,
+    /// What rate limits have counted.
+    pub(super) buckets: Vec<Remembered>,
+}
 
 /// Sockets of one listener, on their way to another process.
 #[derive(Debug)]
@@ -67,6 +81,8 @@ enum Message {
     Checked,
     /// What takes no requests in the old process; any number of them before `Go`. One of another version is left out.
     State { version: u32, closed: Vec<Closed> },
+    /// Buckets of a rate limit; any number of them before `Go`, and again before `Leads`: what was counted meanwhile.
+    Buckets(Remembered),
     /// The old process let go of everything that only one may write.
     Go,
     /// The new process accepts.

@@ -8,8 +8,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::wire::{DESCRIPTORS_MAX, Wire};
-use super::{ENV, HandoverError, Message, Parcel, STATE_ENTRIES, STATE_VERSION, VERSION, system};
-use crate::upstream::handed::Closed;
+use super::{
+    BUCKET_ENTRIES, ENV, HandoverError, Memory, Message, Parcel, STATE_ENTRIES, STATE_VERSION, VERSION, system,
+};
+use crate::throttle::handed::Remembered;
 
 /// Time that the new process gets to read its configuration and certificates. Generous: until then nothing has changed.
 const CHECK_PATIENCE: Duration = Duration::from_secs(30);
@@ -87,18 +89,34 @@ impl Successor {
         }
     }
 
-    /// Its turn, with what takes no requests here: this process let go of what only one may write.
-    pub(in crate::app) fn go(&self, closed: &[Closed]) -> Result<(), HandoverError> {
-        for some in closed.chunks(STATE_ENTRIES) {
+    /// Its turn, with what this process remembers, which let go of what only one may write. Blocks.
+    pub(in crate::app) fn go(&self, memory: &Memory) -> Result<(), HandoverError> {
+        for some in memory.closed.chunks(STATE_ENTRIES) {
             self.wire.send(&Message::State { version: STATE_VERSION, closed: some.to_vec() }, &[])?;
         }
+        self.tell(&memory.buckets)?;
         self.wire.send(&Message::Go, &[])
     }
 
-    /// It leads from here on and outlives this process.
-    pub(in crate::app) fn leads(mut self) {
+    /// It leads from here on, with what rate limits counted meanwhile, and outlives this process. Blocks.
+    pub(in crate::app) fn leads(mut self, buckets: &[Remembered]) {
+        if let Err(error) = self.tell(buckets) {
+            tracing::warn!(%error, "what rate limits counted last is not handed over");
+        }
         let _ = self.wire.send(&Message::Leads, &[]);
         self.child = None;
+    }
+
+    fn tell(&self, buckets: &[Remembered]) -> Result<(), HandoverError> {
+        for Remembered { limit, secret, buckets } in buckets {
+            // One without buckets is told as well: what it counts from here on goes by the same hashes.
+            for at in (0..buckets.len().max(1)).step_by(BUCKET_ENTRIES) {
+                let some = buckets[at..].iter().take(BUCKET_ENTRIES).copied().collect();
+                let part = Remembered { limit: limit.clone(), secret: *secret, buckets: some };
+                self.wire.send(&Message::Buckets(part), &[])?;
+            }
+        }
+        Ok(())
     }
 
     fn offer(&self, parcels: &[Parcel]) -> Result<(), HandoverError> {

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
@@ -16,6 +17,9 @@ use super::{HandoverError, Message, system};
 
 /// Largest message: a reason in words is far below it, and so is the system's own bound (`net.core.wmem_default`).
 const MESSAGE_BYTES_MAX: usize = 16 * 1024;
+
+/// Time that the other process gets to read, when what it has not read yet fills the line.
+const SEND_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Descriptors beside one message; the system allows 253 (`SCM_MAX_FD`).
 pub(super) const DESCRIPTORS_MAX: usize = 128;
@@ -30,6 +34,7 @@ impl Wire {
     /// Both ends.
     pub(super) fn pair() -> io::Result<(Self, OwnedFd)> {
         let (own, other) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        set_socket_timeout(&own, Timeout::Send, Some(SEND_PATIENCE))?;
         Ok((Self(own), other))
     }
 
