@@ -8,13 +8,15 @@
 //! the rest.
 
 /// Times that a look is made of, at least and at most; the middle one counts, so that a few slow answers say nothing.
+/// Of more than those, the last ones count: they were sent latest.
 const SAMPLES_MIN: usize = 50;
 const SAMPLES_MAX: usize = 200;
 
 /// Times that are enough where no more come: a low limit and slow answers are few of them.
 const SAMPLES_FEW: usize = 5;
 
-/// The shortest look.
+/// The shortest look, and none is shorter than an answer takes: what comes sooner was sent under another limit, and a
+/// limit that is led by it swings. (200 servers of 5 ms: by 60 %, with half of them idle.)
 const LOOK_MS: u64 = 100;
 
 /// After this long, and after as long as an answer takes, a look makes do with [`SAMPLES_FEW`].
@@ -34,6 +36,20 @@ const TOLERANCE: f64 = 1.25;
 
 /// How much one look may change the limit (Envoy's lower bound; upwards it is slower, as there is no hurry).
 const STEP: std::ops::RangeInclusive<f64> = 0.5..=1.25;
+
+/// Which part of a step is made: the smaller it is the more of it is chance, down to a fifth (the smoothing of
+/// Netflix's Gradient2). From two thirds of the limit on, it is made whole.
+const DAMPED: std::ops::RangeInclusive<f64> = 0.2..=1.0;
+const DAMPING: f64 = 1.5;
+
+/// A new measure within half as much again of the one before is as likely chance: a quarter of it is taken. A larger
+/// one is other work, and taken whole.
+const SAME_WORK: f64 = 1.5;
+const SAME_WORK_PART: f64 = 0.25;
+
+/// Which part of what an answer takes less than the measure is taken from it: the least of many middles would be less
+/// than any answer takes.
+const LESS_PART: f64 = 1.0 / 32.0;
 
 /// The limit of one pool.
 #[derive(Debug)]
@@ -64,6 +80,8 @@ enum Phase {
 struct Look {
     began_ms: u64,
     times_us: Vec<u64>,
+    /// Where the oldest of them is, once there are as many as there may be.
+    oldest: usize,
     most_in_flight: u32,
 }
 
@@ -98,12 +116,11 @@ impl Gradient {
         let given_up = self.look.times_us.len() + 1 < SAMPLES_FEW
             && lasted > LOOK_MS_MAX.max(took_ms.saturating_mul(ROUNDS_MAX))
             && self.give_up(now_ms);
-        self.look.times_us.push(took_us);
+        self.look.add(took_us);
         self.look.most_in_flight = self.look.most_in_flight.max(in_flight);
         let seen = self.look.times_us.len();
         let enough = match seen {
-            SAMPLES_MAX.. => true,
-            SAMPLES_MIN.. => lasted >= LOOK_MS,
+            SAMPLES_MIN.. => lasted >= LOOK_MS.max(took_ms),
             SAMPLES_FEW.. => lasted > LOOK_MS_MAX.max(took_ms),
             _ => false,
         };
@@ -137,6 +154,7 @@ impl Gradient {
     fn begin_look(&mut self, now_ms: u64) {
         self.look.began_ms = now_ms;
         self.look.times_us.clear();
+        self.look.oldest = 0;
         self.look.most_in_flight = 0;
     }
 
@@ -144,16 +162,17 @@ impl Gradient {
         match self.phase {
             Phase::Emptying => self.phase = Phase::Measuring,
             Phase::Measuring => {
-                self.baseline_us = Some(middle_us);
+                self.baseline_us = Some(measured(self.baseline_us, middle_us));
                 self.lead(now_ms);
             }
             Phase::Leading => {
                 let before = self.baseline_us.unwrap_or(middle_us);
-                // Only by a part: the least of many middles would be less than any answer takes.
-                let baseline = before - before.saturating_sub(middle_us) / 8;
+                let baseline = before - (before.saturating_sub(middle_us) as f64 * LESS_PART) as u64;
                 self.baseline_us = Some(baseline);
                 let gradient = TOLERANCE * baseline as f64 / middle_us as f64;
                 let led = self.limit * gradient.clamp(*STEP.start(), *STEP.end()) + self.limit.sqrt();
+                let off = (led / self.limit - 1.0).abs();
+                let led = self.limit + (led - self.limit) * (off * DAMPING).clamp(*DAMPED.start(), *DAMPED.end());
                 // What was not asked for says nothing of what could be borne.
                 let wanted = most * 2.0 >= self.limit;
                 self.limit = (if wanted { led } else { led.min(self.limit) }).clamp(self.min, self.max);
@@ -163,6 +182,29 @@ impl Gradient {
                 }
             }
         }
+    }
+}
+
+// === impl Look ===
+
+impl Look {
+    fn add(&mut self, took_us: u64) {
+        if self.times_us.len() < SAMPLES_MAX {
+            self.times_us.push(took_us);
+        } else {
+            self.times_us[self.oldest] = took_us;
+            self.oldest = (self.oldest + 1) % SAMPLES_MAX;
+        }
+    }
+}
+
+/// What an answer takes with room, after it took `middle_us` in the last look that had some.
+fn measured(before_us: Option<u64>, middle_us: u64) -> u64 {
+    let Some(before) = before_us.map(|before| before.max(1) as f64) else { return middle_us };
+    let times = middle_us as f64 / before;
+    match times < SAME_WORK && times > 1.0 / SAME_WORK {
+        true => (before + (middle_us as f64 - before) * SAME_WORK_PART) as u64,
+        false => middle_us,
     }
 }
 
@@ -176,13 +218,16 @@ mod tests {
         gradient: Gradient,
         now_ms: u64,
         seed: u64,
+        /// How far times of work are apart: of a log-normal distribution around their mean; none: half and half as much
+        /// again, evenly.
+        spread: Option<f64>,
         /// Sent at, and what is left of its work in ms; the first so many are worked on.
         in_flight: std::collections::VecDeque<(u64, f64)>,
     }
 
     impl Stage {
         fn new(seed: u64) -> Self {
-            Self { gradient: Gradient::new(5, 1000, 0), now_ms: 0, seed, in_flight: Default::default() }
+            Self { gradient: Gradient::new(5, 1000, 0), now_ms: 0, seed, spread: None, in_flight: Default::default() }
         }
 
         fn chance(&mut self) -> f64 {
@@ -192,6 +237,14 @@ mod tests {
             (self.seed >> 11) as f64 / (1_u64 << 53) as f64
         }
 
+        /// A time of work, as a part of their mean.
+        fn work(&mut self) -> f64 {
+            let Some(spread) = self.spread else { return 0.5 + self.chance() };
+            let (a, b) = (self.chance(), self.chance());
+            let normal = (-2.0 * (1.0 - a).ln()).sqrt() * (std::f64::consts::TAU * b).cos();
+            (spread * normal - spread * spread / 2.0).exp()
+        }
+
         /// So much time with so many servers that take `work_ms` on average; the mean limit of its last third. `most`:
         /// what is asked for at most.
         fn run(&mut self, ms: u64, servers: usize, work_ms: f64, most: u32) -> f64 {
@@ -199,7 +252,7 @@ mod tests {
             for step in 0..ms {
                 self.now_ms += 1;
                 while self.in_flight.len() < self.gradient.limit().min(most) as usize {
-                    let work = work_ms * (0.5 + self.chance());
+                    let work = work_ms * self.work();
                     self.in_flight.push_back((self.now_ms, work));
                 }
                 for at in 0..servers.min(self.in_flight.len()) {
@@ -239,6 +292,32 @@ mod tests {
                 let limit = Stage::new(seed * 7919).run(30_000, servers, work_ms, u32::MAX);
                 let off = (limit - right(servers)).abs() / right(servers);
                 assert!(off < 0.2, "seed {seed}: {limit} for {servers} servers, where {} is right", right(servers));
+            }
+        }
+    }
+
+    #[test]
+    fn at_a_steady_load_the_limit_hardly_swings_and_no_server_waits_for_work() {
+        for seed in 1..=2_u64 {
+            // The stage takes up to a millisecond to send the next request, a fifth of the shortest work.
+            for (servers, work_ms, least) in
+                [(4, 20.0, 0.98), (10, 10.0, 0.98), (40, 20.0, 0.98), (100, 50.0, 0.98), (200, 5.0, 0.9)]
+            {
+                let mut stage = Stage::new(seed * 7919);
+                // One in a hundred takes three and a half times as long as the mean.
+                stage.spread = Some(0.6);
+                stage.run(40_000, servers, work_ms, u32::MAX);
+                let (mut limits, mut busy) = (Vec::new(), 0.0);
+                for _ in 0..4_000 {
+                    stage.run(10, servers, work_ms, u32::MAX);
+                    // That it is halved now and then is no swing; what that costs is in the rest.
+                    limits.push(stage.gradient.limit);
+                    busy += stage.in_flight.len().min(servers) as f64 / servers as f64 / 4_000.0;
+                }
+                limits.sort_by(f64::total_cmp);
+                let [low, middle, high] = [40, 2_000, 3_960].map(|at: usize| limits[at]);
+                let told = format!("seed {seed}, {servers} servers: {low} to {high} around {middle}, {busy} busy");
+                assert!(low > middle * 0.8 && high < middle * 1.2 && busy > least, "{told}");
             }
         }
     }
