@@ -34,7 +34,7 @@ impl Stream {
     /// The same where its way is at hand.
     #[inline]
     pub(crate) fn left_behind(&self, out: Outflow) -> Option<Left> {
-        if out.is_sent() {
+        if !out.is_ending() {
             return None;
         }
         let service = self.decision.map(|decision| &self.snapshot.services[decision.service]);

@@ -57,10 +57,10 @@ impl Hold {
         });
     }
 
-    /// Whether all has gone, its end included, or nothing more ever will.
+    /// Whether an end was sent that has yet to go.
     #[inline]
-    pub(super) fn is_sent(&self) -> bool {
-        self.with(|core, key| core.streams[key].gone.is_some() || core.streams[key].send == Side::Closed)
+    pub(super) fn is_ending(&self) -> bool {
+        self.with(|core, key| core.streams[key].gone.is_none() && core.streams[key].send == Side::Ending)
     }
 
     /// See [`Outflow::poll_reset`].
@@ -197,15 +197,15 @@ impl Outflow {
         self.0.with(|core, key| core.send_data(key, data, end))
     }
 
-    /// Whether all that was sent has gone, its end included, or nothing more ever will.
+    /// Whether its end was sent and has yet to go.
     #[inline]
-    pub(crate) fn is_sent(&self) -> bool {
-        self.0.is_sent()
+    pub(crate) fn is_ending(&self) -> bool {
+        self.0.is_ending()
     }
 
-    /// Ready when that is so.
+    /// Ready when that has gone, or never will.
     pub(crate) fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.is_sent() {
+        if !self.is_ending() {
             return Poll::Ready(());
         }
         self.0.with(|core, key| keep(&mut core.streams[key].send_waker, cx.waker()));

@@ -158,10 +158,10 @@ impl Respond {
         })
     }
 
-    /// What of a whole answer has yet to go; none when all has gone.
+    /// The way of an answer that is whole and has yet to go to its end; none when there is no such answer.
     #[inline]
     pub(crate) fn left(&self) -> Option<Outflow> {
-        if self.0.is_sent() {
+        if !self.0.is_ending() {
             return None;
         }
         Some(self.0.with(|core, key| Outflow::new(Hold::new(&self.0.shared, core, key))))
