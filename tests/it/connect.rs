@@ -2,11 +2,13 @@
 //! request, and never to what the client names.
 
 use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
 use h2::Reason;
 
+use crate::harness::frames::{DATA, END_HEADERS, HEADERS, Raw, WINDOW_UPDATE, frame, literal};
 use crate::harness::h2_socket::H2Socket;
 use crate::harness::talker::{BREAK, FAREWELL, LEAVE};
 use crate::harness::temp::TempDir;
@@ -545,6 +547,37 @@ fn over_http2_breaks_are_passed_on_and_both_ends_may_leave() {
     eventually("they are logged", SOON, || weir.access_log().count("\"CONNECT\"") == 3);
     assert_eq!(weir.access_log().count("\"host\":\"db.internal:5432\""), 3);
     assert_eq!(weir.access_log().count("\"status\":200"), 3, "{:?}", weir.access_log().lines());
+}
+
+#[test]
+fn an_endpoint_that_breaks_off_while_it_is_written_to_does_not_look_whole() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("it is bound"));
+    let weir = setup().pool_at("stable", &[&url]).start();
+    let mut client = Raw::to(weir.address());
+    let ask = [literal(":method", "CONNECT"), literal(":authority", "db.internal:5432")].concat();
+    client.send(&frame(HEADERS, END_HEADERS, 1, &ask)).expect("weir reads");
+    let (endpoint, _) = listener.accept().expect("weir connects");
+    // As much as is taken ahead of an endpoint that reads nothing.
+    client.patience(Duration::from_millis(500));
+    let mut room = [65_535, 256 * 1024];
+    loop {
+        let piece = 16_384.min(room[0]).min(room[1]);
+        if piece > 0 {
+            client.send(&frame(DATA, 0, 1, &vec![7; piece])).expect("weir reads");
+            room = room.map(|bytes| bytes - piece);
+            continue;
+        }
+        let Ok(came) = client.next() else { break };
+        let came = came.expect("it goes on");
+        if came.kind == WINDOW_UPDATE {
+            room[came.stream as usize] += came.payload.iter().fold(0, |all, &byte| all << 8 | usize::from(byte));
+        }
+    }
+    socket2::SockRef::from(&endpoint).set_linger(Some(Duration::ZERO)).expect("it is open");
+    drop(endpoint);
+    client.listen(SOON, |reaction| !reaction.resets.is_empty());
+    assert_eq!(client.reaction.resets, [(1, u32::from(Reason::CONNECT_ERROR))], "{:?}", client.reaction);
 }
 
 #[test]

@@ -83,6 +83,10 @@ struct Way {
     ended: bool,
     /// Nothing more goes to where it goes, and that has been said.
     shut: bool,
+    /// Where it goes was found broken by writing to it, and where it comes from by writing the other way. The system
+    /// says so once: who reads after that sees an end that looks like one in order.
+    to_broke: bool,
+    from_broke: bool,
     bytes: u64,
 }
 
@@ -157,7 +161,9 @@ impl<'a> Tunnel<'a> {
         }
         let mark = (self.up.bytes, self.down.bytes);
         let up = self.up.poll(cx, client, endpoint, self.worker, self.closing);
+        self.down.from_broke = self.up.to_broke;
         let down = self.down.poll(cx, endpoint, client, self.worker, self.closing);
+        self.up.from_broke = self.down.to_broke;
         (ended.up, ended.down) = (self.up.bytes, self.down.bytes);
         (ended.client_reset, ended.endpoint_reset) =
             (matches!(up, Poll::Ready(Err(_))), matches!(down, Poll::Ready(Err(_))));
@@ -205,7 +211,9 @@ impl Way {
     fn new(early: &[u8], mut frames: Frames, mask: Option<[u8; 4]>) -> Self {
         frames.pass(early);
         let bytes = early.len() as u64;
-        Self { held: early.to_vec(), at: 0, frames, mask, said: false, ended: false, shut: false, bytes }
+        let held = early.to_vec();
+        let (said, ended, shut) = (false, false, false);
+        Self { held, at: 0, frames, mask, said, ended, shut, to_broke: false, from_broke: false, bytes }
     }
 
     /// Moves what can be moved. Ready: nothing more goes this way, or what it comes from broke.
@@ -226,7 +234,8 @@ impl Way {
                 match ready!(Pin::new(&mut *to).poll_write(cx, &self.held[self.at..])) {
                     Ok(n) if n > 0 => self.at += n,
                     // It takes no more; what it has to say still comes the other way.
-                    _ => {
+                    taken => {
+                        self.to_broke = taken.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionReset);
                         self.held.clear();
                         self.shut = true;
                         return Poll::Ready(Ok(()));
@@ -253,6 +262,9 @@ impl Way {
                 self.held = worker.buffers.borrow_mut().take();
             }
             match poll_read(cx, from, &mut self.held) {
+                Poll::Ready(Ok(0)) if self.from_broke => {
+                    return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+                }
                 Poll::Ready(Ok(0)) => self.ended = true,
                 Poll::Ready(Ok(_)) => self.see(closing),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),

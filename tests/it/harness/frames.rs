@@ -215,6 +215,11 @@ impl Raw {
         self.wire.write(bytes)
     }
 
+    /// How long the next frame is waited for from now on.
+    pub fn patience(&self, time: Duration) {
+        self.wire.patience(time);
+    }
+
     /// The next frame; none at the end.
     pub fn next(&mut self) -> io::Result<Option<Frame>> {
         loop {
