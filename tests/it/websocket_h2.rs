@@ -1,9 +1,13 @@
 //! WebSockets where one of the ends, or both, speak HTTP/2 (RFC 8441).
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use h2::Reason;
 
+use crate::harness::frames::{
+    self, DATA, END_HEADERS, END_STREAM, HEADERS, RST_STREAM, RawEndpoint, SETTINGS, WINDOW_UPDATE, setting,
+};
 use crate::harness::h2_socket::{H2Socket, H2SocketUpstream, ask};
 use crate::harness::ws::{self, CLOSE, TEXT, WsUpstream, frame};
 use crate::harness::{Behaviour, Client, Setup, Then, Upstream, Weir, eventually};
@@ -214,4 +218,51 @@ fn routes_weights_and_drains_see_a_websocket_over_http_2_as_any_other() {
     assert_eq!(socket.ended(), Ok(()));
     eventually("the endpoint was told", SOON, || canary.ended() == [Ok(1001)]);
     assert_eq!(open(&weir, "/ws").field("x-upstream"), Some("stable"));
+}
+
+#[test]
+fn what_a_client_says_last_reaches_an_endpoint_that_has_ended_and_takes_its_time() {
+    const BYTES: usize = 70_000;
+    let heard = Arc::new(Mutex::new(None));
+    let hears = Arc::clone(&heard);
+    let endpoint = RawEndpoint::serving(move |raw, _| {
+        let _ = raw.send(&frames::frame(SETTINGS, 0, 0, &setting(8, 1)));
+        let (mut bytes, mut asked) = (0, 0);
+        while let Ok(Some(came)) = raw.next() {
+            match came.kind {
+                // The first request finds out what the endpoint takes.
+                HEADERS => {
+                    asked += 1;
+                    let end = if asked == 1 { END_STREAM } else { 0 };
+                    let head = frames::literal(":status", "200");
+                    let _ = raw.send(&frames::frame(HEADERS, END_HEADERS | end, came.stream, &head));
+                    if asked > 1 {
+                        let _ = raw.send(&frames::frame(DATA, END_STREAM, came.stream, b"bye"));
+                    }
+                }
+                DATA => {
+                    bytes += came.payload.len();
+                    if came.flags & END_STREAM != 0 {
+                        *hears.lock().expect("no panic") = Some(Ok(bytes));
+                    } else if bytes == 65_535 {
+                        std::thread::sleep(Duration::from_millis(300));
+                        let more = u32::to_be_bytes(100_000);
+                        for stream in [0, came.stream] {
+                            let _ = raw.send(&frames::frame(WINDOW_UPDATE, 0, stream, &more));
+                        }
+                    }
+                }
+                RST_STREAM => *hears.lock().expect("no panic") = Some(Err(came.code())),
+                _ => {}
+            }
+        }
+    });
+    let weir = to(&endpoint.url());
+    assert_eq!(weir.h2().get("/").status, 200);
+    let mut socket = open(&weir, "/ws");
+    assert_eq!((socket.status(), socket.ended(), socket.rest()), (200, Ok(()), &b"bye"[..]));
+    socket.say(&[7; BYTES]);
+    socket.end();
+    eventually("the endpoint has heard the end", SOON, || heard.lock().expect("no panic").is_some());
+    assert_eq!(*heard.lock().expect("no panic"), Some(Ok(BYTES)));
 }

@@ -66,10 +66,11 @@ impl AsyncWrite for Duplex {
         }
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Ready when the end has gone: a stream that is dropped before takes with it what waits.
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !std::mem::replace(&mut self.shut, true) {
             self.send.send_data(Bytes::new(), true)?;
         }
-        Poll::Ready(Ok(()))
+        self.send.poll_sent(cx).map(Ok)
     }
 }
