@@ -335,7 +335,11 @@ impl Drop for Fields<'_> {
                 continue;
             }
             let found = format!("unknown key \"{}\" in {}", shorten(name), self.place());
-            let help = meant(name, self.table.keys.iter().map(|key| key.name));
+            // A key below a [table] belongs to it, which is easily forgotten.
+            let help = match !self.path.is_empty() && keys::table("").key(name).is_some() {
+                true => "it belongs at the top of the file, above the first [table]".to_owned(),
+                false => meant(name, self.table.keys.iter().map(|key| key.name)),
+            };
             self.sink.local(key.span(), &self.path_of(&shorten(name)), found, help);
         }
     }

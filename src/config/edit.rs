@@ -3,15 +3,18 @@
 use toml_edit::{DocumentMut, Item, Table, TableLike, Value};
 
 use super::weights::is_word;
+use super::{Values, parse_toml};
 use crate::model::{KILL_WORD, MAINTENANCE_WORD, Scope, Weight, Weights};
 
 /// Why a text could not be edited: it is not TOML, so there is nothing to keep. [`fresh`] writes a new one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the weights file is not valid TOML at byte {at}: {message}")]
+#[error("it is not valid TOML at {line}:{column}: {message}")]
 pub struct NotEditable {
-    /// Where, in bytes from the start.
-    pub at: usize,
-    /// What the parser says.
+    /// Line from 1.
+    pub line: u32,
+    /// Column from 1, in characters.
+    pub column: u32,
+    /// What was found and what would be right.
     pub message: String,
 }
 
@@ -63,9 +66,13 @@ pub fn has_table(text: &str, service: &str) -> bool {
 }
 
 fn parse(text: &str) -> Result<DocumentMut, NotEditable> {
-    text.parse::<DocumentMut>().map_err(|error| NotEditable {
-        at: error.span().map_or(0, |span| span.start),
-        message: error.message().lines().collect::<Vec<_>>().join(" "),
+    text.parse::<DocumentMut>().map_err(|error| {
+        // Where and in which words `weir check` says it.
+        let first = parse_toml("", text, Values::Weights).problems.into_iter().next();
+        let (line, column, found, help) = first
+            .map_or((1, 1, error.message().to_owned(), String::new()), |it| (it.line, it.column, it.message, it.help));
+        let message = if help.is_empty() { found } else { format!("{found}; {help}") };
+        NotEditable { line, column, message }
     })
 }
 

@@ -16,6 +16,7 @@ mod diff;
 mod edit;
 mod keys;
 mod limit_keys;
+mod lines;
 mod listener_keys;
 mod maintenance;
 mod mirror_keys;
@@ -29,6 +30,7 @@ pub mod rollouts;
 mod schema;
 mod switch_json;
 mod switch_keys;
+mod syntax;
 mod told;
 mod value;
 pub mod watch;
@@ -40,17 +42,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use toml::de::DeTable;
-
 pub use cursor::Env;
 pub use diff::{diff, restart_needed};
 pub use edit::{NotEditable, edit, edit_kill, edit_maintenance, fresh, has_table};
+pub use lines::{NoLines, edit_lines};
 pub use problem::{Problem, Problems};
 pub use schema::{rollout_schema, schema, weights_schema};
 pub use switch_json::switch_text;
 pub use weights::{WeightsFile, read_weights};
 pub use write::{WriteError, Written, write_weights};
 
+pub(crate) use self::syntax::{Parsed, Values, parse_toml};
 use crate::model::notify::Notifications;
 use crate::model::rollout::Share;
 pub(crate) use crate::model::time::parse_duration;
@@ -265,7 +267,7 @@ impl Config {
         if is_blank(text) {
             return Err(Problems::not_finished(&name, "configuration"));
         }
-        let parsed = parse_toml(&name, text);
+        let parsed = parse_toml(&name, text, Values::Any);
         let sink = cursor::Sink::new(&name, text, env);
         let mut config = read::root(&cursor::Fields::root(&sink, parsed.tree.get_ref()), path);
         let (problems, notes) = sink.finish(parsed);
@@ -345,49 +347,4 @@ pub(crate) fn text_of(bytes: Vec<u8>) -> Result<String, ReadError> {
 pub(crate) fn is_blank(text: &str) -> bool {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     text.lines().map(str::trim).all(|line| line.is_empty() || line.starts_with('#'))
-}
-
-/// The tree of a text, as much of it as can be read, and its syntax problems.
-pub(crate) struct Parsed<'t> {
-    pub(crate) tree: toml::Spanned<DeTable<'t>>,
-    pub(crate) problems: Vec<Problem>,
-    /// From this line on the tree only holds leftovers of a list that never ends.
-    pub(crate) lost_from: u32,
-}
-
-/// Parses with recovery.
-pub(crate) fn parse_toml<'t>(file: &str, text: &'t str) -> Parsed<'t> {
-    let (tree, errors) = DeTable::parse_recoverable(text);
-    if !errors.is_empty() && text.trim_start().starts_with('{') {
-        // Everything else that the parser finds follows from this.
-        let source = problem::Source::new(file, text);
-        let at = text.len() - text.trim_start().len();
-        let found = "this is JSON; weir reads TOML".to_owned();
-        let problem =
-            source.at(at..at + 1, "", found, "write key = value, and [table] where JSON opens an object".into());
-        return Parsed { tree, problems: vec![problem], lost_from: 0 };
-    }
-    let source = problem::Source::new(file, text);
-    let problem = |error: &toml::de::Error| {
-        let message = error.message().lines().collect::<Vec<_>>().join(" ");
-        let (found, help) = match message.split_once(", expected ") {
-            Some((found, expected)) => (found.to_owned(), format!("expected {expected}")),
-            None => (message, String::new()),
-        };
-        source.at(error.span().unwrap_or(0..0), "", found, help)
-    };
-    let mut problems: Vec<Problem> = errors.iter().take(problem::PROBLEMS_MAX).map(problem).collect();
-    problems.sort_by_key(|problem| (problem.line, problem.column));
-    // The parser recovers and goes on. What it finds on the rest of a line, or after a list that never ends, follows
-    // from the first find and would bury it.
-    problems.dedup_by_key(|problem| problem.line);
-    let mut lost_from = u32::MAX;
-    if errors.iter().any(|error| error.message().starts_with("unclosed array"))
-        && let Some(first) = problems.iter().position(|problem| problem.message.contains("array"))
-    {
-        problems.truncate(first + 1);
-        lost_from = problems[first].line;
-        problems[first].help = "close the list before this with ']'".into();
-    }
-    Parsed { tree, problems, lost_from }
 }

@@ -8,7 +8,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::cursor::{At, Sink, as_entries, describe, meant, shorten};
 use super::value::as_integer;
-use super::{Problem, Problems, is_blank, maintenance, parse_toml, read_text};
+use super::{Problem, Problems, Values, is_blank, maintenance, parse_toml, read_text};
 use crate::model::{
     InvalidWeights, KILL_WORD, Kills, MAINTENANCE_WORD, Name, Plan, Scope, ServiceSpec, WEIGHT_MAX, Weight, Weights,
     kill_reason,
@@ -57,35 +57,19 @@ impl WeightsFile {
         if is_blank(text) {
             return Err(Problems::not_finished(file, "weights"));
         }
-        let parsed = parse_toml(file, text);
+        let parsed = parse_toml(file, text, Values::Weights);
         let sink = Sink::new(file, text, &|_| None);
         let entries = as_entries("", parsed.tree.get_ref());
-        let mut kills = Kills::default();
-        for (key, value) in &entries {
-            if key.value == KILL_WORD {
-                kills.system = read_kill(&sink, key, value);
-            } else if key.value == MAINTENANCE_WORD {
-                kills.closed.system = maintenance::read(&sink, key, value, None);
-            } else if !plan.services.iter().any(|service| service.name.as_str() == key.value) {
-                let found = format!("there is no service \"{}\"", shorten(key.value));
-                let words = plan.services.iter().map(|service| service.name.as_str());
-                let help = meant(key.value, words.chain([KILL_WORD, MAINTENANCE_WORD]));
-                sink.local(key.span.clone(), &key.path, found, help);
-            }
+        let kills = read_words(&sink, &entries, plan);
+        let known = |key: &str| is_word(key) || plan.services.iter().any(|service| service.name.as_str() == key);
+        for (key, _) in entries.iter().filter(|(key, _)| !known(key.value)) {
+            let found = format!("there is no service \"{}\"", shorten(key.value));
+            let words = plan.services.iter().map(|service| service.name.as_str());
+            let help = meant(key.value, words.chain([KILL_WORD, MAINTENANCE_WORD]));
+            sink.local(key.span.clone(), &key.path, found, help);
         }
         let mut services = Vec::new();
         for service in &plan.services {
-            let table = entries.iter().find(|(key, _)| service.name.as_str() == key.value);
-            let table = table.and_then(|(key, value)| Some((key, value.value.as_table()?)));
-            for (key, value) in table.iter().flat_map(|(key, table)| as_entries(&key.path, table)) {
-                if key.value == KILL_WORD {
-                    kills.put(&Scope::Service(service.name.clone()), read_kill(&sink, &key, &value));
-                }
-                if key.value == MAINTENANCE_WORD {
-                    let closed = maintenance::read(&sink, &key, &value, Some(service));
-                    kills.closed.put(&Scope::Service(service.name.clone()), closed);
-                }
-            }
             let entry = entries.iter().find(|(key, _)| service.name.as_str() == key.value);
             let weights = match entry {
                 Some((key, value)) => service_weights(&sink, service, key, value),
@@ -116,8 +100,36 @@ impl WeightsFile {
     }
 }
 
+/// What is killed and what is under maintenance.
+fn read_words(sink: &Sink<'_>, entries: &[(At<&str>, At<&DeValue<'_>>)], plan: &Plan) -> Kills {
+    let mut kills = Kills::default();
+    for (key, value) in entries {
+        match key.value {
+            KILL_WORD => kills.system = read_kill(sink, key, value),
+            MAINTENANCE_WORD => kills.closed.system = maintenance::read(sink, key, value, None),
+            _ => {}
+        }
+    }
+    for service in &plan.services {
+        let table = entries.iter().find(|(key, _)| service.name.as_str() == key.value);
+        let table = table.and_then(|(key, value)| Some((key, value.value.as_table()?)));
+        let scope = || Scope::Service(service.name.clone());
+        for (key, value) in table.iter().flat_map(|(key, table)| as_entries(&key.path, table)) {
+            match key.value {
+                KILL_WORD => kills.put(&scope(), read_kill(sink, &key, &value)),
+                MAINTENANCE_WORD => kills.closed.put(&scope(), maintenance::read(sink, &key, &value, Some(service))),
+                _ => {}
+            }
+        }
+    }
+    kills
+}
+
 /// How alike a key must be to `kill` or `maintenance` to be taken for it: one letter that is missing or wrong.
 const WORD_ALIKE: f64 = 0.85;
+
+/// What a weight is, for who wrote something else.
+pub(super) const WEIGHT_HELP: &str = "write an integer from 0 to 1000000, or a percentage such as \"10%\"";
 
 /// Whether a key says something else than a weight.
 pub(super) fn is_word(key: &str) -> bool {
@@ -226,7 +238,7 @@ fn read_kill(sink: &Sink<'_>, key: &At<&str>, value: &At<&DeValue<'_>>) -> Optio
 }
 
 fn read_weight(value: &DeValue<'_>) -> Result<Weight, String> {
-    let help = || format!("write an integer from 0 to {WEIGHT_MAX}, or a percentage such as \"10%\"");
+    let help = || WEIGHT_HELP.to_owned();
     match value {
         DeValue::Integer(_) => {
             let number = as_integer(value).and_then(|number| u32::try_from(number).ok());

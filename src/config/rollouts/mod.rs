@@ -21,7 +21,7 @@ use serde_json::Value;
 pub use self::checks::Constraints;
 use super::cursor::{Fields, Sink};
 use super::problem::{Problem, Problems};
-use super::{Env, is_blank, parse_toml};
+use super::{Env, Values, is_blank, parse_toml};
 use crate::model::rollout::RolloutPlan;
 use crate::model::{NAME_BYTES_MAX, Name, Plan};
 
@@ -126,7 +126,7 @@ fn read_with(
     limits: &Constraints,
     env: Env<'_>,
 ) -> Result<Read, Problems> {
-    let parsed = parse_toml(file, text);
+    let parsed = parse_toml(file, text, Values::Any);
     let sink = Sink::new(file, text, env);
     let plan = {
         let root = Fields::root_of(&sink, parsed.tree.get_ref(), "plan");
