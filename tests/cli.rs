@@ -688,7 +688,53 @@ fn offline_changes_keep_the_comments_of_the_weights_file() {
     assert_eq!(dir.read("weights.toml"), "# ours\n[engine]\nstable = 100 # most\ncanary = 0\n");
     let dir = dir.with("weights.toml", "[engine\nstable == 90");
     assert_eq!(dir.weir(&["rollback", "engine", "--offline"]).0, Some(0), "also over a file that does not hold");
-    assert_eq!(dir.read("weights.toml"), "[engine]\nstable = 100\ncanary = 0\n");
+    assert_eq!(dir.read("weights.toml"), "[engine]\ncanary = 0\nstable = 100");
+}
+
+#[test]
+fn a_rollback_offline_changes_nothing_that_it_was_not_asked_to() {
+    let config = format!(
+        "{CONFIG}{}[[routes]]\nmatch.path_prefix = \"/b\"\nservice = \"b\"\n[[routes]]\nservice = \"engine\"\n",
+        CONFIG.replace("engine", "b")
+    );
+    let dir = Dir::new().with("weir.toml", &config);
+    let other = "[b]\nstable = 0\ncanary = 100\nkill = \"do not touch\"\n";
+    let text = format!("# precious\n[engine]\nstable = 90 # most\ncanary = 10x\n{other}");
+    let dir = dir.with("weights.toml", &text);
+    // The error is on the service's own line: mended with it.
+    let (code, out, err) = dir.weir(&["rollback", "engine", "--offline", "--reason", "x"]);
+    assert_eq!(
+        (code, &*out),
+        (Some(0), "weights.toml says engine stable=100 canary=0 now; no running weir was asked\n"),
+        "{err}"
+    );
+    assert_eq!(dir.read("weights.toml"), text.replace("= 90", "= 100").replace("10x", "0"));
+    // It is elsewhere: the rollback is written all the same, and it is said that the file does not hold.
+    let dir = dir.with("weights.toml", &text);
+    let (code, _, err) = dir.weir(&["rollback", "b", "--offline"]);
+    assert_eq!(code, Some(1), "{err}");
+    for part in
+        ["weights.toml says b stable=100 canary=0 now", "weights.toml:4:10: 10x is no value", "before that is mended"]
+    {
+        assert!(err.contains(part), "{err}");
+    }
+    assert_eq!(dir.read("weights.toml"), text.replace("stable = 0\ncanary = 100", "stable = 100\ncanary = 0"));
+    // Lines that cannot be told apart stay as they are.
+    let text = format!("kill = \"\"\"\n[engine]\n\"\"\"\n{text}");
+    let dir = dir.with("weights.toml", &text);
+    let (code, _, err) = dir.weir(&["rollback", "engine", "--offline"]);
+    assert_eq!((code, dir.read("weights.toml")), (Some(2), text));
+    assert!(
+        err.contains("nothing was changed") && err.contains("write it by hand: [engine] stable=100 canary=0"),
+        "{err}"
+    );
+    // A change that is not to stable waits for a file that holds, and says where it does not.
+    let dir = dir.with("weights.toml", "[engine]\nstable = 90\ncanary = 10x\n");
+    for verb in [&["set", "engine", "stable=50", "canary=50", "--offline"][..], &["maintenance", "engine", "--offline"]]
+    {
+        let (code, _, err) = dir.weir(verb);
+        assert!(code == Some(2) && err.contains("3:10: 10x is no value"), "{err}");
+    }
 }
 
 #[test]

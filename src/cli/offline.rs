@@ -1,11 +1,13 @@
 //! Changes of the weights file without a running weir. One that runs all the same takes the file over as soon as it
 //! sees it, so this is safe either way.
 
+use std::path::Path;
+
 use serde_json::json;
 
 use super::failure::Failure;
 use super::{Globals, near, place, screen};
-use crate::config::{Config, WeightsFile, edit, fresh, read_weights, write_weights};
+use crate::config::{Config, WeightsFile, edit, edit_lines, fresh, read_weights, write_weights};
 use crate::model::{Name, ServiceSpec, Weights};
 
 /// Writes new weights of one service.
@@ -29,12 +31,43 @@ pub(super) fn set(globals: &Globals, service: &Name, weights: &Weights) -> Resul
     write(globals, &config, service, weights)
 }
 
-/// Writes everything of one service to its stable pool, also over a file that does not hold.
+/// Writes everything of one service to its stable pool, also into a file that does not hold: then on its own lines
+/// alone. Exit 1 where the file is still one that no running weir takes over.
 pub(super) fn rollback(globals: &Globals, service: &Name) -> Result<(), Failure> {
     let config = place::config(globals)?;
     let spec = spec(&config, service)?;
     let weights = Weights::all_to(&spec.stable, spec.pools.iter().map(|pool| pool.name.clone()));
-    write(globals, &config, service, &weights)
+    let path = &config.weights_path;
+    let name = path.display().to_string();
+    let Some(old) = text_of(path)? else { return write(globals, &config, service, &weights) };
+    let text = edit(&old, service, &weights).or_else(|broken| {
+        edit_lines(&old, service, &weights).map_err(|why| {
+            Failure::wrong(format!(
+                "{name}: {broken}\n  nothing was changed: {why}, so its lines cannot be told apart\n  \
+                 write it by hand: [{service}] {weights}; or start weir with --safe-mode, which sends everything to stable"
+            ))
+        })
+    })?;
+    let still = WeightsFile::parse(&text, &name, &config.plan).err();
+    write_weights(path, &text)?;
+    let Some(problems) = still else { return tell(globals, &name, service, &weights) };
+    let mut said =
+        format!("{name} says {service} {weights} now, and nothing else of it was changed; but it does not hold");
+    for problem in problems.iter() {
+        said += &format!("\n  {}", problem.headline());
+    }
+    said +=
+        "\n  a weir that runs does not take it over before that is mended; one that is started goes by this rollback";
+    Err(Failure::failed(said))
+}
+
+/// The text of the file; none when there is no file.
+fn text_of(path: &Path) -> Result<Option<String>, Failure> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Failure::wrong(format!("{} cannot be read: {error}", path.display()))),
+    }
 }
 
 fn spec<'c>(config: &'c Config, service: &Name) -> Result<&'c ServiceSpec, Failure> {
@@ -46,21 +79,24 @@ fn spec<'c>(config: &'c Config, service: &Name) -> Result<&'c ServiceSpec, Failu
 
 fn write(globals: &Globals, config: &Config, service: &Name, weights: &Weights) -> Result<(), Failure> {
     let path = &config.weights_path;
-    let whole = || {
-        let mut file = WeightsFile::all_to_stable(&config.plan);
-        file.set(service, weights.clone());
-        fresh(file.services.iter().map(|(name, weights)| (name.as_str(), weights)))
-    };
-    let text = match std::fs::read_to_string(path) {
-        Ok(old) => edit(&old, service, weights).unwrap_or_else(|_| whole()),
-        Err(_) => whole(),
+    let name = path.display().to_string();
+    let text = match text_of(path)?.filter(|text| !text.trim().is_empty()) {
+        Some(old) => edit(&old, service, weights).map_err(|broken| Failure::wrong(format!("{name}: {broken}")))?,
+        None => {
+            let mut file = WeightsFile::all_to_stable(&config.plan);
+            file.set(service, weights.clone());
+            fresh(file.services.iter().map(|(name, weights)| (name.as_str(), weights)))
+        }
     };
     // What is written must hold: other services of the file may have been wrong before.
-    let name = path.display().to_string();
     WeightsFile::parse(&text, &name, &config.plan).map_err(|problems| Failure::wrong(problems.to_string()))?;
     write_weights(path, &text)?;
+    tell(globals, &name, service, weights)
+}
+
+fn tell(globals: &Globals, file: &str, service: &Name, weights: &Weights) -> Result<(), Failure> {
     if globals.json() {
-        return screen::print_json(&json!({ "service": service, "weights_file": name, "offline": true }));
+        return screen::print_json(&json!({ "service": service, "weights_file": file, "offline": true }));
     }
-    screen::print(&format!("{name} says {service} {weights} now; no running weir was asked\n"))
+    screen::print(&format!("{file} says {service} {weights} now; no running weir was asked\n"))
 }
