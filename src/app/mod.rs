@@ -41,7 +41,7 @@ use self::sockets::Bound;
 use self::supervisor::Supervisor;
 use self::tls::Sites;
 use crate::admin::access::{Access, AccessError, Grant, Role, Token};
-use crate::config::{Config, Problems, TokenRole, TokenSpec};
+use crate::config::{Config, Problems, TokenRole, TokenSpec, read_weights};
 use crate::model::Bind;
 use crate::switchboard::writer::{Mode, StartError, Switchboard};
 use crate::telemetry::access_log::AccessLog;
@@ -195,6 +195,11 @@ impl App {
         let upstreams = Upstreams::start(workers, lookups);
         let access_log = Arc::new(AccessLog::start(&config.plan.access_log));
         let supervisor = Supervisor::find(config.pid_file.clone());
+        if heir.is_some() {
+            // The process before this one serves by what is right: it goes on rather than this one guess.
+            let weights = read_weights(&config.weights_path, &config.plan);
+            weights.err().filter(|problems| !problems.unfinished()).map_or(Ok(()), Err).map_err(AppError::Problems)?;
+        }
         let switchboard = Switchboard::open(config, mode, workers, upstreams.clone()).map_err(AppError::from)?;
         switchboard.show_sites(sites.iter().flatten().chain(&admin_site).cloned().collect());
         if let Some(automatic) = &automatic {

@@ -54,7 +54,7 @@ pub fn edit_lines(text: &str, service: &str, weights: &Weights) -> Result<String
 }
 
 /// The lines of the table of `service`, from its header to the next one, from 0.
-fn section(text: &str, service: &str) -> Result<Range<usize>, NoLines> {
+pub(super) fn section(text: &str, service: &str) -> Result<Range<usize>, NoLines> {
     if text.contains("\"\"\"") || text.contains("'''") {
         return Err(NoLines::LongText);
     }

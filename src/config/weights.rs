@@ -8,7 +8,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::cursor::{At, Sink, as_entries, describe, meant, shorten};
 use super::value::as_integer;
-use super::{Problem, Problems, Values, is_blank, maintenance, parse_toml, read_text};
+use super::{Problem, Problems, Values, is_blank, lines, maintenance, parse_toml, read_text};
 use crate::model::{
     InvalidWeights, KILL_WORD, Kills, MAINTENANCE_WORD, Name, Plan, Scope, ServiceSpec, WEIGHT_MAX, Weight, Weights,
     kill_reason,
@@ -85,6 +85,36 @@ impl WeightsFile {
         drop(entries);
         let (problems, notes) = sink.finish(parsed);
         Problems::new(problems).map_or(Ok(Self { services, kills, notes }), Err)
+    }
+
+    /// What may be gone by of a text that does not hold: kills and maintenance as far as they can be read (of the whole
+    /// file only what stands above the first error, since a table may have lost its header), and the services whose own
+    /// table can be read and sends everything to stable.
+    pub(crate) fn salvage(text: &str, plan: &Plan) -> (Kills, Vec<Name>) {
+        let parsed = parse_toml("", text, Values::Weights);
+        let sink = Sink::new("", text, &|_| None);
+        let entries = as_entries("", parsed.tree.get_ref());
+        let mut kills = read_words(&sink, &entries, plan);
+        let wrong: Vec<usize> = parsed.problems.iter().map(|problem| problem.line as usize).collect();
+        let line = |at: usize| text.get(..at).map_or(0, |text| text.matches('\n').count() + 1);
+        let lost = |word: &str| {
+            let word = entries.iter().find(|(key, _)| key.value == word);
+            word.is_some_and(|(key, _)| wrong.iter().any(|&wrong| wrong <= line(key.span.start)))
+        };
+        if lost(MAINTENANCE_WORD) {
+            kills.closed.system = None;
+        }
+        let to_stable = plan.services.iter().filter(|service| {
+            let Ok(section) = lines::section(text, &service.name) else { return false };
+            let entry = entries.iter().find(|(key, _)| service.name.as_str() == key.value);
+            let weights = entry.and_then(|(key, value)| service_weights(&sink, service, key, value));
+            wrong.iter().all(|wrong| !section.contains(&(wrong - 1)))
+                && weights.is_some_and(|weights| {
+                    weights.iter().all(|(pool, it)| (*pool == service.stable) || it.value() == 0)
+                })
+        });
+        let to_stable = to_stable.map(|service| service.name.clone()).collect();
+        (kills, to_stable)
     }
 
     /// The weights of a service; none for a service that the plan does not have.

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use super::change::{Applied, Cause, LastCause, Refused};
 use super::files::{Content, Files, Look};
-use super::history::{Entry, Held, HeldKill, History, Record};
+use super::history::{Entry, Held, HeldKill, History, Record, SaidKill};
 use super::keyring::Keyring;
-use super::reconcile::{Next, State, Wanted};
+use super::reconcile::{Next, State, Wanted, all_to_stable};
 use super::reload::OnDisk;
 use super::status::Reload;
 use super::store::Store;
@@ -152,26 +152,41 @@ impl Desk {
 
     /// Logs a generation and keeps it.
     pub(super) fn record(&mut self, mut next: Next, cause: &Cause) {
+        // The first generation of a process goes on from the last one of the process before it.
+        for change in &mut next.changes {
+            let last = || self.history.live(&change.service).cloned().map(Record);
+            change.before = change.before.take().or_else(last);
+        }
+        next.changes.retain(|change| change.before.as_ref() != Some(&change.after));
         if next.changed {
-            // The first generation of a process goes on from the last one of the process before it.
-            for change in &mut next.changes {
-                let last = || self.history.live(&change.service).cloned().map(Record);
-                change.before = change.before.take().or_else(last);
-            }
-            next.changes.retain(|change| change.before.as_ref() != Some(&change.after));
-            let generation = self.state.generation;
-            log(generation, &next, cause);
-            if self.mode == Mode::Safe {
-                // Nobody decided these weights: they must not be what a later `undo` goes by.
-                next.changes.clear();
-            }
-            let named = |service: &str| self.state.plan.services.iter().any(|spec| spec.name.as_str() == service);
-            self.history.keep_services(named);
-            let cause = cause.clone();
-            let what = self.doing.clone();
+            log(self.state.generation, &next, cause);
+        }
+        let plan = &self.state.plan;
+        self.history.keep_services(|service| plan.services.iter().any(|spec| spec.name.as_str() == service));
+        if self.mode == Mode::Safe {
+            // Nobody decided these weights: they must not be what a later `undo` goes by.
+            next.changes.clear();
+        } else {
+            self.note_own();
+        }
+        if next.changed {
+            let (generation, cause, what) = (self.state.generation, cause.clone(), self.doing.clone());
             self.history.push(Entry { generation, at: timestamp(), cause, what, changes: next.changes });
         }
         self.keep();
+    }
+
+    /// Keeps what each service has without what is above its weights, and what is killed.
+    fn note_own(&mut self) {
+        let wanted = self.wanted().weights;
+        for spec in &self.state.plan.services {
+            let own = wanted.iter().find(|(name, _)| *name == spec.name).map(|(_, weights)| weights.clone());
+            self.history.note(&spec.name, &own.unwrap_or_else(|| all_to_stable(spec)));
+        }
+        let system = self.kills.system.iter().map(|reason| SaidKill { service: None, reason: reason.clone() });
+        let one = |(name, reason): &(Name, String)| SaidKill { service: Some(name.clone()), reason: reason.clone() };
+        let said = system.chain(self.kills.services.iter().map(one)).collect();
+        self.history.say_kills(said);
     }
 
     pub(super) fn shown(&self) -> Shown {

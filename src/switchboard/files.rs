@@ -5,9 +5,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::change::Refused;
+use super::history::History;
+use super::reconcile::check_pools;
+use super::weights::complete;
 use crate::config::watch::ContentHash;
 use crate::config::{self, Config, Problem, Problems, WeightsFile, WriteError};
-use crate::model::{Name, Plan, Scope, Weights};
+use crate::model::{Kills, Name, Plan, Scope, Weights};
 
 /// Both files, at one look.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,7 +88,44 @@ impl Files {
         }
     }
 
-    /// What the weights file says when the process starts: without one, or with an unfinished one, all goes to stable.
+    /// What the process starts by. A file that does not hold, or is gone, changes nothing over a restart either: every
+    /// service goes by the weights that it had last, as far as they fit the plan, else to stable. What brings traffic
+    /// to stable counts as far as it can be read. The problems come with it; none where there was nothing before and
+    /// nothing is wrong.
+    pub(super) fn start(&self, content: &Content, plan: &Plan, history: &History) -> (WeightsFile, Option<Problems>) {
+        let known = plan.services.iter().any(|spec| history.own(&spec.name).is_some());
+        let problems = match self.parse_weights(content, plan) {
+            Ok(file) => return (file, None),
+            Err(_) if !known && self.first_weights(content, plan).is_ok() => {
+                return (WeightsFile::all_to_stable(plan), None);
+            }
+            Err(problems) => problems,
+        };
+        let mut file = WeightsFile::all_to_stable(plan);
+        let (kills, to_stable) = match content {
+            Content::Text(text) => WeightsFile::salvage(text, plan),
+            Content::Missing | Content::Unreadable(_) => (Kills::default(), Vec::new()),
+        };
+        file.kills = kills;
+        for said in history.said_kills() {
+            let scope = said.service.clone().map_or(Scope::System, Scope::Service);
+            if file.kills.at(&scope).is_none() {
+                file.kills.put(&scope, Some(said.reason.clone()));
+            }
+        }
+        for spec in plan.services.iter().filter(|spec| !to_stable.contains(&spec.name)) {
+            let own = history.own(&spec.name).filter(|own| check_pools(spec, own).is_ok());
+            if let Some(own) = own.and_then(|own| complete(spec, own.clone()).ok()) {
+                file.set(&spec.name, own);
+            }
+        }
+        let by: Vec<String> = file.services.iter().map(|(name, weights)| format!("{name} {weights}")).collect();
+        let found = format!("weir was started by what was live before: {}", by.join("; "));
+        let more = problem(&self.weights, &found, "mend the file, or save another one");
+        (file, Some(problems.join(more)))
+    }
+
+    /// What the weights file says to a process that was started without one: all goes to stable.
     pub(super) fn first_weights(&self, content: &Content, plan: &Plan) -> Result<WeightsFile, Problems> {
         let path = self.weights.display();
         match self.parse_weights(content, plan) {

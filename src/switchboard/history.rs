@@ -26,6 +26,9 @@ pub struct History {
     /// Kills that the weights file does not say yet.
     #[serde(default)]
     kills: Vec<HeldKill>,
+    /// Kills that the weights file said when it last held.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    said: Vec<SaidKill>,
 }
 
 /// One generation.
@@ -83,11 +86,25 @@ pub struct HeldKill {
     pub note: String,
 }
 
+/// A kill that the weights file said when it last held.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SaidKill {
+    /// The service; none: every service.
+    pub service: Option<Name>,
+    /// Why it was killed.
+    pub reason: String,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Known {
     service: String,
+    /// The weights before the last change of them; a kill changes none.
     before: Option<Record>,
+    /// What was live last: all to stable while it is killed.
     live: Record,
+    /// The weights without what is above them; none in a record of an older weir.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    own: Option<Record>,
 }
 
 // === impl History ===
@@ -113,19 +130,41 @@ impl History {
         self.known(service).map(|known| &known.live.0)
     }
 
-    /// Takes note of a generation and of the weights that each changed service has now.
+    /// The weights that `service` had last, without what was above them.
+    pub fn own(&self, service: &str) -> Option<&Weights> {
+        let known = self.known(service)?;
+        known.own.as_ref().or(Some(&known.live)).map(|record| &record.0)
+    }
+
+    /// Takes note of the weights that a service has without what is above them (a kill): what they were before is what
+    /// `undo` goes back to.
+    pub fn note(&mut self, service: &str, weights: &Weights) {
+        let now = Record(weights.clone());
+        match self.services.iter_mut().find(|known| known.service == service) {
+            Some(known) => {
+                let own = known.own.take().unwrap_or_else(|| known.live.clone());
+                if own != now {
+                    known.before = Some(own);
+                }
+                known.own = Some(now);
+            }
+            None => {
+                let (service, live) = (service.to_owned(), now.clone());
+                self.services.push(Known { service, before: None, live, own: Some(now) });
+            }
+        }
+    }
+
+    /// Takes note of a generation and of what is live of each changed service now.
     pub fn push(&mut self, entry: Entry) {
         for change in &entry.changes {
             match self.services.iter_mut().find(|known| known.service == change.service) {
-                Some(known) if known.live == change.after => {}
-                Some(known) => {
-                    known.before = change.before.clone();
-                    known.live = change.after.clone();
-                }
+                Some(known) => known.live = change.after.clone(),
                 None => self.services.push(Known {
                     service: change.service.clone(),
                     before: change.before.clone(),
                     live: change.after.clone(),
+                    own: None,
                 }),
             }
         }
@@ -154,6 +193,16 @@ impl History {
     /// Kills that the file does not say yet.
     pub fn held_kills(&self) -> &[HeldKill] {
         &self.kills
+    }
+
+    /// Kills that the file said when it last held.
+    pub fn said_kills(&self) -> &[SaidKill] {
+        &self.said
+    }
+
+    /// Replaces the list of kills that the file said when it last held.
+    pub fn say_kills(&mut self, said: Vec<SaidKill>) {
+        self.said = said;
     }
 
     /// Replaces the list of kills that the file does not say yet.
@@ -219,6 +268,8 @@ mod tests {
     #[test]
     fn a_busy_neighbour_does_not_take_the_undo_of_a_quiet_service() {
         let mut history = History::default();
+        history.note("quiet", &weights(90, 10));
+        history.note("quiet", &weights(50, 50));
         history.push(entry(1, "quiet", Some(weights(90, 10)), weights(50, 50)));
         for generation in 2..200 {
             let canary = (generation % 100) as u32;

@@ -31,6 +31,8 @@ pub mod status;
 mod view;
 
 #[cfg(test)]
+mod restarts;
+#[cfg(test)]
 mod simulation;
 #[cfg(test)]
 mod testing;

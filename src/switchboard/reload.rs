@@ -227,7 +227,7 @@ fn same(a: &Config, b: &Config) -> bool {
 }
 
 /// Keeps how the reload went, and logs every problem once.
-fn note(desk: &mut Desk, problems: Option<Problems>, cause: &Cause) {
+pub(super) fn note(desk: &mut Desk, problems: Option<Problems>, cause: &Cause) {
     let how = cause.how.as_str();
     let known = |problem: &&Problem| desk.problems.iter().flat_map(Problems::iter).any(|known| known == *problem);
     for problem in problems.iter().flat_map(Problems::iter).filter(|problem| !known(problem)) {

@@ -265,14 +265,6 @@ fn weights_of_unknown_services_and_pools_are_refused() {
 }
 
 #[test]
-fn a_start_with_a_bad_weights_file_is_refused() {
-    let dir = Dir::new();
-    std::fs::write(dir.path().join("weir.toml"), CONFIG).expect("written");
-    std::fs::write(dir.path().join("weights.toml"), "[engine]\nstable = -1\n").expect("written");
-    assert!(open(&dir, Mode::Normal, &runtime()).is_err());
-}
-
-#[test]
 fn a_drain_keeps_bound_clients_and_a_rollback_does_not() {
     let config = format!("{CONFIG}\n[services.engine.affinity]\nby = \"cookie\"\non_zero = \"drain\"\n");
     let bench = Bench::new(&config, Some(NINETY));

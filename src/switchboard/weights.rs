@@ -131,7 +131,7 @@ impl Switchboard {
 }
 
 /// With 0 for every pool that is not named, as the weights file means it too.
-fn complete(spec: &ServiceSpec, weights: Weights) -> Result<Weights, Refused> {
+pub(super) fn complete(spec: &ServiceSpec, weights: Weights) -> Result<Weights, Refused> {
     let percent = weights.iter().any(|(_, weight)| matches!(weight, Weight::Percent(_)));
     let zero = if percent { Weight::Percent(0) } else { Weight::Relative(0) };
     let mut entries: Vec<(Name, Weight)> = weights.iter().map(|(name, weight)| (name.clone(), weight)).collect();

@@ -84,14 +84,14 @@ impl Switchboard {
     pub fn open(config: Config, mode: Mode, workers: usize, upstreams: Arc<Upstreams>) -> Result<Self, StartError> {
         let files = Files::of(&config);
         let seen = files.look();
-        let written = files.first_weights(&seen.weights, &config.plan).map_err(StartError::Problems)?;
+        let store = Store::beside(&config.weights_path);
+        let mut history = store.load();
+        let (written, problems) = files.start(&seen.weights, &config.plan, &history);
         for note in config.notes.iter().chain(&written.notes) {
             tracing::warn!("{}", note.headline());
         }
         let tls = reload::open_tls(&config, &PoolsTls::default()).map_err(StartError::Problems)?;
         let keyring = Keyring::open(config.key_file.as_deref(), &config.weights_path)?;
-        let store = Store::beside(&config.weights_path);
-        let mut history = store.load();
         let content = seen.weights.fingerprint();
         history.hold(history.held().iter().filter(|held| held.content == content).cloned().collect());
         let kills = history.held_kills().iter().filter(|held| held.content == content).cloned().collect();
@@ -102,7 +102,7 @@ impl Switchboard {
         let first = history.generation().map_or(1, |last| last + 1);
         let next = reconcile::reconcile(None, wanted, first, now)?;
         let mut desk = Desk {
-            started_without_weights: files.parse_weights(&seen.weights, &config.plan).is_err(),
+            started_without_weights: problems.is_none() && files.parse_weights(&seen.weights, &config.plan).is_err(),
             files,
             seen,
             config: Arc::new(config),
@@ -125,6 +125,10 @@ impl Switchboard {
             rests: false,
             doing: None,
         };
+        if problems.is_some() {
+            desk.reload.success_unix_s = 0;
+            reload::note(&mut desk, problems, &Cause::by(How::Start));
+        }
         desk.note_causes(&next, &Cause::by(How::Start), 1);
         desk.record(next, &Cause::by(How::Start));
         let throttles = Book::new(workers);
