@@ -168,9 +168,14 @@ impl Downstream for Awaiting<'_> {
     }
 
     fn interim(&mut self, _: &mut Context<'_>, interim: &Response, bytes: &[u8]) {
-        self.up.waits &= interim.status != 100;
-        // A stream that is no more is told of elsewhere.
-        let _ = send_interim(interim, bytes, &mut self.respond.borrow_mut());
+        let awaited = interim.status == 100 && std::mem::take(&mut self.up.waits);
+        let mut respond = self.respond.borrow_mut();
+        // A client that does not take what there is is sent no other but the one that it waits for, so that little is
+        // kept.
+        if awaited || !respond.is_laden() {
+            // A stream that is no more is told of elsewhere.
+            let _ = send_interim(interim, bytes, &mut respond);
+        }
     }
 
     fn set_aside(&mut self, aside: Box<Aside>) {

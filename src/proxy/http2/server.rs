@@ -11,7 +11,7 @@ use super::drive::{Drive, Turn};
 use super::error::{By, Error, Reason};
 use super::handles::{Hold, Inflow, Outflow};
 use super::head::{HeadWriter, Request};
-use super::send::Kind;
+use super::send::{Kind, WAITING_BYTES_MAX};
 use super::settings::Config;
 
 /// A client's connection. It has to be polled for anything to move.
@@ -120,6 +120,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 // === impl Respond ===
 
 impl Respond {
+    /// Whether so much waits for the client that no DATA would be framed for it.
+    pub(crate) fn is_laden(&self) -> bool {
+        self.0.with(|core, _| core.out.len() >= WAITING_BYTES_MAX)
+    }
+
     /// Sends an interim answer (1xx).
     pub(crate) fn send_informational<'f>(
         &mut self,

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::{GROWTH_MAX, SOON};
 use crate::harness::frames::{
-    CONTINUATION, DATA, END_HEADERS, HEADERS, PING, PRIORITY, RST_STREAM, Raw, RawEndpoint, SETTINGS, WINDOW_UPDATE,
-    frame, literal,
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PING, PRIORITY, RST_STREAM, Raw, RawEndpoint, Reaction,
+    SETTINGS, WINDOW_UPDATE, frame, get, indexed, literal,
 };
 use crate::harness::{Setup, eventually};
 
@@ -86,4 +86,50 @@ fn an_endpoint_that_floods_its_connection_loses_it_and_only_its_requests_fail() 
         assert!(growth < GROWTH_MAX, "{}: {growth} bytes more", attack.name);
         eventually("the log names it", SOON, || weir.log().text().contains("was ended for what the endpoint did"));
     }
+}
+
+/// What one stream's interim answers may take: one of 64 kB, with the room that lists of fields keep, where it comes and
+/// where it is told.
+const INTERIM_GROWTH_MAX: u64 = 400 << 10;
+
+#[test]
+fn interim_answers_that_a_client_does_not_take_are_not_kept_for_it() {
+    const STREAMS: u32 = 100;
+    let endpoint = RawEndpoint::serving(|raw, _| {
+        let mut asked = Vec::new();
+        while asked.len() < STREAMS as usize {
+            match raw.next() {
+                Ok(Some(came)) if came.kind == HEADERS => asked.push(came.stream),
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) => return,
+            }
+        }
+        // A field of 4 kB is put into the table once, and named many times.
+        let mut fields = indexed("x-large", "v".repeat(3_900));
+        for _ in 0..16 {
+            for stream in &asked {
+                let interim = [literal(":status", "103"), fields].concat();
+                let _ = raw.send(&frame(HEADERS, END_HEADERS, *stream, &interim));
+                fields = vec![0x80 | 62; 15];
+            }
+            // One after the other is handed on.
+            std::thread::sleep(Duration::from_millis(30));
+        }
+        for stream in &asked {
+            let _ = raw.send(&frame(HEADERS, END_HEADERS | END_STREAM, *stream, &[0x88]));
+        }
+        while let Ok(Some(_)) = raw.next() {}
+    });
+    let setup = Setup::new().workers(1).pool_at("stable", &[&endpoint.url()]).table("health", "kind = \"off\"");
+    let weir = setup.start();
+    let before = weir.resident_bytes();
+    let mut client = Raw::to(weir.address());
+    client.send(&(0..STREAMS).flat_map(|n| get(2 * n + 1, "/")).collect::<Vec<_>>()).expect("weir reads");
+    eventually("all are answered", SOON, || weir.metrics().sum("weir_requests_in_flight", &[]) < 1.0);
+    let growth = weir.resident_bytes().saturating_sub(before);
+    println!("{growth} bytes for {} MB", STREAMS * 16 * 58 / 1000);
+    assert!(growth < u64::from(STREAMS) * INTERIM_GROWTH_MAX, "{growth} bytes");
+    let finals = |reaction: &Reaction| reaction.answers.iter().filter(|(_, status)| *status == 200).count();
+    client.listen(SOON, |reaction| finals(reaction) == STREAMS as usize);
+    assert_eq!(finals(&client.reaction), STREAMS as usize, "every answer comes");
 }
