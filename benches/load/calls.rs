@@ -9,8 +9,9 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
 
-use crate::attack::frames::{
-    ACK, DATA, END_HEADERS, END_STREAM, HEAD_BYTES, HEADERS, PING, PREFACE, SETTINGS, WINDOW_UPDATE, frame,
+use crate::attack::frames::HEAD_BYTES;
+use crate::attack::octets::{
+    ACK, DATA, END_HEADERS, END_STREAM, HEADERS, PING, PREFACE, SETTINGS, WINDOW_UPDATE, frame,
 };
 use crate::endpoint::Peer;
 

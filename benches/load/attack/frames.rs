@@ -1,51 +1,8 @@
-//! Frames of HTTP/2 (RFC 9113 §4.1) and fields of HPACK (RFC 7541 §6), as far as attacks need them.
+//! What attacks send of HTTP/2, made of frames and fields ([`octets`](super::octets)), and what they hear.
 
-pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-pub(crate) const DATA: u8 = 0;
-pub(crate) const HEADERS: u8 = 1;
-pub(super) const RST_STREAM: u8 = 3;
-pub(crate) const SETTINGS: u8 = 4;
-pub(crate) const PING: u8 = 6;
-const GOAWAY: u8 = 7;
-pub(crate) const WINDOW_UPDATE: u8 = 8;
-pub(super) const CONTINUATION: u8 = 9;
-
-pub(crate) const END_STREAM: u8 = 1;
-pub(crate) const ACK: u8 = 1;
-pub(crate) const END_HEADERS: u8 = 4;
+use super::octets::{END_HEADERS, END_STREAM, GOAWAY, HEADERS, PREFACE, RST_STREAM, SETTINGS, frame, setting, string};
 
 pub(crate) const HEAD_BYTES: usize = 9;
-
-/// A frame with these parts.
-pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = (payload.len() as u32).to_be_bytes();
-    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
-}
-
-/// A number with a prefix of seven bits (RFC 7541 §5.1), and its bytes: a string that is not compressed.
-fn string(bytes: &[u8]) -> Vec<u8> {
-    let mut out = Vec::new();
-    let mut left = bytes.len();
-    if left < 127 {
-        out.push(left as u8);
-    } else {
-        out.push(127);
-        left -= 127;
-        while left >= 128 {
-            out.push((left % 128) as u8 | 128);
-            left /= 128;
-        }
-        out.push(left as u8);
-    }
-    out.extend(bytes);
-    out
-}
-
-/// A field with a new name; `kind`: 0x40 into the dynamic table, 0 not.
-pub(super) fn field(kind: u8, name: &str, value: &str) -> Vec<u8> {
-    [&[kind][..], &string(name.as_bytes()), &string(value.as_bytes())].concat()
-}
 
 /// The block of `GET path`.
 pub(super) fn get_block(path: &str) -> Vec<u8> {
@@ -60,8 +17,7 @@ pub(super) fn get(stream: u32, path: &str, more: &[u8]) -> Vec<u8> {
 
 /// The beginning of a client, with these entries of SETTINGS.
 pub(super) fn hello(entries: &[(u16, u32)]) -> Vec<u8> {
-    let payload: Vec<u8> =
-        entries.iter().flat_map(|(id, value)| [&id.to_be_bytes()[..], &value.to_be_bytes()].concat()).collect();
+    let payload: Vec<u8> = entries.iter().flat_map(|&(id, value)| setting(id, value)).collect();
     [PREFACE, &frame(SETTINGS, 0, 0, &payload)].concat()
 }
 

@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::frames::{
-    CONTINUATION, END_HEADERS, END_STREAM, HEADERS, PING, RST_STREAM, SETTINGS, WINDOW_UPDATE, field, frame, get,
-    get_block, hello,
+use super::frames::{get, get_block, hello};
+use super::octets::{
+    CONTINUATION, END_HEADERS, END_STREAM, HEADERS, PING, RST_STREAM, SETTINGS, WINDOW_UPDATE, frame, indexed, literal,
 };
 use super::peer::{client_hello, tls_client};
 
@@ -145,7 +145,7 @@ impl Kind {
             }),
             "h2-continuation" => {
                 Self::flooding([hello(&[]), frame(HEADERS, END_STREAM, 1, &get_block("/"))].concat(), |n| {
-                    frame(CONTINUATION, 0, 1, &field(0, &format!("x-{n}"), "v"))
+                    frame(CONTINUATION, 0, 1, &literal(&format!("x-{n}"), "v"))
                 })
             }
             "h2-ping" => Self::flooding(hello(&[]), |_| frame(PING, 0, 0, &[1; 8])),
@@ -175,7 +175,7 @@ fn many_fields(_: u32) -> Vec<u8> {
 /// A field of nearly the whole table, and then requests that name it 16 000 times each (peers' "HTTP bomb").
 fn bomb(n: u32) -> Vec<u8> {
     let fields = match n {
-        0 => field(0x40, "x-large", &"v".repeat(3_900)),
+        0 => indexed("x-large", "v".repeat(3_900)),
         // 62: the first of the dynamic table.
         _ => vec![0x80 | 62; 16_000],
     };
@@ -184,6 +184,6 @@ fn bomb(n: u32) -> Vec<u8> {
 
 /// The most of it that a head may hold: 31 000 bytes in 90 fields.
 fn fitting_fields(n: u32) -> Vec<u8> {
-    let fields = if n == 0 { field(0x40, "x-many", &"v".repeat(280)) } else { vec![0x80 | 62; 90] };
+    let fields = if n == 0 { indexed("x-many", "v".repeat(280)) } else { vec![0x80 | 62; 90] };
     frame(HEADERS, END_STREAM | END_HEADERS, stream(n), &[get_block("/"), fields].concat())
 }

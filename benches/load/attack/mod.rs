@@ -4,9 +4,15 @@
 //! They are quick and dumb: one thread each for a part of the connections, nothing is waited for but what the kind
 //! says. They speak from several addresses of the loopback network, because one has too few ports.
 
+#[path = "../../../tests/it/harness/believing.rs"]
+#[allow(unreachable_pub, missing_docs, reason = "it is the tests' as well")]
+mod believing;
 mod crowd;
 pub(crate) mod frames;
 mod kinds;
+#[path = "../../../tests/it/harness/octets.rs"]
+#[allow(dead_code, unreachable_pub, missing_docs, reason = "it is the tests' as well, and they use more of it")]
+pub(crate) mod octets;
 mod peer;
 mod tally;
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::left::Left;
+use super::outlet;
 use super::stream::Task;
 use crate::model::Fault;
 use crate::proxy::attempt::exchange::{Conn, poll_read};
@@ -15,7 +16,6 @@ use crate::proxy::bodies::body::BodyReader;
 use crate::proxy::bodies::upload::Upload;
 use crate::proxy::h1::chunked::Piece;
 use crate::proxy::h1::response::Response;
-use crate::proxy::h1::trailers;
 use crate::proxy::http2::error::Reason;
 use crate::proxy::http2::handles::Outflow;
 use crate::proxy::mirror::Aside;
@@ -83,7 +83,18 @@ impl<W: Wire> Streamed<W> {
             });
             match next.await {
                 Some(Some(Ok(data))) => {
-                    if !self.has_room(&mut out).await || out.send_data(data, false).is_err() {
+                    // Its own body goes on meanwhile.
+                    let Self { task, conn, upload, timer, idle, moved, .. } = &mut *self;
+                    let beside = |cx: &mut Context<'_>| match (conn.as_mut(), upload.as_mut()) {
+                        (Some(conn), Some(upload)) => match upload.poll(cx, &mut conn.stream, &mut task.down) {
+                            Poll::Ready(Err(_)) => Poll::Ready(()),
+                            _ => Poll::Pending,
+                        },
+                        _ => Poll::Pending,
+                    };
+                    if !outlet::has_room(&mut out, timer, *idle, moved, beside).await
+                        || out.send_data(data, false).is_err()
+                    {
                         return None;
                     }
                 }
@@ -92,44 +103,12 @@ impl<W: Wire> Streamed<W> {
                     return None;
                 }
                 Some(None) => {
-                    let trailers = std::mem::take(&mut self.trailers);
-                    let _ = match trailers.is_empty() {
-                        true => out.send_data(Bytes::new(), true),
-                        false => out.send_trailers(trailers::fields(&trailers)),
-                    };
+                    outlet::end(&mut out, &self.trailers);
                     return self.task.stream.left_behind(out);
                 }
                 None => return None,
             }
         }
-    }
-
-    /// Waits until the client takes more; false when it does not, or is gone. Its own body goes on meanwhile.
-    async fn has_room(&mut self, out: &mut Outflow) -> bool {
-        if out.has_room() {
-            return true;
-        }
-        // A window that is opened byte by byte is no room before all that waits has gone through it.
-        let deadline = Instant::now() + self.idle;
-        let (conn, upload, down) = (&mut self.conn, &mut self.upload, &mut self.task.down);
-        let room = std::future::poll_fn(|cx| {
-            if let (Some(conn), Some(upload)) = (conn.as_mut(), upload.as_mut())
-                && let Poll::Ready(Err(_)) = upload.poll(cx, &mut conn.stream, down)
-            {
-                return Poll::Ready(false);
-            }
-            out.poll_room(cx).map(|room| room.is_ok())
-        });
-        match self.timer.limit(deadline, room).await {
-            // The endpoint has not kept the client waiting.
-            Ok(true) => self.moved = Instant::now(),
-            Ok(false) => return false,
-            Err(_) => {
-                out.send_reset(Reason::CANCEL);
-                return false;
-            }
-        }
-        true
     }
 
     /// Gives back the connection and tells the story, once.

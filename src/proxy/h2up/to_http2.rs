@@ -11,9 +11,9 @@ use super::attempt::{Answered2, settle};
 use super::grpc;
 use crate::model::Fault;
 use crate::proxy::clients::left::Left;
+use crate::proxy::clients::outlet;
 use crate::proxy::clients::stream::Task;
 use crate::proxy::decide::Decision;
-use crate::proxy::h1::trailers;
 use crate::proxy::http2::error::{Error, Reason};
 use crate::proxy::http2::handles::Outflow;
 use crate::proxy::mirror::Aside;
@@ -114,7 +114,16 @@ impl Poured {
             };
             match step {
                 Some(Piece::Data(data)) => {
-                    if !self.has_room(&mut out).await || self.send(&mut out, data).is_err() {
+                    // Its own body goes on meanwhile.
+                    let Self { task, answered, timer, idle, moved, .. } = &mut self;
+                    let (uplink, down) = (&mut answered.answer.uplink, &mut task.down);
+                    let beside = |cx: &mut Context<'_>| match uplink.poll(cx, down) {
+                        Poll::Ready(Err(_)) => Poll::Ready(()),
+                        _ => Poll::Pending,
+                    };
+                    if !outlet::has_room(&mut out, timer, *idle, moved, beside).await
+                        || self.send(&mut out, data).is_err()
+                    {
                         return None;
                     }
                 }
@@ -151,10 +160,7 @@ impl Poured {
     /// Sends the end, with trailers as lines.
     fn end(&mut self, out: &mut Outflow, trailers: &[u8]) {
         self.finish(None);
-        let _ = match trailers.is_empty() {
-            true => out.send_data(Bytes::new(), true),
-            false => out.send_trailers(trailers::fields(trailers)),
-        };
+        outlet::end(out, trailers);
     }
 
     /// Takes note of a piece that the client gets.
@@ -187,32 +193,6 @@ impl Poured {
         }
         self.answered.answer.doubt();
         Poll::Ready(Piece::Cut(Fault::UpstreamTimeout))
-    }
-
-    /// Waits until the client takes more; false when it does not, or is gone. Its own body goes on meanwhile.
-    async fn has_room(&mut self, out: &mut Outflow) -> bool {
-        if out.has_room() {
-            return true;
-        }
-        // A window that is opened byte by byte is no room before all that waits has gone through it.
-        let deadline = Instant::now() + self.idle;
-        let (answer, down) = (&mut self.answered.answer, &mut self.task.down);
-        let room = std::future::poll_fn(|cx| {
-            if let Poll::Ready(Err(_)) = answer.uplink.poll(cx, down) {
-                return Poll::Ready(false);
-            }
-            out.poll_room(cx).map(|room| room.is_ok())
-        });
-        match self.timer.limit(deadline, room).await {
-            // The endpoint has not kept the client waiting.
-            Ok(true) => self.moved = Instant::now(),
-            Ok(false) => return false,
-            Err(_) => {
-                out.send_reset(Reason::CANCEL);
-                return false;
-            }
-        }
-        true
     }
 
     /// Tells the story, once.

@@ -5,64 +5,9 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub use super::octets::*;
 use super::tls::Tls;
 use super::wire::Wire;
-
-/// What a client sends first (RFC 9113 §3.4).
-pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-/// Frame types.
-pub const DATA: u8 = 0;
-pub const HEADERS: u8 = 1;
-pub const PRIORITY: u8 = 2;
-pub const RST_STREAM: u8 = 3;
-pub const SETTINGS: u8 = 4;
-pub const PUSH_PROMISE: u8 = 5;
-pub const PING: u8 = 6;
-pub const GOAWAY: u8 = 7;
-pub const WINDOW_UPDATE: u8 = 8;
-pub const CONTINUATION: u8 = 9;
-
-/// Flags.
-pub const ACK: u8 = 1;
-pub const END_STREAM: u8 = 1;
-pub const END_HEADERS: u8 = 4;
-pub const PADDED: u8 = 8;
-pub const WITH_PRIORITY: u8 = 32;
-
-/// A frame with these parts, in bytes.
-pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).expect("a short payload").to_be_bytes();
-    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
-}
-
-/// A field of a header block: a literal with a new name, not indexed (RFC 7541 §6.2.2).
-pub fn literal(name: &str, value: impl AsRef<[u8]>) -> Vec<u8> {
-    [&[0_u8][..], &string(name.as_bytes()), &string(value.as_ref())].concat()
-}
-
-/// The same, into the dynamic table (§6.2.1).
-pub fn indexed(name: &str, value: impl AsRef<[u8]>) -> Vec<u8> {
-    [&[0x40_u8][..], &string(name.as_bytes()), &string(value.as_ref())].concat()
-}
-
-fn string(bytes: &[u8]) -> Vec<u8> {
-    let mut out = Vec::new();
-    let mut left = bytes.len();
-    if left < 127 {
-        out.push(left as u8);
-    } else {
-        out.push(127);
-        left -= 127;
-        while left >= 128 {
-            out.push((left % 128) as u8 | 128);
-            left /= 128;
-        }
-        out.push(left as u8);
-    }
-    out.extend_from_slice(bytes);
-    out
-}
 
 /// The block of a request: method, scheme, authority `test` and path.
 pub fn block(method: &str, path: &str) -> Vec<u8> {
@@ -86,11 +31,6 @@ pub fn post(stream: u32, path: &str) -> Vec<u8> {
 /// HEADERS of a request with these fields after its pseudo-fields, without a body.
 pub fn get_with(stream: u32, fields: &[u8]) -> Vec<u8> {
     frame(HEADERS, END_HEADERS | END_STREAM, stream, &[&block("GET", "/"), fields].concat())
-}
-
-/// One entry of SETTINGS.
-pub fn setting(id: u16, value: u32) -> Vec<u8> {
-    [&id.to_be_bytes()[..], &value.to_be_bytes()].concat()
 }
 
 /// A frame that came.

@@ -17,6 +17,7 @@
 pub mod acme;
 pub mod admin;
 pub mod behaviour;
+pub mod believing;
 pub mod client;
 pub mod dns;
 pub mod frames;
@@ -26,6 +27,7 @@ pub mod h2c;
 pub mod load;
 pub mod log;
 pub mod named_front;
+pub mod octets;
 pub mod rollouts;
 pub mod setup;
 pub mod talker;

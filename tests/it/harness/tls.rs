@@ -10,6 +10,7 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_t
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, SupportedProtocolVersion};
 
+use super::believing::Believing;
 use super::client::Client;
 
 /// A certificate with its key.
@@ -147,8 +148,8 @@ impl Tls {
     /// that is critical.
     pub fn challenging(name: &str) -> Self {
         let mut own = Self::of(name).alpn(&["acme-tls/1"]);
-        let anybody = Anything(Anybody(Arc::new(aws_lc_rs::default_provider())));
-        Arc::make_mut(&mut own.config).dangerous().set_certificate_verifier(Arc::new(anybody));
+        let schemes = aws_lc_rs::default_provider().signature_verification_algorithms.supported_schemes();
+        Arc::make_mut(&mut own.config).dangerous().set_certificate_verifier(Arc::new(Believing(schemes)));
         own
     }
 
@@ -170,7 +171,8 @@ impl Tls {
     }
 }
 
-/// Takes any certificate, but checks that its holder signed.
+/// Takes any certificate, but checks that its holder signed. The program has one like it (`insecure_skip_verify`),
+/// which is not used here: nothing of the library is.
 #[derive(Debug)]
 struct Anybody(Arc<CryptoProvider>);
 
@@ -206,44 +208,5 @@ impl ServerCertVerifier for Anybody {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-/// Takes anything.
-#[derive(Debug)]
-struct Anything(Anybody);
-
-impl ServerCertVerifier for Anything {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
     }
 }
