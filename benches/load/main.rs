@@ -33,7 +33,8 @@ usage: load COMMAND --target ADDRESS:PORT [--path /] [--header 'name: value']…
   attack --kind KIND --connections N --rate PER_SECOND --threads N --network N --seconds S
                                                    connections that mean no good, from 127.0.N.0
   hold   --connections N                           one request each, then hold them until standard input ends
-  socket --connections N --seconds S               WebSocket messages and their echo, one in flight per connection
+  socket --connections N --seconds S [--through HOST:PORT]   WebSocket messages and their echo, one in flight per
+                                                   connection; within a tunnel that a CONNECT opens
   echo   --also ADDRESS:PORT                       the echo of these, on both addresses, until it is ended
   calls  --also ADDRESS:PORT                       an endpoint that speaks cleartext HTTP/2, on both addresses, likewise
   shift  --connections N --shifts N --gap-ms MS --how file|rename|put --file PATH --admin ADDRESS:PORT --service NAME

@@ -1,4 +1,5 @@
 //! WebSocket messages in a closed loop: each connection sends one, waits for its echo, looks at it, sends the next.
+//! With `--through HOST:PORT` the WebSocket is spoken within a tunnel that a CONNECT to there opens.
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
@@ -56,18 +57,19 @@ impl Socket {
         let mut stream = TcpStream::connect(target)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        if let Ok(authority) = options.text("through") {
+            write!(stream, "CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n")?;
+            let head = head(&mut stream)?;
+            if !head.starts_with("HTTP/1.1 200") {
+                return Err(io::Error::other(format!("no tunnel: {head}")));
+            }
+        }
         write!(
             stream,
             "GET / HTTP/1.1\r\nHost: {target}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         )?;
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            let mut byte = [0];
-            stream.read_exact(&mut byte)?;
-            head.extend(byte);
-        }
-        let head = String::from_utf8_lossy(&head);
+        let head = head(&mut stream)?;
         if !head.starts_with("HTTP/1.1 101") || !head.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=") {
             return Err(io::Error::other(format!("no WebSocket: {head}")));
         }
@@ -99,4 +101,15 @@ impl Socket {
             false => Err(io::Error::new(ErrorKind::InvalidData, "another message came back")),
         }
     }
+}
+
+/// The head of an answer, and nothing of what follows it.
+fn head(stream: &mut TcpStream) -> io::Result<String> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte)?;
+        head.extend(byte);
+    }
+    Ok(String::from_utf8_lossy(&head).into_owned())
 }
