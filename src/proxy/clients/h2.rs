@@ -18,7 +18,7 @@ use crate::proxy::arrival::link::Link;
 use crate::proxy::arrival::via::Via;
 use crate::proxy::attempt::forward::Trail;
 use crate::proxy::frames::held::Held;
-use crate::proxy::frames::watched::{Verdict, Watched};
+use crate::proxy::frames::watched::{Verdict, Watch, Watched};
 use crate::proxy::h1::request::{Framing, Refused};
 use crate::proxy::h1::{syntax, trailers};
 use crate::proxy::hpack::fields::Fields;
@@ -61,7 +61,7 @@ pub(crate) async fn run<L: Link>(worker: Rc<Worker>, stream: L, read: Vec<u8>, v
     let limits = worker.snapshot().limits;
     let mut timer = worker.timers.borrow_mut().take();
     let (watched, watch) = Watched::client(stream, read, limits.glitches_max);
-    let settings = settings(&worker, &limits);
+    let settings = settings(&worker, &limits, &watch);
     let handshake = server::handshake(watched, &settings);
     let mut connection = match timer.limit(Instant::now() + limits.header_timeout, handshake).await {
         Ok(Ok(connection)) => connection,
@@ -137,7 +137,7 @@ fn has_left(error: &Error) -> bool {
 }
 
 /// What is said of this side, and borne from the other.
-fn settings(worker: &Worker, limits: &Limits) -> Config {
+fn settings(worker: &Worker, limits: &Limits, watch: &Watch) -> Config {
     Config {
         stream_window: STREAM_WINDOW_BYTES,
         connection_window: CONNECTION_WINDOW_BYTES,
@@ -146,6 +146,8 @@ fn settings(worker: &Worker, limits: &Limits) -> Config {
         enable_connect: true,
         pending_resets_max: PENDING_RESETS_MAX,
         purse: Rc::clone(&worker.purse),
+        turns: Some(Rc::clone(&worker.heavy)),
+        excess: Rc::clone(&watch.excess),
     }
 }
 

@@ -44,6 +44,8 @@ pub(crate) struct Watch {
     block_since: Cell<Option<Instant>>,
     /// When it is dropped, whatever the peer has read.
     dropped_at: Cell<Option<Instant>>,
+    /// Bytes that the peer's heads unpacked to in excess, and that are not booked. Put here by who unpacks them.
+    pub(crate) excess: Rc<Cell<usize>>,
 }
 
 /// What is to be done about a peer.
@@ -238,6 +240,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Watched<S> {
         let this = &mut *self;
         let before = buf.filled().len();
         if this.watch.flood.get().is_none() {
+            let excess = this.watch.excess.take();
+            if excess > 0 && this.glitches.unpacked(excess, Instant::now) {
+                this.watch.accuse(Flood::HeadSize);
+                return Poll::Pending;
+            }
             match this.glitches.is_wary(Instant::now) {
                 false => ready!(this.poll_more(cx, buf))?,
                 true => ready!(this.poll_warily(cx, buf))?,

@@ -94,6 +94,8 @@ impl Opening<'_> {
             enable_connect: false,
             pending_resets_max: usize::MAX,
             purse: Rc::clone(&self.worker.purse),
+            turns: None,
+            excess: Rc::default(),
         };
         let (stream, watch) = Watched::endpoint(stream, self.worker.snapshot().limits.glitches_max);
         let Ok((sender, mut connection)) = client::handshake(stream, &config).await else { return "connect_failed" };

@@ -101,6 +101,12 @@ impl Fields {
         self.iter().find(|(found, _)| *found == name).map(|(_, value)| value)
     }
 
+    /// Bytes of all names and values.
+    #[inline]
+    pub(crate) fn bytes_len(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// What SETTINGS_MAX_HEADER_LIST_SIZE counts: bytes of names and values, and 32 for each field (RFC 9113 §6.5.2).
     #[inline]
     pub(crate) fn list_size(&self) -> usize {

@@ -2,6 +2,7 @@
 
 use super::check::{self, Bad, Facts, Look};
 use super::core::Core;
+use super::effort::{self, EXCESS_MAX};
 use super::error::Reason;
 use super::flow::{Intake, Room};
 use super::frame::{END_HEADERS, END_STREAM, HEADERS, push_head, push_reset};
@@ -34,8 +35,10 @@ struct Whole {
     end: bool,
     /// Its stream was said to depend on itself.
     looped: bool,
-    /// Its list is no larger than is taken.
+    /// All of its list is there.
     is_whole: bool,
+    /// And it is no larger than is taken.
+    fits: bool,
     look: Look,
 }
 
@@ -51,10 +54,16 @@ impl Core {
             Decoded::TooLarge => false,
             Decoded::FarTooLarge => return Err(BOMB),
         };
+        self.effort.add(&fields);
+        let excess = effort::excess(block, &fields);
+        if excess > 0 {
+            self.config.excess.set(self.config.excess.get() + excess);
+        }
         let found = self.streams.find(id);
         // What a head that is not well-formed, or not looked at, has put into the table is not known to be sound.
         let trusted = std::mem::replace(&mut self.look, Look::Whole);
-        let taken = self.take_block(id, found, Whole { end, looped, is_whole, look: trusted }, fields);
+        let fits = is_whole && (self.is_client || excess <= EXCESS_MAX);
+        let taken = self.take_block(id, found, Whole { end, looped, is_whole, fits, look: trusted }, fields);
         if taken == Ok(true) {
             self.look = trusted;
         }
@@ -81,7 +90,7 @@ impl Core {
     }
 
     fn recv_request(&mut self, id: u32, whole: Whole, all: Fields) -> Result<bool, Fault> {
-        let Whole { end, is_whole, look, .. } = whole;
+        let Whole { end, is_whole, fits, look, .. } = whole;
         self.last_begun = id;
         let malformed = Fault::Stream(id, Reason::PROTOCOL_ERROR);
         let facts = match check::request(&all, self.config.enable_connect, look) {
@@ -95,9 +104,9 @@ impl Core {
             return Err(Fault::Stream(id, Reason::REFUSED_STREAM));
         }
         self.last_taken = id;
-        if !is_whole {
+        if !fits {
             self.refuse_head(id);
-            return Ok(false);
+            return Ok(is_whole);
         }
         if end && facts.length.is_some_and(|length| length > 0) {
             return Err(malformed);
@@ -179,7 +188,7 @@ impl Core {
     }
 
     fn recv_trailers(&mut self, key: Key, whole: Whole, all: Fields) -> Result<bool, Fault> {
-        let Whole { end, is_whole, look, .. } = whole;
+        let Whole { end, fits, look, .. } = whole;
         let stream = &mut self.streams[key];
         if stream.recv == Side::Closed {
             // §5.1
@@ -187,7 +196,7 @@ impl Core {
         }
         let malformed = Fault::Stream(stream.id, Reason::PROTOCOL_ERROR);
         let facts = match check::trailers(&all, look) {
-            Ok(facts) if is_whole && end && stream.length.is_none_or(|left| left == 0) => facts,
+            Ok(facts) if fits && end && stream.length.is_none_or(|left| left == 0) => facts,
             Err(Bad::Unreadable) => return Err(BROKEN),
             Ok(_) | Err(Bad::Malformed) => return Err(malformed),
         };

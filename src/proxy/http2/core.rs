@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::task::Waker;
 
 use super::check::Look;
+use super::effort::Effort;
 use super::error::{By, Error, Reason};
 use super::flow::{Intake, Room, WINDOW_AT_FIRST};
 use super::frame;
@@ -87,8 +88,12 @@ pub(super) struct Core {
     /// How much of the next head has to be looked at.
     pub(super) look: Look,
     pub(super) block: Block,
-    /// The beginning of a frame whose rest has not come.
+    /// The beginning of a frame whose rest has not come, or frames that wait for the next turn.
     pub(super) rest: Vec<u8>,
+    /// Whether there may be whole ones among them.
+    pub(super) is_behind: bool,
+    /// What came in this turn.
+    pub(super) effort: Effort,
 
     pub(super) streams: Streams,
     /// The highest number of a stream that the peer has begun, and of one that was looked at.
@@ -172,6 +177,8 @@ impl Core {
             look: Look::New,
             block: Block::default(),
             rest: Vec::new(),
+            is_behind: false,
+            effort: Effort::default(),
             streams: Streams::default(),
             last_begun: 0,
             last_taken: 0,
@@ -195,6 +202,12 @@ impl Core {
             driver: None,
             is_awake: false,
         }
+    }
+
+    /// Whether what heads have come to is enough for a turn.
+    #[inline]
+    pub(super) fn is_spent(&self) -> bool {
+        self.effort.is_spent() && self.config.turns.is_some()
     }
 
     /// There is something to write, or to look at.

@@ -1,4 +1,6 @@
-//! Moves the bytes of a connection: reads what there is, has it handled, and writes all that is ready at once.
+//! Moves the bytes of a connection: reads what there is, has it handled, and writes all that is ready at once. Where
+//! the heads that came are enough for a turn ([`effort`](super::effort)), what is left of them waits for another, with
+//! all other connections of the worker that want one.
 
 use std::cell::Cell;
 use std::io;
@@ -14,6 +16,7 @@ use super::frame::{HEAD_BYTES, PAYLOAD_MAX};
 use super::output::Output;
 use super::send::WAITING_BYTES_MAX;
 use super::streams::keep;
+use crate::proxy::worker::costly::Place;
 
 /// Read at once, behind the beginning of a frame that has come before, where bodies fill what is read.
 const READ_BYTES: usize = 64 * 1024;
@@ -46,6 +49,8 @@ pub(super) struct Drive<S> {
     unflushed: bool,
     /// Whether requests have been handed out, and whoever serves them has had no turn since.
     handed_out: bool,
+    /// Where it waits for its next turn.
+    place: Option<Rc<Place>>,
     /// How much is read at once.
     room: usize,
     /// Whether nothing was read, because too much waits to be written.
@@ -78,6 +83,7 @@ impl<S> Drive<S> {
             io,
             unflushed: false,
             handed_out: false,
+            place: None,
             room: WARY_READ_BYTES,
             held_back: false,
             phase: Phase::Open,
@@ -175,22 +181,36 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
         None
     }
 
-    /// Reads once, and has what came handled. 0: it has ended, or weir wants no more of it.
+    /// Reads once, unless there is something left of the turn before, and has what came handled. 0: it has ended, or
+    /// weir wants no more of it.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let kept = {
-            let core = self.shared.core.borrow();
+        let (kept, is_behind) = {
+            let core = &mut *self.shared.core.borrow_mut();
             self.held_back = core.out.len() >= WAITING_BYTES_MAX + ANSWERS_BYTES_MAX;
             if core.ended.is_some() || self.held_back {
                 return Poll::Pending;
             }
-            core.rest.len()
+            if core.is_spent() {
+                if let Some(turns) = &core.config.turns {
+                    ready!(turns.poll_turn(cx, &mut self.place));
+                }
+                core.effort.rest();
+            }
+            (core.rest.len(), core.is_behind)
         };
         let mut scratch = SCRATCH.take();
         scratch.resize(READ_MAX, 0);
-        let mut buf = ReadBuf::new(&mut scratch[kept..kept + self.room]);
-        let read = Pin::new(&mut self.io).poll_read(cx, &mut buf);
-        let n = buf.filled().len();
-        if n > 0 && matches!(read, Poll::Ready(Ok(()))) {
+        let (read, n) = if is_behind {
+            (Poll::Ready(Ok(())), 0)
+        } else {
+            let mut buf = ReadBuf::new(&mut scratch[kept..kept + self.room]);
+            let read = Pin::new(&mut self.io).poll_read(cx, &mut buf);
+            (read, buf.filled().len())
+        };
+        if read.is_pending() {
+            // What comes now comes in another turn.
+            self.shared.core.borrow_mut().effort.rest();
+        } else if is_behind || (n > 0 && matches!(read, Poll::Ready(Ok(())))) {
             let core = &mut *self.shared.core.borrow_mut();
             scratch[..kept].copy_from_slice(&core.rest);
             core.rest.clear();
@@ -200,7 +220,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
             }
         }
         SCRATCH.set(scratch);
-        read.map_ok(|()| n)
+        read.map_ok(|()| if is_behind { kept } else { n })
     }
 
     /// Writes all that waits.

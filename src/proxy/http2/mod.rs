@@ -12,6 +12,7 @@ pub(crate) mod handles;
 pub(crate) mod server;
 
 mod drive;
+mod effort;
 
 mod blocks;
 mod core;

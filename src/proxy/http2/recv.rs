@@ -40,10 +40,10 @@ const MISFIT: Fault = Fault::Connection(Reason::FRAME_SIZE_ERROR, "");
 // === impl Core ===
 
 impl Core {
-    /// Handles all whole frames at the beginning of `bytes`, and keeps the rest.
+    /// Handles the whole frames at the beginning of `bytes`, as many as one turn has room for, and keeps the rest.
     pub(super) fn receive(&mut self, bytes: &[u8]) {
         let mut left = bytes;
-        while self.ended.is_none() {
+        while self.ended.is_none() && !self.is_spent() {
             let Some((head, behind)) = left.split_first_chunk::<HEAD_BYTES>() else { break };
             let frame = Frame::read(head);
             // A frame that would not end is not waited for (§4.2).
@@ -62,6 +62,7 @@ impl Core {
             }
         }
         if self.ended.is_none() {
+            self.is_behind = self.is_spent() && !left.is_empty();
             self.rest.extend_from_slice(left);
             self.go_on();
         }

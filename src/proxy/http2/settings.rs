@@ -1,11 +1,13 @@
 //! What the two sides of a connection say of themselves (RFC 9113 §6.5). Pure.
 
+use std::cell::Cell;
 use std::rc::Rc;
 
 use super::error::Reason;
 use super::flow::WINDOW_MAX;
 use super::frame::{PAYLOAD_MAX, SETTINGS, push_head};
 use super::purse::Purse;
+use crate::proxy::worker::costly::Costly;
 
 /// Identifiers of settings (§6.5.2, RFC 8441 §3).
 const TABLE_BYTES: u16 = 1;
@@ -33,6 +35,11 @@ pub(crate) struct Config {
     pub(crate) pending_resets_max: usize,
     /// What is booked that waits to be taken, and how much of it may be.
     pub(crate) purse: Rc<Purse>,
+    /// Where it waits for its next turn when its heads were enough for one ([`effort`](super::effort)). None: it does
+    /// not, as no connection to an endpoint does, where each head answers a request.
+    pub(crate) turns: Option<Rc<Costly>>,
+    /// Told of bytes that heads unpack to in [excess](super::effort::excess); whoever takes them out has booked them.
+    pub(crate) excess: Rc<Cell<usize>>,
 }
 
 /// What the peer says of its side.
@@ -144,6 +151,8 @@ mod tests {
             enable_connect: true,
             pending_resets_max: 1,
             purse: Rc::default(),
+            turns: None,
+            excess: Rc::default(),
         };
         let (mut out, mut peer) = (Vec::new(), Peer::default());
         config.push(&mut out, false);

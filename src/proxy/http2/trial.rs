@@ -35,6 +35,8 @@ fn config() -> Config {
         enable_connect: false,
         pending_resets_max: 20,
         purse: Rc::default(),
+        turns: None,
+        excess: Rc::default(),
     }
 }
 

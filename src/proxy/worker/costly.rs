@@ -1,7 +1,7 @@
-//! Work of a connection that takes many times as long as a request, such as a TLS handshake (some 75 µs of arithmetic):
-//! pieces of it wait for one another, in the order in which they came, and one is let in in each turn of the event
-//! loop, or a few where turns are long. So a thousand clients that want to shake hands at once delay requests by one
-//! handshake in a turn, not by a thousand.
+//! Work of a connection that takes many times as long as a request, such as a TLS handshake (some 75 µs of
+//! arithmetic), or what heads of HTTP/2 unpack to: pieces of it wait for one another, in the order in which they came,
+//! and one is let in in each turn of the event loop, or a few where turns are long. So a thousand clients that want to
+//! shake hands at once delay requests by one handshake in a turn, not by a thousand.
 //!
 //! It has no limit of its own: who waits too long is ended by the one that its work has anyway.
 
@@ -15,13 +15,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::task::yield_now;
 
-/// Of the time that a turn took, what lets one more in: where others keep a worker busy, and turns are long, costly
-/// work still gets about a quarter of the time, at half a handshake (50 µs) for each that is let in.
-const ONE_MORE_FOR: Duration = Duration::from_micros(200);
-
 /// Those that wait.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Costly {
+    /// Of the time that a turn took, what lets one more in: where others keep a worker busy, and turns are long, costly
+    /// work still gets its part of the time.
+    one_more_for: Duration,
     waiting: RefCell<VecDeque<Rc<Place>>>,
     /// Told when one begins to wait.
     came: Notify,
@@ -37,6 +36,12 @@ pub(crate) struct Place {
 // === impl Costly ===
 
 impl Costly {
+    /// One that lets one more in for so much of a turn. It has to be some times what a piece takes: less, and each turn
+    /// is longer than the one before.
+    pub(crate) fn new(one_more_for: Duration) -> Self {
+        Self { one_more_for, waiting: RefCell::default(), came: Notify::new() }
+    }
+
     /// Works on `future` whenever it can go on, each time in a turn of its own.
     pub(crate) async fn in_turns<F: Future>(&self, future: F) -> F::Output {
         let (mut future, mut place) = (pin!(future), None);
@@ -66,7 +71,7 @@ impl Costly {
     }
 
     /// Lets the first one in that still waits; false when there is none.
-    fn let_one_in(&self) -> bool {
+    pub(in crate::proxy) fn let_one_in(&self) -> bool {
         loop {
             let Some(place) = self.waiting.borrow_mut().pop_front() else { return false };
             if Rc::strong_count(&place) > 1 {
@@ -83,7 +88,7 @@ impl Costly {
             self.came.notified().await;
             let mut turn = Duration::ZERO;
             loop {
-                let some = 1 + turn.as_micros() / ONE_MORE_FOR.as_micros();
+                let some = 1 + turn.as_micros() / self.one_more_for.as_micros();
                 if !(0..some).all(|_| self.let_one_in()) {
                     break;
                 }
@@ -107,7 +112,7 @@ mod tests {
 
     #[test]
     fn one_is_let_in_after_the_other_and_who_has_left_costs_no_turn() {
-        let costly = Costly::default();
+        let costly = Costly::new(Duration::from_micros(200));
         let mut work: Vec<_> = (0..4).map(|n| Box::pin(costly.in_turns(async move { n }))).collect();
         assert!(work.iter_mut().all(|one| polled(one).is_pending()));
         drop(work.remove(1));
@@ -122,7 +127,7 @@ mod tests {
 
     #[tokio::test]
     async fn others_have_their_turn_between_two_pieces() {
-        let costly = Costly::default();
+        let costly = Costly::new(Duration::from_micros(200));
         let (turns, most) = (Cell::new(0_u32), Cell::new(0_u32));
         let work = async {
             let pieces = (0..20).map(|_| {

@@ -73,7 +73,7 @@ async fn work(berth: Berth) -> io::Result<()> {
     let pulse = spawn_local(feel(Rc::clone(&worker)));
     let costly = spawn_local({
         let worker = Rc::clone(&worker);
-        async move { worker.costly.let_in().await }
+        async move { tokio::join!(worker.costly.let_in(), worker.heavy.let_in()) }
     });
     loop {
         tokio::select! {

@@ -76,8 +76,10 @@ pub(crate) struct Worker {
     pub(crate) index: usize,
     /// When to send what.
     pub(crate) turns: Turns,
-    /// Work that must not be done all at once.
+    /// Handshakes, which must not be done all at once.
     pub(crate) costly: Costly,
+    /// The same of requests over HTTP/2, where there are more or larger ones than a connection may bring in one turn.
+    pub(crate) heavy: Rc<Costly>,
     /// What to turn away because the event loop is late.
     pub(crate) shed: Shed,
     cache: RefCell<Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>>,
@@ -148,6 +150,14 @@ struct Squeeze {
 /// Between two times that idle clients are asked to give way.
 const SQUEEZE_EVERY: Duration = Duration::from_millis(50);
 
+/// Of the time that a turn of the event loop took, what lets one more handshake in: about a quarter of the time, at
+/// half a handshake (50 µs) for each that is let in.
+const HANDSHAKE_FOR: Duration = Duration::from_micros(200);
+
+/// The same of a connection of HTTP/2 that has brought as much as it may: what it brings then takes 100 µs (a head of
+/// 30 kB on its way to an endpoint) to 500 µs (some dozen ordinary requests).
+const HEAVY_FOR: Duration = Duration::from_millis(1);
+
 /// Spare heads kept per worker: as many as are in use at once on a busy one.
 const HEADS_SPARE_MAX: usize = 512;
 
@@ -206,7 +216,8 @@ impl Worker {
             sites: seat.sites,
             challenges: seat.challenges,
             turns: Turns::default(),
-            costly: Costly::default(),
+            costly: Costly::new(HANDSHAKE_FOR),
+            heavy: Rc::new(Costly::new(HEAVY_FOR)),
             shed: Shed::default(),
             draining: Cell::new(None),
             ready: Cell::new(0),

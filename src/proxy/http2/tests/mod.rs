@@ -8,6 +8,7 @@ mod ends;
 mod purse;
 mod raw_server;
 mod rules;
+mod turns;
 mod windows;
 
 mod both;
@@ -42,6 +43,8 @@ fn config() -> Config {
         enable_connect: true,
         pending_resets_max: 20,
         purse: Rc::default(),
+        turns: None,
+        excess: Rc::default(),
     }
 }
 
