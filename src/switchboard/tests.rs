@@ -1,7 +1,7 @@
 //! Promises of the writer over real files: who wins, what the file says afterwards, what a broken file changes.
 
 use super::change::{Cause, Change, How, Refused};
-use super::testing::{Bench, CONFIG, Dir, engine, open, runtime, weights};
+use super::testing::{Bench, CONFIG, Dir, engine, runtime, weights};
 use super::writer::{Mode, Switchboard};
 use crate::config::Config;
 use crate::upstream::names::Lookups;
