@@ -88,8 +88,8 @@ fn an_endpoint_that_floods_its_connection_loses_it_and_only_its_requests_fail() 
     }
 }
 
-/// What one stream's interim answers may take: one of 64 kB, with the room that lists of fields keep, where it comes and
-/// where it is told.
+/// What one stream's interim answers may take: one of 64 kB where it comes, with the room that lists of fields keep,
+/// and one where it is told.
 const INTERIM_GROWTH_MAX: u64 = 400 << 10;
 
 #[test]
