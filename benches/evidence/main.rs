@@ -4,6 +4,7 @@
 //!     cargo run --release --example evidence            # every scenario, 10 000 healthy rollouts each
 //!     cargo run --release --example evidence -- --quick # 1 000 each; exit 1 when a promise is broken
 //!     cargo run --release --example evidence -- --fine  # healthy ones in ticks of a second: ten times as long
+//!     cargo run --release --example evidence -- --caches    # only the worlds with caches
 //!
 //! Healthy rollouts are simulated in ticks of ten seconds for speed: the tests hold for ticks of any length.
 
@@ -16,7 +17,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use weir::config::Config;
-use weir::config::rollouts::{Constraints, plan_from_profile};
+use weir::config::rollouts::{Constraints, plan_from_profile, read_plan};
 use weir::model::Name;
 use weir::model::rollout::RolloutPlan;
 use weir::rollout::evidence::band::wilson;
@@ -24,7 +25,7 @@ use weir::rollout::judge::Judge;
 use weir::rollout::verdict::Verdict;
 
 use self::rules::{NAMES, Rules};
-use self::world::{Kind, Run, World};
+use self::world::{Event, Kind, Run, World};
 
 /// Length of a simulated rollout.
 const HOUR: f64 = 3600.0;
@@ -32,8 +33,8 @@ const HOUR: f64 = 3600.0;
 /// Standard deviations of a 99 % interval.
 const Z99: f64 = 2.576;
 
-/// Healthy worlds: nobody may be rolled back here.
-const HEALTHY: [World; 20] = [
+/// Healthy worlds: nobody may be rolled back here, but where the candidate is as much worse as is bearable.
+const HEALTHY: [World; 24] = [
     World::plain("independent errors, 100/s, 0.5 %", 100.0, 0.005),
     World::plain("1000/s", 1000.0, 0.005),
     World::plain("20/s", 20.0, 0.005),
@@ -54,10 +55,14 @@ const HEALTHY: [World; 20] = [
     World::plain("cold start, excluded", 100.0, 0.005).of(Kind::Cold),
     World::plain("share changes every 10 s", 100.0, 0.005).of(Kind::Restless),
     World::plain("exact round robin", 100.0, 0.005).of(Kind::RoundRobin),
+    World::plain("caches that miss 10 %", 100.0, 0.005).cached(0.1, 1.0, 0.0),
+    World::plain("1.25 times the misses, the margin: not promised", 100.0, 0.005).cached(0.1, 1.25, 0.0),
+    World::plain("a cold cache, excluded", 100.0, 0.005).cached_with(0.1, Event::Cold),
+    World::plain("both caches emptied at minute 20", 100.0, 0.005).cached_with(0.1, Event::Purge),
 ];
 
 /// Bad worlds, and the longest median time until they are found, where one is promised.
-const BAD: [(World, Option<f64>); 18] = [
+const BAD: [(World, Option<f64>); 22] = [
     (World::plain("errors 1.5 times, 100/s", 100.0, 0.005).worse(1.5, 0.0), None),
     (World::plain("errors 2 times, 100/s", 100.0, 0.005).worse(2.0, 0.0), Some(1500.0)),
     (World::plain("errors 5 times, 100/s", 100.0, 0.005).worse(5.0, 0.0), None),
@@ -79,6 +84,10 @@ const BAD: [(World, Option<f64>); 18] = [
         World::plain("sticky units, 5 times as many fail, 100/s", 100.0, 0.005).of(Kind::Sticky(5.0)).worse(5.0, 0.0),
         None,
     ),
+    (World::plain("misses 1.5 times of 10 % from minute 10 on, 100/s", 100.0, 0.005).cached(0.1, 1.5, 600.0), None),
+    (World::plain("misses 2 times of 10 % from minute 10 on, 100/s", 100.0, 0.005).cached(0.1, 2.0, 600.0), None),
+    (World::plain("no hit any more from minute 10 on, 100/s", 100.0, 0.005).cached(0.1, 10.0, 600.0), None),
+    (World::plain("no hit any more from minute 10 on, 20/s", 20.0, 0.005).cached(0.1, 10.0, 600.0), None),
 ];
 
 /// What became of one simulated rollout.
@@ -86,7 +95,7 @@ const BAD: [(World, Option<f64>); 18] = [
 struct Outcome {
     /// Second at which it was rolled back.
     found: Option<f64>,
-    /// The candidate's requests and failed ones until then.
+    /// The candidate's requests until then, and failed ones; in a world with caches, those that missed.
     requests: u64,
     failed: u64,
     degraded: bool,
@@ -98,19 +107,21 @@ fn main() -> std::process::ExitCode {
     let (quick, tick_s) = (asked("--quick"), if asked("--fine") { 1.0 } else { 10.0 });
     let healthy_runs = if quick { 1_000 } else { 10_000 };
     let bad_runs = if quick { 100 } else { 500 };
-    let plan = plan();
+    let worlds = |world: &World| !asked("--caches") || world.cache.is_some();
+    let plans = [plan(false), plan(true)];
+    let of = |world: &World| &plans[usize::from(world.cache.is_some())];
     let mut broken = Vec::new();
     println!("Healthy releases that were rolled back, of {healthy_runs} in each world (an hour on 1, 5 and 25 %):\n");
     println!("| world | rolled back | at most (99 %) | paused: environment |\n|---|---|---|---|");
     let mut false_alarms = Vec::new();
-    for (index, world) in HEALTHY.iter().enumerate() {
-        let outcomes = run_all(&plan, *world, healthy_runs, 1 + index as u64, tick_s);
+    for (index, world) in HEALTHY.iter().enumerate().filter(|(_, world)| worlds(world)) {
+        let outcomes = run_all(of(world), *world, healthy_runs, 1 + index as u64, tick_s);
         let alarms = outcomes.iter().filter(|outcome| outcome.found.is_some()).count() as u64;
         let degraded = outcomes.iter().filter(|outcome| outcome.degraded).count();
         let [_, high] = wilson(alarms, healthy_runs, Z99);
         println!("| {} | {} | {} | {} |", world.name, percent(alarms, healthy_runs), share(high), degraded);
         // With fewer runs the interval is wider: the quick form asks for what 1 000 runs can show.
-        if high > if quick { 0.025 } else { 0.01 } {
+        if world.is_promised() && high > if quick { 0.025 } else { 0.01 } {
             broken.push(format!("{}: up to {} of healthy releases are rolled back", world.name, share(high)));
         }
         false_alarms.push(outcomes);
@@ -121,8 +132,8 @@ fn main() -> std::process::ExitCode {
     println!("\nBad releases, {bad_runs} in each world:\n");
     println!("| world | found | median | 95 % | its requests until then | failed ones |\n|---|---|---|---|---|---|");
     let mut curve = Vec::new();
-    for (index, (world, promised)) in BAD.iter().enumerate() {
-        let mut outcomes = run_all(&plan, *world, bad_runs, 1_000 + index as u64, 1.0);
+    for (index, (world, promised)) in BAD.iter().enumerate().filter(|(_, (world, _))| worlds(world)) {
+        let mut outcomes = run_all(of(world), *world, bad_runs, 1_000 + index as u64, 1.0);
         outcomes.sort_by(|a, b| a.found.unwrap_or(f64::MAX).total_cmp(&b.found.unwrap_or(f64::MAX)));
         let found = outcomes.iter().filter(|outcome| outcome.found.is_some()).count() as u64;
         let at = |part: f64| outcomes[((bad_runs - 1) as f64 * part) as usize];
@@ -145,8 +156,12 @@ fn main() -> std::process::ExitCode {
         }
         curve.push((world.name, world.worse.0, median.found));
     }
-    comparators(&plan, &false_alarms, bad_runs);
-    match plot::write(&plan, &curve) {
+    if asked("--caches") {
+        return verdict(&broken);
+    }
+    let plan = &plans[0];
+    comparators(plan, &false_alarms, bad_runs);
+    match plot::write(plan, &curve) {
         Ok(files) => println!("\nPlots: {files}"),
         Err(error) => eprintln!("no plots: {error}"),
     }
@@ -239,7 +254,8 @@ fn simulate(plan: &RolloutPlan, world: World, seed: u64, tick_s: f64) -> Outcome
         if outcome.found.is_none() {
             let judgement = judge.observe(&tick);
             outcome.requests += tick.candidate.attempts;
-            outcome.failed += tick.candidate.errors;
+            let cached = world.cache.is_some();
+            outcome.failed += if cached { tick.candidate.cache_misses } else { tick.candidate.errors };
             outcome.degraded |= judgement.verdict == Verdict::EnvironmentDegraded;
             if judgement.verdict == Verdict::Fail {
                 outcome.found = Some(second);
@@ -258,13 +274,22 @@ fn simulate(plan: &RolloutPlan, world: World, seed: u64, tick_s: f64) -> Outcome
     outcome
 }
 
-/// The plan that weir makes when nothing is said.
-fn plan() -> RolloutPlan {
-    let main = "[services.engine.pools.stable]\nendpoints = [\"http://127.0.0.1:1\"]\n\
+/// The plan that weir makes when nothing is said; `cached`: with a gate about caches that does not wait.
+fn plan(cached: bool) -> RolloutPlan {
+    let main = "[services.engine]\ncount_cache = true\n\
+                [services.engine.pools.stable]\nendpoints = [\"http://127.0.0.1:1\"]\n\
                 [services.engine.pools.canary]\nendpoints = [\"http://127.0.0.1:2\"]\n";
     let config = Config::parse(main, Path::new("weir.toml"), &|_| None).expect("it holds");
     let engine = Name::new("engine").expect("a name");
-    plan_from_profile("default", &engine, &config.plan, &Constraints::default()).expect("it holds").plan
+    let (routes, limits) = (&config.plan, Constraints::default());
+    let mut plan = plan_from_profile("default", &engine, routes, &limits).expect("it holds").plan;
+    if cached {
+        let text = "service = \"engine\"\n[[phases]]\npercent = 5\n\
+                    [[gates]]\nkind = \"cache_hit\"\non_failure = \"plan\"\n";
+        let own = read_plan(text, Path::new("caches.toml"), routes, &limits).expect("it holds").plan;
+        plan.gates.extend(own.gates);
+    }
+    plan
 }
 
 fn percent(part: u64, whole: u64) -> String {

@@ -9,6 +9,9 @@ use crate::dice::Dice;
 /// Part of stable's requests beyond its own p95.
 const TAIL: f64 = 0.05;
 
+/// Time in which an empty cache gets all but a third (1/e) of what it lacks.
+const FILL_S: f64 = 60.0;
+
 /// What makes a world.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct World {
@@ -24,6 +27,30 @@ pub(crate) struct World {
     pub(crate) tail: f64,
     /// Part of the candidate's requests that is worse at all: one endpoint of four, one route.
     pub(crate) part: f64,
+    /// What answers say of a cache; none: nothing.
+    pub(crate) cache: Option<Cache>,
+}
+
+/// A cache in front of each pool.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cache {
+    /// Part of the answers that it does not have.
+    pub(crate) misses: f64,
+    /// How many times as many the candidate's misses, from the second on from which the candidate is worse.
+    pub(crate) times: f64,
+    /// What happens to it.
+    pub(crate) event: Event,
+}
+
+/// What happens to caches.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Event {
+    /// Nothing.
+    None,
+    /// The candidate's is empty at first, and fills.
+    Cold,
+    /// Both are emptied at minute 20, and fill.
+    Purge,
 }
 
 /// What is special.
@@ -64,7 +91,7 @@ pub(crate) struct Run {
 
 impl World {
     pub(crate) const fn plain(name: &'static str, rps: f64, base: f64) -> Self {
-        Self { name, rps, base, kind: Kind::Plain, worse: (1.0, 0.0), tail: TAIL, part: 1.0 }
+        Self { name, rps, base, kind: Kind::Plain, worse: (1.0, 0.0), tail: TAIL, part: 1.0, cache: None }
     }
 
     pub(crate) const fn of(self, kind: Kind) -> Self {
@@ -81,6 +108,23 @@ impl World {
 
     pub(crate) const fn partly(self, part: f64) -> Self {
         Self { part, ..self }
+    }
+
+    /// With caches that miss so much, and the candidate's `times` as much from a second on.
+    pub(crate) const fn cached(self, misses: f64, times: f64, from_s: f64) -> Self {
+        let cache = Cache { misses, times, event: Event::None };
+        Self { cache: Some(cache), worse: (self.worse.0, from_s), ..self }
+    }
+
+    /// The same caches, all equal, to which something happens.
+    pub(crate) const fn cached_with(self, misses: f64, event: Event) -> Self {
+        Self { cache: Some(Cache { misses, times: 1.0, event }), ..self }
+    }
+
+    /// Whether the candidate is no worse than stable, which is what the promise about false alarms is about. One that
+    /// is worse by what is bearable is neither healthy nor bad.
+    pub(crate) fn is_promised(&self) -> bool {
+        self.cache.is_none_or(|cache| cache.times <= 1.0)
     }
 
     /// The candidate's share at a second of the ramp: 1 % for ten minutes, 5 % for twenty, 25 % for thirty.
@@ -141,6 +185,9 @@ impl Run {
             _ => {}
         }
         self.latency(&mut arms, second);
+        if let Some(cache) = world.cache {
+            self.cache(&mut arms, cache, second);
+        }
         let [candidate, a, b] = arms;
         let mut control = a;
         control.add(&b);
@@ -216,6 +263,23 @@ impl Run {
         for (arm, tail) in arms.iter_mut().zip([own, other, other]) {
             arm.timed = arm.timed.min(arm.attempts);
             arm.slow[0] = self.dice.binomial(arm.timed, tail);
+        }
+    }
+
+    fn cache(&mut self, arms: &mut [Arm; 3], cache: Cache, second: f64) {
+        let times = if second >= self.world.worse.1 { cache.times } else { 1.0 };
+        let lacking = |since: f64| if since >= 0.0 { (-since / FILL_S).exp() } else { 0.0 };
+        let [own, other] = match cache.event {
+            Event::None => [0.0; 2],
+            Event::Cold => [lacking(second), 0.0],
+            Event::Purge => [lacking(second - 1200.0); 2],
+        };
+        let rate = |misses: f64, lacks: f64| (misses + (1.0 - misses) * lacks).min(1.0);
+        let [own, other] = [rate((cache.misses * times).min(1.0), own), rate(cache.misses, other)];
+        for (arm, misses) in arms.iter_mut().zip([own, other, other]) {
+            let said = arm.attempts - arm.errors;
+            arm.cache_misses = self.dice.binomial(said, misses);
+            arm.cache_hits = said - arm.cache_misses;
         }
     }
 }
