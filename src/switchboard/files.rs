@@ -8,9 +8,10 @@ use super::change::Refused;
 use super::history::History;
 use super::reconcile::check_pools;
 use super::weights::complete;
+use super::writer::Mode;
 use crate::config::watch::ContentHash;
 use crate::config::{self, Config, Problem, Problems, WeightsFile, WriteError};
-use crate::model::{Kills, Name, Plan, Scope, Weights};
+use crate::model::{Kills, Name, Plan, Scope, ServiceSpec, Weights};
 
 /// Both files, at one look.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,15 +93,31 @@ impl Files {
     /// service goes by the weights that it had last, as far as they fit the plan, else to stable. What brings traffic
     /// to stable counts as far as it can be read. The problems come with it; none where there was nothing before and
     /// nothing is wrong.
-    pub(super) fn start(&self, content: &Content, plan: &Plan, history: &History) -> (WeightsFile, Option<Problems>) {
-        let known = plan.services.iter().any(|spec| history.own(&spec.name).is_some());
+    ///
+    /// # Errors
+    ///
+    /// A file that does not hold while nothing is on record that fits: nobody knows what is right. Safe mode needs not.
+    pub(super) fn start(
+        &self,
+        content: &Content,
+        plan: &Plan,
+        history: &History,
+        mode: Mode,
+    ) -> Result<(WeightsFile, Option<Problems>), Problems> {
+        let own = |spec: &ServiceSpec| history.own(&spec.name).filter(|own| check_pools(spec, own).is_ok());
+        let known = plan.services.iter().any(|spec| own(spec).is_some());
         let problems = match self.parse_weights(content, plan) {
-            Ok(file) => return (file, None),
+            Ok(file) => return Ok((file, None)),
             Err(_) if !known && self.first_weights(content, plan).is_ok() => {
-                return (WeightsFile::all_to_stable(plan), None);
+                return Ok((WeightsFile::all_to_stable(plan), None));
             }
             Err(problems) => problems,
         };
+        if !known && mode == Mode::Normal {
+            let found = "no weights are on record that weir could start by";
+            let help = "mend the file, or start with --safe-mode: everything to stable";
+            return Err(problems.join(problem(&self.weights, found, help)));
+        }
         let mut file = WeightsFile::all_to_stable(plan);
         let (kills, to_stable) = match content {
             Content::Text(text) => WeightsFile::salvage(text, plan),
@@ -114,15 +131,14 @@ impl Files {
             }
         }
         for spec in plan.services.iter().filter(|spec| !to_stable.contains(&spec.name)) {
-            let own = history.own(&spec.name).filter(|own| check_pools(spec, own).is_ok());
-            if let Some(own) = own.and_then(|own| complete(spec, own.clone()).ok()) {
+            if let Some(own) = own(spec).and_then(|own| complete(spec, own.clone()).ok()) {
                 file.set(&spec.name, own);
             }
         }
         let by: Vec<String> = file.services.iter().map(|(name, weights)| format!("{name} {weights}")).collect();
         let found = format!("weir was started by what was live before: {}", by.join("; "));
         let more = problem(&self.weights, &found, "mend the file, or save another one");
-        (file, Some(problems.join(more)))
+        Ok((file, Some(problems.join(more))))
     }
 
     /// What the weights file says to a process that was started without one: all goes to stable.

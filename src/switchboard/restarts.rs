@@ -1,7 +1,7 @@
 //! Promises over a restart: what a weights file that does not hold changes then, and what `undo` goes back to.
 
 use super::change::{Change, How};
-use super::testing::{Bench, CONFIG, engine, weights};
+use super::testing::{Bench, CONFIG, Dir, engine, open, runtime, weights};
 use super::writer::Mode;
 use crate::model::Scope;
 
@@ -45,16 +45,17 @@ fn a_bad_weights_file_changes_nothing_over_a_restart_either() {
 }
 
 #[test]
-fn a_start_with_a_bad_weights_file_and_nothing_before_it_sends_everything_to_stable() {
-    let bench = Bench::new(CONFIG, Some(TYPO));
-    assert_eq!(bench.live(), (100, 0));
-    let reload = bench.board.status().last_reload;
-    assert!(!reload.ok && reload.problems[0].contains("weights.toml"), "{:?}", reload.problems);
-    assert!(
-        reload.problems.iter().any(|it| it.contains("weights.toml:3:10: 10x is no value")),
-        "{:?}",
-        reload.problems
-    );
+fn a_start_with_a_bad_weights_file_and_nothing_on_record_is_refused_but_in_safe_mode() {
+    let dir = Dir::new();
+    std::fs::write(dir.path().join("weir.toml"), CONFIG).expect("written");
+    std::fs::write(dir.path().join("weights.toml"), TYPO).expect("written");
+    let runtime = runtime();
+    let Err(refused) = open(&dir, Mode::Normal, &runtime) else { panic!("it must be refused") };
+    let text = refused.to_string();
+    assert!(text.contains("weights.toml:3:10: 10x is no value") && text.contains("--safe-mode"), "{text}");
+    let board = open(&dir, Mode::Safe, &runtime).expect("everything to stable is safe");
+    let status = board.status();
+    assert!(status.safe_mode && !status.last_reload.ok && status.services[0].weights.0.of("stable") == 100);
 }
 
 #[test]
@@ -71,10 +72,14 @@ fn safe_mode_starts_with_a_bad_weights_file() {
 
 #[test]
 fn weights_that_no_longer_fit_the_plan_are_nothing_to_start_by() {
-    let bench = Bench::new(&CONFIG.replace("canary", "beta"), Some("[engine]\nstable = 90\nbeta = 10\n"));
-    std::fs::write(bench.dir.path().join("weir.toml"), CONFIG).expect("written");
+    let before = format!("{}{TWO}", CONFIG.replace("canary", "beta"));
+    let good = "[engine]\nstable = 90\nbeta = 10\n[shop]\nstable = 50\ncanary = 50\n";
+    let bench = Bench::new(&before, Some(good));
+    std::fs::write(bench.dir.path().join("weir.toml"), format!("{CONFIG}{TWO}")).expect("written");
     broken(&bench, TYPO);
-    assert_eq!(bench.restarted(Mode::Normal).live(), (100, 0));
+    let bench = bench.restarted(Mode::Normal);
+    let weights = |at: usize| bench.board.snapshot().load().services[at].weights.of("stable");
+    assert_eq!((weights(0), weights(1)), (100, 50));
 }
 
 #[test]

@@ -86,7 +86,8 @@ impl Switchboard {
         let seen = files.look();
         let store = Store::beside(&config.weights_path);
         let mut history = store.load();
-        let (written, problems) = files.start(&seen.weights, &config.plan, &history);
+        let start = files.start(&seen.weights, &config.plan, &history, mode);
+        let (written, problems) = start.map_err(StartError::Problems)?;
         for note in config.notes.iter().chain(&written.notes) {
             tracing::warn!("{}", note.headline());
         }
