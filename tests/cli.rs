@@ -659,6 +659,35 @@ fn the_token_that_the_configuration_names_is_sent() {
 }
 
 #[test]
+fn a_configuration_that_is_named_and_not_there_commands_no_other_weir() {
+    let admin = Admin::answering(&[(200, "ok"), (200, "ok")]);
+    let address = admin.address.to_string();
+    let dir = Dir::new();
+    for verb in
+        [&["rollback", "engine"][..], &["status"], &["reload"], &["undo", "engine"], &["diff"], &["healthcheck"]]
+    {
+        let (code, _, err) = dir.weir(&[verb, &["--config", "wier.toml"]].concat());
+        assert_eq!(code, Some(2), "{verb:?}: {err}");
+        assert!(err.contains("cannot read wier.toml: No such file") && err.contains("--admin URL"), "{verb:?}: {err}");
+        let output = dir.command(verb).env("WEIR_CONFIG", "wier.toml").output().expect("the binary starts");
+        assert_eq!(output.status.code(), Some(2), "{verb:?}");
+    }
+    assert_eq!(dir.weir(&["healthcheck", "--config", "wier.toml", "--admin", &address]).0, Some(0));
+    let command = dir.command(&["healthcheck"]).env("WEIR_CONFIG", "wier.toml").env("WEIR_ADMIN", &address).output();
+    assert_eq!(command.expect("the binary starts").status.code(), Some(0));
+    drop(admin.asked());
+}
+
+#[test]
+fn diff_without_a_file_tells_what_the_running_weir_sees() {
+    let body = r#"{"changes":["service engine: stable=1 canary=1"],"restart":["listeners.public"]}"#;
+    let (code, out, _, asked) = against(Admin::answering(&[(200, body)]), &["diff"]);
+    assert_eq!(code, Some(0));
+    assert!(asked[0].starts_with("get /api/v1/diff "), "{}", asked[0]);
+    assert!(out.contains("stable=1 canary=1\n") && out.contains("listeners.public: needs a restart"), "{out}");
+}
+
+#[test]
 fn without_a_running_weir_the_verbs_say_so_and_exit_one() {
     // A port that was free a moment ago and that nobody listens on.
     let address = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");

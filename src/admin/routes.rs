@@ -126,6 +126,7 @@ pub(super) fn routes() -> Vec<Route> {
         ("/api/v1/notifications/test", DO, post(notifications::test)),
         ("/api/v1/notifications/acknowledge", DO, post(notifications::acknowledge)),
         ("/api/v1/explain", ASK, post(explain::explain)),
+        ("/api/v1/diff", LOOK, get(views::diff)),
         ("/api/v1/reload", DO, post(changes::reload)),
         ("/api/v1/upgrade", LOOK_ORDER, get(upgrade::look).post(upgrade::ask)),
         ("/api/v1/log-level", SET, put(changes::log_level)),

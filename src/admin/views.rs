@@ -9,6 +9,7 @@ use http::header;
 use serde_json::{Value, json};
 
 use super::metrics;
+use super::problem::{Code, Problem};
 use super::routes::Admin;
 use crate::switchboard::status::Status;
 use crate::telemetry::text;
@@ -35,6 +36,13 @@ pub(super) async fn status(State(admin): State<Arc<Admin>>) -> Json<Value> {
     body["killSwitches"] = kills["switches"].take();
     body["rollouts"] = json!({ "running": desk.why_closed().is_none(), "reason": desk.why_closed() });
     Json(body)
+}
+
+/// `GET /api/v1/diff`: what is live against what is saved.
+pub(super) async fn diff(State(admin): State<Arc<Admin>>) -> Result<Json<Value>, Problem> {
+    let unsaved = tokio::task::spawn_blocking(move || admin.board.switchboard.unsaved()).await;
+    let unsaved = unsaved.map_err(|_| Problem::new(Code::Internal, "the log tells more"))??;
+    Ok(Json(json!({ "changes": unsaved.changes, "restart": unsaved.restart })))
 }
 
 /// `GET /version`.

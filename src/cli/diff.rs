@@ -11,7 +11,6 @@ use super::failure::Failure;
 use super::screen::Paint;
 use super::{Globals, place, screen};
 use crate::config::{Config, Problems, WeightsFile, diff, read_weights, restart_needed};
-use crate::switchboard::status::Status;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -30,11 +29,13 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn execute(arguments: &Arguments, globals: &Globals) -> Result<(), Failure> {
+    if arguments.to.is_none() && arguments.weights.is_none() {
+        return live(globals);
+    }
     let saved = place::config(globals)?;
     let (config, weights) = match (&arguments.to, &arguments.weights) {
-        (None, None) => return live(globals, &saved),
         (Some(to), _) => (candidate(to, &saved)?, arguments.weights.clone()),
-        (None, Some(weights)) => (saved.clone(), Some(weights.clone())),
+        (None, weights) => (saved.clone(), weights.clone()),
     };
     let before = read_weights(&saved.weights_path, &saved.plan).map_err(wrong)?;
     let path = weights.unwrap_or_else(|| config.weights_path.clone());
@@ -59,21 +60,14 @@ fn candidate(path: &Path, saved: &Config) -> Result<Config, Failure> {
         .map_err(wrong)
 }
 
-/// What a reload would change: the live weights against the saved ones.
-fn live(globals: &Globals, saved: &Config) -> Result<(), Failure> {
-    let answer = Client::new(globals)?.ask(Question::get("/api/v1/status"))?;
-    let status: Status = serde_json::from_value(answer)?;
-    let file = read_weights(&saved.weights_path, &saved.plan).map_err(wrong)?;
-    let mut before = file.clone();
-    for service in &status.services {
-        before.set(&service.name, service.weights.0.clone());
-    }
-    let mut lines = diff(saved, &before, saved, &file);
-    let gone = |name: &str| saved.plan.services.iter().all(|service| *service.name != *name);
-    lines.extend(
-        status.services.iter().filter(|s| gone(&s.name)).map(|s| format!("service {}: not in the file", s.name)),
-    );
-    tell(&lines, &[], globals)
+/// What a reload would change: what is live against what is saved, as the running weir sees both.
+fn live(globals: &Globals) -> Result<(), Failure> {
+    let answer = Client::new(globals)?.ask(Question::get("/api/v1/diff"))?;
+    let lines = |key: &str| -> Vec<String> {
+        let list = answer[key].as_array().into_iter().flatten();
+        list.filter_map(|line| line.as_str().map(screen::printable)).collect()
+    };
+    tell(&lines("changes"), &lines("restart"), globals)
 }
 
 fn tell(changes: &[String], restart: &[String], globals: &Globals) -> Result<(), Failure> {

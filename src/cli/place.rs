@@ -2,6 +2,7 @@
 //!
 //! The admin address is found even in a configuration that does not hold: exactly then somebody wants `weir status`.
 
+use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -53,9 +54,13 @@ pub(super) fn config(globals: &Globals) -> Result<Config, Failure> {
 
 /// Where the running weir takes commands.
 pub(super) fn admin(globals: &Globals) -> Result<Place, Failure> {
+    let asked = globals.admin.as_deref().filter(|url| !url.is_empty());
+    if asked.is_none() {
+        named_is_there(globals)?;
+    }
     let found = admin_of(&config_path(globals));
     let token_file = globals.token_file().map(Path::to_owned).or(found.token_file);
-    let (authority, tls) = match globals.admin.as_deref().filter(|url| !url.is_empty()) {
+    let (authority, tls) = match asked {
         // Without a scheme it is as the configuration says.
         Some(url) => {
             let (authority, tls) = authority(url)?;
@@ -66,8 +71,20 @@ pub(super) fn admin(globals: &Globals) -> Result<Place, Failure> {
     let file = |file: &Option<PathBuf>| file.clone().filter(|file| !file.as_os_str().is_empty());
     let (authorities, own) = (file(&globals.admin_ca), file(&globals.admin_cert));
     let tls = tls.then(|| Trust { pinned: found.pinned.unwrap_or_default(), authorities, own });
-    let guessed = globals.admin.as_deref().is_none_or(str::is_empty) && nowhere(globals);
+    let guessed = asked.is_none() && nowhere(globals);
     Ok(Place { authority, token_file, tls, guessed })
+}
+
+/// Refuses a configuration that was named and cannot be read: the usual address would be another weir's.
+fn named_is_there(globals: &Globals) -> Result<(), Failure> {
+    let Some(path) = &globals.config else { return Ok(()) };
+    std::fs::File::open(path).and_then(|mut file| file.read(&mut [0])).map(drop).map_err(|error| {
+        let path = path.display();
+        Failure::wrong(format!(
+            "cannot read {path}: {error}\n  it was named by --config or WEIR_CONFIG and says which weir to ask; \
+             name that one with --admin URL, or mend the name"
+        ))
+    })
 }
 
 /// What a configuration says of the admin API.

@@ -3,7 +3,8 @@
 //! In the order a change meets them: [`change`] says what may be asked; [`writer`] takes it, one at a time, with what
 //! it knows on its `desk`; `reload`, `weights` and `kill` work out what the files should say, through `files`;
 //! [`reconcile`] works out what is live next; [`publish`] builds the [`snapshot`]; [`history`] and `store` remember;
-//! [`status`] shows, put together by `view`. `keyring` holds the keys of the affinity cookies, `sample` the last minute
+//! [`status`] shows, put together by `view`;
+//! [`unsaved`] compares with the files. `keyring` holds the keys of the affinity cookies, `sample` the last minute
 //! of the counters.
 //!
 //! A worker never waits for anything here: it loads the snapshot and that is all.
@@ -28,6 +29,7 @@ mod store;
 pub mod keyring;
 mod sample;
 pub mod status;
+pub mod unsaved;
 mod view;
 
 #[cfg(test)]

@@ -136,3 +136,19 @@ fn undo_knows_changes_of_weights_and_not_what_is_above_them() {
     bench.undo().expect("applied");
     assert_eq!((bench.live(), undo(&bench)), ((100, 0), Some(weights(90, 10))));
 }
+
+#[test]
+fn what_is_live_is_compared_with_what_is_saved() {
+    let bench = Bench::new(CONFIG, Some(NINETY));
+    let compared = |bench: &Bench| bench.board.unsaved().expect("the files hold");
+    assert_eq!(compared(&bench), super::unsaved::Unsaved { changes: Vec::new(), restart: Vec::new() });
+    // Saved, and refused by the running weir; or not seen yet.
+    let listen = format!("[listeners.other]\naddress = \"127.0.0.1:1\"\n{CONFIG}");
+    assert!(bench.save_config(&listen).is_err());
+    broken(&bench, "[engine]\nstable = 1\ncanary = 1\n");
+    let unsaved = compared(&bench);
+    assert!(unsaved.restart.iter().any(|key| key.starts_with("listeners")), "{unsaved:?}");
+    assert!(unsaved.changes.len() == 1 && unsaved.changes[0].contains("canary 10 % → 50 %"), "{unsaved:?}");
+    broken(&bench, TYPO);
+    assert!(bench.board.unsaved().is_err());
+}
