@@ -71,13 +71,27 @@ pub enum Refusal {
     #[error("the endpoint speaks no WebSocket here")]
     NoWebSocket,
     /// Every permitted attempt failed.
-    #[error("{reason}")]
+    #[error("{}", whose(reason))]
     Upstream {
         /// The kind of the last failure.
         fault: Fault,
         /// What happened, in a few words.
         reason: &'static str,
     },
+}
+
+/// Who did what, for reasons that do not say it themselves.
+fn whose(reason: &'static str) -> &'static str {
+    match reason {
+        "closed" => "the endpoint closed the connection without an answer",
+        "closed_in_head" => "the endpoint closed the connection in the head of its answer",
+        "reset" => "the endpoint reset the connection or the stream",
+        "goaway" => "the endpoint is going away and did not take the request",
+        "refused_stream" => "the endpoint refused the stream",
+        "timeout" => "timeout: the endpoint did not answer in time",
+        "malformed_answer" | "malformed_body" => "the answer of the endpoint is malformed",
+        other => other,
+    }
 }
 
 // === impl Refusal ===
@@ -292,8 +306,14 @@ mod tests {
                 upstream(Fault::UpstreamConnect, "connect_timeout"),
                 "weir; error=connection_timeout; details=\"connect_timeout\"",
             ),
-            (upstream(Fault::UpstreamTimeout, "timeout"), "weir; error=http_response_timeout; details=\"timeout\""),
-            (upstream(Fault::UpstreamAnswer, "closed"), "weir; error=connection_terminated; details=\"closed\""),
+            (
+                upstream(Fault::UpstreamTimeout, "timeout"),
+                "weir; error=http_response_timeout; details=\"timeout: the endpoint did not answer in time\"",
+            ),
+            (
+                upstream(Fault::UpstreamAnswer, "closed"),
+                "weir; error=connection_terminated; details=\"the endpoint closed the connection without an answer\"",
+            ),
             (Refusal::Loop, "weir; error=proxy_loop_detected; details=\"the request went in a circle\""),
             (Refusal::Full("pool \"a\"".into()), "weir; error=connection_limit_reached"),
             (Refusal::NothingServing("Küche".into()), "weir; error=destination_unavailable"),

@@ -106,7 +106,7 @@ pub fn parse(head: &mut Head, scanned: &mut usize, limits: &Limits) -> Result<Op
 /// Finds the empty line, refusing on the way what can never become a head.
 fn find_end(bytes: &[u8], scanned: &mut usize, limits: &Limits) -> Result<Option<usize>, Refused> {
     if *scanned == 0 && bytes.first().is_some_and(|b| !b.is_ascii_uppercase()) {
-        return Err(Refused::Malformed("a request begins with a method in upper case"));
+        return Err(Refused::Malformed(no_request(bytes)));
     }
     let mut at = *scanned;
     while let Some(found) = memchr::memchr3(b'\r', b'\n', 0, &bytes[at..]) {
@@ -134,6 +134,24 @@ fn find_end(bytes: &[u8], scanned: &mut usize, limits: &Limits) -> Result<Option
     Ok(None)
 }
 
+/// What begins like no request, but perhaps like what belongs on another kind of listener.
+fn no_request(bytes: &[u8]) -> &'static str {
+    match bytes {
+        // A record of TLS: a handshake, of any version 3.x (RFC 8446 §5.1).
+        [0x16, 0x03, ..] => "this is TLS, and this listener speaks plain HTTP: it has no tls table",
+        // The signature of version 2 of the PROXY protocol begins with an empty line, as no request does.
+        [b'\r', b'\n', b'\r', ..] => PROXY_HEADER,
+        _ => "a request begins with a method in upper case",
+    }
+}
+
+/// Whether a line is a header of version 1 of the PROXY protocol.
+fn is_proxy_header(line: &[u8]) -> bool {
+    line.starts_with(b"PROXY TCP") || line.starts_with(b"PROXY UNKNOWN")
+}
+
+const PROXY_HEADER: &str = "this is a header of the PROXY protocol, and this listener has no proxy_protocol table";
+
 /// Reads `METHOD SP target SP HTTP/1.x`; true for 1.0.
 fn request_line(head: &mut Head, line_end: usize, limits: &Limits) -> Result<bool, Refused> {
     let line = &head.bytes[..line_end];
@@ -146,7 +164,7 @@ fn request_line(head: &mut Head, line_end: usize, limits: &Limits) -> Result<boo
         return malformed("the method is not in upper case letters");
     }
     let Some(last) = memchr::memrchr(b' ', line).filter(|&last| last > space) else {
-        return malformed("the target or the version is missing");
+        return malformed(if is_proxy_header(line) { PROXY_HEADER } else { "the target or the version is missing" });
     };
     let http10 = match &line[last + 1..] {
         b"HTTP/1.1" => false,
@@ -154,6 +172,7 @@ fn request_line(head: &mut Head, line_end: usize, limits: &Limits) -> Result<boo
         [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit() => {
             return Err(Refused::Version);
         }
+        _ if is_proxy_header(line) => return malformed(PROXY_HEADER),
         _ => return malformed("the HTTP version is malformed"),
     };
     let connect = match method {
@@ -398,6 +417,22 @@ mod tests {
         assert_eq!(head.value("x-a"), Some(&b"v"[..]));
         assert_eq!((parsed.framing, parsed.keep_alive), (Framing::None, true));
         assert_eq!(&head.bytes[parsed.head_bytes..], b"rest");
+    }
+
+    #[test]
+    fn what_belongs_on_another_kind_of_listener_is_named() {
+        for (text, named) in [
+            ("PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", "PROXY protocol"),
+            ("PROXY UNKNOWN\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", "PROXY protocol"),
+            ("\r\n\r\n\0\r\nQUIT\n\x21\x11", "PROXY protocol"),
+            ("\x16\x03\x01\x02\0\x01", "this is TLS"),
+            ("get / HTTP/1.1\r\n\r\n", "upper case"),
+        ] {
+            match read(text) {
+                Err(Refused::Malformed(why)) => assert!(why.contains(named), "{text:?}: {why}"),
+                other => panic!("{text:?}: {other:?}"),
+            }
+        }
     }
 
     #[test]
