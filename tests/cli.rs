@@ -767,6 +767,56 @@ fn a_rollback_offline_changes_nothing_that_it_was_not_asked_to() {
 }
 
 #[test]
+fn a_kill_offline_is_one_word_in_the_file() {
+    let text = "# ours\n[engine]\nstable = 90 # most\ncanary = 10\n";
+    let dir = Dir::new().with("weir.toml", CONFIG).with("weights.toml", text);
+    let (code, out, err) = dir.weir(&["kill", "engine", "--offline", "--reason", "leaks"]);
+    assert_eq!(code, Some(0), "{err}");
+    assert!(out.contains("weights.toml says that service engine is killed"), "{out}");
+    assert_eq!(dir.read("weights.toml"), format!("{text}kill = \"leaks\"\n"));
+    assert_eq!(dir.weir(&["unkill", "engine", "--offline"]).0, Some(0));
+    assert_eq!(dir.read("weights.toml"), text);
+    assert_eq!(dir.weir(&["kill", "--all", "--offline"]).0, Some(0));
+    assert!(dir.read("weights.toml").contains("kill = \"\""), "{}", dir.read("weights.toml"));
+    let (code, _, err) = dir.weir(&["kill", "engin", "--offline"]);
+    assert!(code == Some(2) && err.contains("did you mean \"engine\"?"), "{err}");
+}
+
+#[test]
+fn what_cannot_be_asked_for_exits_two_wherever_it_is_found_out() {
+    let refusal = |code: &str| format!("{{\"code\":\"{code}\",\"title\":\"No\",\"detail\":\"no such thing\"}}");
+    for (verb, status, code, exit) in [
+        (&["log-level", "loud"][..], 422, "invalid", 2),
+        (&["notify", "test", "ops"], 400, "bad_body", 2),
+        (&["kill", "--switch", "nope"], 404, "unknown_kill_switch", 2),
+        (&["explain", "nopath"], 400, "bad_body", 2),
+        (&["reload"], 409, "conflict", 1),
+    ] {
+        for form in ["human", "json"] {
+            let refused = Admin::answering(&[(status, &*refusal(code))]);
+            let (exited, _, err, _) = against(refused, &[verb, &["-o", form]].concat());
+            assert_eq!(exited, Some(exit), "{verb:?} {form}: {err}");
+        }
+    }
+}
+
+#[test]
+fn a_usage_shows_what_is_missing_and_not_what_the_environment_says() {
+    let dir = Dir::new().with("weir.toml", CONFIG);
+    let output = dir.command(&["set"]).env("WEIR_CONFIG", "weir.toml").output().expect("the binary starts");
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(2) && err.contains("weir set") && !err.contains("--config"), "{err}");
+}
+
+#[test]
+fn the_hash_of_a_token_is_not_sent_as_one() {
+    let hash = format!("sha256:{}\n", "0".repeat(64));
+    let dir = Dir::new().with("token", &hash);
+    let (code, _, err) = dir.weir(&["status", "--admin", "127.0.0.1:1", "--token-file", "token"]);
+    assert!(code == Some(1) && err.contains("it holds the hash of a token"), "{err}");
+}
+
+#[test]
 fn wrong_usage_exits_two() {
     let dir = Dir::new().with("weir.toml", CONFIG);
     let lines: [&[&str]; 10] = [

@@ -138,7 +138,8 @@ fn check(path: &Path) -> Result<(), String> {
         let found = place.metadata().map_err(|error| error.to_string())?;
         let sticky_root = found.is_dir() && found.uid() == 0 && found.mode() & 0o1000 != 0;
         if (found.uid() != 0 && found.uid() != own) || (found.mode() & 0o022 != 0 && !sticky_root) {
-            return Err(format!("{} can be written by others than root and weir's user", place.display()));
+            let what = if place == real { "it".into() } else { format!("its directory {}", place.display()) };
+            return Err(format!("{what} can be written by others than root and weir's user"));
         }
     }
     Ok(())

@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 use super::client::{Client, Question};
 use super::failure::Failure;
 use super::screen::{Paint, printable};
-use super::{Globals, change, screen};
+use super::{Globals, change, offline, screen};
 use crate::config::switch_text;
-use crate::model::Name;
+use crate::model::{Name, Scope, kill_reason};
 
 #[derive(Debug, Args)]
 #[command(override_usage = "weir kill [OPTIONS] SERVICE or --all, --switch NAME, --cancel NAME, --status, --from FILE")]
@@ -47,6 +47,9 @@ pub(super) struct Kill {
     /// Say what is killed and what the kill switches do, change nothing
     #[arg(long, conflicts_with_all = ["service", "all", "switch", "cancel"])]
     status: bool,
+    /// Change the weights file without asking a running weir; one that runs takes it over when it sees the file
+    #[arg(long, conflicts_with_all = ["switch", "cancel", "from", "status"])]
+    offline: bool,
 }
 
 #[derive(Debug, Args)]
@@ -66,17 +69,20 @@ pub(super) struct Unkill {
     /// Why, for the record
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     reason: String,
+    /// Change the weights file without asking a running weir; one that runs takes it over when it sees the file
+    #[arg(long, conflicts_with = "switch")]
+    offline: bool,
 }
-
-/// What helps while no weir runs.
-const BY_HAND: &str = "to kill all the same: write kill = \"why\" into the weights file, at its top or in \
-                       [SERVICE]; it counts from the start on";
 
 pub(super) fn kill(arguments: &Kill, globals: &Globals) -> Result<(), Failure> {
     if let Some(file) = &arguments.from {
         return from(file);
     }
-    let client = Client::new(globals)?.elsewise(BY_HAND);
+    let whose = arguments.service.as_ref().map_or("--all", Name::as_str);
+    if arguments.offline {
+        return offline::kill(globals, &scope(arguments.service.as_ref()), Some(&kill_reason(&arguments.reason)));
+    }
+    let client = Client::new(globals)?.instead(format!("weir kill {whose} --offline"));
     if arguments.status {
         return status(&client, globals);
     }
@@ -89,11 +95,18 @@ pub(super) fn kill(arguments: &Kill, globals: &Globals) -> Result<(), Failure> {
 }
 
 pub(super) fn unkill(arguments: &Unkill, globals: &Globals) -> Result<(), Failure> {
+    if arguments.offline {
+        return offline::kill(globals, &scope(arguments.service.as_ref()), None);
+    }
     let client = Client::new(globals)?;
     if let Some(name) = &arguments.switch {
         return tell(&client, name, "recover", &arguments.reason, globals);
     }
     send(&client, "/api/v1/unkill", arguments.service.as_ref(), &arguments.reason, globals)
+}
+
+fn scope(service: Option<&Name>) -> Scope {
+    service.cloned().map_or(Scope::System, Scope::Service)
 }
 
 fn send(client: &Client, path: &str, service: Option<&Name>, reason: &str, globals: &Globals) -> Result<(), Failure> {

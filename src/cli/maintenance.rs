@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use super::client::{Client, Question};
 use super::failure::Failure;
 use super::screen::{Paint, printable};
-use super::{Globals, change, near, place, screen};
-use crate::config::{Config, WeightsFile, edit, edit_maintenance, fresh, has_table, write_weights};
+use super::{Globals, change, offline, place, screen};
+use crate::config::edit_maintenance;
 use crate::model::{Name, Scope};
 
 #[derive(Debug, Args)]
@@ -40,7 +40,7 @@ pub(super) struct Arguments {
 
 pub(super) fn execute(arguments: &Arguments, globals: &Globals) -> Result<(), Failure> {
     if arguments.offline {
-        return offline(arguments, globals);
+        return by_file(arguments, globals);
     }
     let whose = arguments.service.as_ref().map_or("--all", Name::as_str);
     let mut body = match &arguments.service {
@@ -87,15 +87,13 @@ fn told(answer: &Value, whose: &str, paint: Paint) -> String {
 }
 
 /// Edits the weights file alone.
-fn offline(arguments: &Arguments, globals: &Globals) -> Result<(), Failure> {
+fn by_file(arguments: &Arguments, globals: &Globals) -> Result<(), Failure> {
     let config = place::config(globals)?;
     let scope = arguments.service.clone().map_or(Scope::System, Scope::Service);
     let reason = (!arguments.end).then_some(arguments.reason.as_str());
-    let text = edited(&config, &scope, reason)?;
+    let text = offline::with_word(&config, &scope, &|text| edit_maintenance(text, &scope, reason))?;
     let file = config.weights_path.display().to_string();
-    // What is written must hold: another part of the file may have been wrong before.
-    WeightsFile::parse(&text, &file, &config.plan).map_err(|problems| Failure::wrong(problems.to_string()))?;
-    write_weights(&config.weights_path, &text)?;
+    offline::put(&config, &text)?;
     if globals.json() {
         let service = arguments.service.as_ref().map(Name::as_str);
         return screen::print_json(&json!({ "service": service, "maintenance": !arguments.end, "weights_file": file }));
@@ -106,30 +104,6 @@ fn offline(arguments: &Arguments, globals: &Globals) -> Result<(), Failure> {
         false => paint.red("is under maintenance and answers 503"),
     };
     screen::print(&format!("{file} says that {scope} {what}; no running weir was asked\n"))
-}
-
-fn edited(config: &Config, scope: &Scope, reason: Option<&str>) -> Result<String, Failure> {
-    let path = &config.weights_path;
-    let stable = WeightsFile::all_to_stable(&config.plan);
-    let mut text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            fresh(stable.services.iter().map(|(name, weights)| (name.as_str(), weights)))
-        }
-        Err(error) => return Err(Failure::wrong(format!("{} cannot be read: {error}", path.display()))),
-    };
-    let broken = |error: crate::config::NotEditable| Failure::wrong(format!("{}: {error}", path.display()));
-    if let Scope::Service(service) = scope {
-        let Some(weights) = stable.of(service) else {
-            let names: Vec<&str> = stable.services.iter().map(|(name, _)| name.as_str()).collect();
-            let advice = near::advice(service.as_str(), &names);
-            return Err(Failure::wrong(format!("there is no service \"{service}\"{advice}")));
-        };
-        if !has_table(&text, service) {
-            text = edit(&text, service, weights).map_err(broken)?;
-        }
-    }
-    edit_maintenance(&text, scope, reason).map_err(broken)
 }
 
 #[cfg(test)]

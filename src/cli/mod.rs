@@ -13,6 +13,7 @@ mod needs;
 mod place;
 mod pools;
 mod record;
+mod refusal;
 mod screen;
 mod secrets;
 
@@ -91,24 +92,24 @@ struct Globals {
     #[arg(long, short, global = true, value_name = "FORM", default_value = "human", hide_possible_values = true)]
     #[arg(help = "Print text (human) or data (json)", help_heading = "Everywhere")]
     output: Output,
-    /// The configuration file
-    #[arg(long, short, global = true, value_name = "FILE", env = "WEIR_CONFIG", hide_env_values = true)]
+    /// The configuration file [env: WEIR_CONFIG]
+    #[arg(long, short, global = true, value_name = "FILE")]
     #[arg(help_heading = "Everywhere")]
     config: Option<PathBuf>,
-    /// Where a running weir takes commands
-    #[arg(long, global = true, value_name = "URL", env = "WEIR_ADMIN", hide_env_values = true)]
+    /// Where a running weir takes commands [env: WEIR_ADMIN]
+    #[arg(long, global = true, value_name = "URL")]
     #[arg(help_heading = "Everywhere")]
     admin: Option<String>,
-    /// The file with the admin token
-    #[arg(long, global = true, value_name = "FILE", env = "WEIR_ADMIN_TOKEN_FILE", hide_env_values = true)]
+    /// The file with the admin token [env: WEIR_ADMIN_TOKEN_FILE]
+    #[arg(long, global = true, value_name = "FILE")]
     #[arg(help_heading = "Everywhere")]
     token_file: Option<PathBuf>,
-    /// Authorities (PEM) that issued the certificate of an admin API that speaks TLS
-    #[arg(long, global = true, value_name = "FILE", env = "WEIR_ADMIN_CA", hide_env_values = true)]
+    /// Authorities (PEM) that issued the certificate of an admin API that speaks TLS [env: WEIR_ADMIN_CA]
+    #[arg(long, global = true, value_name = "FILE")]
     #[arg(help_heading = "Everywhere")]
     admin_ca: Option<PathBuf>,
-    /// A certificate and its key (PEM) to show to the admin API
-    #[arg(long, global = true, value_name = "FILE", env = "WEIR_ADMIN_CERT", hide_env_values = true)]
+    /// A certificate and its key (PEM) to show to the admin API [env: WEIR_ADMIN_CERT]
+    #[arg(long, global = true, value_name = "FILE")]
     #[arg(help_heading = "Everywhere")]
     admin_cert: Option<PathBuf>,
 }
@@ -179,7 +180,8 @@ enum Verb {
 
 /// Reads the arguments of the process, does what they say, and tells how it went.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let mut cli = Cli::parse();
+    cli.globals.complete();
     failure::exit_code(cli.verb.execute(&cli.globals))
 }
 
@@ -226,6 +228,18 @@ impl Verb {
 // === impl Globals ===
 
 impl Globals {
+    /// Takes what was not said from the environment; an empty variable says nothing. Not clap's own way, which shows
+    /// what a variable says as a part of every usage.
+    fn complete(&mut self) {
+        let value = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        let file = |name: &str| value(name).map(PathBuf::from);
+        self.config = self.config.take().or_else(|| file("WEIR_CONFIG"));
+        self.admin = self.admin.take().or_else(|| value("WEIR_ADMIN").map(|url| url.to_string_lossy().into_owned()));
+        self.token_file = self.token_file.take().or_else(|| file("WEIR_ADMIN_TOKEN_FILE"));
+        self.admin_ca = self.admin_ca.take().or_else(|| file("WEIR_ADMIN_CA"));
+        self.admin_cert = self.admin_cert.take().or_else(|| file("WEIR_ADMIN_CERT"));
+    }
+
     /// The token file that was named; an empty variable names none.
     fn token_file(&self) -> Option<&Path> {
         self.token_file.as_deref().filter(|file| !file.as_os_str().is_empty())

@@ -6,9 +6,12 @@ use std::path::Path;
 use serde_json::json;
 
 use super::failure::Failure;
+use super::screen::Paint;
 use super::{Globals, near, place, screen};
-use crate::config::{Config, WeightsFile, edit, edit_lines, fresh, read_weights, write_weights};
-use crate::model::{Name, ServiceSpec, Weights};
+use crate::config::{
+    Config, NotEditable, WeightsFile, edit, edit_kill, edit_lines, fresh, has_table, read_weights, write_weights,
+};
+use crate::model::{Name, Scope, ServiceSpec, Weights};
 
 /// Writes new weights of one service.
 pub(super) fn set(globals: &Globals, service: &Name, weights: &Weights) -> Result<(), Failure> {
@@ -44,21 +47,69 @@ pub(super) fn rollback(globals: &Globals, service: &Name) -> Result<(), Failure>
         edit_lines(&old, service, &weights).map_err(|why| {
             Failure::wrong(format!(
                 "{name}: {broken}\n  nothing was changed: {why}, so its lines cannot be told apart\n  \
-                 write it by hand: [{service}] {weights}; or start weir with --safe-mode, which sends everything to stable"
+                 write it by hand: [{service}] {weights}; or start weir with --safe-mode: everything to stable"
             ))
         })
     })?;
     let still = WeightsFile::parse(&text, &name, &config.plan).err();
     write_weights(path, &text)?;
     let Some(problems) = still else { return tell(globals, &name, service, &weights) };
-    let mut said =
-        format!("{name} says {service} {weights} now, and nothing else of it was changed; but it does not hold");
+    let done = "now, and nothing else of it was changed; but it does not hold";
+    let mut said = format!("{name} says {service} {weights} {done}");
     for problem in problems.iter() {
         said += &format!("\n  {}", problem.headline());
     }
     said +=
         "\n  a weir that runs does not take it over before that is mended; one that is started goes by this rollback";
     Err(Failure::failed(said))
+}
+
+/// Writes the word that kills, with its reason, or takes it out (none).
+pub(super) fn kill(globals: &Globals, scope: &Scope, reason: Option<&str>) -> Result<(), Failure> {
+    let config = place::config(globals)?;
+    let text = with_word(&config, scope, &|text| edit_kill(text, scope, reason))?;
+    let file = config.weights_path.display().to_string();
+    put(&config, &text)?;
+    if globals.json() {
+        let service = if let Scope::Service(name) = scope { Some(name.as_str()) } else { None };
+        return screen::print_json(&json!({ "service": service, "killed": reason.is_some(), "weights_file": file }));
+    }
+    let paint = Paint::stdout();
+    let what = match reason {
+        Some(_) => paint.red("is killed: everything goes to stable"),
+        None => paint.green("is no longer killed"),
+    };
+    screen::print(&format!("{file} says that {scope} {what}; no running weir was asked\n"))
+}
+
+/// The text of the file with a word put in or taken out by `edit`. A service that it does not name goes to stable.
+pub(super) fn with_word(
+    config: &Config,
+    scope: &Scope,
+    edit_word: &dyn Fn(&str) -> Result<String, NotEditable>,
+) -> Result<String, Failure> {
+    let path = &config.weights_path;
+    let stable = WeightsFile::all_to_stable(&config.plan);
+    let mut text = match text_of(path)? {
+        Some(text) => text,
+        None => fresh(stable.services.iter().map(|(name, weights)| (name.as_str(), weights))),
+    };
+    let broken = |error: NotEditable| Failure::wrong(format!("{}: {error}", path.display()));
+    if let Scope::Service(service) = scope {
+        spec(config, service)?;
+        if let Some(weights) = stable.of(service).filter(|_| !has_table(&text, service)) {
+            text = edit(&text, service, weights).map_err(broken)?;
+        }
+    }
+    edit_word(&text).map_err(broken)
+}
+
+/// Writes a text that holds: another part of the file may have been wrong before.
+pub(super) fn put(config: &Config, text: &str) -> Result<(), Failure> {
+    let file = config.weights_path.display().to_string();
+    WeightsFile::parse(text, &file, &config.plan).map_err(|problems| Failure::wrong(problems.to_string()))?;
+    write_weights(&config.weights_path, text)?;
+    Ok(())
 }
 
 /// The text of the file; none when there is no file.
@@ -88,9 +139,7 @@ fn write(globals: &Globals, config: &Config, service: &Name, weights: &Weights) 
             fresh(file.services.iter().map(|(name, weights)| (name.as_str(), weights)))
         }
     };
-    // What is written must hold: other services of the file may have been wrong before.
-    WeightsFile::parse(&text, &name, &config.plan).map_err(|problems| Failure::wrong(problems.to_string()))?;
-    write_weights(path, &text)?;
+    put(config, &text)?;
     tell(globals, &name, service, weights)
 }
 

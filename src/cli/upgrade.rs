@@ -55,6 +55,11 @@ pub(super) fn execute(arguments: &Arguments, globals: &Globals) -> Result<(), Fa
     ))
 }
 
+/// What may be several lines, one below the other.
+fn lines(text: &str) -> String {
+    text.lines().map(screen::printable).collect::<Vec<_>>().join("\n  ")
+}
+
 /// Looks until another process answers, or the old one says why not.
 fn wait(client: &Client, old: &Value) -> Result<Value, Failure> {
     let deadline = Instant::now() + PATIENCE;
@@ -63,8 +68,8 @@ fn wait(client: &Client, old: &Value) -> Result<Value, Failure> {
         let unanswered = match client.ask(Question::get("/api/v1/upgrade")) {
             Ok(document) if document["pid"] != *old => return Ok(document),
             Ok(document) if document["upgrade"] == "failed" => {
-                let why = screen::printable(document["why"].as_str().unwrap_or("it does not say why"));
-                return Err(Failure::failed(format!("the upgrade failed, process {old} goes on: {why}")));
+                let why = document["why"].as_str().unwrap_or("it does not say why");
+                return Err(Failure::failed(format!("the upgrade failed, process {old} goes on: {}", lines(why))));
             }
             Ok(_) => None,
             Err(failure) => Some(failure),
@@ -74,5 +79,19 @@ fn wait(client: &Client, old: &Value) -> Result<Value, Failure> {
             return Err(unanswered.unwrap_or_else(late));
         }
         std::thread::sleep(LOOK);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_of_several_lines_stays_readable() {
+        let why = "weir.toml:46:1: unknown key \"nonsense\"\n  46 | nonsense = 1\n     | ^^^\u{1b}[31m";
+        assert_eq!(
+            lines(why),
+            "weir.toml:46:1: unknown key \"nonsense\"\n    46 | nonsense = 1\n       | ^^^\u{fffd}[31m"
+        );
     }
 }

@@ -166,7 +166,10 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn whatever_stands_around_the_table_stays(before in "[a-z0-9=#\\n \\[]{0,40}", after in "[a-z0-9=#\\n \\[]{0,40}") {
+        fn whatever_stands_around_the_table_stays(
+            before in "[a-z0-9=#\\n \\[]{0,40}",
+            after in "[a-z0-9=#\\n \\[]{0,40}",
+        ) {
             let text = format!("{before}\n[service]\nstable = 1\ncanary = 9x\n[other]\n{after}");
             if let Ok(edited) = edit_lines(&text, "service", &stable()) {
                 let kept = format!("{before}\n[service]\nstable = 100\ncanary = 0\n[other]\n{after}");

@@ -161,6 +161,9 @@ const WORD_ALIKE: f64 = 0.85;
 /// What a weight is, for who wrote something else.
 pub(super) const WEIGHT_HELP: &str = "write an integer from 0 to 1000000, or a percentage such as \"10%\"";
 
+/// Decimals of a percentage: one part of a million is the least.
+const WEIGHT_DECIMALS_MAX: usize = 4;
+
 /// Whether a key says something else than a weight.
 pub(super) fn is_word(key: &str) -> bool {
     matches!(key, KILL_WORD | MAINTENANCE_WORD)
@@ -274,7 +277,12 @@ fn read_weight(value: &DeValue<'_>) -> Result<Weight, String> {
             let number = as_integer(value).and_then(|number| u32::try_from(number).ok());
             number.filter(|&number| number <= WEIGHT_MAX).map(Weight::Relative).ok_or_else(help)
         }
-        DeValue::String(text) => Weight::parse(text).map_err(|_| help()),
+        DeValue::String(text) => Weight::parse(text).map_err(|_| {
+            // A finer one than there is: it is a percentage all the same.
+            let decimals = text.strip_suffix('%').and_then(|number| number.split_once('.')).map(|(_, it)| it.len());
+            let finer = decimals.is_some_and(|count| count > WEIGHT_DECIMALS_MAX);
+            if finer { "write a percentage with at most four decimals, such as \"0.0001%\"".to_owned() } else { help() }
+        }),
         DeValue::Float(number) => {
             let scaled = number.as_str().parse::<f64>().ok().filter(|n| (0.0..=1.0).contains(n));
             Err(scaled.map_or_else(help, |ratio| {

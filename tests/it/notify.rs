@@ -329,7 +329,7 @@ fn a_test_says_which_channel_took_it_and_ends_with_1_when_one_did_not() {
     assert_eq!(code, Some(0), "{out}");
     assert_eq!(bodies(&alive)[1]["data"], json!({ "test": true }));
     let (code, _, err) = weir.verb(&["notify", "test", "alife"]);
-    assert_eq!(code, Some(1));
+    assert_eq!(code, Some(2));
     assert!(err.contains("there is no channel \"alife\"") && err.contains("dead, alive"), "{err}");
     let (code, out, _) = weir.verb(&["notify"]);
     assert!(code == Some(0) && out.contains("alive  webhook  http://127."), "{out}");

@@ -292,9 +292,9 @@ fn only_an_admin_starts_programs_and_only_such_as_others_cannot_write() {
     let program = failing_program(&weir, "#!/bin/sh\nexit 7\n");
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o777)).expect("its own");
     let (code, _, err) = weir.verb(&["upgrade", "--binary", &program]);
-    assert!(code == Some(1) && err.contains("others than root"), "{err}");
+    assert!(code == Some(2) && err.contains("others than root"), "{err}");
     let (code, _, err) = weir.verb(&["upgrade", "--binary", "weir-next"]);
-    assert!(code == Some(1) && err.contains("absolute"), "{err}");
+    assert!(code == Some(2) && err.contains("absolute"), "{err}");
     assert_eq!(weir.admin_get("/api/v1/upgrade").json()["upgrade"], "none");
 }
 

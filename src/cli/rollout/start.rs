@@ -118,7 +118,9 @@ fn refused(client: &Client, arguments: &Arguments, body: &[u8], failure: Failure
             let plans = client.ask(Question::get("/api/v1/plans")).unwrap_or_default();
             let known = near::names(&plans["plans"]);
             let known: Vec<&str> = known.iter().map(String::as_str).collect();
-            Failure::wrong(format!("there is no plan \"{plan}\"{}", near::advice(plan, &known)))
+            let none = "; there is none: plans are files in rollouts/ beside the weir.toml of the running weir";
+            let advice = if known.is_empty() { none.to_owned() } else { near::advice(plan, &known) };
+            Failure::wrong(format!("there is no plan \"{plan}\"{advice}"))
         }
         (Failure::Failed(error), "rollout_running") if !arguments.supersede => {
             let own = document["detail"].as_str().is_some_and(|detail| detail.contains("is under way"));
