@@ -30,7 +30,11 @@ impl BuildHasher for Secret {
     #[inline]
     fn build_hasher(&self) -> DefaultHasher {
         let mut hasher = DefaultHasher::new();
-        self.0.iter().for_each(|&half| hasher.write_u64(half));
+        // In one piece: words one by one cost twice as much.
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&self.0[0].to_ne_bytes());
+        bytes[8..].copy_from_slice(&self.0[1].to_ne_bytes());
+        hasher.write(&bytes);
         hasher
     }
 }

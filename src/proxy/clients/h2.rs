@@ -112,10 +112,16 @@ pub(crate) async fn run<L: Link>(worker: Rc<Worker>, stream: L, read: Vec<u8>, v
                 Poll::Ready(_) => return Poll::Ready(()),
                 // By now all that there was to write has been written, unless the client does not take it.
                 Poll::Pending if !watch.is_stuck() && alive.poll_gone(cx).is_ready() => return Poll::Ready(()),
-                Poll::Pending => match ready!(watch.poll(cx, &mut alive.timer, limits.header_timeout)) {
-                    Verdict::Tell(reason) => connection.abrupt_shutdown(reason),
-                    Verdict::Over => return Poll::Ready(()),
-                },
+                Poll::Pending => {
+                    // A client that reads nothing is not told, and gone in time all the same.
+                    if let Some(breach) = connection.breach() {
+                        watch.note(breach);
+                    }
+                    match ready!(watch.poll(cx, &mut alive.timer, limits.header_timeout)) {
+                        Verdict::Tell(reason) => connection.abrupt_shutdown(reason),
+                        Verdict::Over => return Poll::Ready(()),
+                    }
+                }
             }
         }
     })

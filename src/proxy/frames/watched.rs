@@ -103,6 +103,13 @@ impl Watch {
         }
     }
 
+    /// `http2` has ended the connection for this, and says so if it can be said.
+    pub(crate) fn note(&self, (reason, why): (Reason, &str)) {
+        if let Some(flood) = flood_of(reason, why.as_bytes()) {
+            self.accuse(flood);
+        }
+    }
+
     /// Whether the peer has yet to take what was last written.
     pub(crate) fn is_stuck(&self) -> bool {
         self.stuck.get()
@@ -321,16 +328,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 }
 
-/// What a GOAWAY of weir's own says that the peer did. INTERNAL_ERROR accuses nobody.
+/// What a GOAWAY of weir's own says that the peer did.
 fn accusation(frame: &Frame<'_>) -> Option<Flood> {
     if frame.kind != GOAWAY {
         return None;
     }
     let (code, why) = frame.begins.get(4..)?.split_first_chunk::<4>()?;
-    match u32::from_be_bytes(*code) {
-        0 | 2 => None,
-        // What `http2` says in its words.
-        11 => Some(match why {
+    flood_of(Reason(u32::from_be_bytes(*code)), why)
+}
+
+/// What the peer did, when `http2` ends a connection for this reason, in its words. INTERNAL_ERROR accuses nobody.
+fn flood_of(reason: Reason, why: &[u8]) -> Option<Flood> {
+    match reason {
+        Reason::NO_ERROR | Reason::INTERNAL_ERROR => None,
+        Reason::ENHANCE_YOUR_CALM => Some(match why {
             b"too_many_resets" => Flood::Reset,
             b"too_many_internal_resets" => Flood::Error,
             b"too_many_data_frames" => Flood::Data,

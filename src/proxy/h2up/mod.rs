@@ -1,5 +1,6 @@
-//! HTTP/2 to endpoints (`h2c://`, by prior knowledge): what takes the place of `conns`, `upload`, `exchange` and
-//! `relay` where an endpoint speaks HTTP/2. What is decided, retried, counted and logged stays where it is for HTTP/1.
+//! HTTP/2 to endpoints (`h2c://` by prior knowledge, `https://` by ALPN): what takes the place of `conns`, `upload`,
+//! `exchange` and `relay` where an endpoint speaks HTTP/2. What is decided, retried, counted and logged stays where it
+//! is for HTTP/1.
 //!
 //! In the order in which a request meets them: `trunks` finds a connection with room for one more stream (`trunk` is
 //! one connection, `opening` its life), `request` writes the head, `uplink` sends the body, `exchange` waits for the

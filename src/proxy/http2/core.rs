@@ -127,6 +127,8 @@ pub(super) struct Core {
     pub(super) goaway: Option<(u32, Reason)>,
     /// How it ended: nothing more is read, and what waits is written.
     pub(super) ended: Option<Result<(), Error>>,
+    /// What the peer did that ended it.
+    pub(super) breach: Option<(Reason, &'static str)>,
     pub(super) question: Question,
     pub(super) asker: Option<Waker>,
     /// Who drives it, and whether it is going to look anyway.
@@ -179,7 +181,7 @@ impl Core {
             rest: Vec::new(),
             is_behind: false,
             effort: Effort::default(),
-            streams: Streams::default(),
+            streams: Streams::of(config.streams_max.unwrap_or_default() as usize),
             last_begun: 0,
             last_taken: 0,
             next_id: 1,
@@ -197,6 +199,7 @@ impl Core {
             farewell: Farewell::None,
             goaway: None,
             ended: None,
+            breach: None,
             question: Question::None,
             asker: None,
             driver: None,
@@ -303,6 +306,19 @@ impl Core {
                 self.streams.note_reset(id);
             }
         }
+    }
+
+    /// The stream of the next request that has come; what the queue held of it is its taker's from here on.
+    #[inline]
+    pub(super) fn next_request(&mut self) -> Option<Key> {
+        let key = self.accept.pop_front()?;
+        let stream = &mut self.streams[key];
+        stream.pending = false;
+        stream.handles -= 1;
+        if matches!(stream.gone, Some(Error::Reset(_, By::Peer))) {
+            self.pending_resets -= 1;
+        }
+        Some(key)
     }
 
     /// A handle of a stream is dropped.

@@ -35,8 +35,9 @@ impl Core {
     }
 
     /// An error of the connection (§5.4.1). `why`: for people who read along, and for the watch below.
-    pub(super) fn fail(&mut self, reason: Reason, why: &str) {
+    pub(super) fn fail(&mut self, reason: Reason, why: &'static str) {
         if self.ended.is_none() {
+            self.breach = Some((reason, why));
             frame::push_goaway(&mut self.out.buf, self.last_taken, reason, why);
             self.end(Err(Error::GoAway(reason, By::Us)));
         }

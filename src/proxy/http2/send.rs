@@ -28,7 +28,7 @@ pub(super) enum Kind {
 // === impl Core ===
 
 impl Core {
-    /// Sends a head on a stream on which none has gone; whether it is that of a HEAD request.
+    /// Sends a head on a stream on which none has gone.
     pub(super) fn send_head(
         &mut self,
         key: Key,

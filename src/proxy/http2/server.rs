@@ -82,16 +82,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn take(&mut self) -> Option<(Accepted, bool)> {
         let shared = &self.0.shared;
         let core = &mut *shared.core.borrow_mut();
-        let key = core.accept.pop_front()?;
+        let key = core.next_request()?;
         let stream = &mut core.streams[key];
-        stream.pending = false;
-        // What the queue held is the first handle's from here on.
-        stream.handles -= 1;
         let request = stream.request.take()?;
         let is_over = matches!(stream.gone, Some(Error::Reset(_, By::Us)));
-        if matches!(stream.gone, Some(Error::Reset(_, By::Peer))) {
-            core.pending_resets -= 1;
-        }
         let inflow = Inflow::new(Hold::new(shared, core, key));
         Some(((request, inflow, Respond(Hold::new(shared, core, key))), is_over))
     }
@@ -104,6 +98,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Ends it now, all streams with it; the peer is told the reason when it is polled.
     pub(crate) fn abrupt_shutdown(&mut self, reason: Reason) {
         self.0.shared.core.borrow_mut().leave(reason);
+    }
+
+    /// What the client did that ended it, whether that could be said or not: the reason, and in which words.
+    pub(crate) fn breach(&self) -> Option<(Reason, &'static str)> {
+        self.0.shared.core.borrow().breach
     }
 
     /// Asks the peer whether it is there; written when the connection is polled. False: it is asked already.

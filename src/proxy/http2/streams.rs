@@ -1,7 +1,7 @@
 //! The streams of a connection: their states, where they are kept, and how they are found by number. Pure.
 
 use std::collections::VecDeque;
-use std::ops::{Index, IndexMut};
+use std::ops::{Index, IndexMut, RangeInclusive};
 use std::task::Waker;
 
 use bytes::Bytes;
@@ -16,8 +16,8 @@ const PLACES_KEPT: usize = 4;
 const PLACES_KEPT_FROM: usize = 32;
 
 /// Streams of which it is remembered that they were reset here, so that what is still under way on them is passed over
-/// (RFC 9113 §5.1): twice as many as a connection to an endpoint carries, all of which may be given up at once.
-const RESETS_KEPT: usize = 256;
+/// (RFC 9113 §5.1): twice as many as the connection may have, all of which may be given up at once, within these.
+const RESETS_KEPT: RangeInclusive<usize> = 256..=4096;
 
 /// 2^32 by the golden ratio (Knuth, volume 3, 6.4).
 const SPREAD: u32 = 0x9e37_79b9;
@@ -213,6 +213,8 @@ pub(super) struct Streams {
     ids: Ids,
     /// Those that were reset here, the oldest first.
     resets: VecDeque<u32>,
+    /// How many of these are remembered.
+    resets_kept: usize,
 }
 
 // === impl Streams ===
@@ -234,6 +236,12 @@ impl IndexMut<Key> for Streams {
 }
 
 impl Streams {
+    /// For a connection that may have so many.
+    pub(super) fn of(streams_max: usize) -> Self {
+        let resets_kept = streams_max.saturating_mul(2).clamp(*RESETS_KEPT.start(), *RESETS_KEPT.end());
+        Self { resets_kept, ..Self::default() }
+    }
+
     /// A new one.
     pub(super) fn insert(&mut self, id: u32) -> Key {
         let key = match self.free.pop() {
@@ -309,7 +317,7 @@ impl Streams {
 
     /// Remembers one that was reset here.
     pub(super) fn note_reset(&mut self, id: u32) {
-        if self.resets.len() >= RESETS_KEPT {
+        if self.resets.len() >= self.resets_kept {
             self.resets.pop_front();
         }
         self.resets.push_back(id);

@@ -147,9 +147,7 @@ pub(crate) fn feed(is_client: bool, bytes: &[u8], piece: usize, acts: &[u8]) -> 
         fed.untaken = fed.untaken.max(purse.held());
         fed.unfinished = fed.unfinished.max(core.rest.len() + core.block.bytes.len());
         fed.streams = fed.streams.max(core.streams.linked());
-        while let Some(key) = core.accept.pop_front() {
-            core.streams[key].pending = false;
-            core.streams[key].handles -= 1;
+        while let Some(key) = core.next_request() {
             held.push(Hold::new(&shared, core, key));
         }
         act(core, &mut held, acts.next().unwrap_or_default());

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::SOON;
-use crate::harness::frames::{Raw, SETTINGS, WINDOW_UPDATE, frame, get, setting};
+use crate::harness::frames::{END_HEADERS, END_STREAM, HEADERS, Raw, SETTINGS, WINDOW_UPDATE, frame, get, setting};
 use crate::harness::{Act, Behaviour, H2Upstream, Load, Setup, Upstream, Weir, eventually};
 
 /// CANCEL (RFC 9113 §7).
@@ -97,6 +97,23 @@ fn a_connection_on_which_answers_are_not_taken_is_idle_once_they_are_given_up() 
         std::thread::sleep(Duration::from_millis(100));
     }
     assert!(client.listen(SOON, |_| false).closed, "{:?} after {:?}", client.reaction, began.elapsed());
+}
+
+#[test]
+fn who_reads_nothing_and_breaks_a_rule_is_counted_and_closed_like_any_other() {
+    let stable = Upstream::named("stable");
+    stable.behave_on("/large", Behaviour::Large(64 << 20));
+    let weir = Setup::single(&stable).workers(1).start();
+    let ended = || weir.metrics().sum("weir_http2_ended_total", &[("side", "client"), ("kind", "protocol")]);
+    let mut client = Raw::stranger(weir.address()).greet(&setting(4, 0x7fff_ffff));
+    client.send(&frame(WINDOW_UPDATE, 0, 0, &u32::to_be_bytes(0x7000_0000))).expect("weir reads");
+    client.send(&get(1, "/large")).expect("weir reads");
+    // Until weir cannot write any more, which nobody outside can see.
+    std::thread::sleep(Duration::from_millis(500));
+    // A block that names an entry which no table has (RFC 7541 §2.3.3): what weir says of it cannot be said.
+    client.send(&frame(HEADERS, END_HEADERS | END_STREAM, 3, &[0xff, 0xff, 0x7f])).expect("weir reads");
+    eventually("it is counted", SOON, || ended() == 1.0);
+    eventually("it is closed", SOON, || weir.metrics().sum("weir_connections_open", &[]) == 0.0);
 }
 
 #[test]

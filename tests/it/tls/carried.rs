@@ -7,9 +7,13 @@ use super::{SOON, setup};
 use crate::harness::{Behaviour, Client, End, H2Client, Issued, Reply, Setup, Then, Tls, Upstream, Weir, eventually};
 
 fn house() -> (Upstream, Setup) {
+    house_where("idle = \"1s\"")
+}
+
+fn house_where(timeouts: &str) -> (Upstream, Setup) {
     let stable = Upstream::named("stable");
     let setup = setup(&stable, &Issued::for_names(&["test"]), "").table("health", "kind = \"off\"");
-    (stable, setup.table("timeouts", "idle = \"1s\"").table("breaker", "failures = 1000000\nmin_requests = 1000000"))
+    (stable, setup.table("timeouts", timeouts).table("breaker", "failures = 1000000\nmin_requests = 1000000"))
 }
 
 fn client(weir: &Weir) -> Client {
@@ -46,7 +50,8 @@ fn bodies_of_every_size_arrive_byte_for_byte_both_ways_on_one_connection() {
 
 #[test]
 fn long_bodies_go_both_ways_over_http2_and_many_streams_share_a_connection() {
-    let (stable, setup) = house();
+    // A client of this speed may take more than a second for five megabytes, on a busy machine.
+    let (stable, setup) = house_where("idle = \"20s\"");
     let weir = setup.start();
     stable.behave(Behaviour::Echo);
     let mut client = H2Client::over(weir.address(), &Tls::of("test"));

@@ -43,9 +43,7 @@ fn are_frames(mut bytes: &[u8]) -> bool {
 /// What a holder of streams does.
 fn act(held: &mut Vec<Hold>, shared: &std::rc::Rc<Shared>, what: usize) {
     let mut core = shared.core.borrow_mut();
-    if let Some(key) = core.accept.pop_front() {
-        core.streams[key].pending = false;
-        core.streams[key].handles -= 1;
+    if let Some(key) = core.next_request() {
         held.push(Hold::new(shared, &mut core, key));
     }
     drop(core);
