@@ -34,7 +34,8 @@ fn a_broken_or_mismatched_file_keeps_the_old_certificate_and_is_shown() {
     let failed = || weir.metrics().sum("weir_tls_files_failed", &[("listener", "public")]);
     let said = |what: &str| {
         eventually("it is shown", SOON, || weir.status()["tls"][0]["failed"].to_string().contains(what));
-        assert!(weir.log().lines().iter().any(|line| line.contains("ERROR") && line.contains(what)));
+        let logged = || weir.log().lines().iter().any(|line| line.contains("ERROR") && line.contains(what));
+        eventually("it is logged", SOON, logged);
         let (code, text, _) = weir.verb(&["status"]);
         assert!(
             code == Some(0) && text.contains(what) && text.contains("certificate's new files do not hold"),
