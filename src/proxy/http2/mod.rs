@@ -4,8 +4,9 @@
 //! bytes; [`server`] and [`client`] are the two roles as the proxy sees them; [`handles`] are the two directions of a
 //! stream. Nothing here is shared between threads: a handle is an `Rc` and a number.
 //!
-//! What is not here: server push (refused), priorities (read and forgotten, RFC 9113 §5.3.2), and what a peer may have
-//! weir do for nothing, which [`frames`](crate::proxy::frames) bounds below.
+//! What is not here: server push (refused), priorities (read and forgotten, RFC 9113 §5.3.2, but for a stream that is
+//! to depend on itself, an error by RFC 7540 §5.3.1), and what a peer may have weir do for nothing, which
+//! [`frames`](crate::proxy::frames) bounds below.
 
 pub(crate) mod client;
 pub(crate) mod handles;
@@ -25,6 +26,7 @@ pub(crate) mod error;
 mod flow;
 mod frame;
 pub(crate) mod head;
+mod ids;
 mod output;
 pub(crate) mod purse;
 pub(crate) mod settings;
