@@ -126,14 +126,19 @@ pub(crate) async fn run<L: Link>(worker: Rc<Worker>, stream: L, read: Vec<u8>, v
         }
     })
     .await;
-    if let Some(flood) = watch.flood() {
+    book(worker, via, watch.flood(), asked);
+    worker.timers.borrow_mut().put(alive.timer);
+}
+
+/// Counts, logs and books what a connection that is over was: a flood, or nothing at all.
+fn book(worker: &Worker, via: &Via, flood: Option<Flood>, asked: bool) {
+    if let Some(flood) = flood {
         worker.shard().floods.ended(Side::Client, flood);
         tell_ended(worker, via, flood);
         offend(worker, via, Offence::Flood);
     } else if !asked {
         offend(worker, via, Offence::Nothing);
     }
-    worker.timers.borrow_mut().put(alive.timer);
 }
 
 /// Whether a client left rather than say something wrong.
