@@ -5,7 +5,7 @@ use toml::de::{DeTable, Error};
 
 use super::cursor::shorten;
 use super::problem::{self, Problem};
-use super::weights::WEIGHT_HELP;
+use super::weights::{WEIGHT_HELP, is_word};
 
 /// The tree of a text, as much of it as can be read, and its syntax problems.
 pub(crate) struct Parsed<'t> {
@@ -24,8 +24,8 @@ pub(crate) enum Values {
     Weights,
 }
 
-/// Keys of a weights file that are no pools.
-const NO_WEIGHTS: [&str; 6] = ["kill", "maintenance", "reason", "pools", "retry_after", "body"];
+/// Keys of a weights file's `maintenance` table, which hold no weights.
+const NO_WEIGHTS: [&str; 4] = ["reason", "pools", "retry_after", "body"];
 
 /// Parses with recovery.
 pub(crate) fn parse_toml<'t>(file: &str, text: &'t str, values: Values) -> Parsed<'t> {
@@ -64,7 +64,7 @@ pub(crate) fn parse_toml<'t>(file: &str, text: &'t str, values: Values) -> Parse
 fn told(error: &Error, text: &str, values: Values) -> (String, String) {
     let message = error.message().lines().collect::<Vec<_>>().join(" ");
     let start = error.span().map_or(0, |span| span.start.min(text.len()));
-    let (line, at) = line_of(text, start);
+    let (_, line, at) = line_of(text, start);
     if message.starts_with("string values must be quoted") {
         return unquoted(line, at, values);
     }
@@ -78,14 +78,14 @@ fn told(error: &Error, text: &str, values: Values) -> (String, String) {
     }
 }
 
-/// The line around a byte, and where in it the byte is.
-fn line_of(text: &str, mut start: usize) -> (&str, usize) {
+/// Where the line around a byte begins, the line, and where in it the byte is.
+fn line_of(text: &str, mut start: usize) -> (usize, &str, usize) {
     while !text.is_char_boundary(start) {
         start -= 1;
     }
     let from = text[..start].rfind('\n').map_or(0, |at| at + 1);
     let to = text[start..].find('\n').map_or(text.len(), |at| start + at);
-    (&text[from..to], start - from)
+    (from, &text[from..to], start - from)
 }
 
 /// A word that is no value, or nothing where a value should stand.
@@ -99,7 +99,7 @@ fn unquoted(line: &str, at: usize, values: Values) -> (String, String) {
         false => format!("{word} is no value"),
     };
     let help = match (values, word.is_empty()) {
-        (Values::Weights, _) if !NO_WEIGHTS.contains(&key) => WEIGHT_HELP.to_owned(),
+        (Values::Weights, _) if !is_word(key) && !NO_WEIGHTS.contains(&key) => WEIGHT_HELP.to_owned(),
         (_, true) => "write one after '=': a number, text in quotes, true or false".to_owned(),
         (_, false) => format!("write text in quotes: \"{}\"", word.trim_matches('"')),
     };
@@ -108,8 +108,8 @@ fn unquoted(line: &str, at: usize, values: Values) -> (String, String) {
 
 /// Where the name stood first, as far as lines tell.
 fn twice(text: &str, start: usize, name: &str) -> String {
-    let (line, _) = line_of(text, start);
-    let before = &text[..start - line_of(text, start).1];
+    let (from, line, _) = line_of(text, start);
+    let before = &text[..from];
     let header = line.trim_start().starts_with('[');
     let key = |line: &str| line.split_once('=').map(|(key, _)| key.trim().to_owned());
     let same = |other: &str| match header {

@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use super::exchange::{Conn, Failure};
-use super::forward::{Job, Trail};
+use super::forward::{Attempt, Course, Job, Trail, Tried};
 use super::replay::Replay;
 use super::wire::Wire;
 use crate::model::{Fault, Retry};
@@ -64,13 +64,13 @@ pub(crate) fn retriable<W: Wire>(
 }
 
 /// The lane of the attempt that has just failed.
-pub(crate) fn lane_of(job: &Job<'_>, trail: &Trail) -> Lane {
+fn lane_of(job: &Job<'_>, trail: &Trail) -> Lane {
     let draw = job.worker.chance.borrow_mut().rng.draw();
     record::lane(job.decision, trail, draw)
 }
 
 /// Counts an attempt that another one follows: what the client sees at the end tells nothing of it.
-pub(crate) fn lose(job: &Job<'_>, pool: usize, lane: Lane, began: Instant) {
+fn lose(job: &Job<'_>, pool: usize, lane: Lane, began: Instant) {
     let failed = record::Failed { snapshot: job.snapshot, decision: job.decision, pool, lane };
     job.snapshot.services[job.decision.service].pools[pool].state.meter.of(job.worker.index).lanes[lane.index()]
         .lose_us(began.elapsed().as_micros() as u64);
@@ -100,8 +100,28 @@ pub(in crate::proxy) fn give_back(job: &Job<'_>, (pool, endpoint): (usize, usize
     service.pools[pool].endpoints[endpoint].give_back_trial(job.question.now.mono_ms);
 }
 
+/// What a failed attempt costs, and where to go next.
+pub(crate) fn fail<A>(
+    job: &Job<'_>,
+    attempt: &Attempt,
+    Course { began, trail, places, .. }: Course<'_>,
+    (fault, reason): (Fault, &'static str),
+    retriable: Retriable,
+) -> Tried<A> {
+    let target = (attempt.pool, attempt.endpoint);
+    attempt.fail(fault, job.question);
+    let lane = lane_of(job, trail);
+    match again(job, trail, places, (target, reason), retriable) {
+        Some(next) => {
+            lose(job, target.0, lane, began);
+            Tried::Next(next)
+        }
+        None => Tried::Over(Err(Refusal::Upstream { fault, reason })),
+    }
+}
+
 /// Where to try once more, when the rules and the budget allow it.
-pub(crate) fn again(
+fn again(
     job: &Job<'_>,
     trail: &mut Trail,
     places: &mut Places,

@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use super::again::{Elsewhere, Retriable, again, give_back, lane_of, lose, retriable};
+use super::again::{Elsewhere, Retriable, fail, give_back, retriable};
 use super::exchange::{Conn, Failure, Terms, exchange};
 use super::forward::{Answered, Attempt, Course, Job, Trail, Tried};
 use super::hedge;
@@ -11,7 +11,6 @@ use super::replay::{Patience, Replay};
 use super::wire::Wire;
 use crate::proxy::bodies::upload::{Downstream, Upload};
 use crate::proxy::h1::response::Response;
-use crate::proxy::refusal::Refusal;
 use crate::proxy::worker::timer::Timer;
 
 /// A request on its way to an endpoint.
@@ -120,22 +119,13 @@ pub(in crate::proxy) fn failed<A>(
     attempt: &Attempt,
     failure: &Failure,
     retriable: Retriable,
-    Course { began, trail, places, .. }: Course<'_>,
+    course: Course<'_>,
 ) -> Tried<A> {
     let (fault, reason) = match failure {
         Failure::Client(refusal) => return Tried::Over(Err(refusal.clone())),
         Failure::Endpoint { fault, reason, .. } => (*fault, *reason),
     };
-    let target = (attempt.pool, attempt.endpoint);
-    attempt.fail(fault, job.question);
-    let lane = lane_of(job, trail);
-    match again(job, trail, places, (target, reason), retriable) {
-        Some(next) => {
-            lose(job, target.0, lane, began);
-            Tried::Next(next)
-        }
-        None => Tried::Over(Err(Refusal::Upstream { fault, reason })),
-    }
+    fail(job, attempt, course, (fault, reason), retriable)
 }
 
 /// The bytes to send: the head, and the body so far.

@@ -10,7 +10,7 @@ use super::outcome::Lost;
 use super::request::Ask;
 use super::trunk::{Dial, HTTP1, NO_ROOM};
 use crate::model::Fault;
-use crate::proxy::attempt::again::{Elsewhere, Retriable, again, lane_of, lose};
+use crate::proxy::attempt::again::{Elsewhere, Retriable, fail};
 use crate::proxy::attempt::forward::{Attempt, Course, Job, Trail, Tried};
 use crate::proxy::attempt::replay::{Patience, Replay};
 use crate::proxy::bodies::upload::Downstream;
@@ -105,12 +105,12 @@ pub(crate) async fn over_http2<'c, D: Downstream>(
 fn failed<A>(
     job: &Job<'_>,
     attempt: &Attempt,
-    Course { began, trail, places, .. }: Course<'_>,
+    course: Course<'_>,
     lost: Lost,
     secured: Option<(usize, usize)>,
     replayable: bool,
 ) -> Tried<A> {
-    let target = (attempt.pool, attempt.endpoint);
+    let trail = course.trail;
     let anywhere = if replayable { Retriable::Anywhere } else { Retriable::No };
     let (fault, reason, retriable) = match lost {
         Lost::Client(refusal) => return Tried::Over(Err(refusal)),
@@ -121,7 +121,7 @@ fn failed<A>(
         }
         // The endpoint does well; it only wants another connection.
         Lost::Unprocessed { graceful: true, .. } if replayable && !std::mem::replace(&mut trail.moved, true) => {
-            return Tried::Next(target);
+            return Tried::Next((attempt.pool, attempt.endpoint));
         }
         Lost::Http1 => (Fault::UpstreamConnect, HTTP1, Retriable::Elsewhere),
         Lost::Unconnected(reason) => {
@@ -138,13 +138,5 @@ fn failed<A>(
             (fault, reason, secured.map_or(Retriable::after(repeatable, stale), Retriable::At))
         }
     };
-    attempt.fail(fault, job.question);
-    let lane = lane_of(job, trail);
-    match again(job, trail, places, (target, reason), retriable) {
-        Some(next) => {
-            lose(job, target.0, lane, began);
-            Tried::Next(next)
-        }
-        None => Tried::Over(Err(Refusal::Upstream { fault, reason })),
-    }
+    fail(job, attempt, Course { trail, ..course }, (fault, reason), retriable)
 }
